@@ -1,0 +1,1 @@
+//! Actors, mailboxes and ports of one process, without a network.

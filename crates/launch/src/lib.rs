@@ -1,0 +1,12 @@
+//! The launcher contract: what starts, stops and watches a proc on one substrate.
+//!
+//! A launcher knows one substrate and nothing of lifecycles: readiness, clocks, escalation and the
+//! one exit report belong to the proc manager.
+
+mod error;
+mod launcher;
+mod tail;
+
+pub use error::ProcLauncherError;
+pub use launcher::{Capabilities, LaunchResult, ProcLauncher, StdioHandling};
+pub use tail::Tail;

@@ -1,0 +1,144 @@
+use std::collections::VecDeque;
+
+/// The longest line a tail keeps, in bytes; what is beyond is cut and marked.
+const LINE_LIMIT: usize = 4096;
+/// All lines of a tail together, in bytes.
+const TOTAL_LIMIT: usize = 1 << 20;
+/// What marks a cut line.
+const CUT: &str = " […cut]";
+
+/// The last lines of a byte stream, in bounded memory, whatever the stream holds.
+///
+/// Lines end at LF; CR before it is dropped; bytes that are not UTF-8 become U+FFFD.
+#[derive(Debug)]
+pub struct Tail {
+    lines: VecDeque<String>,
+    keep: usize,
+    total: usize,
+    open: Vec<u8>,
+    open_cut: bool,
+}
+
+impl Tail {
+    /// A tail of at most `keep` lines; 0 keeps none.
+    pub fn new(keep: usize) -> Self {
+        Self { lines: VecDeque::new(), keep, total: 0, open: Vec::new(), open_cut: false }
+    }
+
+    /// Takes the next bytes of the stream, split anywhere.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.push_with(bytes, |_| ());
+    }
+
+    /// Like [`Self::push`], and shows each line that these bytes complete.
+    pub fn push_with(&mut self, mut bytes: &[u8], mut on_line: impl FnMut(&str)) {
+        while let Some(end) = bytes.iter().position(|&b| b == b'\n') {
+            self.extend_open(&bytes[..end]);
+            bytes = &bytes[end + 1..];
+            let line = self.close_line();
+            on_line(&line);
+            self.keep_line(line);
+        }
+        self.extend_open(bytes);
+    }
+
+    /// The line that has no end yet, if there is one; for the end of the stream.
+    pub fn finish_with(&mut self, mut on_line: impl FnMut(&str)) {
+        if !self.open.is_empty() {
+            let line = self.close_line();
+            on_line(&line);
+            self.keep_line(line);
+        }
+    }
+
+    /// The lines kept so far, oldest first, an unfinished last line among them.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self.lines.iter().cloned().collect();
+        if !self.open.is_empty() && self.keep > 0 {
+            lines.push(self.text_of_open());
+            if lines.len() > self.keep {
+                lines.remove(0);
+            }
+        }
+        lines
+    }
+
+    fn extend_open(&mut self, bytes: &[u8]) {
+        let room = LINE_LIMIT - self.open.len();
+        self.open_cut |= bytes.len() > room;
+        self.open.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    fn text_of_open(&self) -> String {
+        let bytes = self.open.strip_suffix(b"\r").unwrap_or(&self.open);
+        let mut line = String::from_utf8_lossy(bytes).into_owned();
+        if self.open_cut {
+            line.push_str(CUT);
+        }
+        line
+    }
+
+    fn close_line(&mut self) -> String {
+        let line = self.text_of_open();
+        self.open.clear();
+        self.open_cut = false;
+        line
+    }
+
+    fn keep_line(&mut self, line: String) {
+        if self.keep == 0 {
+            return;
+        }
+        self.total += line.len();
+        self.lines.push_back(line);
+        while self.lines.len() > self.keep || self.total > TOTAL_LIMIT {
+            self.total -= self.lines.pop_front().map_or(0, |l| l.len());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_keeps_the_last_lines_however_the_stream_is_split() {
+        let text = b"one\r\ntwo\nthr\xffee\nfour";
+        for cut in 0..text.len() {
+            let mut tail = Tail::new(3);
+            tail.push(&text[..cut]);
+            tail.push(&text[cut..]);
+            assert_eq!(tail.lines(), ["two", "thr\u{fffd}ee", "four"], "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_costs_bounded_memory_and_is_marked() {
+        let mut tail = Tail::new(2);
+        for _ in 0..1000 {
+            tail.push(&[b'x'; 65536]);
+        }
+        assert!(tail.open.capacity() <= 2 * LINE_LIMIT);
+        assert!(tail.lines()[0].ends_with(CUT));
+    }
+
+    #[test]
+    fn a_tail_of_none_keeps_none_and_still_shows_lines() {
+        let mut tail = Tail::new(0);
+        let mut seen = Vec::new();
+        tail.push_with(b"a\nb", |line| seen.push(line.to_owned()));
+        tail.finish_with(|line| seen.push(line.to_owned()));
+        assert_eq!(seen, ["a", "b"]);
+        assert!(tail.lines().is_empty());
+    }
+
+    #[test]
+    fn the_whole_tail_is_bounded_too() {
+        let mut tail = Tail::new(10_000);
+        for _ in 0..10_000 {
+            tail.push(&[b'y'; 4000]);
+            tail.push(b"\n");
+        }
+        assert!(tail.total <= TOTAL_LIMIT);
+    }
+}

@@ -1,0 +1,22 @@
+//! Ids, options, exits, statuses and the packets between processes: plain data.
+//!
+//! Nothing here does input or output, and nothing here knows an operating system.
+
+mod exit;
+mod ids;
+mod invalid;
+mod options;
+mod packet;
+mod secret;
+mod status;
+
+pub use exit::{ProcExit, ProcExitKind, ProcExitResult, ReportedExit, StopRequest, signal_name};
+pub use ids::{ActorId, HostId, LaunchId, ParseIdError, PortId, ProcId, check_name};
+pub use invalid::InvalidArgument;
+pub use options::{
+    BOOTSTRAP_ENV, BootstrapCommand, ChannelAddr, DialBack, LOG_CHANNEL_ENV, LaunchOptions,
+    PROCESS_NAME_ENV, RESERVED_PREFIX,
+};
+pub use packet::{Head, Packet};
+pub use secret::Secret;
+pub use status::ProcStatus;

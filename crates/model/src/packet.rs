@@ -1,0 +1,97 @@
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{ActorId, PortId, ProcId};
+
+/// One message on a connection: a head that says what it is, and payload segments that nobody on
+/// the way looks into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// What it is and where it goes.
+    pub head: Head,
+    /// The payload, in as many segments as the sender made.
+    pub parts: Vec<Bytes>,
+}
+
+impl Packet {
+    /// A packet without payload.
+    pub fn bare(head: Head) -> Self {
+        Self { head, parts: Vec::new() }
+    }
+}
+
+/// What a packet is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Head {
+    /// A message for an actor.
+    Deliver {
+        /// Who shall have it.
+        to: ActorId,
+        /// Who sent it.
+        from: ActorId,
+        /// The message's type, by which the receiver decodes it.
+        tag: String,
+        /// The once ports that move with it; `to` becomes their holder.
+        ports: Vec<PortId>,
+    },
+    /// A value for a port.
+    Send {
+        /// The port.
+        port: PortId,
+        /// The value's type.
+        tag: String,
+        /// The once ports that move with it; the port's process becomes their holder.
+        ports: Vec<PortId>,
+    },
+    /// The holder of a once port can no longer answer.
+    PortClosed {
+        /// The port.
+        port: PortId,
+        /// Why.
+        reason: String,
+    },
+    /// A once port has a new holder; sent to its owner before the new holder can run.
+    PortMoved {
+        /// The port.
+        port: PortId,
+        /// The process that holds it now.
+        holder: ProcId,
+    },
+    /// A proc ended; whoever waits for an answer from it waits no longer.
+    ProcGone {
+        /// The proc.
+        proc_id: ProcId,
+        /// How it ended, in one sentence.
+        reason: String,
+    },
+    /// A message that could not be delivered, on its way back to its sender.
+    Returned {
+        /// Who should have had it.
+        to: ActorId,
+        /// Who sent it, and gets it back.
+        from: ActorId,
+        /// The message's type.
+        tag: String,
+        /// Why it could not be delivered.
+        reason: String,
+    },
+    /// An actor ended; sent by its proc to its host.
+    ActorEnded {
+        /// The actor.
+        actor: ActorId,
+        /// Why; none for a regular end.
+        failure: Option<String>,
+    },
+    /// Host to proc, once, first: what to run before anything else (empty: nothing).
+    Welcome,
+    /// Proc to host, once: set up, and able to host actors.
+    Ready {
+        /// The process that called back, as it sees itself.
+        pid: u32,
+    },
+    /// Host to proc: end all actors, then yourself.
+    Stop {
+        /// Why.
+        reason: String,
+    },
+}

@@ -1,0 +1,1 @@
+//! Connections between processes over unix sockets and over TCP with TLS.

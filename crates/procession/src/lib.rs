@@ -1,0 +1,1 @@
+//! Launches fleets of processes anywhere and never loses track of one.

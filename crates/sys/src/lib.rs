@@ -1,0 +1,1 @@
+//! The kernel's calls, made safe: every unsafe line lives here.

@@ -1,0 +1,1 @@
+//! Bytes on a connection: frames, packets and the handshake, without input or output.
