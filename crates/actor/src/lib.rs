@@ -1,1 +1,47 @@
 //! Actors, mailboxes and ports of one process, without a network.
+//!
+//! What the kernel guarantees, each in a sentence that a test holds it to:
+//! * An actor handles one message at a time, in the order in which each sender sent them.
+//! * A once port delivers at most one answer, and errs when nobody can answer it any more.
+//! * A message that cannot be delivered comes back to its sender; one that its receiver took and
+//!   then ended without handling is dropped, which closes the once ports in it.
+//! * An actor that fails or panics ends alone; what it held is closed towards those who wait.
+//! * The end of every actor is reported exactly once, when nothing is left of it.
+
+mod actor;
+mod answer;
+mod binding;
+mod cell;
+mod error;
+mod handle;
+mod held;
+mod instance;
+mod life;
+mod mailbox;
+mod message;
+mod once_port;
+mod outgoing;
+mod panic;
+mod port;
+mod port_table;
+mod process;
+mod routing;
+
+pub use actor::{Actor, ActorFailure, Handler, Returned, StopCause};
+pub use answer::Answer;
+pub use cell::Handlers;
+pub use error::{MailboxError, MailboxSenderError, SendErrorKind};
+pub use handle::ActorHandle;
+pub use held::{Claims, Held, Moves};
+pub use instance::Instance;
+pub use mailbox::Mailbox;
+pub use message::{Message, decode_serde, encode_serde};
+pub use once_port::{OncePortHandle, OncePortReceiver, OncePortRef};
+pub use port::{PortHandle, PortReceiver, PortRef};
+pub use process::{Proc, WeakProc};
+pub use routing::Router;
+
+#[doc(hidden)]
+pub mod __private {
+    pub use bytes::Bytes;
+}

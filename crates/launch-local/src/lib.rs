@@ -1,1 +1,18 @@
 //! The native launcher and its keeper, the parent and subreaper of native procs.
+
+mod driver;
+mod failure;
+mod keeper;
+mod launcher;
+mod prepare;
+#[path = "../keeper/src/protocol.rs"]
+#[expect(dead_code, reason = "the keeper uses the other half")]
+mod protocol;
+mod spawner;
+pub mod supervised;
+mod watch_child;
+mod watched;
+
+pub use failure::LaunchFailure;
+pub use launcher::NativeLauncher;
+pub use watched::watched;

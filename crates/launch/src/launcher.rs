@@ -20,6 +20,11 @@ pub trait ProcLauncher: Send + Sync + 'static {
     /// What this launcher can and cannot do.
     fn capabilities(&self) -> Capabilities;
 
+    /// Whether its exit report is the status that a parent read from the kernel, and no mere claim.
+    fn knows_status_by_parenthood(&self) -> bool {
+        false
+    }
+
     /// Starts a proc; answers when the substrate has accepted it.
     ///
     /// # Errors

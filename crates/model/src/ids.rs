@@ -9,9 +9,7 @@ use crate::InvalidArgument;
 
 pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    SystemRandom::new()
-        .fill(&mut bytes)
-        .expect("the operating system has no random bytes to give");
+    SystemRandom::new().fill(&mut bytes).expect("the operating system has no random bytes to give");
     bytes
 }
 
@@ -35,7 +33,11 @@ pub fn check_name(field: &str, name: &str) -> Result<(), InvalidArgument> {
     for (index, c) in name.chars().enumerate() {
         let allowed = c.is_ascii_alphanumeric() || (index > 0 && matches!(c, '_' | '.' | '-'));
         if !allowed {
-            return Err(InvalidArgument::new(field, shown(), format!("character {c:?} at index {index}; {RULE}")));
+            return Err(InvalidArgument::new(
+                field,
+                shown(),
+                format!("character {c:?} at index {index}; {RULE}"),
+            ));
         }
     }
     Ok(())
@@ -197,7 +199,11 @@ impl FromStr for ProcId {
             check_name("host", host).ok()?;
             Some(Self::build(name, LaunchId(u128::from_str_radix(hex, 16).ok()?), host))
         };
-        parsed().ok_or_else(|| ParseIdError { text: text.to_owned(), what: "a proc id", example: Self::EXAMPLE })
+        parsed().ok_or_else(|| ParseIdError {
+            text: text.to_owned(),
+            what: "a proc id",
+            example: Self::EXAMPLE,
+        })
     }
 }
 
@@ -227,7 +233,8 @@ impl FromStr for ActorId {
     type Err = ParseIdError;
 
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
-        let wrong = || ParseIdError { text: text.to_owned(), what: "an actor id", example: "<proc id>/<actor name>" };
+        let wrong =
+            || ParseIdError { text: text.to_owned(), what: "an actor id", example: "<proc id>/<actor name>" };
         let (proc_id, name) = text.split_once('/').ok_or_else(wrong)?;
         if name.is_empty() {
             return Err(wrong());
@@ -262,7 +269,8 @@ impl FromStr for PortId {
     type Err = ParseIdError;
 
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
-        let wrong = || ParseIdError { text: text.to_owned(), what: "a port id", example: "<proc id>#<number>" };
+        let wrong =
+            || ParseIdError { text: text.to_owned(), what: "a port id", example: "<proc id>#<number>" };
         let (proc_id, index) = text.rsplit_once('#').ok_or_else(wrong)?;
         Ok(Self::new(proc_id.parse().map_err(|_| wrong())?, index.parse().map_err(|_| wrong())?))
     }
@@ -315,16 +323,22 @@ mod tests {
         let (a, b) = (ProcId::fresh(&long, &host).unwrap(), ProcId::fresh(&long, &host).unwrap());
         for name in [a.safe_name(), b.safe_name(), proc_id().safe_name()] {
             assert!(name.len() <= 63, "{name}");
-            assert!(name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-'), "{name}");
+            assert!(
+                name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-'),
+                "{name}"
+            );
         }
         assert_ne!(a.safe_name(), b.safe_name());
     }
 
     #[test]
     fn a_bad_name_is_refused_with_its_character_and_index() {
-        for (name, needle) in
-            [("", "0 characters"), ("a/b", "'/' at index 1"), ("-a", "'-' at index 0"), ("a\n", "'\\n' at index 1")]
-        {
+        for (name, needle) in [
+            ("", "0 characters"),
+            ("a/b", "'/' at index 1"),
+            ("-a", "'-' at index 0"),
+            ("a\n", "'\\n' at index 1"),
+        ] {
             let error = check_name("name", name).unwrap_err().to_string();
             assert!(error.contains(needle), "{error}");
         }

@@ -14,9 +14,9 @@ pub use exit::{ProcExit, ProcExitKind, ProcExitResult, ReportedExit, StopRequest
 pub use ids::{ActorId, HostId, LaunchId, ParseIdError, PortId, ProcId, check_name};
 pub use invalid::InvalidArgument;
 pub use options::{
-    BOOTSTRAP_ENV, BootstrapCommand, ChannelAddr, DialBack, LOG_CHANNEL_ENV, LaunchOptions,
-    PROCESS_NAME_ENV, RESERVED_PREFIX,
+    BOOTSTRAP_ENV, BootstrapCommand, ChannelAddr, DialBack, LOG_CHANNEL_ENV, LaunchOptions, PROCESS_NAME_ENV,
+    RESERVED_PREFIX,
 };
-pub use packet::{Head, Packet};
+pub use packet::{Head, LOG_STDERR_TAG, LOG_STDOUT_TAG, Packet};
 pub use secret::Secret;
 pub use status::ProcStatus;

@@ -3,6 +3,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ActorId, PortId, ProcId};
 
+/// The tag of a chunk of a proc's standard output, sent to its log channel.
+pub const LOG_STDOUT_TAG: &str = "log.stdout";
+/// The tag of a chunk of a proc's standard error, sent to its log channel.
+pub const LOG_STDERR_TAG: &str = "log.stderr";
+
 /// One message on a connection: a head that says what it is, and payload segments that nobody on
 /// the way looks into.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +93,17 @@ pub enum Head {
     Ready {
         /// The process that called back, as it sees itself.
         pid: u32,
+    },
+    /// A launcher's proc to its host: something about a launch that goes on.
+    Report {
+        /// The launch.
+        proc_id: ProcId,
+        /// The process, where the launcher learnt one.
+        pid: Option<u32>,
+        /// The substrate's name for it: a container's id, a job's number.
+        handle: Option<String>,
+        /// How far the launch is; restarts the ready deadline.
+        progress: Option<String>,
     },
     /// Host to proc: end all actors, then yourself.
     Stop {

@@ -1,1 +1,31 @@
 //! Connections between processes over unix sockets and over TCP with TLS.
+//!
+//! The host listens ([`Listener`]), a proc dials ([`dial`]), both prove that they have the
+//! launch's single-use token, and each has a [`Link`] then.
+
+mod address;
+mod batch;
+mod call_backs;
+mod dial;
+mod doorkeeper;
+mod greet;
+mod link;
+mod listener;
+mod outbox;
+mod receiver;
+mod refusals;
+mod sender;
+mod serve;
+mod socket_file;
+mod tls;
+
+pub use address::{Address, InvalidAddress};
+pub use call_backs::{CallBack, CallBacks};
+pub use dial::{Attempt, Dial, DialCause, DialError, dial};
+pub use doorkeeper::Doorkeeper;
+pub use link::{Link, LinkError, Peer};
+pub use listener::{ListenError, Listener};
+pub use receiver::LinkReceiver;
+pub use sender::LinkSender;
+pub use serve::Serving;
+pub use tls::{ClientTls, SessionCa, TlsError};

@@ -1,1 +1,25 @@
 //! Launches fleets of processes anywhere and never loses track of one.
+//!
+//! A program starts a [`Host`], asks it for procs, and talks to the actors in them:
+//!
+//! * [`Host::spawn`] launches a proc through a [`ProcLauncher`]; the native one is built in.
+//! * The launched program calls [`child_main`] first; it reaches back and hosts actors.
+//! * [`ActorHandle::send`] reaches an actor wherever it lives.
+//! * [`ProcRef::ended`] gives the one report of how the proc ended.
+
+mod child_main;
+
+pub use child_main::{ChildMainError, child_main};
+pub use procession_actor::{
+    Actor, ActorFailure, ActorHandle, Handler, Handlers, Instance, Mailbox, MailboxError, MailboxSenderError, Message,
+    OncePortHandle, OncePortReceiver, OncePortRef, PortHandle, PortReceiver, PortRef, Proc, SendErrorKind,
+    StopCause, wire_message,
+};
+pub use procession_host::{Host, HostError, ProcEvent, ProcRef, ProcSnapshot, SpawnSpec, Stream};
+pub use procession_launch::{Capabilities, LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling};
+pub use procession_launch_local::NativeLauncher;
+pub use procession_model::{
+    ActorId, BOOTSTRAP_ENV, BootstrapCommand, ChannelAddr, DialBack, InvalidArgument, LOG_CHANNEL_ENV, LaunchOptions,
+    PROCESS_NAME_ENV, PortId, ProcExit, ProcExitKind, ProcExitResult, ProcId, ProcStatus,
+};
+pub use procession_supervise::{Policy, Readiness};

@@ -1,1 +1,15 @@
 //! Bytes on a connection: frames, packets and the handshake, without input or output.
+
+mod decode;
+mod encode;
+mod error;
+mod frame;
+mod handshake;
+mod hello;
+
+pub use decode::Decoder;
+pub use encode::{check, encode, encode_prefix};
+pub use error::{HandshakeError, ProtocolError};
+pub use frame::{Limits, PREFIX_LEN};
+pub use handshake::{ClientHandshake, ClientWaiting, ServerHandshake, ServerWaiting};
+pub use hello::{CLIENT_HELLO_LEN, MAC_LEN, SERVER_HELLO_LEN, VERSION};

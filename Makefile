@@ -1,0 +1,112 @@
+# The two commands of the README: `make demo` and `make test`. Everything sets itself up first.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/procession
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+export PROCESSION_CACHE := $(CACHE)
+LAUNCHER ?= python
+
+VENV := $(CURDIR)/.venv
+PY := $(VENV)/bin/python
+NATIVE := python/procession/_native.abi3.so
+REQUIREMENTS := $(wildcard requirements/*.txt)
+LOCKED := $(if $(CI),--locked)
+
+# What the extension is made of; the folders are in the list so that a removed file counts as a change.
+RUST := Cargo.toml Cargo.lock pyproject.toml $(shell find crates -name target -prune -o \
+	\( -type d -o -name '*.rs' -o -name Cargo.toml -o -name Cargo.lock \) -print)
+
+# Tests that embed an interpreter find the one of .venv, and with it what is installed there, through PATH.
+export PATH := $(VENV)/bin:$(PATH)
+export VIRTUAL_ENV := $(VENV)
+export PYO3_PYTHON := $(PY)
+unexport PYTHONHOME PYTHONPATH
+EMBED = LD_LIBRARY_PATH="$$($(PY) -c 'import sysconfig; print(sysconfig.get_config_var("LIBDIR"))')$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}"
+
+.PHONY: help setup demo test test-rust test-python test-engines lint bench engines wheel ci clean env
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14
+
+setup: $(NATIVE) ## .venv with the release build of the extension and all that the tests need
+
+$(VENV)/.requirements: $(REQUIREMENTS) scripts/prerequisites.sh
+	PYTHON='$(PYTHON)' scripts/prerequisites.sh
+	test -x $(PY) || '$(PYTHON)' -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps $(REQUIREMENTS:%=-r %)
+	$(PY) -m pip check
+	touch $@
+
+# The target folder serves every checkout, but the module in it has one name: another checkout's is removed first.
+$(NATIVE): $(VENV)/.requirements $(RUST)
+	mkdir -p $(CARGO_TARGET_DIR)
+	touch $(VENV)/.began
+	exec 9> $(CARGO_TARGET_DIR)/.setup-lock && flock 9 && \
+	{ [ "$$(cat $(CARGO_TARGET_DIR)/.setup-lock-owner 2>/dev/null)" = '$(CURDIR)' ] || \
+		rm -f $(CARGO_TARGET_DIR)/release/{,deps/}libprocession_native.*; } && \
+	echo '$(CURDIR)' > $(CARGO_TARGET_DIR)/.setup-lock-owner && \
+	maturin develop --release $(LOCKED)
+	touch -r $(VENV)/.began $@
+
+demo: setup ## trains on real digits on 4 procs, one of which is killed: LAUNCHER=python|native|docker
+ifeq ($(LAUNCHER),docker)
+	engines/docker.sh with engines/demo.sh
+else
+	$(PY) examples/train_digits.py --launcher $(LAUNCHER)
+endif
+
+test: test-rust test-python ## every test but those that need an engine
+
+test-rust: setup
+	@if cargo nextest --version >/dev/null 2>&1; then \
+		$(EMBED) cargo nextest run --workspace $(LOCKED); \
+	else \
+		echo 'cargo-nextest is not installed (cargo install cargo-nextest --locked): using cargo test'; \
+		$(EMBED) cargo test --workspace $(LOCKED) --lib --bins --tests --examples; \
+	fi
+	$(EMBED) cargo test --workspace $(LOCKED) --doc
+
+test-python: setup
+	$(PY) -m pytest --ignore tests/engines
+
+test-engines: setup $(VENV)/.wheel ## the tests and the demo against a real Docker engine
+	engines/docker.sh with engines/test.sh
+
+engines: ## installs Debian's Docker when root, and starts a private one: engines/docker.sh down ends it
+	engines/docker.sh install
+	engines/docker.sh up
+
+lint: setup ## format, lints, types, and the rules of the house
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets $(LOCKED) -- -D warnings
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(PY) scripts/check_house.py
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --all-features check; \
+	else echo 'skipped: cargo deny, which is not installed (cargo install cargo-deny --locked)'; fi
+
+bench: setup ## the figures of the README
+	$(PY) bench/run.py
+
+wheel: $(VENV)/.wheel ## dist/procession-*.whl
+
+$(VENV)/.wheel: $(NATIVE) $(shell find python -name '*.py' -o -name '*.pyi') LICENSE-MIT LICENSE-APACHE
+	rm -rf dist
+	maturin build --release $(LOCKED) --out dist
+	touch $@
+
+ci: ## test, and then every further lane; one line per lane at the end
+	PYTHON='$(PYTHON)' scripts/prerequisites.sh
+	'$(PYTHON)' scripts/ci.py
+
+env: ## what to export for cargo by hand: eval "$(make -s env)"
+	@echo 'export PATH=$(VENV)/bin:$$PATH VIRTUAL_ENV=$(VENV) PYO3_PYTHON=$(PY) CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)'
+	@echo export $(EMBED)
+
+clean: ## what was built and installed here; the cargo folder in the cache stays
+	rm -rf $(VENV) dist $(NATIVE) .pytest_cache .mypy_cache .ruff_cache .hypothesis

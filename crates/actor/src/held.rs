@@ -1,0 +1,188 @@
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use procession_model::{Head, Packet, PortId};
+
+use crate::error::{MailboxSenderError, SendErrorKind};
+use crate::message::Message;
+use crate::process::{Proc, WeakProc};
+
+const LIVE: u8 = 0;
+const SPENT: u8 = 1;
+const MOVED: u8 = 2;
+const CLOSED: u8 = 3;
+
+/// The right to answer one once port. It exists once in the session: it is spent by answering,
+/// moves away inside a message, and tells the port's owner when it goes unused.
+pub struct Held {
+    port: PortId,
+    state: AtomicU8,
+    proc_: WeakProc,
+}
+
+impl Held {
+    pub(crate) fn new(port: PortId, proc_: WeakProc) -> Arc<Self> {
+        Arc::new(Self { port, state: AtomicU8::new(LIVE), proc_ })
+    }
+
+    /// The port.
+    pub fn port(&self) -> &PortId {
+        &self.port
+    }
+
+    fn leave_live(&self, next: u8) -> Result<(), &'static str> {
+        match self.state.compare_exchange(LIVE, next, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => Ok(()),
+            Err(SPENT) => Err("AlreadyReported"),
+            Err(MOVED) => Err("AlreadyMoved"),
+            Err(_) => Err("PortClosed"),
+        }
+    }
+
+    /// Takes the right to answer.
+    ///
+    /// # Errors
+    /// The word for what was done with it before: `AlreadyReported`, `AlreadyMoved`, `PortClosed`.
+    pub fn spend(&self) -> Result<(), &'static str> {
+        self.leave_live(SPENT)
+    }
+
+    /// Whether it can still be answered from here.
+    pub fn is_live(&self) -> bool {
+        self.state.load(Ordering::Acquire) == LIVE
+    }
+
+    /// Gives the right up, telling the owner `reason`. Nothing happens when it is no longer here.
+    pub fn close(&self, reason: &str) {
+        if self.leave_live(CLOSED).is_ok()
+            && let Some(proc_) = self.proc_.upgrade()
+        {
+            proc_.send_best_effort(Packet::bare(Head::PortClosed {
+                port: self.port.clone(),
+                reason: reason.to_owned(),
+            }));
+        }
+    }
+
+    /// Answers, from the process `proc_` that holds it. When that fails the right is given up, and
+    /// the owner told why, unless it was used before.
+    ///
+    /// # Errors
+    /// It was used before, `M` has no wire form, or the owner cannot be reached; the value is handed back.
+    pub fn answer<M: Message>(&self, proc_: &Proc, value: M) -> Result<(), MailboxSenderError<M>> {
+        let sent = proc_.post_message(value, |tag, ports| {
+            self.spend().map_err(SendErrorKind::Spent)?;
+            Ok(Head::Send { port: self.port.clone(), tag, ports })
+        });
+        sent.inspect_err(|error| {
+            if matches!(error.kind, SendErrorKind::Unreachable(_)) {
+                self.restore();
+            }
+            self.close(&format!("the answer could not be sent: {}", error.kind));
+        })
+    }
+
+    /// The message did not arrive here after all: the right stays with its sender.
+    pub(crate) fn disown(&self) {
+        let _used_already = self.leave_live(MOVED);
+    }
+
+    /// Undoes a use that nobody has heard of.
+    fn restore(&self) {
+        self.state.store(LIVE, Ordering::Release);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.close("the port was dropped without an answer");
+    }
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Held({}, live: {})", self.port, self.is_live())
+    }
+}
+
+/// The once ports that leave with a message which is being encoded.
+#[derive(Debug, Default)]
+pub struct Moves(Vec<Arc<Held>>);
+
+impl Moves {
+    /// No ports yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Moves `held` into the message.
+    ///
+    /// # Errors
+    /// It was spent or moved before.
+    pub fn add(&mut self, held: &Arc<Held>) -> Result<(), &'static str> {
+        held.leave_live(MOVED)?;
+        self.0.push(Arc::clone(held));
+        Ok(())
+    }
+
+    /// The ports, for the packet's head.
+    pub fn ports(&self) -> Vec<PortId> {
+        self.0.iter().map(|held| held.port.clone()).collect()
+    }
+
+    /// The message was not sent: the ports are here again.
+    pub fn undo(mut self) {
+        self.restore();
+    }
+
+    /// The message was sent.
+    pub(crate) fn sent(mut self) {
+        self.0.clear();
+    }
+
+    fn restore(&mut self) {
+        for held in std::mem::take(&mut self.0) {
+            held.restore();
+        }
+    }
+}
+
+impl Drop for Moves {
+    fn drop(&mut self) {
+        // The message's own encoding panicked: what moved into it would be lost to those who wait.
+        if std::thread::panicking() {
+            self.restore();
+        }
+    }
+}
+
+/// The once ports that came with a message, until its decoding takes them out.
+///
+/// What nobody takes is closed towards its owner when this is dropped.
+#[derive(Debug, Default)]
+pub struct Claims(Vec<Arc<Held>>);
+
+impl Claims {
+    pub(crate) fn new(held: Vec<Arc<Held>>) -> Self {
+        Self(held)
+    }
+
+    /// Takes the port out; none when it did not come with this message.
+    pub fn take(&mut self, port: &PortId) -> Option<Arc<Held>> {
+        let index = self.0.iter().position(|held| held.port() == port)?;
+        Some(self.0.swap_remove(index))
+    }
+
+    /// Takes all that is left.
+    pub fn take_all(&mut self) -> Vec<Arc<Held>> {
+        std::mem::take(&mut self.0)
+    }
+
+    /// Closes what is left, telling the owners `reason`.
+    pub fn close(self, reason: &str) {
+        for held in &self.0 {
+            held.close(reason);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use procession_model::ProcId;
+
+use crate::answer::Answer;
+
+type OnceSink = Box<dyn FnOnce(Answer) + Send>;
+type ManySink = Arc<dyn Fn(Answer) + Send + Sync>;
+
+enum Entry {
+    Once { sink: OnceSink, holder: Option<ProcId> },
+    Many(ManySink),
+}
+
+#[derive(Default)]
+struct Entries {
+    by_index: HashMap<u64, Entry>,
+    /// The once ports that other processes hold, so that the end of one of many costs only its own.
+    held_by: HashMap<ProcId, HashSet<u64>>,
+}
+
+impl Entries {
+    fn remove(&mut self, index: u64) -> Option<Entry> {
+        self.set_holder(index, None);
+        self.by_index.remove(&index)
+    }
+
+    fn set_holder(&mut self, index: u64, new: Option<ProcId>) {
+        let Some(Entry::Once { holder, .. }) = self.by_index.get_mut(&index) else { return };
+        if *holder == new {
+            return;
+        }
+        if let Some(old) = std::mem::replace(holder, new.clone())
+            && let Some(held) = self.held_by.get_mut(&old)
+        {
+            held.remove(&index);
+            if held.is_empty() {
+                self.held_by.remove(&old);
+            }
+        }
+        if let Some(new) = new {
+            self.held_by.entry(new).or_default().insert(index);
+        }
+    }
+}
+
+/// The ports that this process has opened and that others can send to.
+#[derive(Default)]
+pub(crate) struct PortTable {
+    next: AtomicU64,
+    entries: Mutex<Entries>,
+    late: AtomicU64,
+}
+
+impl PortTable {
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        // No sink runs and none is dropped under this lock, so a poisoned table is still a whole one.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An index that no port has and none will have.
+    pub(crate) fn unused(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn open(&self, entry: Entry) -> u64 {
+        let index = self.unused();
+        self.entries().by_index.insert(index, entry);
+        index
+    }
+
+    pub(crate) fn open_once(&self, sink: OnceSink) -> u64 {
+        self.open(Entry::Once { sink, holder: None })
+    }
+
+    pub(crate) fn open_many(&self, sink: ManySink) -> u64 {
+        self.open(Entry::Many(sink))
+    }
+
+    pub(crate) fn close(&self, index: u64) {
+        // A binding, so that the sink is dropped outside of the lock.
+        let _entry = self.entries().remove(index);
+    }
+
+    /// Notes which other process holds the once port; none for this one.
+    pub(crate) fn set_holder(&self, index: u64, holder: Option<ProcId>) {
+        self.entries().set_holder(index, holder);
+    }
+
+    /// Hands `answer` to the port; a once port is done with it. An answer nobody waits for counts as late.
+    pub(crate) fn answer(&self, index: u64, answer: Answer) {
+        let mut entries = self.entries();
+        match entries.by_index.get(&index) {
+            Some(Entry::Many(sink)) => {
+                let sink = Arc::clone(sink);
+                drop(entries);
+                sink(answer);
+            }
+            Some(Entry::Once { .. }) => {
+                let Some(Entry::Once { sink, .. }) = entries.remove(index) else { return };
+                drop(entries);
+                sink(answer);
+            }
+            None => {
+                drop(entries);
+                if let Answer::Value { tag, .. } = answer {
+                    self.late.fetch_add(1, Ordering::Relaxed);
+                    tracing::debug!(port = index, tag, "an answer came that nobody waits for any more");
+                }
+            }
+        }
+    }
+
+    /// Closes every once port whose holder is `gone`.
+    pub(crate) fn holder_gone(&self, gone: &ProcId, reason: &str) {
+        let orphaned: Vec<Entry> = {
+            let mut entries = self.entries();
+            let held = entries.held_by.remove(gone).unwrap_or_default();
+            held.iter().filter_map(|index| entries.by_index.remove(index)).collect()
+        };
+        close_entries(orphaned, reason);
+    }
+
+    /// Closes everything; for the end of the process's connection.
+    pub(crate) fn close_all(&self, reason: &str) {
+        let all = std::mem::take(&mut *self.entries());
+        close_entries(all.by_index.into_values(), reason);
+    }
+
+    pub(crate) fn late(&self) -> u64 {
+        self.late.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries().by_index.len()
+    }
+}
+
+fn close_entries(entries: impl IntoIterator<Item = Entry>, reason: &str) {
+    for entry in entries {
+        match entry {
+            Entry::Once { sink, .. } => sink(Answer::Closed(reason.to_owned())),
+            Entry::Many(sink) => sink(Answer::Closed(reason.to_owned())),
+        }
+    }
+}

@@ -1,0 +1,165 @@
+use std::sync::Arc;
+
+use procession_model::{Head, Packet, PortId, ProcId};
+
+use crate::answer::Answer;
+use crate::held::{Claims, Held};
+use crate::process::Proc;
+
+/// Takes packets for other processes.
+pub trait Router: Send + Sync + 'static {
+    /// Hands `packet` on towards `dest`; never blocks, and keeps the order.
+    ///
+    /// # Errors
+    /// The packet, whole, and why it can never get there. A full queue is no reason, because the
+    /// news of a closed port is sent only once.
+    fn route(&self, dest: &ProcId, packet: Packet) -> Result<(), (Packet, String)>;
+}
+
+/// The process that a packet is for; none for what concerns the connection alone.
+pub(crate) fn destination(head: &Head) -> Option<&ProcId> {
+    match head {
+        Head::Deliver { to, .. } => Some(&to.proc_id),
+        Head::Send { port, .. } | Head::PortClosed { port, .. } | Head::PortMoved { port, .. } => {
+            Some(&port.proc_id)
+        }
+        Head::Returned { from, .. } => Some(&from.proc_id),
+        Head::ProcGone { .. }
+        | Head::ActorEnded { .. }
+        | Head::Welcome
+        | Head::Report { .. }
+        | Head::Ready { .. }
+        | Head::Stop { .. } => None,
+    }
+}
+
+fn moving_ports(head: &Head) -> &[PortId] {
+    match head {
+        Head::Deliver { ports, .. } | Head::Send { ports, .. } => ports,
+        _ => &[],
+    }
+}
+
+impl Proc {
+    /// Sends a packet that starts here.
+    ///
+    /// # Errors
+    /// The packet, handed back, and why it cannot be delivered.
+    pub fn post(&self, packet: Packet) -> Result<(), (Packet, String)> {
+        let Some(dest) = destination(&packet.head).cloned() else {
+            return Err((packet, "this kind of packet is not routed".to_owned()));
+        };
+        if dest == *self.id() {
+            return self.deliver_here(packet);
+        }
+        // The owner knows the new holder before the holder can run, so that its death is never missed.
+        self.set_holders(moving_ports(&packet.head), Some(&dest));
+        self.router().route(&dest, packet).inspect_err(|(packet, _)| {
+            self.set_holders(moving_ports(&packet.head), None);
+        })
+    }
+
+    /// Notes who holds those of `ports` that were opened here; none for this process.
+    fn set_holders(&self, ports: &[PortId], holder: Option<&ProcId>) {
+        for port in ports.iter().filter(|port| port.proc_id == *self.id()) {
+            self.ports().set_holder(port.index, holder.cloned());
+        }
+    }
+
+    /// Sends a packet whose loss nobody can act on, such as the news that a port was dropped.
+    pub(crate) fn send_best_effort(&self, packet: Packet) {
+        if let Err((packet, why)) = self.post(packet) {
+            tracing::debug!(head = ?packet.head, why, "not delivered");
+        }
+    }
+
+    /// Takes a packet that came over a connection and is for this process.
+    pub fn receive(&self, packet: Packet) {
+        let taken = match destination(&packet.head) {
+            Some(dest) if dest != self.id() => {
+                let why = format!("it is for proc {dest}, which is not this one ({})", self.id());
+                Err((packet, why))
+            }
+            _ => self.deliver_here(packet),
+        };
+        if let Err((packet, why)) = taken {
+            self.bounce(packet, &why);
+        }
+    }
+
+    /// A proc ended: what it should have answered errs with `reason`.
+    pub fn proc_gone(&self, proc_id: &ProcId, reason: &str) {
+        self.ports().holder_gone(proc_id, reason);
+    }
+
+    /// Gives a packet that nobody takes back to those who wait: its ports close, its sender gets it back.
+    pub fn bounce(&self, packet: Packet, why: &str) {
+        for port in moving_ports(&packet.head) {
+            self.send_best_effort(Packet::bare(Head::PortClosed {
+                port: port.clone(),
+                reason: why.to_owned(),
+            }));
+        }
+        if let Head::Deliver { to, from, tag, .. } = packet.head {
+            let head = Head::Returned { to, from, tag, reason: why.to_owned() };
+            self.send_best_effort(Packet { head, parts: packet.parts });
+        }
+    }
+
+    fn arrived(&self, ports: &[PortId]) -> Vec<Arc<Held>> {
+        self.set_holders(ports, None);
+        ports.iter().map(|port| Held::new(port.clone(), self.downgrade())).collect()
+    }
+
+    fn deliver_here(&self, packet: Packet) -> Result<(), (Packet, String)> {
+        let Packet { head, parts } = packet;
+        match head {
+            Head::Deliver { to, from, tag, ports } => {
+                let taken = match self.cell(&to.name) {
+                    Some(cell) => {
+                        let held = self.arrived(&ports);
+                        // Who gets the packet back decides what becomes of its ports.
+                        cell.deliver(&from, &tag, parts, Claims::new(held.clone()))
+                            .inspect_err(|_| held.iter().for_each(|held| held.disown()))
+                    }
+                    None => {
+                        let (name, proc_id) = (&to.name, &to.proc_id);
+                        Err((
+                            parts,
+                            format!("no actor {name:?} lives in proc {proc_id}: it has ended, or never was"),
+                        ))
+                    }
+                };
+                return taken.map_err(|(parts, why)| {
+                    (Packet { head: Head::Deliver { to, from, tag, ports }, parts }, why)
+                });
+            }
+            Head::Send { port, tag, ports } => {
+                let claims = Claims::new(self.arrived(&ports));
+                self.ports().answer(port.index, Answer::Value { tag, parts, claims });
+            }
+            Head::PortClosed { port, reason } => self.ports().answer(port.index, Answer::Closed(reason)),
+            Head::PortMoved { port, holder } => self.set_holders(&[port], Some(&holder)),
+            Head::ProcGone { proc_id, reason } => self.proc_gone(&proc_id, &reason),
+            Head::Returned { to, from, tag, reason } => match self.cell(&from.name) {
+                Some(cell) => cell.returned(crate::Returned { to, tag, parts, reason }),
+                None => tracing::warn!(%to, tag, reason, "a message came back to a sender that has ended"),
+            },
+            head => return Err((Packet { head, parts }, "this kind of packet is not for actors".to_owned())),
+        }
+        Ok(())
+    }
+}
+
+/// A process that knows no other.
+pub(crate) struct NoRoute;
+
+impl Router for NoRoute {
+    fn route(&self, dest: &ProcId, packet: Packet) -> Result<(), (Packet, String)> {
+        Err((packet, format!("proc {dest} cannot be reached: this process has no connection")))
+    }
+}
+
+pub(crate) fn no_route() -> Arc<dyn Router> {
+    Arc::new(NoRoute)
+}

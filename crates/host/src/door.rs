@@ -1,0 +1,49 @@
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use procession_model::{LaunchId, Secret};
+use procession_net::{Doorkeeper, Link};
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::driver::Input;
+
+struct Expected {
+    /// Gone once it was used.
+    token: Option<Secret>,
+    driver: UnboundedSender<Input>,
+}
+
+/// Who may come in: one connection for each launch that has not called back yet.
+#[derive(Default)]
+pub(crate) struct Door(Mutex<HashMap<LaunchId, Expected>>);
+
+impl Door {
+    fn expected(&self) -> std::sync::MutexGuard<'_, HashMap<LaunchId, Expected>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn expect(&self, launch: LaunchId, token: Secret, driver: UnboundedSender<Input>) {
+        self.expected().insert(launch, Expected { token: Some(token), driver });
+    }
+
+    pub(crate) fn forget(&self, launch: LaunchId) {
+        self.expected().remove(&launch);
+    }
+}
+
+impl Doorkeeper for Door {
+    fn token(&self, launch: LaunchId) -> Option<Secret> {
+        self.expected().get(&launch).and_then(|expected| expected.token.clone())
+    }
+
+    fn claim(&self, launch: LaunchId) -> bool {
+        self.expected().get_mut(&launch).and_then(|expected| expected.token.take()).is_some()
+    }
+
+    fn admit(&self, launch: LaunchId, link: Link) {
+        // A launch that was given up meanwhile drops the link, which ends the proc.
+        if let Some(expected) = self.expected().get(&launch) {
+            let _given_up = expected.driver.send(Input::Link(link));
+        }
+    }
+}

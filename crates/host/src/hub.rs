@@ -1,0 +1,147 @@
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
+
+use procession_actor::{Proc, Router, WeakProc};
+use procession_model::{Head, Packet, ProcId};
+use procession_net::LinkSender;
+
+/// The way to one proc.
+enum Route {
+    /// It has not called back yet: what is for it waits here.
+    Pending(Vec<Packet>),
+    Up(LinkSender),
+}
+
+/// The middle of the star: every proc's connection ends here, every packet between procs passes here.
+///
+/// That everything passes one place is what makes the order right: a port's owner is told of the
+/// new holder before the holder gets the message, and of a holder's death after both.
+pub(crate) struct Hub {
+    own: ProcId,
+    proc_: OnceLock<WeakProc>,
+    routes: RwLock<HashMap<ProcId, Route>>,
+    /// Who waits for answers from whom: owners of once ports by holder.
+    waiting: Mutex<HashMap<ProcId, HashSet<ProcId>>>,
+}
+
+impl Hub {
+    pub(crate) fn new(own: ProcId) -> Self {
+        Self { own, proc_: OnceLock::new(), routes: RwLock::default(), waiting: Mutex::default() }
+    }
+
+    /// Has to be called once, before any proc is added.
+    pub(crate) fn set_proc(&self, proc_: &Proc) {
+        let _first = self.proc_.set(proc_.downgrade());
+    }
+
+    fn proc_(&self) -> Option<Proc> {
+        self.proc_.get().and_then(WeakProc::upgrade)
+    }
+
+    fn routes_mut(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<ProcId, Route>> {
+        self.routes.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on packets for `proc_id` wait for its call back.
+    pub(crate) fn add(&self, proc_id: &ProcId) {
+        self.routes_mut().insert(proc_id.clone(), Route::Pending(Vec::new()));
+    }
+
+    /// `proc_id` can take packets: what has waited goes first.
+    pub(crate) fn up(&self, proc_id: &ProcId, sender: LinkSender) {
+        let mut routes = self.routes_mut();
+        let Some(route) = routes.get_mut(proc_id) else { return };
+        if let Route::Pending(packets) = std::mem::replace(route, Route::Up(sender.clone())) {
+            for packet in packets {
+                // A link that is closed already ends in `gone`, which tells those who wait.
+                let _closed = sender.post(packet);
+            }
+        }
+    }
+
+    /// `proc_id` is gone: nobody waits for it any longer, and `reason` tells them why.
+    pub(crate) fn gone(&self, proc_id: &ProcId, reason: &str) {
+        let Some(proc_) = self.proc_() else { return };
+        let route = self.routes_mut().remove(proc_id);
+        if let Some(Route::Pending(packets)) = route {
+            for packet in packets {
+                proc_.bounce(packet, reason);
+            }
+        }
+        let owners = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(proc_id);
+        for owner in owners.into_iter().flatten() {
+            let head = Head::ProcGone { proc_id: proc_id.clone(), reason: reason.to_owned() };
+            let _also_gone = self.hand_over(&owner, Packet::bare(head));
+        }
+        proc_.proc_gone(proc_id, reason);
+    }
+
+    /// Takes a packet that came from a proc.
+    pub(crate) fn forward(&self, packet: Packet) {
+        let Some(proc_) = self.proc_() else { return };
+        let dest = match &packet.head {
+            Head::Deliver { to, .. } => to.proc_id.clone(),
+            Head::Send { port, .. } | Head::PortClosed { port, .. } => port.proc_id.clone(),
+            Head::Returned { from, .. } => from.proc_id.clone(),
+            head => {
+                tracing::warn!(?head, "a proc sent what only a host sends; it was dropped");
+                return;
+            }
+        };
+        if dest == self.own {
+            proc_.receive(packet);
+        } else if let Err((packet, why)) = self.route(&dest, packet) {
+            proc_.bounce(packet, &why);
+        }
+    }
+
+    /// Tells the owners of the once ports that move with `head` who holds them now.
+    fn announce_moves(&self, dest: &ProcId, head: &Head) {
+        let (Head::Deliver { ports, .. } | Head::Send { ports, .. }) = head else { return };
+        for port in ports.iter().filter(|port| port.proc_id != *dest) {
+            let moved = Packet::bare(Head::PortMoved { port: port.clone(), holder: dest.clone() });
+            if port.proc_id == self.own {
+                if let Some(proc_) = self.proc_() {
+                    proc_.receive(moved);
+                }
+            } else {
+                let _owner_gone = self.hand_over(&port.proc_id, moved);
+                let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                waiting.entry(dest.clone()).or_default().insert(port.proc_id.clone());
+            }
+        }
+    }
+
+    fn hand_over(&self, dest: &ProcId, packet: Packet) -> Result<(), (Packet, String)> {
+        let unknown = |packet| Err((packet, format!("proc {dest} has ended, or never was")));
+        {
+            let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+            match routes.get(dest) {
+                None => return unknown(packet),
+                Some(Route::Up(sender)) => {
+                    return sender
+                        .post(packet)
+                        .map_err(|packet| (packet, format!("the connection to proc {dest} was lost")));
+                }
+                Some(Route::Pending(_)) => {}
+            }
+        }
+        match self.routes_mut().get_mut(dest) {
+            Some(Route::Pending(packets)) => {
+                packets.push(packet);
+                Ok(())
+            }
+            Some(Route::Up(sender)) => {
+                sender.post(packet).map_err(|packet| (packet, format!("the connection to proc {dest} was lost")))
+            }
+            None => unknown(packet),
+        }
+    }
+}
+
+impl Router for Hub {
+    fn route(&self, dest: &ProcId, packet: Packet) -> Result<(), (Packet, String)> {
+        self.announce_moves(dest, &packet.head);
+        self.hand_over(dest, packet)
+    }
+}

@@ -1,0 +1,101 @@
+use std::sync::Arc;
+
+use procession_actor::Answer;
+use procession_launch::{LaunchResult, ProcLauncher, ProcLauncherError};
+use procession_model::{
+    ChannelAddr, DialBack, LOG_STDOUT_TAG, LaunchOptions, ProcExitKind, ProcExitResult, Secret,
+};
+use procession_net::Dial;
+use procession_supervise::{Event, Readiness};
+
+use crate::host::Core;
+use crate::notify;
+use crate::output::Stream;
+use crate::payload::Payload;
+use crate::proc_ref::Shared;
+use crate::spec::SpawnSpec;
+
+/// Asks the launcher, with everything that the proc needs to reach back.
+pub(crate) async fn launch(
+    core: &Arc<Core>,
+    shared: &Arc<Shared>,
+    launcher: &dyn ProcLauncher,
+    spec: &SpawnSpec,
+) -> Result<LaunchResult, ProcLauncherError> {
+    let options = options(core, shared, launcher, spec).await.map_err(ProcLauncherError::Other)?;
+    launcher.launch(&shared.id, options).await
+}
+
+async fn options(
+    core: &Arc<Core>,
+    shared: &Arc<Shared>,
+    launcher: &dyn ProcLauncher,
+    spec: &SpawnSpec,
+) -> Result<LaunchOptions, String> {
+    let dial_back = launcher.capabilities().dial_back;
+    let token = Secret::random();
+    let (addresses, tls) = core.ways_in(&dial_back, shared.id.launch_id()).await?;
+    let dial = Dial { addresses, launch: shared.id.launch_id(), token: token.clone(), tls };
+    core.door.expect(shared.id.launch_id(), token, shared.driver.clone());
+    let local = dial_back == DialBack::Local;
+    let payload = Payload {
+        version: Payload::VERSION.to_owned(),
+        proc_id: shared.id.clone(),
+        rank: shared.rank,
+        host: core.proc_.id().clone(),
+        dial,
+        sys_path: if local { spec.sys_path.clone() } else { Vec::new() },
+        cwd: spec.command.cwd.clone().or_else(|| std::env::current_dir().ok().filter(|_| local)),
+        own_subreaper: !launcher.knows_status_by_parenthood(),
+    };
+    let mut command = spec.command.clone();
+    if local && spec.policy.readiness == Readiness::None {
+        let socket = notify::listen(core.run_dir.path(), shared).map_err(|error| {
+            format!("the socket for readiness notices could not be made: {error}; free some space or file descriptors")
+        })?;
+        command.env.entry("NOTIFY_SOCKET".to_owned()).or_insert(socket);
+    }
+    Ok(LaunchOptions {
+        bootstrap_payload: payload.encode()?,
+        process_name: format!("{} @ {}", shared.id.name(), core.machine),
+        command,
+        want_stdio: spec.want_stdio,
+        tail_lines: spec.tail_lines,
+        log_channel: (!launcher.knows_status_by_parenthood()).then(|| log_channel(core, shared)),
+    })
+}
+
+/// A port that a launcher feeds with the output of the proc, for as long as the proc lives.
+fn log_channel(core: &Arc<Core>, shared: &Arc<Shared>) -> ChannelAddr {
+    let output = Arc::clone(&shared.output);
+    let mailbox = core.proc_.mailbox();
+    let port = mailbox.open_sink(move |answer| {
+        if let Answer::Value { tag, parts, .. } = answer {
+            let stream = if tag == LOG_STDOUT_TAG { Stream::Stdout } else { Stream::Stderr };
+            for part in &parts {
+                output.push(stream, part);
+            }
+        }
+    });
+    let address = ChannelAddr(port.to_string());
+    let mut exit = shared.exit.subscribe();
+    tokio::spawn(async move {
+        let _host_gone = exit.wait_for(Option::is_some).await;
+        mailbox.close_port(&port);
+    });
+    address
+}
+
+/// What the end of a launch's exit channel means.
+pub(crate) fn exit_event(result: Option<ProcExitResult>, parent: bool) -> Event {
+    match (result, parent) {
+        (Some(result), true) => Event::OsExit(result),
+        (Some(result), false) => Event::LauncherReported(result),
+        (None, true) => {
+            Event::OsExit(ProcExitResult::new(ProcExitKind::Lost { reason: "its launcher ended without a word".to_owned() }))
+        }
+        (None, false) => {
+            Event::LauncherReported(ProcExitResult::failed("exit port closed (spawner crashed or forgot to send)"))
+        }
+    }
+}

@@ -1,0 +1,232 @@
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use procession_model::{ActorId, ProcExit, ProcId, ProcStatus, StopRequest};
+use procession_supervise::StopHow;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{oneshot, watch};
+
+use crate::driver::Input;
+use crate::output::{Output, Stream};
+
+/// What happened to one proc, in order.
+#[derive(Clone, Debug)]
+pub enum ProcEvent {
+    /// A line of its output.
+    Output {
+        /// Which stream.
+        stream: Stream,
+        /// The line, without its end.
+        line: String,
+    },
+    /// Its status changed.
+    Status(ProcStatus),
+    /// It called back.
+    Ready,
+    /// An actor in it ended.
+    ActorEnded {
+        /// The actor.
+        actor: ActorId,
+        /// Why; none for a regular end.
+        failure: Option<String>,
+    },
+    /// Something worth knowing that changes nothing.
+    Note(String),
+    /// It ended. Nothing follows.
+    Exit(Arc<ProcExit>),
+}
+
+/// Where a launch stands at one moment.
+#[derive(Clone, Debug)]
+pub struct ProcSnapshot {
+    /// Its status.
+    pub status: ProcStatus,
+    /// The process, where one is known.
+    pub pid: Option<u32>,
+    /// The substrate's name for it.
+    pub handle: Option<String>,
+    /// What its launcher last said about the launch.
+    pub progress: Option<String>,
+    /// Its launcher's name.
+    pub launcher: String,
+    /// When the launch was asked for.
+    pub started_at: SystemTime,
+    /// When the launcher acknowledged it.
+    pub running_at: Option<SystemTime>,
+    /// When it called back.
+    pub ready_at: Option<SystemTime>,
+    /// When it ended.
+    pub ended_at: Option<SystemTime>,
+}
+
+/// Hears of what happens to a proc, in order, on the host's io thread; must not block.
+pub type Observer = Arc<dyn Fn(&ProcEvent) + Send + Sync>;
+
+/// What the driver of a launch and all who look at it share.
+pub(crate) struct Shared {
+    pub(crate) id: ProcId,
+    pub(crate) rank: usize,
+    pub(crate) incarnation: u32,
+    pub(crate) stop_grace: Duration,
+    pub(crate) native: bool,
+    pub(crate) snapshot: Mutex<ProcSnapshot>,
+    pub(crate) ready: watch::Sender<Option<Result<(), String>>>,
+    pub(crate) exit: watch::Sender<Option<Arc<ProcExit>>>,
+    pub(crate) output: Arc<Output>,
+    pub(crate) observers: Arc<Observers>,
+    pub(crate) driver: UnboundedSender<Input>,
+}
+
+/// Who is told of what happens to one proc.
+#[derive(Default)]
+pub(crate) struct Observers(Mutex<Vec<Observer>>);
+
+impl Observers {
+    pub(crate) fn add(&self, observer: Observer) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(observer);
+    }
+
+    pub(crate) fn tell(&self, event: &ProcEvent) {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for observer in all {
+            observer(event);
+        }
+    }
+
+    /// No event follows; an observer may hold what holds the proc.
+    pub(crate) fn clear(&self) {
+        let _dropped_outside_of_the_lock =
+            std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl Shared {
+    pub(crate) fn snapshot(&self) -> std::sync::MutexGuard<'_, ProcSnapshot> {
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first word on its readiness is the last.
+    pub(crate) fn settle_ready(&self, ready: Result<(), String>) {
+        self.ready.send_if_modified(|settled| {
+            let first = settled.is_none();
+            settled.get_or_insert(ready);
+            first
+        });
+    }
+}
+
+/// One launch of one proc, from any thread. Cheap to clone.
+#[derive(Clone)]
+pub struct ProcRef(pub(crate) Arc<Shared>);
+
+impl ProcRef {
+    /// Its id.
+    pub fn id(&self) -> &ProcId {
+        &self.0.id
+    }
+
+    /// Its place in its mesh.
+    pub fn rank(&self) -> usize {
+        self.0.rank
+    }
+
+    /// Which launch of its slot it is.
+    pub fn incarnation(&self) -> u32 {
+        self.0.incarnation
+    }
+
+    /// Where it stands now.
+    pub fn status(&self) -> ProcSnapshot {
+        self.0.snapshot().clone()
+    }
+
+    /// How it ended; none while it lives.
+    pub fn exit(&self) -> Option<Arc<ProcExit>> {
+        self.0.exit.borrow().clone()
+    }
+
+    /// The last lines of a stream so far.
+    pub fn output_tail(&self, stream: Stream) -> Vec<String> {
+        self.0.output.lines(stream)
+    }
+
+    /// Waits until it has called back. Cancel safe.
+    ///
+    /// # Errors
+    /// It never will: the phase, the reason and the last lines of stderr.
+    pub async fn ready(&self) -> Result<(), String> {
+        match self.0.ready.subscribe().wait_for(Option::is_some).await {
+            Ok(state) => state.clone().unwrap_or_else(|| Err("the host was shut down".to_owned())),
+            Err(_) => Err("the host was shut down".to_owned()),
+        }
+    }
+
+    /// Waits until it has ended. Cancel safe.
+    pub async fn ended(&self) -> Arc<ProcExit> {
+        match self.0.exit.subscribe().wait_for(Option::is_some).await {
+            Ok(exit) => exit.clone().expect("the predicate saw an exit"),
+            Err(_) => unreachable!("the sender lives as long as this reference"),
+        }
+    }
+
+    /// Stops it: its agent is asked first, then its launcher, then it is killed, each after
+    /// `grace` (none: the grace it was launched with). Resolves once it has ended. Cancelling the
+    /// wait does not cancel the stop.
+    pub async fn stop(&self, reason: &str, grace: Option<Duration>) -> Arc<ProcExit> {
+        self.ask(StopHow::AgentFirst, grace.unwrap_or(self.0.stop_grace), "stop", reason, None);
+        self.ended().await
+    }
+
+    /// Asks its launcher to end it, and kills it at `timeout`. Resolves once the launcher answered.
+    ///
+    /// # Errors
+    /// The launcher could not be asked, in its own words.
+    pub async fn terminate(&self, timeout: Duration, why: &str) -> Result<(), String> {
+        self.acknowledged(StopHow::Terminate, timeout, "terminate", why).await
+    }
+
+    /// Kills its whole tree. Resolves once the launcher answered.
+    ///
+    /// # Errors
+    /// The launcher could not be asked, in its own words.
+    pub async fn kill(&self, why: &str) -> Result<(), String> {
+        self.acknowledged(StopHow::Kill, Duration::ZERO, "kill", why).await
+    }
+
+    async fn acknowledged(&self, how: StopHow, grace: Duration, by: &str, why: &str) -> Result<(), String> {
+        let (ack, answer) = oneshot::channel();
+        self.ask(how, grace, by, why, Some(ack));
+        // A driver that is gone has published the exit: an ended proc needs no stop.
+        answer.await.unwrap_or(Ok(()))
+    }
+
+    fn ask(
+        &self,
+        how: StopHow,
+        grace: Duration,
+        by: &str,
+        why: &str,
+        ack: Option<oneshot::Sender<Result<(), String>>>,
+    ) {
+        let request = StopRequest { by: by.to_owned(), at: SystemTime::now(), why: why.to_owned() };
+        let _ended = self.0.driver.send(Input::Stop { how, grace, request, ack });
+    }
+
+    /// Tells `observer` of everything from now on, in order, on the host's io thread; it must not
+    /// block. Of a proc that has ended it hears the exit at once.
+    pub fn watch(&self, observer: Arc<dyn Fn(&ProcEvent) + Send + Sync>) {
+        // Under the lock of the exit, so that the exit is told once: by the driver or here.
+        let exit = self.0.exit.borrow();
+        match exit.as_ref() {
+            Some(exit) => observer(&ProcEvent::Exit(Arc::clone(exit))),
+            None => self.0.observers.add(observer),
+        }
+    }
+}
+
+impl fmt::Debug for ProcRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ProcRef({}, {})", self.id(), self.status().status)
+    }
+}

@@ -1,0 +1,143 @@
+use bytes::Bytes;
+use procession_model::{BootstrapCommand, InvalidArgument, RESERVED_PREFIX, check_name};
+use procession_supervise::Policy;
+
+/// Above this a tail is cut, so that a report stays small.
+const TAIL_LIMIT: usize = 10_000;
+
+/// Everything that is asked for about one proc.
+#[derive(Clone, Debug)]
+pub struct SpawnSpec {
+    /// The slot's name.
+    pub name: String,
+    /// Its place in its mesh.
+    pub rank: usize,
+    /// Which launch of the slot this is; 0 takes the next one that this host knows of.
+    pub incarnation: u32,
+    /// What to run.
+    pub command: BootstrapCommand,
+    /// Deadlines, and what makes it ready.
+    pub policy: Policy,
+    /// Sent with the welcome, for the proc to run before anything else; empty for nothing.
+    pub setup: Bytes,
+    /// The client's module search path; empty for programs that are not Python.
+    pub sys_path: Vec<String>,
+    /// How many lines of each stream to keep for the exit; 0 keeps none.
+    pub tail_lines: usize,
+    /// Whether anybody wants the output while the proc runs.
+    pub want_stdio: bool,
+}
+
+impl SpawnSpec {
+    /// `command` under `name`, with the defaults of everything else.
+    pub fn new(name: impl Into<String>, command: BootstrapCommand) -> Self {
+        Self {
+            name: name.into(),
+            rank: 0,
+            incarnation: 0,
+            command,
+            policy: Policy::default(),
+            setup: Bytes::new(),
+            sys_path: Vec::new(),
+            tail_lines: 100,
+            want_stdio: true,
+        }
+    }
+
+    /// Refuses what can be refused before anything starts.
+    ///
+    /// # Errors
+    /// Names the field, what was given (never an environment value) and the rule.
+    pub fn check(&self) -> Result<(), InvalidArgument> {
+        check_name("name", &self.name)?;
+        let command = &self.command;
+        if command.program.as_os_str().is_empty() {
+            return Err(InvalidArgument::new("program", "\"\"", "give the path or the name of a program"));
+        }
+        no_nul("program", command.program.as_os_str().as_encoded_bytes())?;
+        if let Some(arg0) = &command.arg0 {
+            if arg0.is_empty() {
+                return Err(InvalidArgument::new("arg0", "\"\"", "leave it out for the program's own name"));
+            }
+            no_nul("arg0", arg0.as_bytes())?;
+        }
+        for (index, arg) in command.args.iter().enumerate() {
+            no_nul(&format!("args[{index}]"), arg.as_bytes())?;
+        }
+        for (key, value) in &command.env {
+            check_key("env", key)?;
+            no_nul(&format!("env[{key:?}]"), value.as_bytes())?;
+        }
+        for key in &command.env_remove {
+            check_key("env", key)?;
+        }
+        if let Some(cwd) = &command.cwd {
+            no_nul("cwd", cwd.as_os_str().as_encoded_bytes())?;
+        }
+        if self.tail_lines > TAIL_LIMIT {
+            return Err(InvalidArgument::new(
+                "tail_lines",
+                self.tail_lines.to_string(),
+                format!("at most {TAIL_LIMIT}; read the output with logs() for more"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn check_key(field: &str, key: &str) -> Result<(), InvalidArgument> {
+    let refuse = |rule: &str| Err(InvalidArgument::new(format!("{field}[{key:?}]"), "a key", rule));
+    if key.is_empty() || key.contains(['=', '\0']) {
+        return refuse("a variable's name is not empty and has neither '=' nor NUL in it");
+    }
+    if key.starts_with(RESERVED_PREFIX) {
+        return refuse("names that start with PROCESSION_ are the runtime's own; choose another");
+    }
+    Ok(())
+}
+
+fn no_nul(field: &str, bytes: &[u8]) -> Result<(), InvalidArgument> {
+    match bytes.iter().position(|&byte| byte == 0) {
+        None => Ok(()),
+        Some(index) => Err(InvalidArgument::new(
+            field,
+            format!("{} bytes", bytes.len()),
+            format!("NUL at index {index}; the kernel's strings end at a NUL, take it out"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(change: impl FnOnce(&mut SpawnSpec)) -> String {
+        let mut spec = SpawnSpec::new("p", BootstrapCommand::new("/bin/true"));
+        change(&mut spec);
+        spec.check().expect_err("it must be refused").to_string()
+    }
+
+    #[test]
+    fn a_good_spec_passes() {
+        SpawnSpec::new("p", BootstrapCommand::new("true")).check().expect("nothing is wrong with it");
+    }
+
+    #[test]
+    fn bad_input_is_refused_by_field_and_never_shows_a_value() {
+        for (text, field) in [
+            (refused(|s| s.name = "a/b".into()), "name"),
+            (refused(|s| s.command.program = "".into()), "program"),
+            (refused(|s| s.command.arg0 = Some(String::new())), "arg0"),
+            (refused(|s| s.command.args = vec!["ok".into(), "b\0d".into()]), "args[1]"),
+            (refused(|s| drop(s.command.env.insert("A=B".into(), "canary".into()))), "env[\"A=B\"]"),
+            (refused(|s| drop(s.command.env.insert("A".into(), "canary\0".into()))), "env[\"A\"]"),
+            (refused(|s| drop(s.command.env.insert("PROCESSION_X".into(), "canary".into()))), "env"),
+            (refused(|s| s.command.env_remove = vec![String::new()]), "env"),
+            (refused(|s| s.command.cwd = Some("a\0".into())), "cwd"),
+            (refused(|s| s.tail_lines = 10_001), "tail_lines"),
+        ] {
+            assert!(text.starts_with(field), "{text}");
+            assert!(!text.contains("canary"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,288 @@
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use procession_sys::{
+    self as sys, Child, ExitStatus, OpenFiles, Pidfd, Process, Program, SignalFd, Snapshot, SpawnError,
+    SpawnSpec, Spawning, Stage, Stdio, Tree,
+};
+
+use crate::control::{Control, Pipes};
+use crate::kills::Kills;
+use crate::protocol::{Reply, Request, Strings};
+
+/// How many requests are handled before exits get their turn.
+const BATCH: usize = 16;
+/// What a proc's out-of-memory score is above the keeper's: the kernel takes procs first.
+const OOM_ABOVE: i32 = 500;
+
+enum Phase {
+    Starting(Spawning),
+    Running(Child),
+}
+
+struct Proc {
+    phase: Phase,
+    tree: Tree,
+    started: u64,
+    pipes: Option<Pipes>,
+}
+
+impl Proc {
+    fn child(&self) -> &Child {
+        match &self.phase {
+            Phase::Starting(spawning) => &spawning.child,
+            Phase::Running(child) => child,
+        }
+    }
+}
+
+/// All there is to keep.
+pub(crate) struct Keeper {
+    control: Control,
+    host: Pidfd,
+    signals: SignalFd,
+    procs: HashMap<u64, Proc>,
+    /// The procs' leaders that are not reaped yet.
+    leaders: HashMap<u32, u64>,
+    kills: Kills,
+    terminations: Vec<u64>,
+    open_files: OpenFiles,
+    oom_score_adj: Option<i32>,
+    ending: bool,
+}
+
+impl Keeper {
+    pub(crate) fn new(control: OwnedFd, host: Pidfd) -> io::Result<Self> {
+        Ok(Self {
+            control: Control::new(control),
+            host,
+            signals: sys::watch_child_signals()?,
+            procs: HashMap::new(),
+            leaders: HashMap::new(),
+            kills: Kills::default(),
+            terminations: Vec::new(),
+            open_files: sys::raise_open_files()?,
+            oom_score_adj: sys::oom_score_adj().ok().map(|own| (own + OOM_ABOVE).min(1000)),
+            ending: false,
+        })
+    }
+
+    /// Keeps until the host is gone or says that it is enough; returns when no descendant is left.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        let mut pause = Duration::from_millis(1);
+        loop {
+            let timeout = if self.ending {
+                Some(pause)
+            } else {
+                self.kills.next_due().map(|due| due.saturating_duration_since(Instant::now()))
+            };
+            let executing = self.wait(timeout)?;
+            for _ in 0..BATCH {
+                let Some((request, fds)) = self.control.receive() else { break };
+                self.handle(request, fds);
+            }
+            for id in executing {
+                self.finish_start(id);
+            }
+            self.reap()?;
+            self.look_after_trees()?;
+            self.control.flush();
+            self.ending |= self.control.is_closed();
+            if self.ending {
+                if self.end_all()? && (self.control.is_done() || self.host.has_ended()?) {
+                    return Ok(());
+                }
+                pause = (pause * 2).min(Duration::from_millis(50));
+            }
+        }
+    }
+
+    /// Waits for anything to happen; gives the procs whose start has come to an end.
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Vec<u64>> {
+        let mut watches = vec![sys::Watch::readable(self.signals.as_fd())];
+        let mut starting = Vec::new();
+        for (&id, proc) in &self.procs {
+            if let Phase::Starting(spawning) = &proc.phase {
+                watches.push(sys::Watch::readable(spawning.as_fd()));
+                starting.push(id);
+            }
+        }
+        if !self.ending {
+            watches.push(sys::Watch::readable(self.host.as_fd()));
+        }
+        let host_at = watches.len() - 1;
+        watches.extend(self.control.watch());
+        sys::poll(&mut watches, timeout)?;
+        let host_gone = !self.ending && watches[host_at].is_ready();
+        let children = watches[0].is_ready();
+        let executing = starting.into_iter().zip(&watches[1..]).filter(|(_, watch)| watch.is_ready());
+        let executing = executing.map(|(id, _)| id).collect();
+        drop(watches);
+        self.ending |= host_gone;
+        if children {
+            self.signals.clear();
+        }
+        Ok(executing)
+    }
+
+    fn handle(&mut self, request: Request, fds: Vec<OwnedFd>) {
+        match request {
+            Request::Launch { id, captured } => {
+                if let Err(SpawnError { stage, source }) = self.launch(id, captured, fds) {
+                    self.refuse(id, stage, &source);
+                }
+            }
+            Request::Terminate { id } => self.terminations.push(id),
+            Request::Kill { id } => {
+                if let Some(proc) = self.procs.get(&id) {
+                    proc.child().kill_group();
+                    self.kills.add_asked(id, proc.tree.clone());
+                } else if !self.kills.ask(id) {
+                    self.control.send(Reply::Killed { id });
+                }
+            }
+            Request::Shutdown => self.ending = true,
+        }
+    }
+
+    fn refuse(&mut self, id: u64, stage: Stage, source: &io::Error) {
+        let errno = source.raw_os_error().unwrap_or(libc::EIO);
+        self.control.send(Reply::Refused { id, stage, errno });
+    }
+
+    fn launch(&mut self, id: u64, captured: bool, fds: Vec<OwnedFd>) -> Result<(), SpawnError> {
+        let failed = |errno| SpawnError { stage: Stage::Clone, source: io::Error::from_raw_os_error(errno) };
+        if self.ending {
+            return Err(failed(libc::ECANCELED));
+        }
+        let mut fds = fds.into_iter();
+        // Descriptors that did not arrive are those that this process may not have.
+        let mut next = || fds.next().ok_or_else(|| failed(libc::EMFILE));
+        let (strings, cwd) = (next()?, next()?);
+        let mut bytes = Vec::new();
+        File::from(strings).read_to_end(&mut bytes).map_err(|_| failed(libc::EIO))?;
+        let Strings { program, argv, envp } = Strings::decode(&bytes).ok_or_else(|| failed(libc::EINVAL))?;
+        let shared = if captured { None } else { Some((next()?, next()?)) };
+        let marker = envp.iter().find_map(|entry| {
+            let value = entry.to_bytes().strip_prefix(sys::MARKER.as_bytes())?.strip_prefix(b"=")?;
+            String::from_utf8(value.split(|&b| b == b':').next()?.to_vec()).ok()
+        });
+        let (stdout, stderr) = match &shared {
+            Some((out, err)) => (Stdio::Fd(out.as_fd()), Stdio::Fd(err.as_fd())),
+            None => (Stdio::Pipe, Stdio::Pipe),
+        };
+        let mut spawning = Spawning::start(&SpawnSpec {
+            program: Program::Path(program),
+            argv,
+            envp,
+            cwd: Some(cwd.as_fd()),
+            stdout,
+            stderr,
+            fds: Vec::new(),
+            die_with_parent: true,
+            open_files: Some(self.open_files),
+            oom_score_adj: self.oom_score_adj,
+        })?;
+        let child = &mut spawning.child;
+        let pipes = child.stdout.take().zip(child.stderr.take()).map(|(out, err)| Rc::new([out, err]));
+        let pid = child.pid;
+        // Even a child that has ended is still there to be looked at, since only we reap it.
+        let started = Process::look(pid).map_or(0, |process| process.started);
+        let tree = Tree::new(pid, started, marker.unwrap_or_default(), Some(std::process::id()));
+        self.leaders.insert(pid, id);
+        self.procs.insert(id, Proc { phase: Phase::Starting(spawning), tree, started, pipes });
+        Ok(())
+    }
+
+    fn finish_start(&mut self, id: u64) {
+        let Some(mut proc) = self.procs.remove(&id) else { return };
+        let Phase::Starting(spawning) = proc.phase else {
+            self.procs.insert(id, proc);
+            return;
+        };
+        let pid = spawning.child.pid;
+        match spawning.finish() {
+            Ok(child) => {
+                let reply = Reply::Started { id, pid, started: proc.started };
+                self.control.send_with(reply, proc.pipes.clone());
+                proc.phase = Phase::Running(child);
+                self.procs.insert(id, proc);
+            }
+            Err(SpawnError { stage, source }) => {
+                self.leaders.remove(&pid);
+                self.refuse(id, stage, &source);
+            }
+        }
+    }
+
+    /// Every child that has ended: leaders are told of and then reaped, adopted orphans only reaped.
+    fn reap(&mut self) -> io::Result<()> {
+        while let Some((pid, status)) = sys::next_ended_child()? {
+            match self.leaders.get(&pid).copied() {
+                Some(id) => self.leader_ended(id, pid, status)?,
+                None => drop(sys::reap_child(pid)?),
+            }
+        }
+        Ok(())
+    }
+
+    fn leader_ended(&mut self, id: u64, pid: u32, status: ExitStatus) -> io::Result<()> {
+        self.finish_start(id);
+        // One that failed to start is reaped by now.
+        let Some(proc) = self.procs.remove(&id) else { return Ok(()) };
+        self.control.send(Reply::Exited { id, status });
+        self.control.flush();
+        // Its number still means its group, for as long as it is not reaped.
+        proc.child().kill_group();
+        self.leaders.remove(&pid);
+        sys::reap_child(pid)?;
+        self.kills.add_leftover(id, proc.tree);
+        Ok(())
+    }
+
+    fn look_after_trees(&mut self) -> io::Result<()> {
+        let due = self.kills.next_due().is_some_and(|due| due <= Instant::now());
+        if !due && self.terminations.is_empty() {
+            return Ok(());
+        }
+        let all = Snapshot::take()?;
+        for id in std::mem::take(&mut self.terminations) {
+            if let Some(proc) = self.procs.get_mut(&id) {
+                proc.tree.signal(libc::SIGTERM, &all);
+            }
+            self.control.send(Reply::Signalled { id });
+        }
+        if due {
+            for reply in self.kills.run(&all, |id| self.procs.contains_key(&id)) {
+                self.control.send(reply);
+            }
+            // Without procs nobody owns what is left, whatever it made of its session and environment.
+            if self.procs.is_empty() {
+                kill_descendants(&all);
+            }
+        }
+        Ok(())
+    }
+
+    /// One round of ending everything; true when nothing is left.
+    fn end_all(&mut self) -> io::Result<bool> {
+        for proc in self.procs.values() {
+            proc.child().kill_group();
+        }
+        let left = kill_descendants(&Snapshot::take()?);
+        Ok(left == 0 && self.procs.is_empty())
+    }
+}
+
+/// Kills all that descend from this process; how many there were, zombies among them.
+fn kill_descendants(all: &Snapshot) -> usize {
+    let descendants = all.descendants([std::process::id()]);
+    for process in descendants.iter().filter(|process| process.is_alive()) {
+        process.signal(libc::SIGKILL);
+    }
+    descendants.len()
+}

@@ -1,0 +1,84 @@
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use procession_sys::{Snapshot, Tree};
+
+use crate::protocol::Reply;
+
+/// How long what a leader leaves behind may wait, so that many exits share one look at `/proc`.
+const LEFTOVER_DELAY: Duration = Duration::from_millis(20);
+/// After this a process that does not die is reported, and still killed.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two looks at a tree: the first pause, doubled up to the last.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
+
+struct Kill {
+    tree: Tree,
+    /// The host waits for an answer.
+    asked: Option<Instant>,
+    next: Instant,
+    pause: Duration,
+}
+
+/// The trees of which nothing may be left.
+#[derive(Default)]
+pub(crate) struct Kills(HashMap<u64, Kill>);
+
+impl Kills {
+    /// Adds what a leader that has just ended may have left.
+    pub(crate) fn add_leftover(&mut self, id: u64, tree: Tree) {
+        let next = Instant::now() + LEFTOVER_DELAY;
+        self.0.entry(id).or_insert(Kill { tree, asked: None, next, pause: PAUSES.0 });
+    }
+
+    /// Adds a tree that the host wants dead now.
+    pub(crate) fn add_asked(&mut self, id: u64, tree: Tree) {
+        self.add_leftover(id, tree);
+        self.ask(id);
+    }
+
+    /// Hurries a kill that is under way; false when there is none.
+    pub(crate) fn ask(&mut self, id: u64) -> bool {
+        let now = Instant::now();
+        self.0.get_mut(&id).is_some_and(|kill| {
+            kill.asked = Some(now);
+            kill.next = now;
+            kill.pause = PAUSES.0;
+            true
+        })
+    }
+
+    /// When [`Self::run`] has something to do next.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.0.values().map(|kill| kill.next).min()
+    }
+
+    /// One round over the trees that are due; `leads` says whose leader is not reaped yet.
+    pub(crate) fn run(&mut self, all: &Snapshot, leads: impl Fn(u64) -> bool) -> Vec<Reply> {
+        let now = Instant::now();
+        let mut replies = Vec::new();
+        self.0.retain(|&id, kill| {
+            if kill.next > now {
+                return true;
+            }
+            let living: Vec<_> = kill.tree.members(all).into_iter().filter(|p| p.is_alive()).collect();
+            if living.is_empty() && !leads(id) {
+                replies.extend(kill.asked.map(|_| Reply::Killed { id }));
+                return false;
+            }
+            for process in &living {
+                process.signal(libc::SIGKILL);
+            }
+            if let (Some(asked), Some(first)) = (kill.asked, living.first())
+                && now.duration_since(asked) > PATIENCE
+            {
+                replies.push(Reply::Stuck { id, pid: first.pid });
+                kill.asked = None;
+            }
+            kill.next = now + kill.pause;
+            kill.pause = (kill.pause * 2).min(PAUSES.1);
+            true
+        });
+        replies
+    }
+}

@@ -1,0 +1,143 @@
+//! What a host and its keeper say to each other: small messages of one size over a socket that keeps
+//! their boundaries; descriptors travel beside them. Both sides are built from this one file and are
+//! always of the same version.
+
+use std::ffi::CString;
+
+use procession_sys::{ExitStatus, Stage};
+
+/// The descriptor under which the keeper finds the conversation.
+pub(crate) const CONTROL_FD: i32 = 3;
+/// The descriptor under which it finds the host's pidfd.
+pub(crate) const HOST_FD: i32 = 4;
+/// The bytes of every message.
+pub(crate) const SIZE: usize = 25;
+
+/// Host to keeper. The ids are the host's, never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// With descriptors: the strings, the directory to start in, and when not captured the stdout and
+    /// the stderr to share.
+    Launch { id: u64, captured: bool },
+    /// SIGTERM to the tree.
+    Terminate { id: u64 },
+    /// SIGKILL to the tree, until nothing of it is left.
+    Kill { id: u64 },
+    /// Kill everything, then end.
+    Shutdown,
+}
+
+/// Keeper to host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// The program is being executed. With descriptors when captured: stdout, stderr.
+    Started { id: u64, pid: u32, started: u64 },
+    /// Nothing was started.
+    Refused { id: u64, stage: Stage, errno: i32 },
+    /// The leader ended; after `Started`, exactly once.
+    Exited { id: u64, status: ExitStatus },
+    /// The answer to `Terminate`.
+    Signalled { id: u64 },
+    /// The answer to `Kill`: nothing is left.
+    Killed { id: u64 },
+    /// The other answer to `Kill`: this process does not die.
+    Stuck { id: u64, pid: u32 },
+}
+
+type Fields = (u8, u64, u64, u64);
+
+fn pack((tag, id, a, b): Fields) -> [u8; SIZE] {
+    let mut bytes = [tag; SIZE];
+    for (place, number) in bytes[1..].chunks_exact_mut(8).zip([id, a, b]) {
+        place.copy_from_slice(&number.to_le_bytes());
+    }
+    bytes
+}
+
+fn unpack(bytes: &[u8]) -> Option<Fields> {
+    let bytes: &[u8; SIZE] = bytes.try_into().ok()?;
+    let number = |at: usize| bytes[at..at + 8].try_into().ok().map(u64::from_le_bytes);
+    Some((bytes[0], number(1)?, number(9)?, number(17)?))
+}
+
+impl Request {
+    pub(crate) fn encode(self) -> [u8; SIZE] {
+        pack(match self {
+            Self::Launch { id, captured } => (0, id, captured.into(), 0),
+            Self::Terminate { id } => (1, id, 0, 0),
+            Self::Kill { id } => (2, id, 0, 0),
+            Self::Shutdown => (3, 0, 0, 0),
+        })
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        Some(match unpack(bytes)? {
+            (0, id, captured, _) => Self::Launch { id, captured: captured != 0 },
+            (1, id, ..) => Self::Terminate { id },
+            (2, id, ..) => Self::Kill { id },
+            (3, ..) => Self::Shutdown,
+            _ => return None,
+        })
+    }
+}
+
+impl Reply {
+    pub(crate) fn encode(self) -> [u8; SIZE] {
+        pack(match self {
+            Self::Started { id, pid, started } => (0, id, pid.into(), started),
+            Self::Refused { id, stage, errno } => (1, id, stage as u64, errno as u64),
+            Self::Exited { id, status: ExitStatus::Exited { code } } => (2, id, code as u64, 0),
+            Self::Exited { id, status: ExitStatus::Signaled { signal, core_dumped } } => {
+                (3, id, signal as u64, core_dumped.into())
+            }
+            Self::Signalled { id } => (4, id, 0, 0),
+            Self::Killed { id } => (5, id, 0, 0),
+            Self::Stuck { id, pid } => (6, id, pid.into(), 0),
+        })
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        Some(match unpack(bytes)? {
+            (0, id, pid, started) => Self::Started { id, pid: pid as u32, started },
+            (1, id, stage, errno) => {
+                Self::Refused { id, stage: *Stage::ALL.get(stage as usize)?, errno: errno as i32 }
+            }
+            (2, id, code, _) => Self::Exited { id, status: ExitStatus::Exited { code: code as i32 } },
+            (3, id, signal, core) => {
+                let status = ExitStatus::Signaled { signal: signal as i32, core_dumped: core != 0 };
+                Self::Exited { id, status }
+            }
+            (4, id, ..) => Self::Signalled { id },
+            (5, id, ..) => Self::Killed { id },
+            (6, id, pid, _) => Self::Stuck { id, pid: pid as u32 },
+            _ => return None,
+        })
+    }
+}
+
+/// What to execute; it travels in a file, because it may be larger than any message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Strings {
+    pub(crate) program: CString,
+    pub(crate) argv: Vec<CString>,
+    pub(crate) envp: Vec<CString>,
+}
+
+impl Strings {
+    /// NUL-terminated: the number of arguments, the program, the arguments, the environment.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = format!("{}\0", self.argv.len()).into_bytes();
+        for string in [&self.program].into_iter().chain(&self.argv).chain(&self.envp) {
+            bytes.extend_from_slice(string.as_bytes_with_nul());
+        }
+        bytes
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut strings = bytes.strip_suffix(b"\0")?.split(|&b| b == 0).map(|s| CString::new(s).ok());
+        let count = strings.next()??.to_str().ok()?.parse().ok()?;
+        let program = strings.next()??;
+        let argv = strings.by_ref().take(count).collect::<Option<Vec<_>>>()?;
+        Some(Self { program, argv, envp: strings.collect::<Option<_>>()? })
+    }
+}

@@ -1,0 +1,87 @@
+//! Starting the keeper, from the copy of it inside this program.
+
+use std::ffi::CString;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::PathBuf;
+
+use procession_model::LaunchId;
+use procession_sys::{self as sys, Child, Pidfd, Program, SpawnError, SpawnSpec};
+
+use crate::prepare::own_marker;
+use crate::protocol::{CONTROL_FD, HOST_FD};
+
+static KEEPER: &[u8] = include_bytes!(env!("PROCESSION_KEEPER"));
+
+/// A keeper that runs; to drop it reaps it, sooner or later.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    pub(crate) pid: u32,
+    pub(crate) pidfd: Option<Pidfd>,
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        let Some(pidfd) = self.pidfd.take() else { return };
+        if matches!(pidfd.reap(), Ok(None)) {
+            // It is about to end, and nobody else will take its zombie away.
+            let reaper = std::thread::Builder::new().name("procession-reap".into());
+            // Without a thread the zombie stays until this process ends, which harms nobody.
+            let _ = reaper.spawn(move || drop(pidfd.wait()));
+        }
+    }
+}
+
+/// Starts a keeper; gives it and the host's end of the conversation.
+pub(crate) fn start() -> io::Result<(Keeper, OwnedFd)> {
+    let (ours, theirs) = sys::seqpacket_pair()?;
+    let host = Pidfd::own()?;
+    let child = match sys::executable_memfd(c"procession-keeper", KEEPER) {
+        Ok(file) => run(&Program::Fd(file.as_fd()), &theirs, &host),
+        Err(error) => Err(error),
+    };
+    let child = match child {
+        // The system forbids to execute memory; it may still allow a file.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => from_file(&theirs, &host)?,
+        other => other?,
+    };
+    Ok((Keeper { pid: child.pid, pidfd: Some(child.pidfd) }, ours))
+}
+
+fn run(program: &Program<'_>, control: &OwnedFd, host: &Pidfd) -> io::Result<Child> {
+    // A keeper inside a proc of an outer host belongs to that proc's tree.
+    let marker = own_marker().map(|own| CString::new(format!("{}={own}", sys::MARKER))).transpose()?;
+    let mut spec =
+        SpawnSpec::new(CString::default(), vec![c"procession-keeper".into()], Vec::from_iter(marker));
+    spec.program = match program {
+        Program::Path(path) => Program::Path(path.clone()),
+        Program::Fd(fd) => Program::Fd(*fd),
+    };
+    debug_assert_eq!((CONTROL_FD, HOST_FD), (3, 4));
+    spec.fds = vec![control.as_fd(), host.as_fd()];
+    sys::spawn(&spec).map_err(|SpawnError { stage, source }| {
+        let text = format!("the keeper could not be started at {stage:?}: {source}");
+        io::Error::new(source.kind(), text)
+    })
+}
+
+/// Executes a file that only this user can read, and that is gone before this returns.
+fn from_file(control: &OwnedFd, host: &Pidfd) -> io::Result<Child> {
+    let directory = std::env::temp_dir().join(format!("procession-{}", LaunchId::fresh()));
+    DirBuilder::new().mode(0o700).create(&directory)?;
+    let path = directory.join("keeper");
+    let started = write_program(&path).and_then(|()| {
+        let path = CString::new(path.clone().into_os_string().into_encoded_bytes())?;
+        run(&Program::Path(path), control, host)
+    });
+    let removed = std::fs::remove_dir_all(&directory);
+    let child = started?;
+    removed.map(|()| child)
+}
+
+fn write_program(path: &PathBuf) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o700).open(path)?;
+    file.write_all(KEEPER)
+}

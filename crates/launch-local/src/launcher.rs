@@ -1,0 +1,217 @@
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use procession_launch::{Capabilities, LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling};
+use procession_model::{DialBack, LaunchId, LaunchOptions, ProcId};
+use procession_sys as sys;
+use tokio::net::unix::pipe::Receiver;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::driver::{Command, Driver, Launch, Started};
+use crate::failure::LaunchFailure;
+use crate::prepare::{environment, prepare};
+
+/// Launches on their way at one moment; the rest wait. It bounds the descriptors in flight.
+const WINDOW: usize = 64;
+/// How many ended procs are remembered, so that to stop one of them is no mistake.
+const REMEMBERED: usize = 65_536;
+/// After this a keeper that does not answer a kill is reported.
+const KILL_ANSWER: Duration = Duration::from_secs(6);
+
+type Keeper = mpsc::UnboundedSender<Command>;
+
+/// What was launched, and by which keeper.
+#[derive(Default)]
+pub(crate) struct Known {
+    keeper: Option<Keeper>,
+    procs: HashMap<LaunchId, (u64, Keeper)>,
+    ended: VecDeque<LaunchId>,
+    next: u64,
+}
+
+impl Known {
+    pub(crate) fn ended(&mut self, launch: LaunchId) {
+        self.ended.push_back(launch);
+        if self.ended.len() > REMEMBERED {
+            let oldest = self.ended.pop_front();
+            oldest.map(|launch| self.procs.remove(&launch));
+        }
+    }
+}
+
+/// Launches procs as processes of this machine.
+///
+/// They are children of a keeper, a small process of its own: when this process is gone, however it
+/// went, the keeper kills them and all that they started. Dropping the launcher does the same.
+pub struct NativeLauncher {
+    known: Arc<Mutex<Known>>,
+    window: Semaphore,
+}
+
+impl NativeLauncher {
+    /// Starts the keeper; to be called inside a tokio runtime with time and I/O enabled, on which
+    /// the conversation with it runs from then on.
+    ///
+    /// # Errors
+    /// The keeper could not be started.
+    pub fn start() -> io::Result<Self> {
+        let launcher = Self { known: Arc::default(), window: Semaphore::new(WINDOW) };
+        let keeper = Driver::start(Arc::downgrade(&launcher.known))?;
+        launcher.known().keeper = Some(keeper);
+        Ok(launcher)
+    }
+
+    /// Kills all procs and ends the keeper; returns when nothing of them is left. The next launch
+    /// would start a new one.
+    ///
+    /// Cancel safe: once polled, it happens whoever waits.
+    pub async fn shutdown(&self) {
+        let Some(keeper) = self.known().keeper.take() else { return };
+        let (done, ended) = oneshot::channel();
+        if keeper.send(Command::Shutdown(done)).is_ok() {
+            // An error means that the keeper had died before, and was buried.
+            let _ = ended.await;
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands a launch to the keeper, or to a new one when that is gone.
+    fn post(&self, proc_id: &ProcId, launch: Launch) -> Result<(), ProcLauncherError> {
+        let id = proc_id.launch_id();
+        let mut known = self.known();
+        if known.procs.contains_key(&id) {
+            let text = format!("{proc_id} was launched already; an id serves for one launch only");
+            return Err(ProcLauncherError::Other(text));
+        }
+        let number = known.next;
+        known.next += 1;
+        let keeper = match known.keeper.take().filter(|keeper| !keeper.is_closed()) {
+            Some(keeper) => keeper,
+            None => Driver::start(Arc::downgrade(&self.known)).map_err(ProcLauncherError::Launch)?,
+        };
+        // A keeper that dies just now drops the launch, and its receiver tells.
+        let _ = keeper.send(Command::Launch(number, launch));
+        known.procs.insert(id, (number, keeper.clone()));
+        known.keeper = Some(keeper);
+        Ok(())
+    }
+
+    fn find(&self, proc_id: &ProcId) -> Result<(u64, Keeper), ProcLauncherError> {
+        let known = self.known();
+        known
+            .procs
+            .get(&proc_id.launch_id())
+            .cloned()
+            .ok_or_else(|| ProcLauncherError::NotFound(proc_id.to_string()))
+    }
+}
+
+#[async_trait]
+impl ProcLauncher for NativeLauncher {
+    fn name(&self) -> &str {
+        "native"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            pid: true,
+            stdio: true,
+            tail: false,
+            tree_kill: true,
+            raw_paths: true,
+            command_attributes: true,
+            dial_back: DialBack::Local,
+        }
+    }
+
+    /// Cancel safe: a proc whose launch nobody waits for any more is killed.
+    async fn launch(&self, proc_id: &ProcId, opts: LaunchOptions) -> Result<LaunchResult, ProcLauncherError> {
+        let captured = opts.want_stdio || opts.tail_lines > 0;
+        let command = &opts.command;
+        let env = environment(&opts, proc_id.launch_id());
+        let prepared =
+            prepare(&command.program, command.arg0.as_deref(), &command.args, &env, command.cwd.as_deref())?;
+        let _place = self.window.acquire().await;
+        let started_at = SystemTime::now();
+        let program = prepared.program();
+        let strings =
+            sys::sealed_memfd(c"procession-launch", &prepared.strings.encode()).map_err(no_descriptor)?;
+        let mut fds = vec![strings, prepared.cwd];
+        if !captured {
+            fds.extend([own_output(io::stdout())?, own_output(io::stderr())?]);
+        }
+        let (started, answer) = oneshot::channel();
+        self.post(proc_id, Launch { launch: proc_id.launch_id(), program, captured, fds, started })?;
+        let Started { pid, pipes, exit: exit_rx } = answer.await.unwrap_or_else(|_| {
+            Err(LaunchFailure::new(
+                "the keeper ended before it could start anything; launch again",
+                libc::EAGAIN,
+            ))
+        })?;
+        let stdio = match pipes {
+            Some([stdout, stderr]) => {
+                StdioHandling::Captured { stdout: stream(stdout)?, stderr: stream(stderr)? }
+            }
+            None => StdioHandling::Inherited,
+        };
+        Ok(LaunchResult { pid: Some(pid), started_at, stdio, exit_rx })
+    }
+
+    /// SIGTERM to the whole tree, once. Cancel safe: once polled, it happens whoever waits.
+    async fn terminate(&self, proc_id: &ProcId, _timeout: Duration) -> Result<(), ProcLauncherError> {
+        let (id, keeper) = self.find(proc_id)?;
+        let (done, answer) = oneshot::channel();
+        if keeper.send(Command::Terminate(id, done)).is_ok() {
+            // An error means that the keeper died, and with it what it kept.
+            let _ = answer.await;
+        }
+        Ok(())
+    }
+
+    /// Returns when nothing of the tree is left. Cancel safe: once polled, it happens whoever waits.
+    async fn kill(&self, proc_id: &ProcId) -> Result<(), ProcLauncherError> {
+        let (id, keeper) = self.find(proc_id)?;
+        let (done, answer) = oneshot::channel();
+        if keeper.send(Command::Kill(id, done)).is_err() {
+            return Ok(());
+        }
+        match tokio::time::timeout(KILL_ANSWER, answer).await {
+            Ok(Ok(Some(pid))) => Err(ProcLauncherError::Kill(stuck(pid))),
+            Ok(_) => Ok(()),
+            Err(_) => Err(ProcLauncherError::Kill(format!(
+                "the keeper has not answered for {KILL_ANSWER:?}; see whether it is stopped"
+            ))),
+        }
+    }
+}
+
+fn stuck(pid: u32) -> String {
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let state = sys::Process::look(pid).map_or('?', |process| process.state);
+    format!(
+        "process {pid} has not died 5 s after SIGKILL: it is in state {state}, in {:?}; what it waits for has to \
+         answer or go away first, and then it dies",
+        read("wchan")
+    )
+}
+
+fn no_descriptor(error: io::Error) -> ProcLauncherError {
+    LaunchFailure::of("the launch could not be written down", &error).into()
+}
+
+/// A duplicate of this process's own output; `/dev/null` where it has none.
+fn own_output(output: impl AsFd) -> Result<OwnedFd, ProcLauncherError> {
+    let fd = output.as_fd();
+    fd.try_clone_to_owned().or_else(|_| sys::open_null()).map_err(no_descriptor)
+}
+
+fn stream(pipe: OwnedFd) -> Result<Box<Receiver>, ProcLauncherError> {
+    Receiver::from_owned_fd(pipe).map(Box::new).map_err(ProcLauncherError::Launch)
+}

@@ -1,0 +1,176 @@
+//! One supervised child of this very process: what a launcher that runs programs itself builds on.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use procession_launch::{ProcLauncherError, Tail};
+use procession_model::{LaunchId, ProcExitKind, ProcExitResult};
+use procession_sys::{self as sys, SpawnError, SpawnSpec, Stdio, Tree};
+use tokio::net::unix::pipe::Receiver;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::failure::LaunchFailure;
+use crate::prepare::{marker, prepare};
+use crate::spawner::on_immortal_thread;
+use crate::watch_child::{Child, Command, Output};
+use crate::watched::watched;
+
+/// After this a process that does not die of SIGKILL is reported.
+const KILL_BOUND: Duration = Duration::from_secs(5);
+
+/// Which output some bytes came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Shown every piece of output as it comes, on the runtime's thread; so it must not block.
+pub type Sink = Box<dyn FnMut(Stream, &[u8]) + Send>;
+
+/// What to run.
+#[derive(Default)]
+pub struct SupervisedSpec {
+    /// The program: absolute, relative to `cwd`, or a bare name that the PATH in `env` has.
+    pub program: PathBuf,
+    /// argv[0]; none means the last component of `program`.
+    pub arg0: Option<String>,
+    /// argv[1..].
+    pub args: Vec<String>,
+    /// The whole environment; the launch marker is added to it.
+    pub env: BTreeMap<OsString, OsString>,
+    /// The directory to start in; none keeps this process's own.
+    pub cwd: Option<PathBuf>,
+    /// How many lines of each output to keep for the exit.
+    pub tail_lines: usize,
+    /// Who sees the output.
+    pub sink: Option<Sink>,
+}
+
+/// A child of this process, in a session of its own, watched to its end.
+///
+/// Its exit is seen by the kernel's own notice and never by the end of its output, which some
+/// grandchild may hold open for hours. Whatever its tree leaves behind is killed after its exit.
+/// When this process is gone the kernel kills the child; when all handles are dropped it lives on,
+/// still watched.
+///
+/// This process becomes a subreaper by it: a grandchild that made itself a daemon falls back to this
+/// process, where it is found and killed with its tree, and reaped. Orphans that belong to no
+/// supervised tree are left alone, since somebody else here may be waiting for them.
+#[derive(Clone, Debug)]
+pub struct Supervised {
+    pid: u32,
+    commands: mpsc::UnboundedSender<Command>,
+    exit: watch::Receiver<Option<ProcExitResult>>,
+}
+
+impl Supervised {
+    /// Starts the program; to be called inside a tokio runtime with time and I/O enabled, which
+    /// watches it from then on. Blocks for the few milliseconds that a start takes.
+    ///
+    /// # Errors
+    /// Nothing was started: an argument is refused, or the operating system refused.
+    pub fn spawn(spec: SupervisedSpec) -> Result<Self, ProcLauncherError> {
+        let SupervisedSpec { program, arg0, args, mut env, cwd, tail_lines, sink } = spec;
+        let launch = LaunchId::fresh();
+        env.insert(sys::MARKER.into(), marker(launch).into());
+        let prepared = prepare(&program, arg0.as_deref(), &args, &env, cwd.as_deref())?;
+        let shown = prepared.program();
+        let started = on_immortal_thread(move || {
+            let strings = prepared.strings;
+            sys::become_subreaper().map_err(|source| SpawnError { stage: sys::Stage::Setup, source })?;
+            sys::spawn(&SpawnSpec {
+                cwd: Some(prepared.cwd.as_fd()),
+                stdout: Stdio::Pipe,
+                stderr: Stdio::Pipe,
+                die_with_parent: true,
+                ..SpawnSpec::new(strings.program, strings.argv, strings.envp)
+            })
+        })?;
+        let child = started.map_err(|SpawnError { stage, source }| {
+            LaunchFailure::at(stage, source.raw_os_error().unwrap_or(libc::EIO), &shown)
+        })?;
+        Self::watch(child, launch, tail_lines, sink)
+    }
+
+    fn watch(
+        child: sys::Child,
+        launch: LaunchId,
+        tail_lines: usize,
+        sink: Option<Sink>,
+    ) -> Result<Self, ProcLauncherError> {
+        let pid = child.pid;
+        // Until it is watched, and so until it is reaped, it can be looked at even when it has ended.
+        let start_time = sys::Process::look(pid).map_or(0, |process| process.started);
+        let (commands, asked) = mpsc::unbounded_channel();
+        let (publish, exit) = watch::channel(None);
+        let output = |fd: Option<OwnedFd>| {
+            let pipe = fd.map(Receiver::from_owned_fd).transpose().map_err(ProcLauncherError::Launch)?;
+            Ok::<_, ProcLauncherError>(Output { pipe, tail: Tail::new(tail_lines) })
+        };
+        let child = Child {
+            pidfd: watched(child.pidfd).map_err(ProcLauncherError::Launch)?,
+            tree: Tree::new(pid, start_time, launch.to_string(), Some(std::process::id())),
+            stdout: output(child.stdout)?,
+            stderr: output(child.stderr)?,
+            sink,
+            publish,
+        };
+        tokio::spawn(child.run(asked));
+        Ok(Self { pid, commands, exit })
+    }
+
+    /// Its process id, which may mean another process once it has ended.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Its exit; any number may wait, before and after. Cancel safe.
+    pub async fn wait(&self) -> ProcExitResult {
+        let mut exit = self.exit.clone();
+        match exit.wait_for(Option::is_some).await {
+            Ok(found) => found.clone().unwrap_or_else(watcher_gone),
+            Err(_) => watcher_gone(),
+        }
+    }
+
+    /// SIGTERM to the whole tree, SIGKILL after `timeout`; returns when nothing of it is left. The
+    /// earliest of several deadlines counts. Cancel safe: once polled, it happens whoever waits.
+    ///
+    /// # Errors
+    /// Something of it has not died 5 s after SIGKILL.
+    pub async fn terminate(&self, timeout: Duration) -> Result<(), ProcLauncherError> {
+        let now = Instant::now();
+        let deadline = now.checked_add(timeout).unwrap_or(now + Duration::from_secs(86_400 * 365));
+        let _ = self.commands.send(Command::Terminate { deadline });
+        self.gone(timeout.saturating_add(KILL_BOUND)).await.map_err(ProcLauncherError::Terminate)
+    }
+
+    /// SIGKILL to the whole tree; returns when nothing of it is left. Cancel safe: once polled, it
+    /// happens whoever waits.
+    ///
+    /// # Errors
+    /// Something of it has not died after 5 s.
+    pub async fn kill(&self) -> Result<(), ProcLauncherError> {
+        let _ = self.commands.send(Command::Kill);
+        self.gone(KILL_BOUND).await.map_err(ProcLauncherError::Kill)
+    }
+
+    async fn gone(&self, bound: Duration) -> Result<(), String> {
+        tokio::time::timeout(bound, self.commands.closed()).await.map_err(|_| {
+            let state = sys::Process::look(self.pid).map_or('?', |process| process.state);
+            format!("process {} (state {state}), or one that it started, does not die of SIGKILL", self.pid)
+        })
+    }
+}
+
+fn watcher_gone() -> ProcExitResult {
+    let reason = "the runtime that watched it was shut down".to_owned();
+    ProcExitResult::new(ProcExitKind::Lost { reason })
+}

@@ -1,0 +1,118 @@
+//! What several tests share.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::time::{Duration, Instant};
+
+use procession_launch::{LaunchResult, ProcLauncher, StdioHandling};
+use procession_launch_local::NativeLauncher;
+use procession_model::{BootstrapCommand, HostId, LaunchOptions, ProcExitKind, ProcId};
+use procession_sys::{Process, Snapshot};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
+
+pub type Lines = BufReader<Box<dyn AsyncRead + Send + Unpin>>;
+
+pub fn fresh() -> ProcId {
+    ProcId::fresh("p", &HostId::fresh("here")).unwrap()
+}
+
+pub fn options(command: BootstrapCommand) -> LaunchOptions {
+    LaunchOptions {
+        bootstrap_payload: "the payload".into(),
+        process_name: "p @ here".into(),
+        command,
+        want_stdio: true,
+        tail_lines: 0,
+        log_channel: None,
+    }
+}
+
+pub fn shell(script: &str) -> LaunchOptions {
+    let mut command = BootstrapCommand::new("/bin/sh");
+    command.args = vec!["-c".into(), script.into()];
+    options(command)
+}
+
+/// A proc that runs, with its output.
+pub struct Running {
+    pub id: ProcId,
+    pub pid: u32,
+    pub stdout: Lines,
+    pub stderr: Lines,
+    pub exit: tokio::sync::oneshot::Receiver<procession_model::ProcExitResult>,
+}
+
+impl Running {
+    pub async fn start(launcher: &NativeLauncher, options: LaunchOptions) -> Self {
+        let id = fresh();
+        let LaunchResult { pid, stdio, exit_rx, .. } = launcher.launch(&id, options).await.unwrap();
+        let StdioHandling::Captured { stdout, stderr } = stdio else { panic!("the output is not captured") };
+        Self {
+            id,
+            pid: pid.unwrap(),
+            stdout: BufReader::new(stdout),
+            stderr: BufReader::new(stderr),
+            exit: exit_rx,
+        }
+    }
+
+    /// The next line of its output, which serves as a barrier.
+    pub async fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).await.unwrap();
+        line.trim_end().to_owned()
+    }
+
+    pub async fn exit(&mut self) -> ProcExitKind {
+        let bound = Duration::from_secs(20);
+        tokio::time::timeout(bound, &mut self.exit).await.expect("an exit in time").expect("one exit").kind
+    }
+
+    pub async fn rest(&mut self) -> String {
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).await.unwrap();
+        rest
+    }
+}
+
+/// Runs a script to its end; how it ended.
+pub async fn exit_of(launcher: &NativeLauncher, script: &str) -> ProcExitKind {
+    Running::start(launcher, shell(script)).await.exit().await
+}
+
+/// What lives of a launch, wherever it went.
+pub fn members(id: &ProcId) -> Vec<Process> {
+    let launch = id.launch_id().to_string();
+    let all = Snapshot::take().unwrap();
+    all.all().iter().filter(|p| p.is_alive() && p.belongs_to(&launch)).cloned().collect()
+}
+
+/// Asks until `condition` holds; how long that took.
+pub fn within(bound: Duration, what: &str, mut condition: impl FnMut() -> bool) -> Duration {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < bound, "{what}: not within {bound:?}");
+        std::thread::yield_now();
+    }
+    start.elapsed()
+}
+
+pub fn zombies() -> usize {
+    let all = Snapshot::take().unwrap();
+    all.all().iter().filter(|p| p.parent == std::process::id() && !p.is_alive()).count()
+}
+
+pub fn open_fds() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// The keeper of this process.
+pub fn keeper_pid() -> u32 {
+    let name = |p: &&Process| {
+        std::fs::read_to_string(format!("/proc/{}/comm", p.pid)).is_ok_and(|n| n == "procession-keep\n")
+    };
+    let all = Snapshot::take().unwrap();
+    let mut found = all.all().iter().filter(|p| p.parent == std::process::id() && p.is_alive()).filter(name);
+    let keeper = found.next().expect("a keeper");
+    assert!(found.next().is_none(), "one keeper is enough");
+    keeper.pid
+}

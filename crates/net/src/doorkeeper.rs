@@ -1,0 +1,18 @@
+use procession_model::{LaunchId, Secret};
+
+use crate::Link;
+
+/// Who knows which launches are expected to call back, and takes their links.
+///
+/// The methods are called on the runtime's threads and must not block.
+pub trait Doorkeeper: Send + Sync + 'static {
+    /// The token that `launch` has to prove; none when it is not expected, or not any more.
+    fn token(&self, launch: LaunchId) -> Option<Secret>;
+
+    /// Takes the token of `launch`, which a peer has just proved, out of use. Of several calls for
+    /// one token exactly one returns true, and [`Self::admit`] follows it at once.
+    fn claim(&self, launch: LaunchId) -> bool;
+
+    /// Takes the link of `launch`.
+    fn admit(&self, launch: LaunchId, link: Link);
+}

@@ -1,0 +1,108 @@
+//! The handshake over a connection, both ends.
+
+use std::io;
+use std::time::Duration;
+
+use procession_model::{LaunchId, Secret};
+use procession_wire::{
+    CLIENT_HELLO_LEN, ClientHandshake, HandshakeError, MAC_LEN, SERVER_HELLO_LEN, ServerHandshake,
+};
+use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::tls::names_launch;
+use crate::{DialCause, Doorkeeper};
+
+/// How long a peer has to prove itself.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(2);
+
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
+/// Why a peer was turned away.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("{0}")]
+    Handshake(#[from] HandshakeError),
+    #[error("its certificate was not issued for launch {0}")]
+    Certificate(LaunchId),
+    #[error("it runs as user {found}, not as {expected}")]
+    User { found: u32, expected: u32 },
+    #[error("it did not prove itself in {DEADLINE:?}")]
+    Deadline,
+    #[error("it left, or could not be understood: {0}")]
+    Io(#[from] io::Error),
+    #[error("it had not proved itself when its place was needed, or when the listening ended")]
+    CutOff,
+}
+
+/// Reads a hello byte by byte as it comes, so that a stranger is known by its first bytes.
+async fn read_hello<const N: usize>(
+    stream: &mut impl Stream,
+    check: fn(&[u8]) -> Result<(), HandshakeError>,
+) -> io::Result<Result<[u8; N], HandshakeError>> {
+    let mut hello = [0; N];
+    let mut have = 0;
+    while have < N {
+        match stream.read(&mut hello[have..]).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            bytes => have += bytes,
+        }
+        if let Err(error) = check(&hello[..have]) {
+            return Ok(Err(error));
+        }
+    }
+    Ok(Ok(hello))
+}
+
+async fn send(stream: &mut impl Stream, bytes: &[u8]) -> io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.flush().await
+}
+
+/// The dialling end: proves `token`, and returns once the host has accepted.
+pub(crate) async fn dialling(
+    stream: &mut impl Stream,
+    launch: LaunchId,
+    token: &Secret,
+) -> Result<(), DialCause> {
+    let (handshake, hello) = ClientHandshake::new(launch, token);
+    send(stream, &hello).await?;
+    let hello = read_hello::<SERVER_HELLO_LEN>(stream, ClientHandshake::check).await??;
+    let (waiting, proof) = handshake.server_hello(&hello)?;
+    send(stream, &proof).await?;
+    let mut acceptance = [0; MAC_LEN];
+    stream.read_exact(&mut acceptance).await?;
+    Ok(waiting.accepted(&acceptance)?)
+}
+
+/// The listening end: returns the launch whose token the peer has proved, and the acceptance that
+/// it is to be sent once the token has been taken out of use.
+///
+/// Over TLS, the peer's `certificate` has to be that of the launch it says it is.
+pub(crate) async fn listening(
+    stream: &mut impl Stream,
+    doorkeeper: &dyn Doorkeeper,
+    certificate: Option<&CertificateDer<'_>>,
+) -> Result<(LaunchId, [u8; MAC_LEN]), Refusal> {
+    let hello = match read_hello::<CLIENT_HELLO_LEN>(stream, ServerHandshake::check).await? {
+        Ok(hello) => hello,
+        Err(error) => {
+            if matches!(error, HandshakeError::Version { .. }) {
+                send(stream, &ServerHandshake::version_notice()).await?;
+            }
+            return Err(error.into());
+        }
+    };
+    let handshake = ServerHandshake::client_hello(&hello)?;
+    let launch = handshake.launch();
+    if certificate.is_some_and(|certificate| !names_launch(certificate, launch)) {
+        return Err(Refusal::Certificate(launch));
+    }
+    let token = doorkeeper.token(launch).ok_or(HandshakeError::UnknownLaunch(launch))?;
+    let (waiting, hello) = handshake.answer(&token);
+    send(stream, &hello).await?;
+    let mut proof = [0; MAC_LEN];
+    stream.read_exact(&mut proof).await?;
+    Ok((launch, waiting.proof(&proof)?))
+}

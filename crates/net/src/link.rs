@@ -1,0 +1,86 @@
+use std::sync::Arc;
+
+use procession_wire::ProtocolError;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::outbox::{Outbox, write_out};
+use crate::{LinkReceiver, LinkSender};
+
+/// A connection to a peer that has proved itself.
+#[derive(Debug)]
+pub struct Link {
+    /// Where packets go in.
+    pub sender: LinkSender,
+    /// Where packets come out.
+    pub receiver: LinkReceiver,
+    /// Who is at the other end.
+    pub peer: Peer,
+}
+
+/// Who is at the other end of a link, as far as the kernel says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its process, on a unix socket.
+    pub pid: Option<u32>,
+    /// Its user, on a unix socket.
+    pub uid: Option<u32>,
+    /// Where it is, for people.
+    pub address: String,
+}
+
+/// Why a link ended other than by its peer's end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// The peer sent what is not a packet.
+    #[error("the peer broke the protocol: {0}")]
+    Protocol(#[from] ProtocolError),
+    /// The peer went in the middle of a packet.
+    #[error(
+        "the peer left in the middle of a packet: {have} bytes had arrived, at least {missing} were to come"
+    )]
+    CutOff {
+        /// Bytes of it that had arrived.
+        have: usize,
+        /// Bytes that had not, as far as was known.
+        missing: usize,
+    },
+    /// The connection failed.
+    #[error("the connection failed: {0}")]
+    Io(#[source] std::io::Error),
+    /// The link was closed or broke with packets still to be written.
+    #[error("the link ended with {unsent} bytes unsent")]
+    Closed {
+        /// Bytes that were posted and never written.
+        unsent: u64,
+    },
+}
+
+impl Link {
+    /// A link over a connection whose ends trust each other. Has to be called inside a runtime,
+    /// where it spawns the task that writes.
+    pub fn over(
+        reader: impl AsyncRead + Send + Unpin + 'static,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+        peer: Peer,
+    ) -> Self {
+        Self::greeting(reader, writer, peer, &[])
+    }
+
+    /// A link whose first bytes are `greeting`.
+    pub(crate) fn greeting(
+        reader: impl AsyncRead + Send + Unpin + 'static,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+        peer: Peer,
+        greeting: &[u8],
+    ) -> Self {
+        let outbox = Arc::new(Outbox::default());
+        outbox.greet(greeting);
+        tokio::spawn(write_out(outbox.clone(), writer));
+        Self {
+            sender: LinkSender::new(outbox.clone()),
+            receiver: LinkReceiver::new(Box::new(reader), outbox),
+            peer,
+        }
+    }
+}

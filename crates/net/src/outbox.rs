@@ -1,0 +1,189 @@
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Buf;
+use procession_model::Packet;
+use procession_wire::Limits;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::Notify;
+
+use crate::LinkError;
+use crate::batch::Batch;
+
+/// How long a closed link waits for a peer that takes nothing more.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// What was posted on a link and has not left yet.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    state: Mutex<State>,
+    /// Something was posted, or the link was closed: the writer has work.
+    work: Notify,
+    /// Something was written, or the writer ended: flushers look again.
+    progress: Notify,
+    /// The link was closed: a stuck writer starts to count.
+    closing: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    batch: Batch,
+    posted: u64,
+    written: u64,
+    closing: bool,
+    ended: bool,
+    limits: Limits,
+}
+
+impl Outbox {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // The packet is the caller's own, given back.
+    #[expect(clippy::result_large_err, reason = "boxing would cost an allocation for each failed post")]
+    pub(crate) fn post(&self, packet: Packet) -> Result<(), Packet> {
+        let mut state = self.state();
+        if state.closing {
+            return Err(packet);
+        }
+        let idle = !state.batch.has_remaining();
+        let State { batch, limits, .. } = &mut *state;
+        match batch.push(&packet, limits) {
+            Ok(bytes) => state.posted += bytes as u64,
+            Err(error) => {
+                drop(state);
+                tracing::error!(%error, "a packet was not sent");
+                return Err(packet);
+            }
+        }
+        drop(state);
+        if idle {
+            self.work.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Puts bytes before everything that will be posted.
+    pub(crate) fn greet(&self, bytes: &[u8]) {
+        let mut state = self.state();
+        state.batch.push_raw(bytes);
+        state.posted += bytes.len() as u64;
+    }
+
+    pub(crate) fn close(&self) {
+        let first = !std::mem::replace(&mut self.state().closing, true);
+        if first {
+            self.work.notify_one();
+            self.closing.notify_one();
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state().closing
+    }
+
+    pub(crate) fn pending_bytes(&self) -> u64 {
+        let state = self.state();
+        state.posted - state.written
+    }
+
+    pub(crate) async fn flushed(&self) -> Result<(), LinkError> {
+        let goal = self.state().posted;
+        loop {
+            let progress = self.progress.notified();
+            {
+                let state = self.state();
+                let arrived = state.written >= goal;
+                if arrived && (state.ended || !state.closing) {
+                    return Ok(());
+                }
+                if state.ended {
+                    return Err(LinkError::Closed { unsent: state.posted - state.written });
+                }
+            }
+            progress.await;
+        }
+    }
+
+    /// Swaps what was posted into the empty `batch`; false when nothing was and nothing will be.
+    async fn take(&self, batch: &mut Batch) -> bool {
+        loop {
+            {
+                let mut state = self.state();
+                if state.batch.has_remaining() {
+                    std::mem::swap(&mut state.batch, batch);
+                    return true;
+                }
+                if state.closing {
+                    return false;
+                }
+            }
+            self.work.notified().await;
+        }
+    }
+
+    fn wrote(&self, bytes: usize) {
+        self.state().written += bytes as u64;
+        self.progress.notify_waiters();
+    }
+
+    /// Resolves when the link is closed and the caller has then waited in vain.
+    async fn lingered(&self) {
+        if !self.is_closed() {
+            self.closing.notified().await;
+        }
+        tokio::time::sleep(LINGER).await;
+    }
+}
+
+/// Tells those who post or flush that nobody writes any more.
+struct Ended(Arc<Outbox>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        (state.closing, state.ended) = (true, true);
+        state.batch = Batch::default();
+        drop(state);
+        self.0.progress.notify_waiters();
+    }
+}
+
+/// Writes what is posted until the link is closed or broken; one task per link.
+pub(crate) fn write_out<W: AsyncWrite + Unpin>(
+    outbox: Arc<Outbox>,
+    mut io: W,
+) -> impl Future<Output = ()> + use<W> {
+    // Made before the first poll, because a runtime that ends may never poll the task.
+    let ended = Ended(outbox);
+    async move {
+        let outbox = &ended.0;
+        let mut batch = Batch::default();
+        while outbox.take(&mut batch).await {
+            while batch.has_remaining() {
+                tokio::select! {
+                    biased;
+                    result = write_some(&mut io, &mut batch) => match result {
+                        Ok(bytes) => outbox.wrote(bytes),
+                        Err(error) => return tracing::debug!(%error, "a link broke while it was written to"),
+                    },
+                    () = outbox.lingered() => {
+                        return tracing::warn!("a peer took nothing for {LINGER:?} after its link was closed");
+                    }
+                }
+            }
+            batch.trim();
+        }
+        // A peer that is gone already has nothing to be told.
+        let _ = tokio::time::timeout(LINGER, io.shutdown()).await;
+    }
+}
+
+async fn write_some(io: &mut (impl AsyncWrite + Unpin), batch: &mut Batch) -> io::Result<usize> {
+    let bytes = io.write_buf(batch).await?;
+    // TLS has a buffer of its own, and what is in it has not left.
+    io.flush().await?;
+    if bytes == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(bytes) }
+}

@@ -1,0 +1,72 @@
+use std::fmt;
+use std::sync::Arc;
+
+use procession_model::Packet;
+
+use crate::LinkError;
+use crate::outbox::Outbox;
+
+/// The sending end of a link. When its last clone is dropped, the link is closed.
+#[derive(Clone)]
+pub struct LinkSender(Arc<Last>);
+
+/// What the clones share.
+struct Last(Arc<Outbox>);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+impl LinkSender {
+    pub(crate) fn new(outbox: Arc<Outbox>) -> Self {
+        Self(Arc::new(Last(outbox)))
+    }
+
+    /// Queues a packet; never blocks, and may be called from any thread. Packets arrive in the
+    /// order in which they were posted.
+    ///
+    /// # Errors
+    /// The packet comes back when the link is closed, and also when it is over a limit of the
+    /// protocol, which is logged and which [`procession_wire::check`] explains. A packet that was
+    /// taken is lost when the link breaks before it is written.
+    #[expect(clippy::result_large_err, reason = "the packet is the caller's own, given back")]
+    pub fn post(&self, packet: Packet) -> Result<(), Packet> {
+        self.0.0.post(packet)
+    }
+
+    /// Takes nothing more, writes what was posted, then tells the peer that this was all. A peer
+    /// that takes nothing for 10 s loses the rest.
+    pub fn close(&self) {
+        self.0.0.close();
+    }
+
+    /// Whether the link takes nothing more.
+    pub fn is_closed(&self) -> bool {
+        self.0.0.is_closed()
+    }
+
+    /// Bytes that were posted and that the kernel has not taken yet.
+    pub fn pending_bytes(&self) -> u64 {
+        self.0.0.pending_bytes()
+    }
+
+    /// Waits until the kernel has everything that was posted before this call, and, on a closed
+    /// link, until the peer was told of the end. Cancel safe.
+    ///
+    /// # Errors
+    /// The link broke first.
+    pub async fn flushed(&self) -> Result<(), LinkError> {
+        self.0.0.flushed().await
+    }
+}
+
+impl fmt::Debug for LinkSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LinkSender")
+            .field("pending_bytes", &self.pending_bytes())
+            .field("closed", &self.is_closed())
+            .finish()
+    }
+}

@@ -1,0 +1,98 @@
+//! What the tests share: hosts that listen, procs that dial.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use procession_model::{Head, LaunchId, Packet};
+use procession_net::{Address, CallBack, CallBacks, Dial, Link, Listener, Serving, SessionCa, dial};
+use tempfile::TempDir;
+
+/// A host that listens at a unix socket or at a port of loopback.
+pub(crate) struct Host {
+    pub(crate) call_backs: Arc<CallBacks>,
+    pub(crate) serving: Serving,
+    pub(crate) ca: Option<SessionCa>,
+    pub(crate) directory: Option<TempDir>,
+}
+
+pub(crate) fn private_directory() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o700)).unwrap();
+    directory
+}
+
+impl Host {
+    pub(crate) fn unix() -> Self {
+        let directory = private_directory();
+        let call_backs = Arc::new(CallBacks::default());
+        let listener = Listener::unix(directory.path().join("host.sock")).unwrap();
+        let serving = listener.serve(call_backs.clone());
+        Self { call_backs, serving, ca: None, directory: Some(directory) }
+    }
+
+    pub(crate) async fn tcp() -> Self {
+        let ca = SessionCa::new("host-0123456789abcdef").unwrap();
+        let call_backs = Arc::new(CallBacks::default());
+        let listener = Listener::tcp("127.0.0.1:0", &ca).await.unwrap();
+        let serving = listener.serve(call_backs.clone());
+        Self { call_backs, serving, ca: Some(ca), directory: None }
+    }
+
+    pub(crate) async fn both() -> [Self; 2] {
+        [Self::unix(), Self::tcp().await]
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        match self.serving.local_address() {
+            Address::Unix(path) => path.clone(),
+            other => panic!("{other} is no socket"),
+        }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        match self.serving.local_address() {
+            Address::Tcp { port, .. } => *port,
+            other => panic!("{other} has no port"),
+        }
+    }
+
+    /// Expects a launch, and says how it has to dial.
+    pub(crate) fn expect(&self) -> (Dial, CallBack) {
+        let launch = LaunchId::fresh();
+        let call_back = self.call_backs.expect(launch);
+        let dial = Dial {
+            addresses: vec![self.serving.local_address().clone()],
+            launch,
+            token: call_back.token().clone(),
+            tls: self.ca.as_ref().map(|ca| ca.issue(launch).unwrap()),
+        };
+        (dial, call_back)
+    }
+
+    /// A link, as (the proc's end, the host's end).
+    pub(crate) async fn link(&self) -> (Link, Link) {
+        let (how, mut call_back) = self.expect();
+        let (proc_end, host_end) = tokio::join!(dial(&how), call_back.link());
+        (proc_end.unwrap(), host_end.unwrap())
+    }
+}
+
+pub(crate) fn packet(number: u32, payload: impl Into<Bytes>) -> Packet {
+    Packet { head: Head::Ready { pid: number }, parts: vec![payload.into()] }
+}
+
+pub(crate) fn number(packet: &Packet) -> u32 {
+    match packet.head {
+        Head::Ready { pid } => pid,
+        ref other => panic!("unexpected {other:?}"),
+    }
+}
+
+/// Fails, rather than hangs, when something takes longer than it ever should.
+pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), what).await.expect("it hangs")
+}

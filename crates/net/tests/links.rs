@@ -1,0 +1,204 @@
+//! What holds for packets on a link.
+
+mod common;
+
+use bytes::Bytes;
+use common::{Host, number, packet, soon};
+use procession_model::Head;
+use procession_net::LinkError;
+
+#[tokio::test]
+async fn a_packet_arrives_as_it_was_sent_in_both_directions() {
+    for host in Host::both().await {
+        let (mut proc_end, mut host_end) = soon(host.link()).await;
+        let sent = packet(7, "to the host");
+        proc_end.sender.post(sent.clone()).unwrap();
+        assert_eq!(soon(host_end.receiver.recv()).await.unwrap().unwrap(), sent);
+        let sent = packet(8, "to the proc");
+        host_end.sender.post(sent.clone()).unwrap();
+        assert_eq!(soon(proc_end.receiver.recv()).await.unwrap().unwrap(), sent);
+    }
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_packets_keep_their_order() {
+    for host in Host::both().await {
+        let (proc_end, mut host_end) = soon(host.link()).await;
+        for index in 0..100_000 {
+            proc_end.sender.post(packet(index, Bytes::from(vec![index as u8; index as usize % 97]))).unwrap();
+        }
+        for index in 0..100_000 {
+            let packet = soon(host_end.receiver.recv()).await.unwrap().unwrap();
+            assert_eq!(number(&packet), index);
+            assert_eq!(packet.parts[0], vec![index as u8; index as usize % 97]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn sixty_four_mebibytes_arrive_whole() {
+    let big: Vec<u8> = (0..64 << 20).map(|index: u32| (index % 251) as u8).collect();
+    let big = Bytes::from(big);
+    for host in Host::both().await {
+        let (proc_end, mut host_end) = soon(host.link()).await;
+        let mut sent = packet(1, big.clone());
+        sent.parts.push(Bytes::from_static(b"and a little more"));
+        proc_end.sender.post(sent.clone()).unwrap();
+        let got = soon(host_end.receiver.recv()).await.unwrap().unwrap();
+        assert!(got == sent);
+        proc_end.sender.post(packet(2, "next")).unwrap();
+        assert_eq!(number(&soon(host_end.receiver.recv()).await.unwrap().unwrap()), 2);
+    }
+}
+
+#[tokio::test]
+async fn closing_sends_what_was_posted_and_then_ends_both_directions() {
+    for host in Host::both().await {
+        let (proc_end, mut host_end) = soon(host.link()).await;
+        for index in 0..1000 {
+            proc_end.sender.post(packet(index, vec![0; 10_000])).unwrap();
+        }
+        proc_end.sender.close();
+        let refused = packet(9, "too late");
+        assert_eq!(proc_end.sender.post(refused.clone()).unwrap_err(), refused);
+        for index in 0..1000 {
+            assert_eq!(number(&soon(host_end.receiver.recv()).await.unwrap().unwrap()), index);
+        }
+        assert!(soon(host_end.receiver.recv()).await.is_none());
+        assert!(soon(host_end.receiver.recv()).await.is_none(), "the end is the end");
+        assert!(host_end.sender.is_closed(), "the other direction has ended too");
+        soon(proc_end.sender.flushed()).await.unwrap();
+        assert_eq!(proc_end.sender.pending_bytes(), 0);
+    }
+}
+
+#[tokio::test]
+async fn dropping_every_sender_closes_the_link_and_keeps_what_was_posted() {
+    for host in Host::both().await {
+        let (proc_end, mut host_end) = soon(host.link()).await;
+        let clone = proc_end.sender.clone();
+        drop(proc_end.sender);
+        clone.post(packet(1, "still open")).unwrap();
+        drop(clone);
+        assert_eq!(number(&soon(host_end.receiver.recv()).await.unwrap().unwrap()), 1);
+        assert!(soon(host_end.receiver.recv()).await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn dropping_the_receiver_closes_the_link() {
+    for host in Host::both().await {
+        let (proc_end, mut host_end) = soon(host.link()).await;
+        drop(proc_end.receiver);
+        assert!(proc_end.sender.is_closed());
+        assert!(soon(host_end.receiver.recv()).await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn flushed_waits_for_a_reader_and_pending_bytes_count_down() {
+    for host in Host::both().await {
+        let (proc_end, mut host_end) = soon(host.link()).await;
+        proc_end.sender.post(packet(1, vec![0; 32 << 20])).unwrap();
+        assert!(proc_end.sender.pending_bytes() > 32 << 20);
+        let mut flushed = std::pin::pin!(proc_end.sender.flushed());
+        tokio::select! {
+            biased;
+            _ = &mut flushed => panic!("no socket holds so much"),
+            () = tokio::task::yield_now() => {}
+        }
+        let (flushed, received) = soon(async { tokio::join!(flushed, host_end.receiver.recv()) }).await;
+        flushed.unwrap();
+        assert_eq!(received.unwrap().unwrap().parts[0].len(), 32 << 20);
+        assert_eq!(proc_end.sender.pending_bytes(), 0);
+    }
+}
+
+#[tokio::test]
+async fn packets_can_be_posted_from_any_thread_and_keep_each_threads_order() {
+    for host in Host::both().await {
+        let (proc_end, mut host_end) = soon(host.link()).await;
+        let threads: Vec<_> = (0..4)
+            .map(|thread| {
+                let sender = proc_end.sender.clone();
+                std::thread::spawn(move || {
+                    for index in 0..5000 {
+                        sender.post(packet(index, vec![thread])).unwrap();
+                    }
+                })
+            })
+            .collect();
+        let mut next = [0; 4];
+        for _ in 0..20_000 {
+            let packet = soon(host_end.receiver.recv()).await.unwrap().unwrap();
+            let thread = packet.parts[0][0] as usize;
+            assert_eq!(number(&packet), next[thread]);
+            next[thread] += 1;
+        }
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn receiving_can_be_cancelled_anywhere_without_losing_a_byte() {
+    for host in Host::both().await {
+        let (proc_end, mut host_end) = soon(host.link()).await;
+        let sender = proc_end.sender.clone();
+        let posting = tokio::spawn(async move {
+            for index in 0..200 {
+                sender.post(packet(index, vec![index as u8; 3000])).unwrap();
+                tokio::task::yield_now().await;
+            }
+        });
+        let mut next = 0;
+        while next < 200 {
+            let received = tokio::select! {
+                biased;
+                received = host_end.receiver.recv() => received,
+                () = tokio::task::yield_now() => continue,
+            };
+            assert_eq!(number(&received.unwrap().unwrap()), next);
+            next += 1;
+        }
+        soon(posting).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_packet_over_a_limit_comes_back_and_the_link_lives_on() {
+    let host = Host::unix();
+    let (proc_end, mut host_end) = soon(host.link()).await;
+    let mut many = packet(1, "");
+    many.parts = vec![Bytes::new(); 1025];
+    assert_eq!(proc_end.sender.post(many.clone()).unwrap_err(), many);
+    let long = procession_model::Packet::bare(Head::Stop { reason: "x".repeat(70_000) });
+    assert_eq!(proc_end.sender.post(long.clone()).unwrap_err(), long);
+    assert!(!proc_end.sender.is_closed());
+    proc_end.sender.post(packet(2, "fits")).unwrap();
+    assert_eq!(number(&soon(host_end.receiver.recv()).await.unwrap().unwrap()), 2);
+}
+
+#[test]
+fn a_link_whose_runtime_is_gone_gives_packets_back() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (proc_end, _host_end) = runtime.block_on(async {
+        let host = Host::unix();
+        soon(host.link()).await
+    });
+    drop(runtime);
+    let lost = packet(1, "nobody writes this");
+    assert_eq!(proc_end.sender.post(lost.clone()).unwrap_err(), lost);
+}
+
+#[tokio::test]
+async fn a_link_that_breaks_fails_those_who_wait_for_the_flush() {
+    let host = Host::unix();
+    let (proc_end, host_end) = soon(host.link()).await;
+    proc_end.sender.post(packet(1, vec![0; 32 << 20])).unwrap();
+    let (flushed, ()) = tokio::join!(soon(proc_end.sender.flushed()), async {
+        tokio::task::yield_now().await;
+        drop(host_end);
+    });
+    assert!(matches!(flushed, Err(LinkError::Closed { unsent: 1.. })), "{flushed:?}");
+    assert!(proc_end.sender.post(packet(2, "")).is_err());
+}

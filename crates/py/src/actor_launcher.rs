@@ -1,0 +1,261 @@
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use procession_actor::{ActorHandle, Instance, Mailbox, MailboxError};
+use procession_launch::{Capabilities, LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling};
+use procession_model::{DialBack, LaunchOptions, ProcExitResult, ProcId};
+use tokio::sync::oneshot;
+
+use crate::exit_decode::{bounded_tail, convert_py_exit_result, is_pickled, raised_text};
+use crate::message::{EitherPortRef, MethodSpecifier, PythonMessage, PythonMessageKind, PythonOncePortRef};
+use crate::pickle::Pickle;
+use crate::python_actor::PythonActor;
+
+/// How much longer than the timeout it was given a `terminate` may take to be acknowledged.
+const TERMINATE_SLACK: Duration = Duration::from_secs(5);
+/// How long a `kill` may take to be acknowledged.
+const KILL_BOUND: Duration = Duration::from_secs(5);
+
+/// A launcher that hands everything to an actor written in Python.
+///
+/// Exits come decoded from the launcher's process: neither an exit nor a terminate nor a kill waits for an interpreter
+/// of this one.
+#[derive(Debug)]
+pub struct ActorProcLauncher {
+    spawner: ActorHandle<PythonActor>,
+    mailbox: Mailbox,
+    instance: Instance<()>,
+    name: String,
+    capabilities: Capabilities,
+    tracked: Arc<Tracked>,
+}
+
+#[derive(Debug, Default)]
+struct Tracked(Mutex<HashSet<ProcId>>);
+
+impl Tracked {
+    fn lock(&self) -> MutexGuard<'_, HashSet<ProcId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ActorProcLauncher {
+    /// A launcher that calls `launch`, `terminate` and `kill` of `spawner`, and claims to be able to do nothing special.
+    pub fn new(spawner: ActorHandle<PythonActor>, mailbox: Mailbox, instance: Instance<()>) -> Self {
+        let name = spawner.id().name.to_string();
+        let capabilities = Capabilities {
+            pid: false,
+            stdio: false,
+            tail: true,
+            tree_kill: false,
+            raw_paths: false,
+            command_attributes: false,
+            dial_back: DialBack::Local,
+        };
+        Self { spawner, mailbox, instance, name, capabilities, tracked: Arc::default() }
+    }
+
+    /// The same launcher under another name than its actor's.
+    pub fn with_name(self, name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..self }
+    }
+
+    /// The same launcher, able to do what its actor says.
+    pub fn with_capabilities(self, capabilities: Capabilities) -> Self {
+        Self { capabilities, ..self }
+    }
+
+    /// What it has launched and not heard the exit of; for diagnostics.
+    pub fn tracked(&self) -> Vec<ProcId> {
+        let mut all: Vec<ProcId> = self.tracked.lock().iter().cloned().collect();
+        all.sort();
+        all
+    }
+
+    fn arguments(&self, proc_id: &ProcId, opts: &LaunchOptions) -> Result<Vec<u8>, ProcLauncherError> {
+        let command = &opts.command;
+        let text = |field: &str, path: &Path| match path.to_str() {
+            Some(text) => Ok(text.to_owned()),
+            None => Err(ProcLauncherError::Other(format!(
+                "{field} {path:?} is not valid UTF-8, and launcher {:?} is written in Python, which takes text; \
+                 rename it, or use the native launcher",
+                self.name
+            ))),
+        };
+        let mut env: Vec<_> = command.env.iter().collect();
+        env.sort();
+        let env = env.into_iter().map(|(key, value)| (Pickle::Str(key.clone()), Pickle::Str(value.clone())));
+        let mut args = vec![
+            Pickle::Str(opts.bootstrap_payload.clone()),
+            Pickle::Str(opts.process_name.clone()),
+            Pickle::Str(text("program", &command.program)?),
+            Pickle::optional(command.arg0.as_deref()),
+            Pickle::strings(&command.args),
+            Pickle::Dict(env.collect()),
+            Pickle::Bool(opts.want_stdio),
+            Pickle::Int(opts.tail_lines.try_into().unwrap_or(i64::MAX)),
+            Pickle::optional(opts.log_channel.as_ref().map(|channel| channel.0.as_str())),
+        ];
+        if self.capabilities.command_attributes {
+            let cwd = command.cwd.as_deref().map(|cwd| text("cwd", cwd)).transpose()?;
+            args.extend([
+                Pickle::optional(cwd.as_deref()),
+                Pickle::Bool(command.clear_env),
+                Pickle::strings(&command.env_remove),
+            ]);
+        } else if command.clear_env || !command.env_remove.is_empty() {
+            return Err(ProcLauncherError::Other(format!(
+                "launcher {:?} cannot clear or unset environment variables; leave clear_env and None values out, \
+                 or declare command_attributes in its capabilities",
+                self.name
+            )));
+        }
+        let opts = Pickle::Call { module: "procession.launch", name: "LaunchOptions", args };
+        Ok(call_arguments(vec![Pickle::Str(proc_id.to_string()), opts]))
+    }
+
+    /// Calls an endpoint that answers once it has done its work; an error says why it is not known to have.
+    async fn ask(&self, method: &str, args: Vec<Pickle>, bound: Duration) -> Result<(), String> {
+        let (port, answer) = self.mailbox.open_once_port();
+        let kind = PythonMessageKind::CallMethod {
+            name: MethodSpecifier::ReturnsResponse { name: method.to_owned() },
+            response_port: Some(EitherPortRef::Once(port.bind().into())),
+        };
+        self.spawner
+            .send(&self.instance, PythonMessage::new(kind, call_arguments(args)))
+            .map_err(|error| format!("send to spawner failed: {error}; the launcher is gone, start it again"))?;
+        let read = async {
+            match answer.recv().await {
+                Ok(message) => acknowledgement(method, message).await,
+                Err(error) => Err(format!("the spawner is gone: {error}; look for its own exit")),
+            }
+        };
+        tokio::time::timeout(bound, read).await.unwrap_or_else(|_| {
+            Err(format!(
+                "the spawner did not answer {method} within {bound:?}; it hangs or is overloaded, look at what it does"
+            ))
+        })
+    }
+
+    /// Like [`Self::ask`]; a failure counts for nothing when the proc has ended meanwhile.
+    async fn ask_about(&self, proc_id: &ProcId, method: &str, args: Vec<Pickle>, bound: Duration) -> Result<(), String> {
+        let lived = self.tracked.lock().contains(proc_id);
+        let asked = self.ask(method, args, bound).await;
+        if lived && !self.tracked.lock().contains(proc_id) { Ok(()) } else { asked }
+    }
+}
+
+fn call_arguments(args: Vec<Pickle>) -> Vec<u8> {
+    Pickle::Tuple(vec![Pickle::Tuple(args), Pickle::Dict(Vec::new())]).to_vec()
+}
+
+#[async_trait]
+impl ProcLauncher for ActorProcLauncher {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities.clone()
+    }
+
+    /// Answers once the actor's endpoint runs. Dropping the future gives up on the answer, not on the launch: the proc
+    /// stays tracked until its exit comes.
+    async fn launch(&self, proc_id: &ProcId, opts: LaunchOptions) -> Result<LaunchResult, ProcLauncherError> {
+        let arguments = self.arguments(proc_id, &opts)?;
+        let (exit_port, exit) = self.mailbox.open_once_port();
+        let (ack_port, ack) = self.mailbox.open_once_port();
+        let mut message = PythonMessage::new(
+            PythonMessageKind::CallMethod {
+                name: MethodSpecifier::ExplicitPort { name: "launch".to_owned() },
+                response_port: Some(EitherPortRef::Once(
+                    PythonOncePortRef::from(exit_port.bind()).for_exit(),
+                )),
+            },
+            arguments,
+        );
+        message.ack_port = Some(ack_port.bind().into());
+        let started_at = SystemTime::now();
+        self.spawner
+            .send(&self.instance, message)
+            .map_err(|error| ProcLauncherError::Other(format!("send to spawner failed: {error}")))?;
+        self.tracked.lock().insert(proc_id.clone());
+
+        let (exit_tx, exit_rx) = oneshot::channel();
+        let (ended_tx, ended) = oneshot::channel::<()>();
+        let (tracked, proc_id, keep) = (Arc::clone(&self.tracked), proc_id.clone(), opts.tail_lines);
+        tokio::spawn(async move {
+            let mut result = exit_result(exit.recv().await).await;
+            result.stderr_tail = result.stderr_tail.map(|lines| bounded_tail(lines, keep));
+            tracked.lock().remove(&proc_id);
+            drop(ended_tx);
+            if let Err(late) = exit_tx.send(result) {
+                tracing::info!(%proc_id, kind = %late.kind, "the exit of a launch that was given up");
+            }
+        });
+        // Without an acknowledgement the exit decides: it comes at once when the actor is gone.
+        tokio::select! {
+            _ = ack.recv() => {}
+            _ = ended => {}
+        }
+        Ok(LaunchResult { pid: None, started_at, stdio: StdioHandling::ManagedByLauncher, exit_rx })
+    }
+
+    /// Cancel safe: dropping the future gives up on the acknowledgement only.
+    async fn terminate(&self, proc_id: &ProcId, timeout: Duration) -> Result<(), ProcLauncherError> {
+        let args = vec![Pickle::Str(proc_id.to_string()), Pickle::Float(timeout.as_secs_f64())];
+        self.ask_about(proc_id, "terminate", args, timeout.saturating_add(TERMINATE_SLACK))
+            .await
+            .map_err(ProcLauncherError::Terminate)
+    }
+
+    /// Cancel safe: dropping the future gives up on the acknowledgement only.
+    async fn kill(&self, proc_id: &ProcId) -> Result<(), ProcLauncherError> {
+        let args = vec![Pickle::Str(proc_id.to_string())];
+        self.ask_about(proc_id, "kill", args, KILL_BOUND).await.map_err(ProcLauncherError::Kill)
+    }
+}
+
+async fn exit_result(received: Result<PythonMessage, MailboxError>) -> ProcExitResult {
+    match received {
+        Ok(message) if is_pickled(&message) => off_thread(move || convert_py_exit_result(message)).await.unwrap_or_else(|| {
+            ProcExitResult::failed("failed to decode exit result: the interpreter is shutting down")
+        }),
+        Ok(message) => convert_py_exit_result(message),
+        Err(MailboxError::Closed(why)) => {
+            tracing::info!(why, "an exit port closed without an exit");
+            ProcExitResult::failed("exit port closed (spawner crashed or forgot to send)")
+        }
+        Err(MailboxError::Decode(why)) => {
+            ProcExitResult::failed(format!("failed to decode exit result: protocol error: {why}"))
+        }
+    }
+}
+
+async fn acknowledgement(method: &str, message: PythonMessage) -> Result<(), String> {
+    let raised = |text: &str| Err(format!("the spawner's {method} raised: {text}"));
+    match &message.kind {
+        PythonMessageKind::Result { .. } => Ok(()),
+        PythonMessageKind::Exception { .. } if is_pickled(&message) => {
+            let text = off_thread(move || raised_text(&message)).await;
+            raised(text.as_deref().unwrap_or("an exception that nobody can read any more"))
+        }
+        PythonMessageKind::Exception { .. } => raised(&raised_text(&message)),
+        kind => Err(format!("protocol error: the answer to {method} is {kind:?}; run one version on both sides")),
+    }
+}
+
+/// Runs what may wait for the interpreter on a thread that nothing else waits for; none when that thread dies.
+async fn off_thread<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> Option<R> {
+    let (tx, rx) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("procession-decode".to_owned())
+        .spawn(move || {
+            let _given_up = tx.send(work());
+        })
+        .ok()?;
+    rx.await.ok()
+}

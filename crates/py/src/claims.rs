@@ -1,0 +1,79 @@
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use procession_actor::Held;
+use procession_model::PortId;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+
+use crate::fork::{Owned, refuse_in_fork};
+
+/// The once ports that came with a message, until unpickling takes them out. What is left closes with the message.
+#[derive(Default)]
+pub(crate) struct Ports(Mutex<Vec<Arc<Held>>>);
+
+impl Ports {
+    pub(crate) fn new(ports: Vec<Arc<Held>>) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(ports)))
+    }
+
+    fn take(&self, port: &PortId) -> Option<Arc<Held>> {
+        let mut ports = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = ports.iter().position(|held| held.port() == port)?;
+        Some(ports.swap_remove(index))
+    }
+}
+
+thread_local! {
+    /// The messages that are being unpickled on this thread, the innermost last.
+    static OPEN: RefCell<Vec<Arc<Ports>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Takes `port` out of the messages that are being unpickled on this thread.
+///
+/// # Errors
+/// `RuntimeError`: no such message, or the port did not come with it.
+pub(crate) fn claim(port: &PortId) -> PyResult<Arc<Held>> {
+    OPEN.with_borrow(|open| {
+        if open.is_empty() {
+            return Err(PyRuntimeError::new_err(format!(
+                "once port {port} can only be unpickled out of the message that carries it"
+            )));
+        }
+        open.iter().rev().find_map(|ports| ports.take(port)).ok_or_else(|| {
+            PyRuntimeError::new_err(format!(
+                "AlreadyMoved: once port {port} did not come with this message, or was taken out of it before"
+            ))
+        })
+    })
+}
+
+/// `with message.claims(): pickle.loads(…)`
+#[pyclass(frozen, module = "procession._native")]
+pub(crate) struct Claims(Owned<Arc<Ports>>);
+
+impl Claims {
+    pub(crate) fn new(ports: &Arc<Ports>) -> Self {
+        Self(Owned::new(Arc::clone(ports)))
+    }
+}
+
+#[pymethods]
+impl Claims {
+    fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        refuse_in_fork()?;
+        OPEN.with_borrow_mut(|open| open.push(Arc::clone(&slf.get().0)));
+        Ok(slf)
+    }
+
+    #[pyo3(signature = (*_exc))]
+    fn __exit__(&self, _exc: &Bound<'_, pyo3::types::PyTuple>) -> PyResult<()> {
+        refuse_in_fork()?;
+        OPEN.with_borrow_mut(|open| {
+            if let Some(index) = open.iter().rposition(|ports| Arc::ptr_eq(ports, &self.0)) {
+                open.remove(index);
+            }
+        });
+        Ok(())
+    }
+}

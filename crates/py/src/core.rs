@@ -1,0 +1,240 @@
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use procession_actor::{Mailbox, Proc};
+use procession_host::{Child, Host};
+use procession_model::{ActorId, InvalidArgument};
+use pyo3::exceptions::{PyConnectionError, PyOSError, PyRuntimeError};
+use pyo3::prelude::*;
+use tokio::runtime::Handle;
+
+use crate::fork::{refuse_in_fork, set_owner};
+use crate::inbox::Inbox;
+use crate::io_thread::IoThread;
+use crate::opened;
+use crate::python_actor::PythonActor;
+use crate::waiter::{Once, Outcome, Promise};
+
+/// The runtime of this process, once it has one.
+static CURRENT: OnceLock<Arc<Core>> = OnceLock::new();
+/// Held while one is started, so that there is never a second one.
+static STARTING: Mutex<()> = Mutex::new(());
+
+/// For the io thread to end after it was asked to.
+const END_GRACE: Duration = Duration::from_secs(2);
+
+/// What this process is to its session.
+pub(crate) enum Side {
+    /// It launches procs.
+    Client(Host),
+    /// It was launched.
+    Launched(Arc<Child>),
+}
+
+impl Side {
+    fn proc_(&self) -> &Proc {
+        match self {
+            Self::Client(host) => host.proc_(),
+            Self::Launched(child) => child.proc_(),
+        }
+    }
+}
+
+/// The runtime of one process: the io thread, and what lives on it.
+pub(crate) struct Core {
+    pub(crate) side: Side,
+    pub(crate) proc_: Proc,
+    pub(crate) mailbox: Mailbox,
+    /// The sender of what no actor sends.
+    pub(crate) client: ActorId,
+    io: IoThread,
+    handle: Handle,
+    /// In a proc: the host's reason to stop it.
+    pub(crate) stop_reason: Arc<Once>,
+    ending: AtomicBool,
+    ended: AtomicBool,
+}
+
+/// The runtime of this process.
+///
+/// # Errors
+/// `RuntimeError`: there is none, it was shut down, or this is a forked child.
+pub(crate) fn current() -> PyResult<&'static Arc<Core>> {
+    let none = || PyRuntimeError::new_err("no Procession runtime was started in this process");
+    let core = started()?.ok_or_else(none)?;
+    core.refuse_after_end()?;
+    Ok(core)
+}
+
+/// The runtime of this process, if one was started, even when it was shut down since.
+///
+/// # Errors
+/// `RuntimeError`: this is a forked child of a process that has one.
+pub(crate) fn started() -> PyResult<Option<&'static Arc<Core>>> {
+    refuse_in_fork()?;
+    Ok(CURRENT.get())
+}
+
+/// Starts the host of this client, or gives the one that runs.
+///
+/// # Errors
+/// `RuntimeError`: it could not be started, was shut down, or this process is a launched proc.
+pub(crate) fn start_client() -> PyResult<&'static Arc<Core>> {
+    start(|| {
+        let connected = IoThread::start(Host::start).map_err(PyOSError::from)?;
+        let (host, handle, io) = connected.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        Ok(Core::new(Side::Client(host), handle, io))
+    })
+}
+
+/// Reaches back to the host that launched this process.
+///
+/// # Errors
+/// `ConnectionError`: nobody admits it.
+pub(crate) fn start_proc(payload: String) -> PyResult<&'static Arc<Core>> {
+    start(|| {
+        let connected = IoThread::start(|| async move { Child::dial_back(&payload).await });
+        let connected = connected.map_err(PyOSError::from)?;
+        let (child, handle, io) = connected.map_err(|error| PyConnectionError::new_err(error.to_string()))?;
+        Ok(Core::new(Side::Launched(Arc::new(child)), handle, io))
+    })
+}
+
+fn start(make: impl FnOnce() -> PyResult<Core>) -> PyResult<&'static Arc<Core>> {
+    refuse_in_fork()?;
+    let _one_at_a_time = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    if CURRENT.get().is_none() {
+        set_owner(true);
+        match make() {
+            Ok(core) => drop(CURRENT.set(Arc::new(core))),
+            Err(error) => {
+                set_owner(false);
+                return Err(error);
+            }
+        }
+    }
+    current()
+}
+
+impl Core {
+    fn new(side: Side, handle: Handle, io: IoThread) -> Self {
+        let proc_ = side.proc_().clone();
+        opened::enable(proc_.downgrade());
+        let client = proc_.instance().id().clone();
+        let (stopped, stop_reason) = Promise::new();
+        if let Side::Launched(child) = &side {
+            let child = Arc::clone(child);
+            handle.spawn(async move { stopped.fulfil(Outcome::Text(child.stopped().await)) });
+        }
+        Self {
+            side,
+            mailbox: proc_.mailbox(),
+            proc_,
+            client,
+            io,
+            handle,
+            stop_reason,
+            ending: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+        }
+    }
+
+    fn refuse_after_end(&self) -> PyResult<()> {
+        if self.ended.load(Ordering::Acquire) {
+            return Err(PyRuntimeError::new_err(
+                "the Procession runtime of this process was shut down; start a new process to use it again",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The host, to launch procs with.
+    ///
+    /// # Errors
+    /// `RuntimeError`: this process is a launched proc.
+    pub(crate) fn host(&self) -> PyResult<&Host> {
+        match &self.side {
+            Side::Client(host) => Ok(host),
+            Side::Launched(_) => Err(PyRuntimeError::new_err(
+                "this process is a launched proc; procs are launched by the client that started the session",
+            )),
+        }
+    }
+
+    /// The launched side.
+    ///
+    /// # Errors
+    /// `RuntimeError`: this process is a client.
+    pub(crate) fn child(&self) -> PyResult<&Arc<Child>> {
+        match &self.side {
+            Side::Launched(child) => Ok(child),
+            Side::Client(_) => {
+                Err(PyRuntimeError::new_err("this process is a client; only a launched proc can do this"))
+            }
+        }
+    }
+
+    /// Refuses new launches once the end has begun.
+    ///
+    /// # Errors
+    /// `RuntimeError`, whose text starts with `ShuttingDown`.
+    pub(crate) fn refuse_while_ending(&self) -> PyResult<()> {
+        if self.ending.load(Ordering::Acquire) {
+            return Err(PyRuntimeError::new_err("ShuttingDown: the session is ending, and launches nothing more"));
+        }
+        Ok(())
+    }
+
+    /// Runs `work` on the io thread; its outcome can be waited for.
+    pub(crate) fn run(&self, work: impl Future<Output = Outcome> + Send + 'static) -> Arc<Once> {
+        let (promise, once) = Promise::new();
+        self.handle.spawn(async move { promise.fulfil(work.await) });
+        once
+    }
+
+    /// The inbox of a new actor.
+    ///
+    /// # Errors
+    /// The name is not legal, or an actor of that name lives here.
+    pub(crate) fn register_actor(&self, name: &str) -> Result<Arc<Inbox>, InvalidArgument> {
+        match opened::take(name) {
+            Some(inbox) => Ok(inbox),
+            None => Ok(PythonActor::spawn(&self.proc_, name)?.1),
+        }
+    }
+
+    /// The end of everything but the io thread: in a client every proc, with `timeout` before it is killed; in a proc
+    /// the connection, once what was posted is written.
+    pub(crate) fn begin_end(&self, timeout: Duration) -> Arc<Once> {
+        self.ending.store(true, Ordering::Release);
+        opened::disable();
+        match &self.side {
+            Side::Client(host) => {
+                let host = host.clone();
+                self.run(async move {
+                    host.shutdown(timeout).await;
+                    Outcome::Nothing
+                })
+            }
+            Side::Launched(child) => {
+                let child = Arc::clone(child);
+                self.run(async move {
+                    child.goodbye().await;
+                    Outcome::Nothing
+                })
+            }
+        }
+    }
+
+    /// Ends the io thread; every call after this is refused. Blocks for at most two seconds.
+    pub(crate) fn finish_end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.io.stop();
+        if !self.io.join(Instant::now().checked_add(END_GRACE)) {
+            tracing::warn!("the io thread is still busy; the process ends without waiting for it");
+        }
+        self.proc_.close_ports("the Procession runtime of this process was shut down");
+    }
+}

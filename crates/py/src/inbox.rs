@@ -1,0 +1,240 @@
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use procession_actor::{ActorHandle, Held};
+use procession_model::ActorId;
+use tokio::sync::watch;
+
+use crate::event_fd::EventFd;
+use crate::message::PythonMessage;
+use crate::python_actor::PythonActor;
+
+/// A message and who sent it.
+#[derive(Debug)]
+pub struct Incoming {
+    /// The sender.
+    pub sender: ActorId,
+    /// The message.
+    pub message: PythonMessage,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Incoming>,
+    closed: Option<String>,
+    /// Made when somebody first asks for it: most inboxes are read by a waiting thread.
+    fd: Option<EventFd>,
+    handed_out: Vec<Weak<Held>>,
+    prune_at: usize,
+    actor: Option<ActorHandle<PythonActor>>,
+}
+
+impl State {
+    fn hand_out(&mut self, held: &Arc<Held>) {
+        if self.handed_out.len() >= self.prune_at {
+            self.handed_out.retain(|weak| weak.upgrade().is_some_and(|held| held.is_live()));
+            self.prune_at = (2 * self.handed_out.len()).max(64);
+        }
+        self.handed_out.push(Arc::downgrade(held));
+    }
+
+    fn settle_fd(&self) {
+        if let Some(fd) = &self.fd
+            && self.queue.is_empty()
+            && self.closed.is_none()
+        {
+            fd.clear();
+        }
+    }
+}
+
+/// The messages of one Python actor: filled on the io thread, emptied by Python threads.
+pub struct Inbox {
+    actor_id: ActorId,
+    state: Mutex<State>,
+    changed: Condvar,
+    /// Outer none: it lives. Inner: why it failed.
+    ended: watch::Sender<Option<Option<String>>>,
+}
+
+impl Inbox {
+    pub(crate) fn new(actor_id: ActorId) -> Arc<Self> {
+        Arc::new(Self {
+            actor_id,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            ended: watch::Sender::new(None),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing under this lock can panic half-way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The actor ends when this inbox does.
+    pub(crate) fn belongs_to(&self, actor: ActorHandle<PythonActor>) {
+        self.state().actor = Some(actor);
+    }
+
+    /// The actor.
+    pub fn actor_id(&self) -> &ActorId {
+        &self.actor_id
+    }
+
+    /// Queues a message; when the inbox is closed, closes the message's ports instead. Never blocks.
+    pub fn push(&self, sender: ActorId, message: PythonMessage) {
+        let refusal = {
+            let mut state = self.state();
+            match &state.closed {
+                Some(reason) => format!("actor {} takes no more messages: {reason}", self.actor_id),
+                None => {
+                    if let Some(fd) = &state.fd
+                        && state.queue.is_empty()
+                    {
+                        fd.set();
+                    }
+                    state.queue.push_back(Incoming { sender, message });
+                    self.changed.notify_one();
+                    return;
+                }
+            }
+        };
+        message.close(&refusal);
+    }
+
+    /// Waits for the next message; none at `timeout`, or once closed and empty.
+    pub fn next(&self, timeout: Option<Duration>) -> Option<Incoming> {
+        // A deadline beyond what a clock can say is none.
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut state = self.state();
+        while state.queue.is_empty() && state.closed.is_none() {
+            match deadline {
+                None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return None;
+                    }
+                    state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+                }
+            }
+        }
+        let incoming = state.queue.pop_front()?;
+        incoming.message.held().for_each(|held| state.hand_out(held));
+        state.settle_fd();
+        Some(incoming)
+    }
+
+    /// All that is queued; never blocks.
+    pub fn drain(&self) -> Vec<Incoming> {
+        let mut state = self.state();
+        let queue = std::mem::take(&mut state.queue);
+        for held in queue.iter().flat_map(|incoming| incoming.message.held()) {
+            state.hand_out(held);
+        }
+        state.settle_fd();
+        queue.into()
+    }
+
+    /// A descriptor that is readable while something is queued or the inbox is closed; it lives as long as the inbox.
+    ///
+    /// # Errors
+    /// The process has no descriptor left.
+    pub fn fd(&self) -> io::Result<RawFd> {
+        let mut state = self.state();
+        if let Some(fd) = &state.fd {
+            return Ok(fd.fd());
+        }
+        let fd = EventFd::new()?;
+        if !state.queue.is_empty() || state.closed.is_some() {
+            fd.set();
+        }
+        Ok(state.fd.insert(fd).fd())
+    }
+
+    /// Remembers a once port that the actor got some other way than in a message, so that it closes with the actor.
+    pub fn track(&self, held: &Arc<Held>) {
+        let mut state = self.state();
+        let ended = self.ended.borrow().clone();
+        match ended {
+            None => state.hand_out(held),
+            Some(failure) => {
+                drop(state);
+                held.close(&self.end_text(failure.as_deref()));
+            }
+        }
+    }
+
+    /// Whether it takes no more messages.
+    pub fn is_closed(&self) -> bool {
+        self.state().closed.is_some()
+    }
+
+    /// Why it takes no more messages.
+    pub fn stop_reason(&self) -> Option<String> {
+        self.state().closed.clone()
+    }
+
+    /// Takes no more; what is queued can still be read. The first reason stays.
+    pub fn close(&self, reason: &str) {
+        let mut state = self.state();
+        state.closed.get_or_insert_with(|| reason.to_owned());
+        if let Some(fd) = &state.fd {
+            fd.set();
+        }
+        self.changed.notify_all();
+    }
+
+    /// The actor has ended, by `failure` or regularly. Every once port that it still holds, taken or queued, errs at its
+    /// owner. Only the first call counts.
+    pub fn end(&self, failure: Option<&str>) {
+        let first = self.ended.send_if_modified(|ended| {
+            let first = ended.is_none();
+            ended.get_or_insert_with(|| failure.map(str::to_owned));
+            first
+        });
+        if !first {
+            return;
+        }
+        let reason = self.end_text(failure);
+        self.close(&reason);
+        let (queue, handed_out, actor) = {
+            let mut state = self.state();
+            let queue = std::mem::take(&mut state.queue);
+            (queue, std::mem::take(&mut state.handed_out), state.actor.take())
+        };
+        // Outside of the lock: closing a port runs the code of whoever waits for it.
+        queue.into_iter().for_each(|incoming| incoming.message.close(&reason));
+        handed_out.iter().filter_map(Weak::upgrade).for_each(|held| held.close(&reason));
+        if let Some(actor) = actor {
+            actor.stop(&reason);
+        }
+    }
+
+    fn end_text(&self, failure: Option<&str>) -> String {
+        match failure {
+            Some(failure) => format!("actor {} failed: {failure}", self.actor_id),
+            None => format!("actor {} has ended", self.actor_id),
+        }
+    }
+
+    /// Waits for [`Self::end`]; gives the failure. Cancel safe.
+    pub(crate) async fn ended(&self) -> Option<String> {
+        match self.ended.subscribe().wait_for(Option::is_some).await {
+            Ok(ended) => ended.clone().flatten(),
+            // `self` holds the sender.
+            Err(_) => None,
+        }
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Inbox({})", self.actor_id)
+    }
+}

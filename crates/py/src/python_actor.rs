@@ -1,0 +1,52 @@
+use std::sync::Arc;
+
+use procession_actor::{Actor, ActorFailure, ActorHandle, Handler, Handlers, Instance, Proc, StopCause};
+use procession_model::{ActorId, InvalidArgument};
+
+use crate::inbox::Inbox;
+use crate::message::PythonMessage;
+
+/// An actor whose endpoints are methods of a Python object.
+///
+/// It runs no Python itself: it fills an [`Inbox`] that a thread of the interpreter empties, and ends when that thread
+/// says that the object has ended.
+#[derive(Debug)]
+pub struct PythonActor {
+    inbox: Arc<Inbox>,
+}
+
+impl PythonActor {
+    /// Starts the actor called `name`; whoever gets the inbox serves it, and owes it an [`Inbox::end`].
+    ///
+    /// # Errors
+    /// The name is not legal, or taken by an actor that lives.
+    pub fn spawn(proc_: &Proc, name: &str) -> Result<(ActorHandle<Self>, Arc<Inbox>), InvalidArgument> {
+        let inbox = Inbox::new(ActorId::new(proc_.id().clone(), name));
+        let handle = proc_.spawn(name, Self { inbox: Arc::clone(&inbox) })?;
+        inbox.belongs_to(handle.clone());
+        Ok((handle, inbox))
+    }
+}
+
+impl Actor for PythonActor {
+    fn handlers(table: &mut Handlers<Self>) {
+        table.add::<PythonMessage>();
+    }
+
+    async fn stopped(&mut self, _: &Instance<Self>, why: &StopCause) -> Result<(), ActorFailure> {
+        let (StopCause::Asked(reason) | StopCause::Failed(reason)) = why;
+        self.inbox.close(reason);
+        match self.inbox.ended().await {
+            Some(failure) => Err(failure.into()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Handler<PythonMessage> for PythonActor {
+    async fn handle(&mut self, cx: &Instance<Self>, message: PythonMessage) -> Result<(), ActorFailure> {
+        let sender = cx.sender().unwrap_or_else(|| cx.id().clone());
+        self.inbox.push(sender, message);
+        Ok(())
+    }
+}

@@ -1,0 +1,106 @@
+//! From the first word of an end to the one exit that is published.
+
+use std::mem;
+
+use procession_model::{ProcExitKind, ProcExitResult, ProcStatus};
+
+use crate::merge::Merged;
+use crate::{BootFailure, Effect, Ended, Event, Note, State, Timer, verdict};
+
+impl State {
+    pub(crate) fn while_settling(&mut self, event: Event) {
+        match event {
+            Event::LauncherReported(_) | Event::OsExit(_) | Event::OsGone => self.hear(event),
+            Event::LaunchRefused { reason } => {
+                self.hear(Event::LauncherReported(ProcExitResult::failed(reason)))
+            }
+            Event::TimerFired(Timer::ReportWait, _) => self.publish(),
+            // It has ended, or is killed in a moment: nothing else matters any more, no other timer either.
+            _ => {}
+        }
+    }
+
+    /// Takes in one side's word, and publishes or waits for the other's.
+    pub(crate) fn hear(&mut self, event: Event) {
+        match event {
+            Event::LauncherReported(result) => self.hear_launcher(result),
+            Event::OsExit(result) => {
+                self.heard.gone = true;
+                self.heard.os.get_or_insert(result);
+            }
+            _ => self.heard.gone = true,
+        }
+        let complete = match (&self.heard.os, self.heard.gone, &self.heard.report) {
+            (Some(_), _, None) => !self.policy.launcher_reports,
+            (None, false, Some(_)) => self.pid.is_none(),
+            (None, _, None) => false,
+            (_, _, Some(_)) => true,
+        };
+        if complete {
+            self.publish();
+        } else if !self.is_armed(Timer::ReportWait) {
+            self.arm(Timer::ReportWait, self.policy.report_wait);
+        }
+    }
+
+    fn hear_launcher(&mut self, result: ProcExitResult) {
+        if self.heard.report.is_some() {
+            self.late(format!("the launcher reported {} as well", result.kind));
+            return;
+        }
+        if let Some(raw) = &result.reported {
+            let said = [raw.exit_code.is_some(), raw.signal.is_some(), raw.failed_reason.is_some()];
+            if said.into_iter().filter(|&it| it).count() != 1 {
+                self.emit(Effect::Note(Note::AmbiguousExit { reported: raw.clone() }));
+            }
+        }
+        self.heard.report = Some(result);
+    }
+
+    fn publish(&mut self) {
+        let gone = self.heard.gone;
+        let merged = mem::take(&mut self.heard).merge();
+        self.heard.gone = gone;
+        let early = self.pid.filter(|_| !gone);
+        if let Some(pid) = early {
+            self.emit(Effect::Note(Note::EarlyExit { pid, what: merged.kind.to_string() }));
+        }
+        // A launcher that failed or lost it has not said that nothing is left.
+        let unsure = matches!(merged.kind, ProcExitKind::Failed { .. } | ProcExitKind::Lost { .. });
+        if early.is_some() || (unsure && !gone) {
+            self.emit(Effect::AskKill);
+        }
+        self.end(merged);
+    }
+
+    /// The end, whatever led to it.
+    pub(crate) fn end(&mut self, how: impl Into<Merged>) {
+        let Merged { kind, reported, stderr_tail, stdout_tail, contradiction } = how.into();
+        if let Some(what) = &contradiction {
+            self.emit(Effect::Note(Note::Contradiction { what: what.clone() }));
+        }
+        if !self.initialized && self.requested.is_none() {
+            let why = "ended before it was ready".to_owned();
+            self.fail_ready(format!("{why}: {kind}"));
+            self.boot = Some(BootFailure { phase: self.boot_phase(), why });
+        }
+        self.disarm_all();
+        self.emit(Effect::Sweep);
+        self.enter(match kind {
+            ProcExitKind::Exited { .. } => ProcStatus::Exited,
+            ProcExitKind::Signaled { .. } => ProcStatus::Signaled,
+            ProcExitKind::Failed { .. } => ProcStatus::Failed,
+            ProcExitKind::Lost { .. } => ProcStatus::Lost,
+        });
+        let verdict = verdict(&kind, self.boot.as_ref(), self.requested.as_ref());
+        self.emit(Effect::Publish(Ended {
+            kind,
+            reported,
+            stderr_tail,
+            stdout_tail,
+            requested: self.requested.clone(),
+            verdict,
+            contradictions: contradiction.into_iter().collect(),
+        }));
+    }
+}

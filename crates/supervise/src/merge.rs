@@ -1,0 +1,85 @@
+use procession_model::{ProcExitKind, ProcExitResult, ReportedExit};
+
+/// What both sides have said about the end so far.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Heard {
+    /// The operating system's status.
+    pub(crate) os: Option<ProcExitResult>,
+    /// Whether the operating system says that it is gone.
+    pub(crate) gone: bool,
+    /// The launcher's report.
+    pub(crate) report: Option<ProcExitResult>,
+}
+
+/// What was made of it.
+pub(crate) struct Merged {
+    pub(crate) kind: ProcExitKind,
+    pub(crate) reported: Option<ReportedExit>,
+    pub(crate) stderr_tail: Option<Vec<String>>,
+    pub(crate) stdout_tail: Option<Vec<String>>,
+    pub(crate) contradiction: Option<String>,
+}
+
+impl From<ProcExitKind> for Merged {
+    fn from(kind: ProcExitKind) -> Self {
+        Heard { os: Some(ProcExitResult::new(kind)), ..Heard::default() }.merge()
+    }
+}
+
+impl Heard {
+    /// The operating system's status, else the launcher's word, else lost.
+    pub(crate) fn merge(self) -> Merged {
+        let contradiction = match (&self.os, &self.report) {
+            (Some(os), Some(report)) => contradiction(&os.kind, &report.kind),
+            _ => None,
+        };
+        // A launcher that kept a status knows more than an operating system that lost it.
+        let (first, second) = match (self.os, self.report) {
+            (Some(os), Some(report)) if !is_status(&os.kind) && is_status(&report.kind) => (report, Some(os)),
+            (Some(os), report) => (os, report),
+            (None, Some(report)) => (report, None),
+            (None, None) => (ProcExitResult::new(unreported()), None),
+        };
+        let second = second.unwrap_or_else(|| ProcExitResult::new(unreported()));
+        Merged {
+            kind: first.kind,
+            reported: first.reported.or(second.reported),
+            stderr_tail: fuller(first.stderr_tail, second.stderr_tail),
+            stdout_tail: fuller(first.stdout_tail, second.stdout_tail),
+            contradiction,
+        }
+    }
+}
+
+fn unreported() -> ProcExitKind {
+    ProcExitKind::Lost {
+        reason: "the process is gone and its launcher did not report how it ended; see the launcher's log"
+            .to_owned(),
+    }
+}
+
+fn is_status(kind: &ProcExitKind) -> bool {
+    match kind {
+        ProcExitKind::Exited { code } => *code != -1,
+        ProcExitKind::Signaled { .. } => true,
+        ProcExitKind::Failed { .. } | ProcExitKind::Lost { .. } => false,
+    }
+}
+
+/// A launcher that says it does not know contradicts nobody, nor does one that missed a core.
+fn contradiction(os: &ProcExitKind, report: &ProcExitKind) -> Option<String> {
+    let agree = match (os, report) {
+        (_, ProcExitKind::Exited { code: -1 }) => true,
+        (os, _) if !is_status(os) => true,
+        (ProcExitKind::Signaled { signal: a, .. }, ProcExitKind::Signaled { signal: b, .. }) => a == b,
+        _ => os == report,
+    };
+    (!agree).then(|| format!("the launcher reported {report}; the operating system says {os}, which stands"))
+}
+
+fn fuller(first: Option<Vec<String>>, second: Option<Vec<String>>) -> Option<Vec<String>> {
+    match (first, second) {
+        (Some(first), Some(second)) if first.is_empty() => Some(second),
+        (first, second) => first.or(second),
+    }
+}

@@ -1,0 +1,40 @@
+use procession_model::{ProcExitKind, StopRequest};
+
+/// Why a proc never became ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BootFailure {
+    /// `starting` before the acknowledgement, `running` after it.
+    pub phase: &'static str,
+    /// What was missed.
+    pub why: String,
+}
+
+/// One sentence for people that says how a launch ended; its first word is the class.
+///
+/// `boot` is none when the proc was ready, and when one of us stopped it before it could be.
+pub fn verdict(kind: &ProcExitKind, boot: Option<&BootFailure>, requested: Option<&StopRequest>) -> String {
+    match (kind, boot, requested) {
+        (ProcExitKind::Lost { .. }, _, Some(request)) => {
+            format!("{kind}; we had asked for its end ({request})")
+        }
+        (ProcExitKind::Lost { .. }, _, None) => kind.to_string(),
+        (ProcExitKind::Failed { reason }, _, None) => format!("launcher failed: {reason}"),
+        (_, Some(BootFailure { phase, why }), _) => format!("boot failed ({phase}: {why}): {kind}"),
+        (_, None, Some(request)) => format!("stopped by us ({request}): {kind}"),
+        (ProcExitKind::Exited { code: 0 }, None, None) => "clean exit".to_owned(),
+        (ProcExitKind::Exited { code: -1 }, None, None) => kind.to_string(),
+        (ProcExitKind::Exited { .. }, None, None) => format!("app error: {kind}"),
+        (ProcExitKind::Signaled { signal, core_dumped }, None, None) => {
+            if *core_dumped || is_fault(*signal) {
+                format!("crash: {kind}")
+            } else {
+                format!("killed: {kind}, not requested by us")
+            }
+        }
+    }
+}
+
+/// Signals that a program's own fault raises: SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS.
+fn is_fault(signal: i32) -> bool {
+    matches!(signal, 4..=8 | 11 | 31)
+}

@@ -1,0 +1,43 @@
+use procession_model::ProcExitKind;
+use procession_supervise::{BootFailure, verdict};
+
+use crate::world::{exited, request, signaled};
+
+#[test]
+fn every_end_has_its_sentence() {
+    let boot = BootFailure { phase: "running", why: "not ready within 30s".to_owned() };
+    let asked = request("terminate");
+    let failed = ProcExitKind::Failed { reason: "spawner raised: boom".to_owned() };
+    let lost = ProcExitKind::Lost { reason: "not heard of".to_owned() };
+    let cored = |signal| ProcExitKind::Signaled { signal, core_dumped: true };
+    for (kind, boot, requested, sentence) in [
+        (exited(0), None, None, "clean exit"),
+        (exited(3), None, None, "app error: exit code 3"),
+        (exited(255), None, None, "app error: exit code 255"),
+        (exited(-1), None, None, "exited, code unknown"),
+        (cored(11), None, None, "crash: signal 11 (SIGSEGV), core dumped"),
+        (signaled(11), None, None, "crash: signal 11 (SIGSEGV)"),
+        (signaled(6), None, None, "crash: signal 6 (SIGABRT)"),
+        (cored(3), None, None, "crash: signal 3 (SIGQUIT), core dumped"),
+        (signaled(9), None, None, "killed: signal 9 (SIGKILL), not requested by us"),
+        (signaled(15), None, None, "killed: signal 15 (SIGTERM), not requested by us"),
+        (signaled(10), None, None, "killed: signal 10 (SIGUSR1), not requested by us"),
+        (failed.clone(), None, None, "launcher failed: spawner raised: boom"),
+        (failed.clone(), Some(&boot), None, "launcher failed: spawner raised: boom"),
+        (exited(0), None, Some(&asked), "stopped by us (terminate: test): exit code 0"),
+        (signaled(9), None, Some(&asked), "stopped by us (terminate: test): signal 9 (SIGKILL)"),
+        (failed, None, Some(&asked), "stopped by us (terminate: test): failed: spawner raised: boom"),
+        (exited(1), Some(&boot), None, "boot failed (running: not ready within 30s): exit code 1"),
+        (
+            signaled(9),
+            Some(&boot),
+            Some(&asked),
+            "boot failed (running: not ready within 30s): signal 9 (SIGKILL)",
+        ),
+        (lost.clone(), None, None, "lost: not heard of"),
+        (lost.clone(), Some(&boot), None, "lost: not heard of"),
+        (lost, None, Some(&asked), "lost: not heard of; we had asked for its end (terminate: test)"),
+    ] {
+        assert_eq!(verdict(&kind, boot, requested), sentence);
+    }
+}

@@ -1,0 +1,165 @@
+use std::cell::OnceCell;
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+
+use crate::Pidfd;
+
+/// The variable that a proc and its descendants carry their launch in; one that was launched from
+/// inside another carries both, the inner first, with a colon between.
+pub const MARKER: &str = "PROCESSION_LAUNCH_ID";
+
+/// One process, as one look at `/proc` found it.
+#[derive(Clone, Debug)]
+pub struct Process {
+    /// Its id.
+    pub pid: u32,
+    /// Its parent's id.
+    pub parent: u32,
+    /// Its process group.
+    pub group: u32,
+    /// Its session.
+    pub session: u32,
+    /// The kernel's letter: R, S, D, T, Z, …
+    pub state: char,
+    /// When it started, in clock ticks since boot: with the pid this names one process for good.
+    pub started: u64,
+    marker: OnceCell<Option<String>>,
+}
+
+impl Process {
+    /// The process that has `pid` now.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn look(pid: u32) -> io::Result<Self> {
+        let text = fs::read(format!("/proc/{pid}/stat"))?;
+        Self::parse(pid, &text).ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat has another form")))
+    }
+
+    fn parse(pid: u32, stat: &[u8]) -> Option<Self> {
+        // The second field is a name that may hold anything, spaces and brackets too.
+        let end = stat.iter().rposition(|&b| b == b')')?;
+        let mut fields = std::str::from_utf8(stat.get(end + 2..)?).ok()?.split(' ');
+        let state = fields.next()?.chars().next()?;
+        let mut number = || fields.next()?.parse().ok();
+        let (parent, group, session) = (number()?, number()?, number()?);
+        let started = fields.nth(15)?.parse().ok()?;
+        Some(Self { pid, parent, group, session, state, started, marker: OnceCell::new() })
+    }
+
+    /// Whether it still runs, or could.
+    pub fn is_alive(&self) -> bool {
+        !matches!(self.state, 'Z' | 'X')
+    }
+
+    /// The marker in the environment that it was executed with; none for a zombie, and for a process
+    /// whose environment this user may not read.
+    pub fn marker(&self) -> Option<&str> {
+        let read = || {
+            let environ = fs::read(format!("/proc/{}/environ", self.pid)).ok()?;
+            let mut entries = environ.split(|&b| b == 0);
+            let value = entries.find_map(|e| e.strip_prefix(MARKER.as_bytes())?.strip_prefix(b"="))?;
+            String::from_utf8(value.to_vec()).ok()
+        };
+        self.marker.get_or_init(read).as_deref()
+    }
+
+    /// Whether it carries `launch`, innermost or further out.
+    pub fn belongs_to(&self, launch: &str) -> bool {
+        self.marker().is_some_and(|marker| marker.split(':').any(|one| one == launch))
+    }
+
+    /// Whether pid and start time still mean the same process.
+    pub fn is_same_now(&self) -> bool {
+        Self::look(self.pid).is_ok_and(|now| now.started == self.started)
+    }
+
+    /// Signals this process and no later one with its pid.
+    ///
+    /// To fail is to be too late, or not to be allowed: the next look shows which.
+    pub fn signal(&self, signal: i32) {
+        // The start time is compared once the pidfd holds the process fast.
+        if let Ok(pidfd) = Pidfd::open(self.pid)
+            && self.is_same_now()
+        {
+            let _ = pidfd.signal(signal);
+        }
+    }
+}
+
+/// All processes at about one moment.
+#[derive(Debug)]
+pub struct Snapshot {
+    all: Vec<Process>,
+    children: HashMap<u32, Vec<usize>>,
+}
+
+impl Snapshot {
+    /// One pass over `/proc`.
+    ///
+    /// # Errors
+    /// `/proc` is not mounted.
+    pub fn take() -> io::Result<Self> {
+        let mut all = Vec::new();
+        for entry in fs::read_dir("/proc")? {
+            let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            // One that has ended since the directory was read is no longer of interest.
+            if let Ok(process) = Process::look(pid) {
+                all.push(process);
+            }
+        }
+        let mut children: HashMap<u32, Vec<usize>> = HashMap::new();
+        for (index, process) in all.iter().enumerate() {
+            children.entry(process.parent).or_default().push(index);
+        }
+        Ok(Self { all, children })
+    }
+
+    /// All of them, by rising pid.
+    pub fn all(&self) -> &[Process] {
+        &self.all
+    }
+
+    /// The process with this id.
+    pub fn find(&self, pid: u32) -> Option<&Process> {
+        self.all.iter().find(|process| process.pid == pid)
+    }
+
+    /// Children, their children and so on, of all `roots`; the roots themselves are not among them.
+    pub fn descendants(&self, roots: impl IntoIterator<Item = u32>) -> Vec<&Process> {
+        let mut found = Vec::new();
+        let mut open: Vec<u32> = roots.into_iter().collect();
+        let mut seen = vec![false; self.all.len()];
+        while let Some(pid) = open.pop() {
+            for &index in self.children.get(&pid).into_iter().flatten() {
+                if !std::mem::replace(&mut seen[index], true) {
+                    found.push(&self.all[index]);
+                    open.push(self.all[index].pid);
+                }
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_brackets_and_spaces_does_not_shift_the_fields() {
+        let stat = b"7 (a) R 9 (b) S 3 4 5 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 1000 5\n";
+        let found = Process::parse(7, stat).expect("a well-formed line");
+        assert_eq!((found.parent, found.group, found.session, found.started), (3, 4, 5, 4242));
+        assert!(found.is_alive());
+    }
+
+    #[test]
+    fn the_snapshot_has_this_process_under_its_parent() {
+        let all = Snapshot::take().expect("a look at /proc");
+        let own = all.find(std::process::id()).expect("ourselves");
+        assert!(own.is_same_now());
+        assert!(all.descendants([own.parent]).iter().any(|p| p.pid == own.pid));
+    }
+}

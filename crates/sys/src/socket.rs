@@ -1,0 +1,104 @@
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use crate::call::{check, check_size, retry};
+
+/// The most descriptors that one message carries.
+const MAX_FDS: usize = 8;
+/// Room for their control message, aligned as the kernel wants it.
+type Control = [u64; 8];
+
+/// Two connected, non-blocking sockets that keep message boundaries and carry descriptors.
+///
+/// # Errors
+/// No file descriptor left.
+pub fn seqpacket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut ends: [RawFd; 2] = [-1; 2];
+    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: the array has room for the two descriptors.
+    check(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()) })?;
+    // SAFETY: the kernel has just made both for us.
+    Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
+}
+
+/// Ends the conversation for every holder of this end, forked ones included.
+pub fn shut_down(socket: BorrowedFd<'_>) {
+    // SAFETY: a plain call on an open descriptor; to be closed already is as good.
+    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
+}
+
+/// Sends one message with duplicates of `fds` (at most eight).
+///
+/// # Errors
+/// `WouldBlock` when the peer reads too slowly; otherwise the peer is gone.
+pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    assert!(fds.len() <= MAX_FDS, "one message carries at most {MAX_FDS} descriptors");
+    let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    let mut control: Control = [0; 8];
+    let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: all-zero is a valid msghdr; every pointer put in outlives the call, and the control
+    // buffer has room for MAX_FDS descriptors.
+    unsafe {
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        if !raw.is_empty() {
+            let size = size_of_val(raw.as_slice()) as libc::c_uint;
+            message.msg_control = control.as_mut_ptr().cast();
+            message.msg_controllen = libc::CMSG_SPACE(size) as _;
+            let header = libc::CMSG_FIRSTHDR(&raw const message);
+            (*header).cmsg_level = libc::SOL_SOCKET;
+            (*header).cmsg_type = libc::SCM_RIGHTS;
+            (*header).cmsg_len = libc::CMSG_LEN(size) as _;
+            std::ptr::copy_nonoverlapping(raw.as_ptr().cast(), libc::CMSG_DATA(header), size as usize);
+        }
+        retry(|| check_size(libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL)))
+            .map(drop)
+    }
+}
+
+/// One message.
+#[derive(Debug)]
+pub struct Received {
+    /// How many bytes of the buffer it filled; 0: the peer is gone.
+    pub length: usize,
+    /// The descriptors that came with it.
+    pub fds: Vec<OwnedFd>,
+    /// Some descriptors were lost because this process may not have more of them.
+    pub fds_lost: bool,
+}
+
+/// Receives one message into `buffer`.
+///
+/// # Errors
+/// `WouldBlock` when there is none.
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received> {
+    let mut control = MaybeUninit::<Control>::zeroed();
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: all-zero is a valid msghdr; the pointers outlive the call; the kernel writes whole
+    // control messages only, and each SCM_RIGHTS one holds descriptors made for us.
+    unsafe {
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = size_of::<Control>() as _;
+        let length = retry(|| {
+            check_size(libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC))
+        })?;
+        let mut fds = Vec::new();
+        let mut header = libc::CMSG_FIRSTHDR(&raw const message);
+        while !header.is_null() {
+            if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
+                let size = (*header).cmsg_len as usize - libc::CMSG_LEN(0) as usize;
+                for index in 0..size / size_of::<RawFd>() {
+                    let fd = libc::CMSG_DATA(header).cast::<RawFd>().add(index).read_unaligned();
+                    fds.push(OwnedFd::from_raw_fd(fd));
+                }
+            }
+            header = libc::CMSG_NXTHDR(&raw const message, header);
+        }
+        Ok(Received { length, fds, fds_lost: message.msg_flags & libc::MSG_CTRUNC != 0 })
+    }
+}

@@ -1,0 +1,240 @@
+mod child;
+
+use std::ffi::{CString, c_char};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr;
+
+use crate::limits::OpenFiles;
+use crate::{Pidfd, open_null, pipe};
+
+/// What to execute.
+#[derive(Debug)]
+pub enum Program<'fd> {
+    /// The file at this path.
+    Path(CString),
+    /// An open file.
+    Fd(BorrowedFd<'fd>),
+}
+
+/// Where an output goes.
+#[derive(Debug)]
+pub enum Stdio<'fd> {
+    /// Nowhere.
+    Null,
+    /// Into a fresh pipe, whose read end the [`Child`] has.
+    Pipe,
+    /// Into this open file.
+    Fd(BorrowedFd<'fd>),
+}
+
+/// Everything that the child is to be. It gets stdin from `/dev/null`, a session and a process group of
+/// its own, no blocked and no ignored signal, and no descriptor but those named here.
+#[derive(Debug)]
+pub struct SpawnSpec<'fd> {
+    /// What to execute.
+    pub program: Program<'fd>,
+    /// argv, with argv[0].
+    pub argv: Vec<CString>,
+    /// `NAME=value`, all of them.
+    pub envp: Vec<CString>,
+    /// The directory to start in; none keeps the caller's.
+    pub cwd: Option<BorrowedFd<'fd>>,
+    /// Standard output.
+    pub stdout: Stdio<'fd>,
+    /// Standard error.
+    pub stderr: Stdio<'fd>,
+    /// What it gets as descriptors 3, 4, …
+    pub fds: Vec<BorrowedFd<'fd>>,
+    /// Die by SIGKILL when the calling THREAD ends; so that thread must never.
+    pub die_with_parent: bool,
+    /// The limit on open files, when it differs from the caller's.
+    pub open_files: Option<OpenFiles>,
+    /// Its out-of-memory score, when it differs from the caller's.
+    pub oom_score_adj: Option<i32>,
+}
+
+impl SpawnSpec<'_> {
+    /// `program` with `argv` and `envp`, silent, in the caller's directory.
+    pub fn new(program: CString, argv: Vec<CString>, envp: Vec<CString>) -> Self {
+        Self {
+            program: Program::Path(program),
+            argv,
+            envp,
+            cwd: None,
+            stdout: Stdio::Null,
+            stderr: Stdio::Null,
+            fds: Vec::new(),
+            die_with_parent: false,
+            open_files: None,
+            oom_score_adj: None,
+        }
+    }
+}
+
+/// How far a child came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Nothing was started: pipes, `/dev/null` or the process itself could not be made.
+    Clone,
+    /// Its session, limits or descriptors could not be set.
+    Setup,
+    /// Its directory could not be entered.
+    Directory,
+    /// execve refused the program.
+    Exec,
+}
+
+impl Stage {
+    /// All of them; the place of each is its number on the wire.
+    pub const ALL: [Self; 4] = [Self::Clone, Self::Setup, Self::Directory, Self::Exec];
+
+    fn of(number: u8) -> Self {
+        Self::ALL.get(usize::from(number)).copied().unwrap_or(Self::Setup)
+    }
+}
+
+/// A child that was not started; nothing of it is left.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}", match stage {
+    Stage::Clone => "no process could be made",
+    Stage::Setup => "the new process could not be set up",
+    Stage::Directory => "the working directory cannot be entered",
+    Stage::Exec => "the program cannot be executed",
+})]
+pub struct SpawnError {
+    /// How far it came.
+    pub stage: Stage,
+    /// What the kernel said.
+    pub source: io::Error,
+}
+
+/// A child process. To drop it neither kills nor reaps it.
+#[derive(Debug)]
+pub struct Child {
+    /// Its id, which means it until it is reaped.
+    pub pid: u32,
+    /// Itself.
+    pub pidfd: Pidfd,
+    /// The read end of its output, when that is piped.
+    pub stdout: Option<OwnedFd>,
+    /// The read end of its errors, when they are piped.
+    pub stderr: Option<OwnedFd>,
+}
+
+impl Child {
+    /// Kills the leader's whole process group at once: no member can fork itself away meanwhile.
+    ///
+    /// To be called only before the child is reaped: until then its number means no other group.
+    pub fn kill_group(&self) {
+        let done = self.pidfd.signal_group(libc::SIGKILL);
+        if done.is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL)) {
+            // SAFETY: plain integers; the group is gone when this fails.
+            unsafe { libc::kill(-(self.pid as libc::pid_t), libc::SIGKILL) };
+        }
+        // Before its setsid the child has no group of its own.
+        let _ = self.pidfd.signal(libc::SIGKILL);
+    }
+}
+
+/// A child between clone and execve. Its descriptor is readable once [`Self::finish`] will not
+/// block.
+#[derive(Debug)]
+pub struct Spawning {
+    /// The child, already there to be killed.
+    pub child: Child,
+    report: OwnedFd,
+}
+
+impl Spawning {
+    /// Starts a child, and returns before it executes its program.
+    ///
+    /// # Errors
+    /// At [`Stage::Clone`]; the later ones are told by [`Self::finish`].
+    pub fn start(spec: &SpawnSpec<'_>) -> Result<Self, SpawnError> {
+        Self::begin(spec).map_err(|source| SpawnError { stage: Stage::Clone, source })
+    }
+
+    fn begin(spec: &SpawnSpec<'_>) -> io::Result<Self> {
+        let null = open_null()?;
+        let (report, report_end) = pipe()?;
+        let (stdout, stdout_end) = output(&spec.stdout)?;
+        let (stderr, stderr_end) = output(&spec.stderr)?;
+        let target = |stdio: &Stdio<'_>, end: &Option<OwnedFd>| match (stdio, end) {
+            (Stdio::Fd(fd), _) => fd.as_raw_fd(),
+            (_, Some(end)) => end.as_raw_fd(),
+            _ => null.as_raw_fd(),
+        };
+        let mut sources =
+            vec![null.as_raw_fd(), target(&spec.stdout, &stdout_end), target(&spec.stderr, &stderr_end)];
+        sources.extend(spec.fds.iter().map(AsRawFd::as_raw_fd));
+        let (path, exec_fd) = match &spec.program {
+            Program::Path(path) => (path.as_ptr(), -1),
+            Program::Fd(fd) => (c"".as_ptr(), fd.as_raw_fd()),
+        };
+        let argv = pointers(&spec.argv);
+        let envp = pointers(&spec.envp);
+        let oom_score_adj = spec.oom_score_adj.map(|score| score.clamp(-1000, 1000).to_string());
+        let mut plan = child::Plan {
+            path,
+            exec_fd,
+            argv: argv.as_ptr(),
+            envp: envp.as_ptr(),
+            sources: &mut sources,
+            cwd: spec.cwd.map_or(-1, |fd| fd.as_raw_fd()),
+            report: report_end.as_raw_fd(),
+            parent: spec.die_with_parent.then(std::process::id),
+            open_files: spec.open_files,
+            oom_score_adj: oom_score_adj.as_deref().map(str::as_bytes),
+        };
+        let (pid, pidfd) = child::clone(&mut plan)?;
+        Ok(Self { child: Child { pid, pidfd: pidfd.into(), stdout, stderr }, report })
+    }
+
+    /// Waits until the child executes its program, or has failed to and is reaped.
+    ///
+    /// A child that is killed before that counts as started.
+    ///
+    /// # Errors
+    /// Says at which stage the child failed, and why.
+    pub fn finish(self) -> Result<Child, SpawnError> {
+        let mut report = [0; 5];
+        if File::from(self.report).read_exact(&mut report).is_err() {
+            return Ok(self.child);
+        }
+        // It is about to exit; somebody else who reaps it does no harm here.
+        let _ = self.child.pidfd.wait();
+        let [stage, errno @ ..] = report;
+        let source = io::Error::from_raw_os_error(i32::from_ne_bytes(errno));
+        Err(SpawnError { stage: Stage::of(stage), source })
+    }
+}
+
+impl AsFd for Spawning {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.report.as_fd()
+    }
+}
+
+/// Starts a child and waits until it executes its program.
+///
+/// # Errors
+/// Nothing was started, or what was is gone again.
+pub fn spawn(spec: &SpawnSpec<'_>) -> Result<Child, SpawnError> {
+    Spawning::start(spec)?.finish()
+}
+
+fn output(stdio: &Stdio<'_>) -> io::Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+    Ok(match stdio {
+        Stdio::Pipe => {
+            let (read, write) = pipe()?;
+            (Some(read), Some(write))
+        }
+        Stdio::Null | Stdio::Fd(_) => (None, None),
+    })
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const c_char> {
+    strings.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect()
+}

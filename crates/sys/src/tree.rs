@@ -1,0 +1,121 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::{Process, Snapshot, reap_child};
+
+/// A proc and everything that it started, however far that has moved away.
+///
+/// Members are found by parenthood, by session and process group, and by the marker that they
+/// inherit in their environment: so a grandchild that made itself a daemon is found too, unless it
+/// cleared its environment first.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    leader: u32,
+    started: u64,
+    marker: String,
+    root: Option<u32>,
+    /// Sessions that members made; what a killed member leaves behind is found by them.
+    sessions: BTreeSet<u32>,
+}
+
+impl Tree {
+    /// The tree under `leader`, which leads a session of its own and carries `marker`.
+    ///
+    /// `started` is the leader's start time ([`Process::started`]). With a `root`, a subreaper
+    /// above the leader, nothing outside its descendants is ever looked at.
+    pub fn new(leader: u32, started: u64, marker: impl Into<String>, root: Option<u32>) -> Self {
+        Self { leader, started, marker: marker.into(), root, sessions: BTreeSet::from([leader]) }
+    }
+
+    /// What carries `marker` and what descends from that, when the leader is not known.
+    pub fn marked(marker: impl Into<String>) -> Self {
+        Self { leader: 0, started: 0, marker: marker.into(), root: None, sessions: BTreeSet::new() }
+    }
+
+    /// The leader's pid.
+    pub fn leader(&self) -> u32 {
+        self.leader
+    }
+
+    /// Its members in `all`, zombies among them.
+    pub fn members<'a>(&mut self, all: &'a Snapshot) -> Vec<&'a Process> {
+        let own_session = all.find(std::process::id()).map_or(0, |own| own.session);
+        let candidates = match self.root {
+            Some(root) => all.descendants([root]),
+            None => all.all().iter().filter(|p| p.pid != std::process::id()).collect(),
+        };
+        // A stranger that has the leader's pid by now says nothing about groups and sessions.
+        let reused = all.find(self.leader).is_some_and(|found| found.started != self.started);
+        let mut members: BTreeMap<u32, &Process> = BTreeMap::new();
+        for process in candidates {
+            let kin = self.sessions.contains(&process.session)
+                || (process.group == self.leader && self.leader != 0);
+            let orphan = self.root.is_none_or(|root| process.parent == root);
+            // Reading an environment is dear, and whoever is not an orphan is found by parenthood.
+            let marked = (orphan || kin) && process.belongs_to(&self.marker);
+            let ours = process.pid == self.leader && !reused;
+            if ours || marked || (kin && !reused && process.marker().is_none()) {
+                members.insert(process.pid, process);
+            }
+        }
+        let below = all.descendants(members.keys().copied().collect::<Vec<_>>());
+        members.extend(below.into_iter().map(|process| (process.pid, process)));
+        members.remove(&std::process::id());
+        self.sessions.extend(members.values().map(|p| p.session).filter(|&s| s != own_session && s != 0));
+        members.into_values().collect()
+    }
+
+    /// Sends `signal` to all members in `all` that live; how many there were.
+    pub fn signal(&mut self, signal: i32, all: &Snapshot) -> usize {
+        let living: Vec<_> = self.members(all).into_iter().filter(|p| p.is_alive()).collect();
+        for process in &living {
+            process.signal(signal);
+        }
+        living.len()
+    }
+
+    /// Kills all of `trees` until a look finds nothing alive, for `bound` at most; gives what is left
+    /// then.
+    ///
+    /// Blocks. Members that have ended as orphans and were adopted by this process are reaped; the
+    /// leaders never are.
+    ///
+    /// # Errors
+    /// `/proc` cannot be read.
+    pub fn kill(trees: &mut [Self], bound: Duration) -> io::Result<Vec<Process>> {
+        let deadline = Instant::now() + bound;
+        let mut pause = Duration::from_millis(1);
+        loop {
+            let all = Snapshot::take()?;
+            let mut left = Vec::new();
+            let mut waiting = false;
+            for tree in trees.iter_mut() {
+                for process in tree.members(&all) {
+                    if process.is_alive() {
+                        process.signal(libc::SIGKILL);
+                        left.push(process.clone());
+                    } else if process.pid != tree.leader {
+                        waiting |= reap_or_wait(process, &all);
+                    }
+                }
+            }
+            if (left.is_empty() && !waiting) || Instant::now() >= deadline {
+                return Ok(left);
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+    }
+}
+
+/// Reaps a zombie that is ours; true for one that will be, because its own parent has just ended.
+fn reap_or_wait(zombie: &Process, all: &Snapshot) -> bool {
+    if zombie.parent == std::process::id() {
+        // A failure means that somebody else was faster.
+        let _ = reap_child(zombie.pid);
+        return false;
+    }
+    all.find(zombie.parent).is_none()
+}

@@ -1,0 +1,101 @@
+use procession_model::LaunchId;
+
+/// A frame that is not one of ours; the connection it came from cannot be read any further.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProtocolError {
+    /// The bytes at a frame's start are not those of a frame.
+    #[error(
+        "a frame starts with {found:02x?} instead of {expected:02x?}: the peer speaks another protocol, or a byte was lost"
+    )]
+    Magic {
+        /// What stands there.
+        found: [u8; 2],
+        /// What should.
+        expected: [u8; 2],
+    },
+    /// The frame is longer than is allowed.
+    #[error(
+        "a frame of {length} bytes is over the limit of {limit}: send it in smaller messages, or raise the limit"
+    )]
+    FrameLength {
+        /// The length that it gives.
+        length: u64,
+        /// The limit, in bytes.
+        limit: u64,
+    },
+    /// The head is empty, or longer than is allowed.
+    #[error("a packet's head of {length} bytes is not within 1..={limit}: shorten its names or its reason")]
+    HeadLength {
+        /// The length that it gives.
+        length: u64,
+        /// The limit, in bytes.
+        limit: u32,
+    },
+    /// There are more payload segments than are allowed.
+    #[error("a packet of {count} segments is over the limit of {limit}: join some of them")]
+    Segments {
+        /// How many there are.
+        count: u64,
+        /// The limit.
+        limit: u16,
+    },
+    /// The lengths in the frame do not add up.
+    #[error("a frame gives its length as {length} bytes, but its pieces make {sum}")]
+    Sum {
+        /// The length that it gives.
+        length: u64,
+        /// The sum of its pieces.
+        sum: u128,
+    },
+    /// The head is not that of a packet.
+    #[error("a packet's head cannot be read: {0}")]
+    Head(String),
+    /// Bytes follow the head inside the space that was given to it.
+    #[error("a packet's head is followed by bytes that do not belong to it")]
+    TrailingBytes,
+}
+
+/// Why two ends of a connection do not trust each other.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// The peer does not speak this protocol.
+    #[error("the peer's hello starts with {found:02x?}: it is not a peer of this runtime")]
+    Magic {
+        /// The first bytes.
+        found: Vec<u8>,
+    },
+    /// The peer speaks another version of this protocol.
+    #[error(
+        "the peer speaks version {theirs} of the protocol and this end version {ours}: install the same release at both ends"
+    )]
+    Version {
+        /// This end's version.
+        ours: u16,
+        /// The peer's.
+        theirs: u16,
+    },
+    /// The peer plays the wrong part, as when its own bytes come back to a dialler.
+    #[error("the peer says that its role is {found}, where {expected} was expected")]
+    Role {
+        /// What it says.
+        found: u8,
+        /// What it should be.
+        expected: u8,
+    },
+    /// The dialler names a launch that nobody expects, or expects no longer.
+    #[error(
+        "no call back is expected from launch {0}: it is unknown, it has ended, or its token was used before"
+    )]
+    UnknownLaunch(LaunchId),
+    /// The peer does not have the token.
+    #[error("the peer did not prove that it has the token of launch {0}")]
+    Proof(LaunchId),
+    /// Bytes that have to be zero are not.
+    #[error("the peer's hello has byte {found} where a zero is reserved")]
+    Reserved {
+        /// What stands there.
+        found: u8,
+    },
+}

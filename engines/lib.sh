@@ -1,0 +1,98 @@
+# What every engine script shares: a place of its own on this machine that ends without a trace.
+#
+# A place is a process that is PID 1 of its own pid, network and mount namespaces. All that an engine starts lives in
+# them, so that the end of that one process is the end of daemons, containers, bridges, rules and mounts alike.
+# Outside of them stand only a work folder and control groups with the place's name; `place_remove` takes them away.
+# shellcheck shell=bash
+
+ENGINES=${PROCESSION_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/procession}/engines
+SKIP=77 # the exit code that says: this machine cannot do it
+
+say() { printf 'engines: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+skip() { printf '%s\n' "$*"; exit "$SKIP"; }
+
+# When a process started, in clock ticks after boot: with it a pid is unmistakable.
+started_at() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
+
+# place_work NAME: its work folder
+place_work() { printf '%s/%s' "$ENGINES" "$1"; }
+
+# place_pid NAME: the pid, seen from here, of its PID 1; fails when it does not live
+place_pid() {
+    local pid start
+    read -r pid start 2>/dev/null <"$(place_work "$1")/init" || return 1
+    [ -n "$start" ] && [ "$(started_at "$pid")" = "$start" ] && echo "$pid"
+}
+
+# place_possible: fails, saying why, when no place can be made here
+place_possible() {
+    local command
+    [ "$(id -u)" = 0 ] || { echo 'not root: namespaces and a private engine need it'; return 1; }
+    for command in unshare nsenter setsid setpriv mount; do
+        command -v "$command" >/dev/null || { echo "$command is missing (Debian: apt-get install util-linux mount)"; return 1; }
+    done
+    unshare --mount --net --pid --fork true 2>/dev/null || { echo 'this machine does not let root make namespaces'; return 1; }
+}
+
+# place_make NAME COMMAND...: starts COMMAND as PID 1 of a new place; with TIED=1 one that dies with this script
+place_make() {
+    local work name=$1 try
+    work=$(place_work "$name")
+    shift
+    rm -f "$work/init"
+    mkdir -p -m 700 "$work"
+    # /proc is still the outer one when PID 1 starts: what it reads there about itself is its pid as seen from outside.
+    # shellcheck disable=SC2016,SC2086
+    setsid ${TIED:+setpriv --pdeathsig KILL} unshare --mount --net --pid --fork --kill-child --propagation private bash -c '
+        read -r stat </proc/self/stat
+        echo "${stat%% *} $(sed "s/.*) //" <<<"$stat" | cut -d" " -f20)" >"$1/init.new" && mv "$1/init.new" "$1/init"
+        mount -t proc proc /proc
+        shift && exec "$@"' place "$work" "$@" </dev/null >"$work/log" 2>&1 &
+    for try in $(seq 100); do
+        place_pid "$name" >/dev/null && return
+        sleep 0.05
+    done
+    die "no place was made within ${try} tries: $(tail -n 3 "$work/log")"
+}
+
+# place_run NAME COMMAND...: runs COMMAND inside, in the same folder, and gives its code
+place_run() {
+    local pid
+    pid=$(place_pid "$1") || die "$1 is not up"
+    shift
+    # shellcheck disable=SC2016
+    nsenter --target "$pid" --mount --net --pid -- sh -c 'cd "$0" && exec "$@"' "$PWD" "$@"
+}
+
+# place_remove NAME: ends it and takes away what stands outside; fails when something stays
+place_remove() {
+    local pid work group end left=0
+    work=$(place_work "$1")
+    if pid=$(place_pid "$1"); then
+        # With PID 1 the kernel ends everything else in there; nothing in there is worth a farewell.
+        kill -KILL "$pid" 2>/dev/null || true
+        end=$((SECONDS + 60)) # unmounting what containers wrote on waits for the disk
+        while place_pid "$1" >/dev/null; do
+            [ "$SECONDS" -lt "$end" ] || { say "$1: PID $pid does not end"; return 1; }
+            sleep 0.05
+        done
+    fi
+    for group in /sys/fs/cgroup/*/"$1" /sys/fs/cgroup/"$1"; do
+        [ -d "$group" ] || continue
+        # A group stays busy until the last of its processes is gone.
+        end=$((SECONDS + 4))
+        until find "$group" -depth -type d -exec rmdir {} + 2>/dev/null || [ "$SECONDS" -ge "$end" ]; do sleep 0.05; done
+        [ ! -d "$group" ] || { say "$group does not go"; left=1; }
+    done
+    rm -rf --one-file-system "$work"
+    return "$left"
+}
+
+# places PREFIX: the names of all that start with it, alive or not
+places() {
+    local work
+    for work in "$ENGINES/$1"*/; do
+        [ ! -d "$work" ] || basename "$work"
+    done
+}

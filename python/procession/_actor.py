@@ -1,0 +1,205 @@
+"""Actor classes: what an endpoint is, and the checks that a class has to pass."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from types import FunctionType, MethodType
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, overload
+
+if TYPE_CHECKING:
+    import logging
+
+    from procession._endpoint import Endpoint
+    from procession._future import Future
+    from procession._port import Port
+    from procession._shape import Mesh
+else:
+    Mesh = object
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+CO_COROUTINE = 0x80  # inspect.CO_COROUTINE, without importing inspect
+
+
+class EndpointProperty(Generic[P, R]):
+    """A method that can be called from other actors. On the actor itself it is the plain method."""
+
+    __slots__ = ("concurrent", "explicit", "method")
+
+    def __init__(self, method: Callable[..., Any], explicit: bool, concurrent: bool) -> None:
+        if not callable(method):
+            raise TypeError(f"{method!r} is not a method: put @endpoint directly above `def`")
+        self.method = method
+        self.explicit = explicit
+        """Whether the method answers through a port, its first argument, instead of by returning."""
+        self.concurrent = concurrent
+        """Whether other messages are handled while it awaits."""
+
+    @property
+    def __isabstractmethod__(self) -> bool:
+        return getattr(self.method, "__isabstractmethod__", False)
+
+    @property
+    def __doc__(self) -> str | None:  # type: ignore[override]
+        return self.method.__doc__
+
+    @property
+    def is_async(self) -> bool:
+        return is_async(self.method)
+
+    # To the type checker an endpoint is what a mesh gives, because spawn is typed to give the actor's own class.
+    def __get__(self, instance: Any, owner: type | None = None) -> Endpoint[P, R]:
+        return self if instance is None else MethodType(self.method, instance)  # type: ignore[return-value]
+
+
+def is_async(function: Any) -> bool:
+    """Whether calling `function` gives a coroutine."""
+    if isinstance(function, FunctionType):
+        return bool(function.__code__.co_flags & CO_COROUTINE)
+    from inspect import iscoroutinefunction
+
+    return iscoroutinefunction(function)
+
+
+if TYPE_CHECKING:
+
+    class _Ify:
+        @overload
+        def __call__(self, method: Callable[Concatenate[Any, P], Awaitable[R]]) -> EndpointProperty[P, R]: ...
+        @overload
+        def __call__(self, method: Callable[Concatenate[Any, P], R]) -> EndpointProperty[P, R]: ...
+
+    class _ExplicitIfy:
+        @overload
+        def __call__(
+            self, method: Callable[Concatenate[Any, Port[R], P], Awaitable[None]]
+        ) -> EndpointProperty[P, R]: ...
+        @overload
+        def __call__(self, method: Callable[Concatenate[Any, Port[R], P], None]) -> EndpointProperty[P, R]: ...
+
+
+@overload
+def endpoint(method: Callable[Concatenate[Any, P], Awaitable[R]]) -> EndpointProperty[P, R]: ...
+@overload
+def endpoint(method: Callable[Concatenate[Any, P], R]) -> EndpointProperty[P, R]: ...
+@overload
+def endpoint(
+    *, propagate: Any = None, explicit_response_port: Literal[False] = False, instrument: bool = True
+) -> _Ify: ...
+@overload
+def endpoint(
+    *, propagate: Any = None, explicit_response_port: Literal[True], instrument: bool = True
+) -> _ExplicitIfy: ...
+def endpoint(
+    method: Any = None, *, propagate: Any = None, explicit_response_port: bool = False, instrument: bool = True
+) -> Any:
+    """Makes a method callable from other actors, as `@endpoint` or `@endpoint(explicit_response_port=True)`.
+
+    With `explicit_response_port` the method gets a Port as its first argument and answers through it, now or
+    later. `propagate` and `instrument` are accepted for source compatibility and have no meaning here.
+    """
+    if method is None:
+        return lambda method: EndpointProperty(method, explicit_response_port, concurrent=False)
+    return EndpointProperty(method, explicit_response_port, concurrent=False)
+
+
+@overload
+def concurrent_endpoint(method: Callable[Concatenate[Any, P], Awaitable[R]]) -> EndpointProperty[P, R]: ...
+@overload
+def concurrent_endpoint(
+    *, propagate: Any = None, explicit_response_port: Literal[False] = False, instrument: bool = True
+) -> _Ify: ...
+@overload
+def concurrent_endpoint(
+    *, propagate: Any = None, explicit_response_port: Literal[True], instrument: bool = True
+) -> _ExplicitIfy: ...
+def concurrent_endpoint(
+    method: Any = None, *, propagate: Any = None, explicit_response_port: bool = False, instrument: bool = True
+) -> Any:
+    """As `endpoint`, for an `async def` during whose awaits the actor handles other messages."""
+
+    def wrap(method: Any) -> EndpointProperty[Any, Any]:
+        if not is_async(method):
+            raise TypeError(f"{method.__qualname__} is not `async def`: only those can run concurrently; use @endpoint")
+        return EndpointProperty(method, explicit_response_port, concurrent=True)
+
+    return wrap if method is None else wrap(method)
+
+
+# What a mesh of actors has of its own; an endpoint of that name could never be called.
+MESH_ATTRIBUTES = frozenset(
+    {"slice", "split", "flatten", "rename", "size", "sizes", "extent", "stop", "initialized", "_region", "_with_region"}
+)
+
+
+class Actor(Mesh):
+    """Isolated state with a mailbox: subclass it, mark methods with `@endpoint`, and spawn it on procs.
+
+    Messages are handled one at a time, in the order in which they come from each sender. Endpoints are all `def`
+    or all `async def`. `__cleanup__(self, exc)`, sync or async, runs when the actor ends; `exc` is the exception that
+    ended it, or None.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, value in vars(cls).items():
+            if isinstance(value, EndpointProperty) and name in MESH_ATTRIBUTES:
+                raise TypeError(
+                    f"endpoint {cls.__qualname__}.{name}: every mesh has an attribute of that name, so the endpoint could "
+                    "never be called; rename it"
+                )
+
+    @property
+    def logger(self) -> logging.Logger:
+        """A logger named after the class."""
+        import logging
+
+        return logging.getLogger(f"{type(self).__module__}.{type(self).__qualname__}")
+
+    if TYPE_CHECKING:
+
+        @property
+        def initialized(self) -> Future[Literal[True]]:
+            """Of what spawn gives: done when every `__init__` has; raises what one raised."""
+
+        def stop(self, reason: str = "stopped by client") -> Future[None]:
+            """Of what spawn gives: stops the actors, and is done when they have ended."""
+
+        def slice(self, **selectors: Any) -> Self: ...
+
+
+def endpoints_of(cls: type[Actor]) -> dict[str, EndpointProperty[Any, Any]]:
+    """The endpoints of a class, inherited ones included."""
+    found: dict[str, EndpointProperty[Any, Any]] = {}
+    for base in reversed(cls.__mro__):
+        for name, value in vars(base).items():
+            if isinstance(value, EndpointProperty):
+                found[name] = value
+            else:
+                found.pop(name, None)
+    return found
+
+
+def check_class(cls: object) -> None:
+    """Refuses what cannot be spawned."""
+    if not (isinstance(cls, type) and issubclass(cls, Actor)):
+        raise ValueError(f"{cls!r} must subclass procession.actor.Actor to be spawned")
+    abstract = getattr(cls, "__abstractmethods__", ())
+    if abstract:
+        raise TypeError(f"{cls.__qualname__} does not define {', '.join(sorted(abstract))}: an abstract class cannot be spawned")
+    if getattr(cls, "_sync_in_threads", False):
+        return
+    endpoints = endpoints_of(cls)
+    sync = [name for name, found in endpoints.items() if not found.is_async]
+    asynchronous = [name for name, found in endpoints.items() if found.is_async]
+    if sync and asynchronous:
+        raise ValueError(
+            f"{cls!r} mixes both async and sync endpoints: a sync one would stop the event loop of the async ones. Make all of "
+            f"them `async def` (await asyncio.to_thread(...) for what blocks), or none. sync: {sync} async: {asynchronous}"
+        )
+
+
+def is_async_actor(cls: type[Actor]) -> bool:
+    """Whether its endpoints need an event loop."""
+    return getattr(cls, "_sync_in_threads", False) or any(found.is_async for found in endpoints_of(cls).values())

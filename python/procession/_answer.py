@@ -1,0 +1,95 @@
+"""Answers: what an endpoint returned or raised, as it travels, and what it is at the caller."""
+
+from __future__ import annotations
+
+import pickle
+from typing import TYPE_CHECKING, Any
+
+from procession import _native, _pickle
+from procession.errors import ActorError, NotPicklable, RemoteException, SupervisionError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from procession._native import Answer, Buffer, PortRef
+
+
+def take(answer: Answer, endpoint: str | None = None) -> Any:
+    """The value of `answer`; raises ActorError for an exception, SupervisionError when nobody can answer."""
+    if answer.outcome == _native.RESULT:
+        with answer.claims():
+            return _pickle.loads(answer.payload)
+    if answer.outcome == _native.EXCEPTION:
+        with answer.claims():
+            raise _rebuild(answer.payload, endpoint)
+    error = SupervisionError(answer.text if endpoint is None else f"Endpoint call {endpoint}() failed: {answer.text}")
+    error.endpoint = endpoint
+    raise error
+
+
+def send_value(port: PortRef, value: object, rank: int | None = None) -> None:
+    """Answers with `value`; raises NotPicklable, with nothing sent, when it cannot travel."""
+    payload, moved = _pickle.dumps(value)
+    port.send(payload, moved, rank)
+
+
+def send_exception(port: PortRef, error: BaseException, rank: int | None = None) -> None:
+    """Answers with `error`. What of it cannot travel is replaced by its text."""
+    port.exception(_flatten(error), rank)
+
+
+def format_error(error: BaseException) -> str:
+    """The traceback of `error`, from user code on."""
+    from traceback import format_exception
+
+    return "".join(format_exception(type(error), error, user_frames(error.__traceback__)))
+
+
+def user_frames(traceback: TracebackType | None) -> TracebackType | None:
+    """`traceback` without the frames of this package at its start."""
+    at = traceback
+    while at is not None and at.tb_frame.f_globals.get("__name__", "").startswith("procession._"):
+        at = at.tb_next
+    return at or traceback
+
+
+def text_of(error: BaseException) -> str:
+    """`str(error)`, whatever its `__str__` does."""
+    for render in (str, repr):
+        try:
+            return render(error)
+        except Exception:
+            continue
+    return "<error formatting exception>"
+
+
+def _flatten(error: BaseException) -> list[Buffer]:
+    try:
+        shown = format_error(error)
+    except Exception:
+        shown = f"{type(error).__qualname__}: {text_of(error)}\n"
+    try:
+        segments, moved = _pickle.dumps(error)
+        if moved:
+            raise NotPicklable("an exception cannot carry a port")
+        exact: list[bytes] | None = [bytes(segment) for segment in segments]
+        pickle.loads(segments[0], buffers=segments[1:])  # some exceptions pickle well and never load again
+    except Exception:
+        exact = None
+    kind = type(error)
+    return [pickle.dumps((f"{kind.__module__}.{kind.__qualname__}", text_of(error), shown, exact))]
+
+
+def _rebuild(payload: list[memoryview], endpoint: str | None) -> ActorError:
+    type_name, text, shown, exact = pickle.loads(payload[0])
+    exception: BaseException = RemoteException(type_name, text)
+    if exact is not None:
+        try:
+            loaded = _pickle.loads(exact)
+        except Exception as failure:
+            exception.add_note(f"its type could not be loaded here: {text_of(failure)}")
+        else:
+            if isinstance(loaded, BaseException):
+                exception = loaded
+    message = "A remote actor call has failed." if endpoint is None else f"Actor call {endpoint} failed."
+    return ActorError(exception, message, shown)

@@ -1,0 +1,104 @@
+"""Who is running: the actor, and the rank that the current message has in the mesh it was sent to."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from procession._runtime import runtime
+from procession._shape import Extent, Point, Region
+
+if TYPE_CHECKING:
+    from procession._native import Inbox
+    from procession._proc_mesh import ProcMesh
+
+
+class Instance:
+    """The running actor, as it sees itself."""
+
+    __slots__ = ("_inbox", "actor_id", "class_name", "name", "rank", "region", "base_rank")
+
+    def __init__(self, actor_id: str, name: str, class_name: str, region: Region, base_rank: int, inbox: Inbox | None):
+        self.actor_id = actor_id
+        self.name = name
+        """The name of its mesh."""
+        self.class_name = class_name
+        self.region = region
+        self.base_rank = base_rank
+        self.rank = Point(region.rank_of(base_rank), region.extent)
+        """Its place in the mesh that it was spawned in."""
+        self._inbox = inbox
+
+    @property
+    def proc_id(self) -> str:
+        return runtime().proc_id
+
+    @property
+    def proc(self) -> ProcMesh:
+        """The proc that it lives in, as a mesh of one."""
+        from procession._host_mesh import this_proc
+
+        return this_proc()
+
+    def stop(self, reason: str | None = None) -> None:
+        """Takes no more messages; the actor ends after those that have come."""
+        if self._inbox is None:
+            raise RuntimeError("the client is not an actor that could be stopped: see shutdown_context()")
+        self._inbox.close(reason or "stopped by itself")
+
+    def __repr__(self) -> str:
+        return f"<{self.class_name} {self.name}{self.rank if self.rank else ''}>"
+
+
+class Context:
+    """What `context()` gives."""
+
+    __slots__ = ("_message_region", "actor_instance")
+
+    def __init__(self, actor_instance: Instance, message_region: tuple[Any, ...] | None = None) -> None:
+        self.actor_instance = actor_instance
+        self._message_region = message_region
+
+    @property
+    def message_rank(self) -> Point:
+        """This actor's place in the mesh, or slice of one, that the message was sent to."""
+        instance = self.actor_instance
+        if self._message_region is None:
+            return instance.rank
+        region = Region(*self._message_region)
+        return Point(region.rank_of(instance.base_rank), region.extent)
+
+
+_current: ContextVar[Context | None] = ContextVar("procession", default=None)
+enter = _current.set
+
+
+def context() -> Context:
+    """The running actor and its message; outside of an actor, the client."""
+    return _current.get() or _client()
+
+
+def _client() -> Context:
+    whole = Region.dense(Extent([], []))
+    return Context(Instance(f"{runtime().proc_id}/client", "client", "client", whole, 0, None))
+
+
+def sender() -> Inbox | None:
+    """The running actor, to send in its name."""
+    current = _current.get()
+    return None if current is None else current.actor_instance._inbox
+
+
+def current_rank() -> Point:
+    """The point of `context().message_rank`."""
+    return context().message_rank
+
+
+def current_size() -> dict[str, int]:
+    """The sizes of the mesh, or slice, that the message was sent to."""
+    return dict(current_rank().extent)
+
+
+def current_actor_name() -> str:
+    """The id of the running actor."""
+    return context().actor_instance.actor_id

@@ -1,0 +1,218 @@
+"""The calling side: everything is sent when the call is made, not when its result is awaited."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, ParamSpec, TypeVar
+
+from procession import _answer, _native, _pickle
+from procession._context import sender
+from procession._future import Future, gather, when_done
+from procession._value_mesh import ValueMesh
+
+if TYPE_CHECKING:
+    from procession._actor import EndpointProperty
+    from procession._actor_mesh import ActorMesh
+    from procession._native import ActorRef, Replies, Waiter
+    from procession._port import Port
+
+P = ParamSpec("P")
+R = TypeVar("R")
+A = TypeVar("A")
+Selection = Literal["all", "choose"]
+
+CO_VARARGS, CO_VARKEYWORDS = 0x04, 0x08
+
+
+class Endpoint(Generic[P, R]):
+    """One endpoint of all actors of a mesh."""
+
+    __slots__ = ("_explicit", "_mesh", "_method", "_name")
+
+    def __init__(self, mesh: ActorMesh[Any], name: str, method: Callable[..., Any], explicit: bool) -> None:
+        self._mesh = mesh
+        self._name = name
+        self._method = method
+        self._explicit = explicit
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> Future[ValueMesh[R]]:
+        """Calls every actor. The future has all results by rank, or raises the first exception as soon as it comes."""
+        mesh = self._mesh
+        replies = self._send(mesh._refs, args, kwargs)
+        extent = mesh.extent
+
+        def finish() -> ValueMesh[R]:
+            bad = replies.first_bad()
+            if bad is not None:
+                self._take(replies, bad)
+            return ValueMesh(extent, [self._take(replies, rank) for rank in range(len(replies))])
+
+        return when_done(replies.all_done(), finish)
+
+    def call_one(self, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Calls the one actor of this mesh; ValueError when there are several."""
+        refs = self._mesh._refs
+        if len(refs) != 1:
+            raise ValueError(f"call_one requires exactly 1 actor, but mesh has {len(refs)}: slice it, or use call")
+        return self._one(refs, args, kwargs)
+
+    def choose(self, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Calls one actor, each in its turn."""
+        return self._one([self._mesh._next_ref()], args, kwargs)
+
+    def stream(self, *args: P.args, **kwargs: P.kwargs) -> Iterator[Future[R]]:
+        """Calls every actor. The iterator gives a future for each, and they complete in the order of the answers."""
+        replies = self._send(self._mesh._refs, args, kwargs)
+        order = _CompletionOrder(replies)
+
+        def finish(place: int) -> R:
+            return self._take(replies, order.positions[place])
+
+        places = range(len(replies))
+        return iter([Future._of(partial(order.pending, place), partial(finish, place)) for place in places])
+
+    def broadcast(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Sends to every actor and waits for nothing. An exception ends the actor that raised it."""
+        self._send(self._mesh._refs, args, kwargs, style=_native.ONE_WAY)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Only on the actor itself, where an endpoint is its plain method."""
+        raise TypeError(
+            f"{self._label} is an endpoint of other actors: use .call(), .call_one(), .choose(), .stream() or .broadcast()"
+        )
+
+    def _one(self, refs: Sequence[ActorRef], args: Any, kwargs: Any) -> Future[R]:
+        replies = self._send(refs, args, kwargs)
+        return when_done(replies.one_done(0), lambda: self._take(replies, 0))
+
+    def _send(self, refs: Sequence[ActorRef], args: Any, kwargs: Any, style: int | None = None) -> Replies:
+        payload, moved = self._pack(args, kwargs)
+        if style is None:
+            style = _native.EXPLICIT if self._explicit else _native.RETURNS
+        return _native.call(refs, self._name, style, payload, moved, sender())
+
+    def _pack(self, args: Any, kwargs: Any) -> tuple[list[_native.Buffer], list[_native.PortRef]]:
+        check_arguments(self._method, 1 + self._explicit, args, kwargs)
+        region = self._mesh._message_region
+        return _pickle.dumps((args, kwargs) if region is None else (args, kwargs, region))
+
+    def _take(self, replies: Replies, position: int) -> Any:
+        answer = replies.take(position)
+        if answer is None:
+            raise AssertionError(f"the answer at {position} was announced and is missing")
+        try:
+            return _answer.take(answer, self._label)
+        except Exception as error:
+            if len(replies) > 1:
+                error.add_note(f"rank {position} of {len(replies)}: {self._mesh._refs[position].actor_id}")
+            raise
+
+    @property
+    def _label(self) -> str:
+        return f"{self._mesh._name}.{self._name}"
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self._label} of {self._mesh!r}>"
+
+
+class _CompletionOrder:
+    """The positions of replies in the order in which they came, shared by the futures of one stream."""
+
+    def __init__(self, replies: Replies) -> None:
+        self.positions: list[int] = []
+        self._replies = replies
+        self._lock = threading.Lock()
+
+    def pending(self, place: int) -> Waiter | None:
+        with self._lock:
+            while len(self.positions) <= place:
+                position = self._replies.next_done(0)
+                if position is None:
+                    return self._replies.next_waiter()
+                self.positions.append(position)
+            return None
+
+
+class NotAnEndpoint:
+    """A method of an actor that was not marked as an endpoint."""
+
+    def __init__(self, mesh: ActorMesh[Any], name: str) -> None:
+        self._mesh = mesh
+        self._name = name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise RuntimeError(
+            f"Actor {self._mesh._class}.{self._name} is not annotated as an endpoint. To call it as one, add a @endpoint "
+            "decorator to it, or directly wrap it in one: as_endpoint(mesh.method).call(...)"
+        )
+
+
+def as_endpoint(not_an_endpoint: Any, *, propagate: Any = None, explicit_response_port: bool = False) -> Endpoint[..., Any]:
+    """Calls a public method of spawned actors that is not marked as an endpoint: `as_endpoint(mesh.method).call(...)`."""
+    if not isinstance(not_an_endpoint, NotAnEndpoint):
+        raise ValueError(f"expected a method of a spawned actor, got {not_an_endpoint!r}")
+    mesh, name = not_an_endpoint._mesh, not_an_endpoint._name
+    return Endpoint(mesh, name, getattr(mesh._class, name), explicit_response_port)
+
+
+def send(
+    endpoint: Endpoint[P, R],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    port: Port[R] | None = None,
+    selection: Selection = "all",
+) -> None:
+    """Sends to all actors, or to a chosen one, and has their answers sent to `port`. Without one it is a broadcast."""
+    mesh = endpoint._mesh
+    if selection not in ("all", "choose"):
+        raise ValueError(f'selection = {selection!r}: use "all" or "choose"')
+    refs = mesh._refs if selection == "all" else [mesh._next_ref()]
+    if port is None or port._ref is None:
+        endpoint._send(refs, args, kwargs, style=_native.ONE_WAY)
+        return
+    if len(refs) > 1 and port._ref.once:
+        raise ValueError(f"a once port takes one answer, and {len(refs)} actors would answer: open one with once=False")
+    payload, moved = endpoint._pack(args, kwargs)
+    for ref in refs:
+        _native.send_to_port(ref, endpoint._name, payload, moved, sender(), port._ref)
+
+
+class Accumulator(Generic[P, R, A]):
+    """Calls an endpoint of every actor and folds the results, in the order in which they come."""
+
+    def __init__(self, endpoint: Endpoint[P, R], identity: A, combine: Callable[[A, R], A]) -> None:
+        self._endpoint = endpoint
+        self._identity = identity
+        self._combine = combine
+
+    def accumulate(self, *args: P.args, **kwargs: P.kwargs) -> Future[A]:
+        """The future of the folded value; the calls are sent at once."""
+        results = list(self._endpoint.stream(*args, **kwargs))
+
+        def finish() -> A:
+            value = self._identity
+            for result in results:
+                value = self._combine(value, result.get())
+            return value
+
+        return gather(results, finish)
+
+
+def check_arguments(method: Callable[..., Any], leading: int, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+    """TypeError where the call is made, when `method` could not take these arguments after its `leading` ones."""
+    code = getattr(method, "__code__", None)
+    if code is not None and not kwargs and not code.co_flags & (CO_VARARGS | CO_VARKEYWORDS):
+        most = code.co_argcount
+        least = most - len(getattr(method, "__defaults__", None) or ())
+        if not code.co_kwonlyargcount and least <= len(args) + leading <= most:
+            return
+    from inspect import signature
+
+    signature(method).bind(*[None] * leading, *args, **kwargs)
+
+
+def endpoint_of(mesh: ActorMesh[Any], name: str, found: EndpointProperty[Any, Any]) -> Endpoint[Any, Any]:
+    """What `mesh.name` gives."""
+    return Endpoint(mesh, name, found.method, found.explicit)

@@ -1,0 +1,206 @@
+"""Results that come later: from any thread with `get`, in any asyncio loop with `await`."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+
+from procession import _validate
+from procession.errors import WrongContext
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from procession._native import Waiter
+
+R = TypeVar("R")
+S = TypeVar("S")
+
+
+class Future(Generic[R]):
+    """The result of something that is already under way; it does not have to be awaited for that.
+
+    The result is kept: any number of threads and tasks may wait for it, any number of times, and a
+    waiter that is cancelled or runs into its timeout changes nothing for the others.
+    """
+
+    __slots__ = ("_deadline", "_error", "_finish", "_lock", "_pending", "_value")
+
+    _error: BaseException | None
+    _value: R
+
+    def __init__(self) -> None:
+        raise TypeError("a Future is what calls return; it cannot be constructed directly")
+
+    @classmethod
+    def _of(
+        cls, pending: Callable[[], Waiter | None], finish: Callable[[], R], deadline: float | None = None
+    ) -> Future[R]:
+        """`pending` gives something to wait for, again and again, until None; then `finish` is called, once."""
+        future = object.__new__(cls)
+        future._pending = pending
+        future._finish = finish
+        future._deadline = deadline
+        future._error = None
+        future._lock = threading.Lock()
+        return future
+
+    @classmethod
+    def _done_with(cls, value: R) -> Future[R]:
+        future = cls._of(lambda: None, lambda: value)
+        future._next_waiter()
+        return future
+
+    def get(self, timeout: float | None = None) -> R:
+        """The result, or what went wrong, raised. Waits `timeout` seconds at most (TimeoutError; None: for ever).
+
+        Refused (WrongContext) where a running event loop would be blocked: write `await future` there.
+        """
+        self._wait(timeout)
+        return self._outcome()
+
+    def result(self, timeout: float | None = None) -> R:
+        """As `get`."""
+        return self.get(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """What went wrong, or None. A wait that takes too long raises TimeoutError."""
+        self._wait(timeout)
+        return self._error
+
+    def done(self) -> bool:
+        """Whether `get` would return at once."""
+        with self._lock:
+            return self._is_settled() or self._pending() is None or _left(self._deadline) == 0
+
+    def __await__(self) -> Generator[Any, None, R]:
+        while (waiter := self._next_waiter()) is not None:
+            yield from _wait_in_loop(waiter, _left(self._deadline)).__await__()
+        return self._outcome()
+
+    def as_asyncio(self) -> asyncio.Future[R]:
+        """An asyncio future of the running loop that gets this result."""
+        import asyncio
+
+        async def follow() -> R:
+            return await self
+
+        return asyncio.ensure_future(follow())
+
+    def _wait(self, timeout: float | None) -> None:
+        until = _deadline_in(_validate.wait_seconds("timeout", timeout))
+        while (waiter := self._next_waiter()) is not None:
+            refuse_on_event_loop("Future.get()", "await the future instead")
+            ends = _earlier(until, self._deadline)
+            if not waiter.wait(_left(ends)) and ends == until and _left(until) == 0:
+                raise TimeoutError(f"no result within {timeout} s; the call goes on and can be waited for again")
+
+    def _next_waiter(self) -> Waiter | None:
+        """What to wait for next; None once settled."""
+        with self._lock:
+            if self._is_settled():
+                return None
+            waiter = self._pending()
+            if waiter is not None and _left(self._deadline) != 0:
+                return waiter
+            try:
+                if waiter is not None:
+                    raise TimeoutError("not all of it had happened at the deadline")
+                self._value = self._finish()
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                self._error = error.with_traceback(None)
+            # What was waited for may hold buffers and ports.
+            self._pending, self._finish = _nothing_pending, _already_finished
+            return None
+
+    def _is_settled(self) -> bool:
+        return self._error is not None or hasattr(self, "_value")
+
+    def _outcome(self) -> R:
+        if self._error is not None:
+            raise self._error.with_traceback(None)
+        return self._value
+
+    def __repr__(self) -> str:
+        if not self._is_settled():
+            return f"<Future {'done' if self.done() else 'pending'}>"
+        return f"<Future raised {self._error!r}>" if self._error is not None else f"<Future {self._value!r}>"
+
+
+def _nothing_pending() -> None:
+    return None
+
+
+def _already_finished() -> NoReturn:
+    raise AssertionError("a future was settled twice")
+
+
+def when_all(waiters: Sequence[Waiter], finish: Callable[[], R], timeout: float | None = None) -> Future[R]:
+    """A future of several things; TimeoutError when some are missing after `timeout` seconds from now."""
+    left = list(reversed(waiters))
+
+    def pending() -> Waiter | None:
+        while left:
+            waiter = left[-1]
+            if not waiter.done():
+                return waiter
+            left.pop()
+        return None
+
+    return Future._of(pending, finish, _deadline_in(timeout))
+
+
+def when_done(waiter: Waiter, finish: Callable[[], R]) -> Future[R]:
+    """A future of one thing."""
+    return Future._of(lambda: None if waiter.done() else waiter, finish)
+
+
+def gather(futures: Sequence[Future[Any]], finish: Callable[[], R]) -> Future[R]:
+    """A future that calls `finish` when all of these are settled, well or not."""
+
+    def pending() -> Waiter | None:
+        return next((waiter for future in futures if (waiter := future._next_waiter()) is not None), None)
+
+    return Future._of(pending, finish)
+
+
+def refuse_on_event_loop(what: str, instead: str) -> None:
+    """Raises WrongContext on a thread whose event loop is running, where blocking would stop the loop."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or asyncio._get_running_loop() is None:
+        return
+    if "ipykernel" in sys.modules and threading.current_thread() is threading.main_thread():
+        return  # a notebook's cell runs on the kernel's loop, and nothing that is waited for here needs that loop
+    raise WrongContext(f"{what} would block the event loop that runs on this thread: {instead}")
+
+
+async def wait_for(waiter: Waiter) -> Any:
+    """The result of `waiter`, without blocking the loop. Cancel safe: the wait can be repeated."""
+    while not waiter.done():
+        await _wait_in_loop(waiter, None)
+    return waiter.result()
+
+
+async def _wait_in_loop(waiter: Waiter, seconds: float | None) -> None:
+    from procession._loop import queue_of_running_loop
+
+    await queue_of_running_loop().wait(waiter, seconds)
+
+
+def _deadline_in(seconds: float | None) -> float | None:
+    return None if seconds is None else time.monotonic() + seconds
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+def _earlier(one: float | None, other: float | None) -> float | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)

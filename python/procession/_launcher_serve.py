@@ -1,0 +1,72 @@
+"""Serving a launcher: its three endpoints run concurrently, whatever they are declared as."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from procession._actor import Actor, is_async
+from procession._serve import ActorServer
+
+if TYPE_CHECKING:
+    from procession._native import Message, PortRef
+
+CONTRACT = ("launch", "terminate", "kill")
+
+
+class LauncherServer(ActorServer):
+    """As for every async actor, and: a launch is acknowledged when it begins, and errors are sent as data."""
+
+    async def _dispatch(self, actor: Actor, message: Message) -> None:
+        if message.method in CONTRACT:
+            # Tasks begin in the order in which they are made: no kill of a proc before its launch.
+            self._start_task(self._handle_contract(actor, message))
+        else:
+            await super()._dispatch(actor, message)
+
+    async def _handle_contract(self, actor: Actor, message: Message) -> None:
+        if message.ack_port is not None:
+            message.ack_port.send([], [], None)
+        await self._handle_async(actor, message)
+
+    def _open(self, actor: Actor, message: Message) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], bool]:
+        function, args, kwargs, explicit = super()._open(actor, message)
+        method = getattr(function, "__func__", function)
+        if message.method in CONTRACT and not is_async(method):
+            return in_own_thread, (function, args, kwargs), {}, explicit
+        return function, args, kwargs, explicit
+
+    def _send_error(self, port: PortRef, error: BaseException) -> None:
+        # The host decodes no pickles, so it gets text.
+        port.exception_exit(error)
+
+
+async def in_own_thread(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The result of a blocking call. A thread for each, because a launch may last as long as its proc."""
+    import asyncio
+    from contextvars import copy_context
+
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Any] = loop.create_future()
+    context = copy_context()
+
+    def settle(result: Any, error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(result)
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        result, failure = None, None
+        try:
+            result = context.run(function, *args, **kwargs)
+        except BaseException as error:
+            failure = error
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle, result, failure)
+
+    threading.Thread(target=run, name=f"procession {function.__qualname__}", daemon=True).start()
+    return await done

@@ -1,0 +1,79 @@
+"""Carries completions of the runtime into asyncio loops, one queue for each loop that waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from itertools import count
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+from procession import _native
+from procession.errors import WrongContext
+
+if TYPE_CHECKING:
+    from procession._native import Waiter
+
+
+class LoopQueue:
+    """The tokens that a loop waits for. It ends with its loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._queue = _native.CompletionQueue()
+        self._tokens = count(1)
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        loop.add_reader(self._queue.fileno(), self._drain)
+        # Loops have no hook for their end, but they finish every generator that was started in them.
+        self._until_end = self._close_at_end()
+        with suppress(StopIteration):
+            self._until_end.asend(None).send(None)
+
+    async def _close_at_end(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            _queues.pop(id(self._loop), None)
+            self._loop.remove_reader(self._queue.fileno())
+            self._queue.close()
+
+    async def wait(self, waiter: Waiter, seconds: float | None) -> None:
+        """Until `waiter` is done, or `seconds` have passed. Cancel safe."""
+        token = next(self._tokens)
+        done = self._waiting[token] = self._loop.create_future()
+        timer = None if seconds is None else self._loop.call_later(seconds, _set_done, done)
+        waiter.notify(self._queue, token)
+        try:
+            await done
+        finally:
+            self._waiting.pop(token, None)
+            if timer is not None:
+                timer.cancel()
+
+    def _drain(self) -> None:
+        for token in self._queue.drain():
+            done = self._waiting.pop(token, None)
+            if done is not None:
+                _set_done(done)
+
+
+def _set_done(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+# A queue lives as long as its loop's reader, and keeps the loop, so that the id stays its own.
+_queues: WeakValueDictionary[int, LoopQueue] = WeakValueDictionary()
+
+
+def queue_of_running_loop() -> LoopQueue:
+    """Raises WrongContext where no asyncio loop runs."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        raise WrongContext("await needs a running asyncio loop: use get() without one") from None
+    queue = _queues.get(id(loop))
+    if queue is None:
+        queue = _queues[id(loop)] = LoopQueue(loop)
+    return queue

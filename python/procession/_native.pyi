@@ -1,0 +1,330 @@
+"""The Rust runtime. Every call that waits releases the interpreter; nothing here calls into Python from a thread of its own."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, final
+
+Buffer = bytes | bytearray | memoryview
+
+__version__: Final[str]
+BOOTSTRAP_ENV: Final[str]
+PROCESS_NAME_ENV: Final[str]
+LOG_CHANNEL_ENV: Final[str]
+
+# Style of a call: who answers.
+RETURNS: Final[int]  # the runtime sends what the endpoint returns or raises
+EXPLICIT: Final[int]  # the endpoint answers on the port it is given
+EXIT: Final[int]  # like EXPLICIT, and the answer is one proc's exit, decoded strictly where it is sent
+ONE_WAY: Final[int]  # nobody waits for an answer
+
+# Outcome of an answer.
+RESULT: Final[int]  # payload is a pickled value
+EXCEPTION: Final[int]  # payload is a pickled exception
+CLOSED: Final[int]  # nobody can answer any more; text says why
+LOG: Final[int]  # payload is bytes of output; text is "stdout" or "stderr"
+
+def start_client() -> Runtime:
+    """The runtime of a client: an io thread, a host with its run directory. The same one for every later call of this process."""
+
+def start_proc(payload: str) -> Runtime:
+    """The runtime of a launched proc: dials back, proves its token. Raises `ConnectionError` when nobody admits it."""
+
+def current() -> Runtime | None:
+    """The runtime of this process, if one was started; raises RuntimeError in a forked child of a process that has one."""
+
+def check_name(field: str, name: str) -> None:
+    """Raises `ValueError` naming the character and its index when `name` is not a legal name."""
+
+def safe_name(proc_id: str) -> str:
+    """`proc_id` in a form safe as a container, unit, job or file name: `[a-z0-9-]`, at most 63 characters, unique."""
+
+@final
+class Runtime:
+    @property
+    def proc_id(self) -> str: ...
+    @property
+    def host_id(self) -> str: ...
+    @property
+    def is_client(self) -> bool: ...
+    @property
+    def rank(self) -> int:
+        """In a proc: its rank in its mesh; 0 in a client."""
+    @property
+    def sys_path(self) -> list[str]:
+        """In a proc: the client's `sys.path`, valid after `setup()`."""
+    @property
+    def cwd(self) -> str | None:
+        """In a proc: the working directory it was asked to have, for launchers that do not set one."""
+    def setup(self) -> bytes:
+        """In a proc: the pickled callable to run before anything else; empty when there is none. Waits for the host's welcome."""
+    def ready(self) -> None:
+        """In a proc: tells the host that it is set up."""
+    def stopped(self, timeout: float | None) -> str | None:
+        """In a proc: waits for the host's stop; gives its reason, or None at `timeout`."""
+    def register_actor(self, name: str) -> Inbox:
+        """Raises `ValueError` when an actor of that name lives here already."""
+    def open_port(self) -> tuple[PortRef, PortReceiver]:
+        """A port that any number of values can be sent to."""
+    def open_once_port(self) -> tuple[PortRef, PortReceiver]: ...
+    def spawn_procs(self, specs: Sequence[ProcSpec], launcher: Launcher | None) -> list[ProcHandle]:
+        """Launches all of them at once; returns at once. `None` is the native launcher. Client only."""
+    def actor_launcher(
+        self, actor_id: str, name: str, dial_back: tuple[str, str | None, str | None], capabilities: dict[str, bool]
+    ) -> Launcher:
+        """A launcher that hands launch, terminate and kill to that actor. `dial_back`: (`local` | `network` | `stdio`, bind, advertise)."""
+    def proc_actors_ended(self) -> None:
+        """In a proc: all actors have ended; flush, and let the process end."""
+    def shutdown(self, timeout: float) -> None:
+        """Client: stops every proc (kill at `timeout`), the keeper and the io thread; leaves nothing. Idempotent."""
+
+@final
+class ProcSpec:
+    def __new__(
+        cls,
+        *,
+        name: str,
+        rank: int,
+        incarnation: int,
+        program: bytes,  # os.fsencode
+        arg0: str | None,
+        args: Sequence[str],
+        env: dict[str, str],
+        env_remove: Sequence[str],
+        clear_env: bool,
+        cwd: bytes | None,
+        readiness: str,  # "call_back" | "none"
+        setup: bytes,
+        sys_path: Sequence[str],
+        ready_timeout: float,
+        stop_grace: float,
+        ack_timeout: float,
+        tail_lines: int,
+        want_stdio: bool,
+    ) -> ProcSpec:
+        """Raises `ValueError` for what is refused before anything starts."""
+
+@final
+class ProcHandle:
+    """One launch."""
+
+    @property
+    def proc_id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def rank(self) -> int: ...
+    @property
+    def incarnation(self) -> int: ...
+    @property
+    def launch_id(self) -> str: ...
+    def status(self) -> dict[str, Any]:
+        """`status`, `pid`, `handle`, `progress`, `launcher`, `started_at`, `running_at`, `ready_at`, `ended_at` (seconds since the epoch or None)."""
+    def exit(self) -> dict[str, Any] | None:
+        """The fields of `procession.launch.ProcExit`, or None while it lives."""
+    def ready(self) -> Waiter:
+        """Result None; raises `RuntimeError` with phase, reason and stderr so far when the proc ended or missed its deadline."""
+    def ended(self) -> Waiter:
+        """Result: as `exit()`."""
+    def stop(self, reason: str, grace: float | None) -> Waiter:
+        """Agent first, then terminate, then kill. Result None once it is terminal. `None` is the grace of the spec."""
+    def terminate(self, timeout: float, why: str) -> Waiter:
+        """Result None once the launcher has been asked; raises `RuntimeError` when it could not be."""
+    def kill(self, why: str) -> Waiter: ...
+    def output_tail(self, stream: str) -> list[str]: ...
+
+@final
+class Launcher:
+    @property
+    def name(self) -> str: ...
+
+def native_launcher() -> Launcher: ...
+
+@final
+class Subscription:
+    """A queue of dicts about some procs, in order. Output: `{"kind": "output", "proc_id", "rank", "stream", "line"}`;
+    lifecycle: `{"kind": "status" | "ready" | "exit" | "note", "proc_id", "rank", "name", "incarnation", "at", ...}`."""
+
+    def next(self, timeout: float | None) -> dict[str, Any] | None: ...
+    def drain(self) -> list[dict[str, Any]]: ...
+    def waiter(self) -> Waiter:
+        """Done as soon as `drain()` has something to give, or the subscription is at its end."""
+    @property
+    def ended(self) -> bool:
+        """All procs are terminal and everything was given."""
+
+def subscribe(procs: Sequence[ProcHandle], *, output: bool, lifecycle: bool) -> Subscription: ...
+
+@final
+class Waiter:
+    """Something that will be done once, and can be waited for from any thread or event loop."""
+
+    def done(self) -> bool: ...
+    def wait(self, timeout: float | None) -> bool:
+        """False at `timeout`. Handles signals: a KeyboardInterrupt ends the wait."""
+    def result(self) -> Any:
+        """Raises what went wrong; call it only when done."""
+    def notify(self, queue: CompletionQueue, token: int) -> None:
+        """Puts `token` into `queue` once done (at once when it already is)."""
+
+@final
+class CompletionQueue:
+    """Carries completions into an asyncio loop: `loop.add_reader(queue.fileno(), …)`."""
+
+    def __new__(cls) -> CompletionQueue: ...
+    def fileno(self) -> int: ...
+    def drain(self) -> list[int]: ...
+    def close(self) -> None: ...
+
+@final
+class ActorRef:
+    """The address of an actor, parsed once. Picklable."""
+
+    def __new__(cls, actor_id: str) -> ActorRef: ...
+    @property
+    def actor_id(self) -> str: ...
+    @property
+    def proc_id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+
+def call(
+    refs: Sequence[ActorRef],
+    method: str,
+    style: int,
+    payload: Sequence[Buffer],
+    moved: Sequence[PortRef],
+    sender: Inbox | None,
+    opens: str | None = None,
+) -> Replies:
+    """Sends one message to each actor at once, `payload` shared, each with a once port of its own for the answer (none when ONE_WAY).
+
+    `moved` are the ports that were met while pickling `payload`. `sender` is the actor that calls, None the client. A once port may only be moved to one actor.
+    Where the message arrives, an inbox called `opens` starts to queue messages before the message can be read.
+    """
+
+def send_to_port(actor: ActorRef, method: str, payload: Sequence[Buffer], moved: Sequence[PortRef], sender: Inbox | None, port: PortRef) -> None:
+    """Sends one message whose answer goes to `port`, which a once port is moved by."""
+
+@final
+class Replies:
+    """The answers to one `call`, by position."""
+
+    def __len__(self) -> int: ...
+    def all_done(self) -> Waiter:
+        """Done when every answer has come, or at once when one is an EXCEPTION or CLOSED."""
+    def one_done(self, index: int) -> Waiter: ...
+    def take(self, index: int) -> Answer | None:
+        """None while it has not come."""
+    def first_bad(self) -> int | None: ...
+    def next_done(self, timeout: float | None) -> int | None:
+        """The next position to complete, in completion order, each once; None at `timeout` or when all were given."""
+    def next_waiter(self) -> Waiter: ...
+
+@final
+class Answer:
+    @property
+    def outcome(self) -> int: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def payload(self) -> list[memoryview]: ...
+    @property
+    def rank(self) -> int | None: ...
+    def claims(self) -> Claims: ...
+
+@final
+class PortRef:
+    """A port that can be sent to. A once port is spent by its first send, and moves away when it is pickled into a message."""
+
+    @property
+    def port_id(self) -> str: ...
+    @property
+    def once(self) -> bool: ...
+    @property
+    def style(self) -> int:
+        """EXIT for the port that a launcher answers on."""
+    def send(self, payload: Sequence[Buffer], moved: Sequence[PortRef], rank: int | None) -> None:
+        """Raises `RuntimeError` (AlreadyReported, AlreadyMoved in its text) when it is spent, `ConnectionError` when its owner cannot be reached."""
+    def exception(self, payload: Sequence[Buffer], rank: int | None) -> None: ...
+    def send_exit(self, result: object) -> None:
+        """Decodes `result` strictly by its five attributes; what cannot be decoded is reported as such, and raised here as TypeError naming the attribute."""
+    def exception_exit(self, error: BaseException) -> None: ...
+    def send_log(self, stream: str, data: Buffer) -> None: ...
+
+def report_launch(proc_id: str, pid: int | None, handle: str | None, progress: str | None) -> None:
+    """From a launcher, at any time and from any thread: what it knows about a launch."""
+
+def log_port(channel: str) -> PortRef:
+    """The port behind `LaunchOptions.log_channel`."""
+
+def claim_port(port_id: str, once: bool) -> PortRef:
+    """Called while unpickling a message: takes the port out of the message that carries it. Outside of a message: `RuntimeError`."""
+
+@final
+class PortReceiver:
+    @property
+    def port_id(self) -> str: ...
+    def recv(self, timeout: float | None) -> Answer | None:
+        """None at `timeout`. CLOSED answers are final for a once port."""
+    def try_recv(self) -> Answer | None: ...
+    def waiter(self) -> Waiter:
+        """Done as soon as `try_recv` has something to give."""
+    def close(self) -> None: ...
+
+@final
+class Claims:
+    """`with message.claims(): pickle.loads(…)`: makes the ports of the message available to `claim_port` on this thread."""
+
+    def __enter__(self) -> Claims: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+@final
+class Message:
+    @property
+    def method(self) -> str: ...
+    @property
+    def style(self) -> int: ...
+    @property
+    def sender(self) -> str:
+        """The id of the actor that sent it."""
+    @property
+    def payload(self) -> list[memoryview]: ...
+    @property
+    def reply_port(self) -> PortRef | None: ...
+    @property
+    def ack_port(self) -> PortRef | None:
+        """For a launch: answered when its endpoint starts to run."""
+    def claims(self) -> Claims: ...
+
+@final
+class Inbox:
+    """The messages of one actor. What it never took is closed towards the senders when it ends."""
+
+    @property
+    def actor_id(self) -> str: ...
+    def next(self, timeout: float | None) -> Message | None:
+        """The next message; None at `timeout` or once closed and empty. Handles signals."""
+    def drain(self) -> list[Message]: ...
+    def fileno(self) -> int:
+        """Readable when `drain()` has something to give or the inbox is closed."""
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def stop_reason(self) -> str | None: ...
+    def close(self, reason: str) -> None:
+        """Takes no more; `next` gives what is queued and then None."""
+    def end(self, failure: str | None) -> None:
+        """The actor has ended (None: regularly). Every once port it still holds errs at its owner, saying `failure`."""
+
+@final
+class Supervised:
+    @property
+    def pid(self) -> int: ...
+    def wait(self) -> Waiter:
+        """Result: (exit_code, signal, core_dumped, failed_reason, stderr_tail, stdout_tail)."""
+    def terminate(self, timeout: float) -> Waiter: ...
+    def kill(self) -> Waiter: ...
+
+def supervise(
+    argv: Sequence[str], arg0: str | None, env: dict[str, str], cwd: str | None, tail_lines: int, log_channel: str | None
+) -> Supervised:
+    """Starts an OS process of this process: own session, both pipes read in bounded memory, its tree killed when it ends. Raises `OSError` naming program and cause."""

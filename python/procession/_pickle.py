@@ -1,0 +1,182 @@
+"""Objects to messages and back: plain pickle where it suffices, cloudpickle where it does not, large buffers beside it."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+from procession.errors import NotPicklable
+
+if TYPE_CHECKING:
+    from procession._native import Buffer, PortRef
+
+OUT_OF_BAND_BYTES = 16 * 1024
+"""Buffers smaller than this cost less inside the pickle."""
+
+
+class _Local(threading.local):
+    moved: list[PortRef] | None = None
+
+
+_local = _Local()
+
+
+class _NeedsSource(Exception):
+    """A class or function that the other side cannot import."""
+
+
+class _Pickler(pickle.Pickler):
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, (type, FunctionType)) and travels_by_value(obj.__module__):
+            raise _NeedsSource
+        return NotImplemented
+
+
+def dumps(value: object) -> tuple[list[Buffer], list[PortRef]]:
+    """The segments of a message (the pickle, then its large buffers) and the ports met in it.
+
+    Raises NotPicklable, which names the part that cannot be sent.
+    """
+    try:
+        return _dump(_Pickler, value)
+    except _NeedsSource:
+        pass
+    except RecursionError as error:
+        raise NotPicklable(f"cannot send {_summary(value)}: it is nested too deeply to be pickled") from error
+    except Exception:  # whatever a __reduce__ of the user's raises
+        pass
+    import cloudpickle
+
+    try:
+        return _dump(cloudpickle.Pickler, value)
+    except Exception as error:
+        raise NotPicklable(_explain(value, error)) from error
+
+
+def _dump(pickler: Any, value: object) -> tuple[list[Buffer], list[PortRef]]:
+    buffers: list[Buffer] = []
+
+    def keep_inside(buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if raw.nbytes < OUT_OF_BAND_BYTES:
+            return True
+        buffers.append(raw)
+        return False
+
+    file = io.BytesIO()
+    outer, _local.moved = _local.moved, []
+    try:
+        pickler(file, protocol=5, buffer_callback=keep_inside).dump(value)
+        return [file.getvalue(), *buffers], _local.moved
+    finally:
+        _local.moved = outer
+
+
+def loads(payload: Sequence[Buffer]) -> Any:
+    """The value of a message. Call it inside of the message's `claims()`."""
+    buffers = [part if not memoryview(part).readonly else bytearray(part) for part in payload[1:]]
+    return pickle.loads(payload[0], buffers=buffers)
+
+
+def moving(port: PortRef) -> None:
+    """Notes that `port` goes into the message that is being pickled on this thread."""
+    if _local.moved is None:
+        raise TypeError("a port can only be pickled into a message: pass it to an endpoint or send it through a port")
+    _local.moved.append(port)
+
+
+_by_value: dict[str, bool] = {}
+
+
+def travels_by_value(module: str | None) -> bool:
+    """Whether a launched proc could not import that module, because it is the main script or on no path."""
+    if module is None or module == "__main__":
+        return module is not None
+    known = _by_value.get(module)
+    if known is None:
+        known = _by_value[module] = not _importable(module)
+        if known:
+            import cloudpickle
+
+            cloudpickle.register_pickle_by_value(sys.modules[module])
+    return known
+
+
+def _importable(name: str) -> bool:
+    module = sys.modules.get(name)
+    file = getattr(module, "__file__", None)
+    if not isinstance(module, ModuleType) or file is None:
+        return True  # built in, frozen, or a namespace: nothing that pickling by value would help
+    parent, _, _ = name.rpartition(".")
+    if parent and parent not in sys.modules:
+        return False
+    path = getattr(sys.modules[parent], "__path__", None) if parent else None
+    if parent and (path is None or not _importable(parent)):
+        return False
+    for finder in sys.meta_path:
+        try:
+            spec = finder.find_spec(name, path)
+        except Exception:
+            continue
+        if spec is not None:
+            return spec.origin == file or not spec.has_location
+    return False
+
+
+def _explain(value: object, error: Exception) -> str:
+    path, culprit = _culprit(value, 0) or ("", value)
+    where = f"{path.lstrip('.')} is" if path else "it is"
+    kind = type(culprit)
+    return f"cannot send {_summary(value)}: {where} a {kind.__module__}.{kind.__qualname__}, which cannot be pickled ({error})"
+
+
+def _summary(value: object) -> str:
+    return f"a value of type {type(value).__qualname__}"
+
+
+def _culprit(value: object, depth: int) -> tuple[str, object] | None:
+    """The innermost part of `value` that cannot be pickled, with the path to it; None when `value` can be."""
+    if depth > 8 or _can_pickle(value):
+        return None
+    for step, part in _parts(value):
+        found = _culprit(part, depth + 1)
+        if found is not None:
+            return step + found[0], found[1]
+    return "", value
+
+
+def _can_pickle(value: object) -> bool:
+    import cloudpickle
+
+    try:
+        _dump(cloudpickle.Pickler, value)
+    except Exception:
+        return False
+    return True
+
+
+def _parts(value: object) -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield f"[{key!r}]", item
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for position, item in enumerate(value):
+            yield f"[{position}]", item
+    elif isinstance(value, MethodType):
+        yield ".__self__", value.__self__
+    elif isinstance(value, FunctionType):
+        for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=False):
+            yield f".<closure variable {name}>", cell.cell_contents
+        for name in value.__code__.co_names:
+            if name in value.__globals__:
+                yield f".<global {name}>", value.__globals__[name]
+    elif not isinstance(value, (type, ModuleType, BuiltinFunctionType)):
+        for name, item in getattr(value, "__dict__", {}).items():
+            yield f".{name}", item
+
+

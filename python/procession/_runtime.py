@@ -1,0 +1,62 @@
+"""The runtime of this process: started by the first use, stopped when the interpreter ends."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from procession import _native, config
+
+if TYPE_CHECKING:
+    from procession._future import Future
+    from procession._native import Runtime
+
+_lock = threading.Lock()
+_at_shutdown: list[Callable[[float], None]] = []
+
+
+def runtime() -> Runtime:
+    """The runtime; a client starts here. RuntimeError in a forked child of a process that has one."""
+    return _native.current() or _start()
+
+
+def _start() -> Runtime:
+    with _lock:
+        running = _native.current()
+        if running is None:
+            running = _native.start_client()
+            atexit.register(_at_exit)
+        return running
+
+
+def at_shutdown(wait: Callable[[float], None]) -> None:
+    """Has `wait` called with the seconds that are left when all procs are gone."""
+    _at_shutdown.append(wait)
+
+
+def shutdown() -> None:
+    """Stops all procs and then the actors of this process; bounded by `config.SHUTDOWN_SECONDS`. Idempotent."""
+    running = _native.current()
+    if running is None or not running.is_client:
+        return
+    until = time.monotonic() + config.SHUTDOWN_SECONDS
+    running.shutdown(config.SHUTDOWN_SECONDS * 0.75)
+    for wait in _at_shutdown:
+        wait(max(0.0, until - time.monotonic()))
+
+
+def shutdown_context() -> Future[None]:
+    """Stops everything that this client has launched, as the end of the interpreter does; done when it returns."""
+    from procession._future import Future
+
+    shutdown()
+    return Future._done_with(None)
+
+
+def _at_exit() -> None:
+    with suppress(RuntimeError):  # a forked child ends: the runtime is its parent's
+        shutdown()

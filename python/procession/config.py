@@ -1,0 +1,31 @@
+"""Defaults and limits, and the names of the environment variables of a launched proc."""
+
+from __future__ import annotations
+
+from typing import Final
+
+BOOTSTRAP_ENV: Final = "PROCESSION_BOOTSTRAP"
+"""How a proc reaches back and who it is; opaque, secret, and removed before user code runs."""
+PROCESS_NAME_ENV: Final = "PROCESSION_PROCESS_NAME"
+"""`<proc> @ <host>`, for people."""
+LOG_CHANNEL_ENV: Final = "PROCESSION_LOG_CHANNEL"
+"""Where a launcher that reads a proc's output itself sends it."""
+RESERVED_PREFIX: Final = "PROCESSION_"
+"""What every variable of ours starts with; users may not set these."""
+
+READY_TIMEOUT: Final = 30.0
+"""Seconds from the acknowledged launch until the proc has to call back."""
+STOP_GRACE: Final = 10.0
+"""Seconds that each step of a stop gets before the next, harder one."""
+ACK_TIMEOUT: Final = 30.0
+"""Seconds until a launcher has to acknowledge a launch."""
+TAIL_LINES: Final = 100
+"""Last lines of each stream that are kept for the exit."""
+MAX_TAIL_LINES: Final = 10_000
+"""More than this is cut to it, with a warning."""
+MAX_PROCS: Final = 100_000
+"""Procs of one mesh."""
+MAX_SECONDS: Final = 1e9
+"""What a longer time is taken as."""
+SHUTDOWN_SECONDS: Final = 2.0
+"""How long the end of the interpreter waits for everything to stop."""

@@ -1,0 +1,129 @@
+"""Every error that this package raises on purpose. Each says what was wrong, with which value, and what to do next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = [
+    "ActorError",
+    "AlreadyExists",
+    "InvalidArgument",
+    "LaunchFailed",
+    "LimitExceeded",
+    "NotPicklable",
+    "RemoteException",
+    "SupervisionError",
+    "Unsupported",
+    "WrongContext",
+]
+
+
+class InvalidArgument(ValueError):
+    """An argument that was refused before anything started."""
+
+    def __init__(self, field: str, value: str, rule: str) -> None:
+        super().__init__(field, value, rule)
+        self.field = field
+        """The argument as the caller spells it: `name`, `env["A=B"]`, `args[3]`."""
+        self.value = value
+        """A short summary of what was given; never a value of the environment."""
+        self.rule = rule
+        """What it has to be."""
+
+    def __str__(self) -> str:
+        return f"{self.field} = {self.value}: {self.rule}"
+
+
+class LimitExceeded(InvalidArgument):
+    """A number above what is supported."""
+
+
+class AlreadyExists(RuntimeError):
+    """A live proc has that name."""
+
+    def __init__(self, name: str, incarnation: int) -> None:
+        super().__init__(name, incarnation)
+        self.name = name
+        self.incarnation = incarnation
+
+    def __str__(self) -> str:
+        return f"proc {self.name!r} is alive (incarnation {self.incarnation}): stop it first, or take another name"
+
+
+class Unsupported(NotImplementedError):
+    """Something that this version cannot do. Nothing that is asked for is ignored in silence."""
+
+
+class NotPicklable(TypeError):
+    """A value that cannot be sent to another process."""
+
+
+class WrongContext(RuntimeError):
+    """A call that blocks, where blocking would stop an event loop; or one that needs an event loop, without one."""
+
+
+class LaunchFailed(RuntimeError):
+    """A proc that ended, or missed its deadline, before it was ready."""
+
+    def __init__(self, proc_id: str, rank: int, reason: str) -> None:
+        super().__init__(proc_id, rank, reason)
+        self.proc_id = proc_id
+        self.rank = rank
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"rank {self.rank} ({self.proc_id}): {self.reason}"
+
+
+class SupervisionError(RuntimeError):
+    """Nobody can answer any more: the actor, its proc or the connection to it is gone, or the answer was dropped."""
+
+    endpoint: str | None = None
+    """The endpoint that was called, as `mesh.method`; None for a port."""
+
+
+class RemoteException(Exception):
+    """Stands for an exception whose own type could not be rebuilt here."""
+
+    def __init__(self, type_name: str, text: str) -> None:
+        super().__init__(type_name, text)
+        self.type_name = type_name
+        """The qualified name of its type."""
+        self.text = text
+        """Its message."""
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.text}"
+
+
+class ActorError(Exception):
+    """An exception that an endpoint raised. The actor lives on.
+
+    `exception` is the original, or a `RemoteException` in its place; it is `__cause__` too.
+    """
+
+    def __init__(
+        self,
+        exception: BaseException,
+        message: str = "A remote actor call has failed.",
+        remote_traceback: str | None = None,
+    ) -> None:
+        if remote_traceback is None:
+            from traceback import format_exception
+
+            remote_traceback = "".join(format_exception(exception))
+        super().__init__(exception, message, remote_traceback)
+        self.exception = exception
+        self.message = message
+        self.remote_traceback = remote_traceback
+        """The traceback where it was raised."""
+        self.__cause__ = exception
+
+    def __str__(self) -> str:
+        shown = self.remote_traceback.replace(
+            "Traceback (most recent call last):", "Traceback of where the remote call failed (most recent call last):"
+        )
+        return f"{self.message}\n{shown}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.exception, self.message, self.remote_traceback)

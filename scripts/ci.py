@@ -1,0 +1,179 @@
+#!/usr/bin/env python3
+"""Runs every lane, whatever becomes of the others, and says at the end what ran, what not and why.
+
+A lane is skipped only when its `needs` command ends with 77; the last line that this prints is the reason.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SKIP = 77
+DRAIN_SECONDS = 2  # for output that is still under way when a lane's process has ended
+
+
+@dataclass(frozen=True)
+class Lane:
+    name: str
+    command: Sequence[str]
+    minutes: float
+    needs: Sequence[str] = ()
+    quotes: str = ""  # a pattern; the last line that matches is quoted in the summary
+
+
+LANES = [
+    Lane("test", ["make", "test"], 36),
+    Lane("lint", ["make", "lint"], 10),
+    Lane("demo python", ["make", "demo", "LAUNCHER=python"], 4, quotes=r"^test accuracy "),
+    Lane("demo native", ["make", "demo", "LAUNCHER=native"], 4, quotes=r"^test accuracy "),
+    Lane(
+        "engines docker", ["make", "test-engines"], 16, needs=["engines/docker.sh", "check"], quotes=r"^test accuracy "
+    ),
+]
+
+
+@dataclass
+class Outcome:
+    lane: Lane
+    verdict: str  # ok, failed, skipped
+    detail: str
+    seconds: float
+    counts: Counter = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        return f"{self.lane.name}: {self.verdict}, {self.detail}, {self.seconds:.0f} s"
+
+
+def count_tests(output: str) -> Counter:
+    """Passed, failed and skipped tests in what nextest, cargo test and pytest say at their ends."""
+    counts: Counter = Counter()
+    words = {
+        "passed": "passed",
+        "failed": "failed",
+        "timed out": "failed",
+        "exec failed": "failed",
+        "error": "failed",
+        "errors": "failed",
+        "skipped": "skipped",
+        "ignored": "skipped",
+        "xfailed": "skipped",
+    }
+    endings = [
+        r"^\s*Summary \[[^\]]*\] .*? run: (.*)$",
+        r"^test result: \w+\. (.*)$",
+        r"^=+ (.*) in \d+\.\d+s\b.*=+$",
+    ]
+    for line in re.sub(r"\x1b\[[\d;]*m", "", output).splitlines():
+        for ending in endings:
+            if found := re.match(ending, line):
+                for number, word in re.findall(r"(\d+) ((?:timed |exec )?\w+)", re.sub(r"\([^)]*\)", "", found[1])):
+                    if word in words:
+                        counts[words[word]] += int(number)
+    return counts
+
+
+def run(command: Sequence[str], minutes: float) -> tuple[int | None, str]:
+    """Runs `command` in its own process group, shows its output and keeps it; no code when it took too long."""
+    env = {k: v for k, v in os.environ.items() if k not in {"MAKEFLAGS", "MFLAGS", "MAKELEVEL"}}
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=env,
+        start_new_session=True,
+    )
+    assert process.stdout
+    lines: list[bytes] = []
+
+    def show() -> None:
+        for line in process.stdout:
+            lines.append(line)
+            sys.stdout.buffer.write(line)
+            sys.stdout.buffer.flush()
+
+    reader = threading.Thread(target=show, daemon=True)
+    reader.start()
+    try:
+        code = process.wait(minutes * 60)
+        reader.join(DRAIN_SECONDS)
+    except subprocess.TimeoutExpired:
+        code = None
+    finally:
+        # Also what the lane left behind; its own clean-up gets a chance first.
+        end_group(process)
+        reader.join(DRAIN_SECONDS)
+        if not reader.is_alive():
+            process.stdout.close()
+    return code, b"".join(lines).decode(errors="replace")
+
+
+def end_group(process: subprocess.Popen) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            return
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def run_lane(lane: Lane) -> Outcome:
+    print(f"\n=== {lane.name}: {' '.join(lane.command)}", flush=True)
+    began = time.monotonic()
+
+    def outcome(verdict: str, detail: str, counts: Iterable = ()) -> Outcome:
+        return Outcome(lane, verdict, detail, time.monotonic() - began, Counter(counts))
+
+    if lane.needs:
+        code, output = run(lane.needs, minutes=2)
+        if code == SKIP:
+            reason = (output.strip().splitlines() or ["no reason given"])[-1]
+            return outcome("skipped", reason, {"skipped": 1})
+        if code != 0:
+            return outcome("failed", f"{' '.join(lane.needs)} ended with {code}", {"failed": 1})
+
+    code, output = run(lane.command, lane.minutes)
+    counts = count_tests(output)
+    tests = sum(counts.values()) - counts["skipped"]
+    detail = f"{' '.join(lane.command)} ({tests} tests)" if tests else " ".join(lane.command)
+    if lane.quotes and (quoted := re.findall(rf"(?m){lane.quotes}.*$", output)):
+        detail += f": {quoted[-1].strip()}"
+    if code == 0:
+        if not tests:
+            counts["passed"] += 1
+        return outcome("failed" if counts["failed"] else "ok", detail, counts)
+    if not counts["failed"]:
+        counts["failed"] += 1
+    what = f"longer than {lane.minutes:g} min" if code is None else f"code {code}"
+    return outcome("failed", f"{detail}, {what}", counts)
+
+
+def summary(outcomes: Iterable[Outcome]) -> str:
+    outcomes = list(outcomes)
+    total: Counter = sum((o.counts for o in outcomes), Counter())
+    lines = ["", "=== lanes", *map(str, outcomes)]
+    lines.append(f"{total['passed']} passed, {total['failed']} failed, {total['skipped']} skipped")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    os.chdir(Path(__file__).resolve().parent.parent)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    outcomes = [run_lane(lane) for lane in LANES]
+    print(summary(outcomes), flush=True)
+    return any(o.verdict == "failed" for o in outcomes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

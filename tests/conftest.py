@@ -1,0 +1,190 @@
+"""The leak gate: after every test the world is as it was before it.
+
+Processes, zombies, file descriptors, threads and sockets in the run directory are compared; what is new has two
+seconds to go, and then fails the test by name. The few things that may stay are listed in one place, `Allowed`.
+"""
+
+import os
+import re
+import secrets
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+PATIENCE_SECONDS = 2.0
+# Inherited by whatever a test starts, so that what has lost its parents is found too.
+MARKER = "LEAK_GATE_SESSION"
+SESSION = f"{os.getpid()}-{secrets.token_hex(8)}"
+
+
+class Allowed:
+    """What may outlive a test, and why."""
+
+    # The host's keeper lives as long as the client does.
+    KEEPER = "procession-keeper"
+    # The proc of a launcher class is kept for the next spawn with that class.
+    LAUNCHER_PROC = re.compile(r"^PROCESSION_PROCESS_NAME=launcher-")
+    # Its connection, its two pipes, what watches it.
+    FDS_PER_LAUNCHER_PROC = 6
+    # The runtime's own threads, by the names they give themselves; they stay until the client ends.
+    NATIVE_THREAD = re.compile(r"^procession-")
+    # pytest-timeout's and pytest's own.
+    PYTHON_THREAD = re.compile(r"^pytest")
+    # A run directory holds its lock and the socket that procs call back on.
+    RUN_DIR = frozenset({"lock", "host"})
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    os.environ[MARKER] = SESSION
+    # Run directories of this session's clients and of no other.
+    config.stash[RUN_BASE] = Path(tempfile.mkdtemp(prefix="leak-gate-"))
+    os.environ["XDG_RUNTIME_DIR"] = str(config.stash[RUN_BASE])
+
+
+RUN_BASE = pytest.StashKey[Path]()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    # The runtime of this very process ends with the interpreter, and takes its own directory away itself.
+    for entry in config.stash[RUN_BASE].iterdir():
+        if entry.name not in {p.parent.name for p in held_locks()}:
+            shutil.rmtree(entry, ignore_errors=True)
+    if not any(config.stash[RUN_BASE].iterdir()):
+        config.stash[RUN_BASE].rmdir()
+
+
+@dataclass(frozen=True)
+class Process:
+    pid: int
+    start: str
+    what: str
+    zombie: bool
+    launcher: bool
+
+
+def processes() -> set[Process]:
+    """Everything that descends from this process, or carries its session's marker; not the process itself."""
+    marker = f"{MARKER}={SESSION}".encode()
+    stats: dict[int, list[str]] = {}
+    environ: dict[int, bytes] = {}
+    names: dict[int, str] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and int(entry) != os.getpid():
+            try:
+                name, _, rest = Path(f"/proc/{entry}/stat").read_text(errors="replace").rpartition(")")
+                stats[int(entry)], names[int(entry)] = rest.split(), name.partition("(")[2]
+                environ[int(entry)] = Path(f"/proc/{entry}/environ").read_bytes()
+            except OSError:
+                continue  # it has just ended, or is not ours to read
+    ours = {pid for pid, text in environ.items() if marker in text.split(b"\0")}
+    grown = {os.getpid()}
+    while grown:
+        grown = {pid for pid, stat in stats.items() if int(stat[1]) in grown and pid not in ours}
+        ours |= grown
+    return {describe(pid, names[pid], stats[pid], environ.get(pid, b"")) for pid in ours if pid in stats}
+
+
+def describe(pid: int, name: str, stat: list[str], environ: bytes) -> Process:
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        command = ""
+    launcher = any(Allowed.LAUNCHER_PROC.match(v.decode(errors="replace")) for v in environ.split(b"\0"))
+    zombie = stat[0] == "Z"
+    what = f"process {pid} ({(command or name)[:120]})" if not zombie else f"zombie {pid} ({name})"
+    return Process(pid, stat[19], what, zombie, launcher)
+
+
+def fds() -> Counter:
+    found: Counter = Counter()
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{fd}")
+        except OSError:
+            continue  # the one that lists them
+        found[re.sub(r":\[\d+\]$", "", target)] += 1
+    return found
+
+
+def threads() -> Counter:
+    """Python's by name, and how many there are that Python knows nothing of, by the name the kernel has."""
+    python = {t.native_id: t.name for t in threading.enumerate()}
+    found: Counter = Counter()
+    for tid in os.listdir("/proc/self/task"):
+        try:
+            native = Path(f"/proc/self/task/{tid}/comm").read_text().strip()
+        except OSError:
+            continue
+        name = python.get(int(tid), native)
+        pattern = Allowed.PYTHON_THREAD if int(tid) in python else Allowed.NATIVE_THREAD
+        if not pattern.match(name):
+            found[name] += 1
+    return found
+
+
+def held_locks() -> list[Path]:
+    """The locks of this process's own run directories."""
+    found = []
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            target = Path(os.readlink(f"/proc/self/fd/{fd}"))
+        except OSError:
+            continue
+        if target.name == "lock" and target.parent.name.startswith("procession-"):
+            found.append(target)
+    return found
+
+
+@dataclass
+class World:
+    processes: set[Process]
+    fds: Counter
+    threads: Counter
+    runtime: bool
+
+    @classmethod
+    def now(cls) -> "World":
+        native = sys.modules.get("procession._native")
+        return cls(processes(), fds(), threads(), native is not None and native.current() is not None)
+
+    def leaks(self, before: "World") -> Iterator[str]:
+        """What there is more than `before`, and may not be."""
+        new = {(p.pid, p.start): p for p in self.processes}
+        for known in before.processes:
+            new.pop((known.pid, known.start), None)
+        for process in new.values():
+            if process.zombie or not (process.launcher or Allowed.KEEPER in process.what):
+                yield process.what
+        launchers = sum(p.launcher for p in new.values())
+
+        for socket in {s for lock in held_locks() for s in lock.parent.iterdir() if s.name not in Allowed.RUN_DIR}:
+            yield f"{socket} in the run directory"
+
+        if self.runtime and not before.runtime:
+            return  # it was started by this test, and lives on: the next ones are compared with it in place
+        more_fds = self.fds - before.fds
+        if more_fds.total() > launchers * Allowed.FDS_PER_LAUNCHER_PROC:
+            yield from (f"{count} more file descriptors of {target}" for target, count in more_fds.items())
+        for name, count in (self.threads - before.threads).items():
+            yield f"{count} more threads named {name}"
+
+
+@pytest.fixture(autouse=True)
+def leak_gate(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = World.now()
+    yield
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while leaks := list(World.now().leaks(before)):
+        if time.monotonic() > deadline:
+            pytest.fail("left behind: " + "; ".join(sorted(leaks)), pytrace=False)
+        time.sleep(0.01)
