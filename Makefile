@@ -27,6 +27,8 @@ export PYO3_PYTHON := $(PY)
 unexport PYTHONHOME PYTHONPATH
 EMBED = LD_LIBRARY_PATH="$$($(PY) -c 'import sysconfig; print(sysconfig.get_config_var("LIBDIR"))')$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}"
 
+WITH_DOCKER := engines/docker.sh with engines/with-image.sh
+
 .PHONY: help setup demo test test-rust test-python test-engines lint bench engines wheel ci clean env
 
 help: ## this list
@@ -52,12 +54,8 @@ $(NATIVE): $(VENV)/.requirements $(RUST)
 	maturin develop --release $(LOCKED)
 	touch -r $(VENV)/.began $@
 
-demo: setup ## trains on real digits on 4 procs, one of which is killed: LAUNCHER=python|native|docker
-ifeq ($(LAUNCHER),docker)
-	engines/docker.sh with engines/demo.sh
-else
-	$(PY) examples/train_digits.py --launcher $(LAUNCHER)
-endif
+demo: setup $(if $(filter docker,$(LAUNCHER)),wheel) ## trains on real digits on 4 procs, one of which is killed: LAUNCHER=python|native|docker
+	$(if $(filter docker,$(LAUNCHER)),$(WITH_DOCKER)) $(PY) examples/train_digits.py --launcher $(LAUNCHER)
 
 test: test-rust test-python ## every test but those that need an engine
 
@@ -71,14 +69,13 @@ test-rust: setup
 	$(EMBED) cargo test --workspace $(LOCKED) --doc
 
 test-python: setup
-	$(PY) -m pytest --ignore tests/engines
+	$(VENV)/bin/pytest --ignore tests/engines
 
-test-engines: setup $(VENV)/.wheel ## the tests and the demo against a real Docker engine
-	engines/docker.sh with engines/test.sh
+test-engines: setup wheel ## the tests and the demo against a real Docker engine
+	$(WITH_DOCKER) bash -c '$(VENV)/bin/pytest tests/engines && $(PY) examples/train_digits.py --launcher docker'
 
 engines: ## installs Debian's Docker when root, and starts a private one: engines/docker.sh down ends it
-	engines/docker.sh install
-	engines/docker.sh up
+	@if engines/docker.sh check; then engines/docker.sh install && engines/docker.sh up; else [ $$? = 77 ]; fi
 
 lint: setup ## format, lints, types, and the rules of the house
 	cargo fmt --all --check

@@ -41,7 +41,8 @@ place_make() {
     work=$(place_work "$name")
     shift
     rm -f "$work/init"
-    mkdir -p -m 700 "$work"
+    mkdir -p "$work"
+    chmod 700 "$work"
     # /proc is still the outer one when PID 1 starts: what it reads there about itself is its pid as seen from outside.
     # shellcheck disable=SC2016,SC2086
     setsid ${TIED:+setpriv --pdeathsig KILL} unshare --mount --net --pid --fork --kill-child --propagation private bash -c '

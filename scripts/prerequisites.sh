@@ -3,6 +3,7 @@
 # Probed by what can be done, not by which package is there.
 set -u
 PYTHON=${PYTHON:-python3}
+RUST=$(sed -n 's/^rust-version = "1\.\([0-9]*\)".*/\1/p' "$(dirname "$0")/../Cargo.toml")
 missing='' packages=''
 
 miss() { # what, Debian packages
@@ -31,10 +32,10 @@ sys.exit(not os.path.exists(os.path.join(s.get_config_var("LIBDIR"), s.get_confi
     fi
 
     if ! command -v cargo >/dev/null; then
-        miss 'Rust 1.88 or newer: install it with rustup (https://rustup.rs)'
+        miss "Rust 1.$RUST or newer: install it with rustup (https://rustup.rs)"
     else
         minor=$(rustc --version | sed -n 's/^rustc 1\.\([0-9]*\).*/\1/p')
-        [ "${minor:-0}" -ge 88 ] || miss "Rust 1.88 or newer ($(rustc --version) is older): rustup update stable"
+        [ "${minor:-0}" -ge "$RUST" ] || miss "Rust 1.$RUST or newer ($(rustc --version) is older): rustup update stable"
     fi
     [ -z "$missing" ]
 }

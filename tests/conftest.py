@@ -38,8 +38,8 @@ class Allowed:
     FDS_PER_LAUNCHER_PROC = 6
     # The runtime's own threads, by the names they give themselves; they stay until the client ends.
     NATIVE_THREAD = re.compile(r"^procession-")
-    # pytest-timeout's and pytest's own.
-    PYTHON_THREAD = re.compile(r"^pytest")
+    # pytest's own; the client's agent, which serves copies of its mesh in other processes until the client ends.
+    PYTHON_THREAD = re.compile(r"^(pytest|procession agent$)")
     # A run directory holds its lock and the socket that procs call back on.
     RUN_DIR = frozenset({"lock", "host"})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Protocol, Self, TypeVar, overload
 
 if TYPE_CHECKING:
     import logging
@@ -55,6 +55,7 @@ class EndpointProperty(Generic[P, R]):
 
 def is_async(function: Any) -> bool:
     """Whether calling `function` gives a coroutine."""
+    function = getattr(function, "__func__", function)
     if isinstance(function, FunctionType):
         return bool(function.__code__.co_flags & CO_COROUTINE)
     from inspect import iscoroutinefunction
@@ -64,13 +65,13 @@ def is_async(function: Any) -> bool:
 
 if TYPE_CHECKING:
 
-    class _Ify:
+    class _Ify(Protocol):
         @overload
         def __call__(self, method: Callable[Concatenate[Any, P], Awaitable[R]]) -> EndpointProperty[P, R]: ...
         @overload
         def __call__(self, method: Callable[Concatenate[Any, P], R]) -> EndpointProperty[P, R]: ...
 
-    class _ExplicitIfy:
+    class _ExplicitIfy(Protocol):
         @overload
         def __call__(
             self, method: Callable[Concatenate[Any, Port[R], P], Awaitable[None]]
@@ -187,7 +188,9 @@ def check_class(cls: object) -> None:
         raise ValueError(f"{cls!r} must subclass procession.actor.Actor to be spawned")
     abstract = getattr(cls, "__abstractmethods__", ())
     if abstract:
-        raise TypeError(f"{cls.__qualname__} does not define {', '.join(sorted(abstract))}: an abstract class cannot be spawned")
+        raise TypeError(
+            f"{cls.__qualname__} does not define {', '.join(sorted(abstract))}: an abstract class cannot be spawned"
+        )
     if getattr(cls, "_sync_in_threads", False):
         return
     endpoints = endpoints_of(cls)

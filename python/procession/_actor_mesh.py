@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
+from procession import _native, _pickle, _validate
 from procession._actor import Actor, EndpointProperty
+from procession._context import sender
 from procession._endpoint import Endpoint, NotAnEndpoint, endpoint_of
-from procession._future import Future, gather
+from procession._future import Future, gather, when_all
+from procession._serve import STOP
 from procession._shape import Mesh, Region
-from procession.errors import SupervisionError
 
 if TYPE_CHECKING:
     from procession._native import ActorRef
@@ -55,22 +56,16 @@ class ActorMesh(Mesh, Generic[T]):
 
     def stop(self, reason: str = "stopped by client") -> Future[None]:
         """Stops the actors: they finish what has come, clean up and end. Their procs live on."""
-        from procession._agent import stop_actor
-
-        stops = [stop_actor(ref, reason) for ref in self._refs]
-
-        def finish() -> None:
-            for stop in stops:
-                with suppress(SupervisionError):  # a proc that is gone has no actor left to stop
-                    stop.get()
-
-        return gather(stops, finish)
+        payload, moved = _pickle.dumps(_validate.text("reason", reason))
+        replies = _native.call(self._refs, STOP, _native.RETURNS, payload, moved, sender())
+        # Nobody answers: the ports close when the actors have ended, however they did.
+        return when_all([replies.one_done(rank) for rank in range(len(replies))], lambda: None)
 
     @property
     def _region(self) -> Region:
         return self._own_region
 
-    def _with_region(self, region: Region) -> ActorMesh[T]:  # type: ignore[override]
+    def _with_region(self, region: Region) -> ActorMesh[T]:
         refs = tuple(self._refs[self._own_region.rank_of(base)] for base in region.base_ranks())
         return ActorMesh(self._class, self._name, refs, self._spawned, region, self._started)
 
@@ -103,4 +98,3 @@ class ActorMesh(Mesh, Generic[T]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ActorMesh, (self._class, self._name, self._refs, self._spawned, self._own_region)
-

@@ -21,7 +21,7 @@ def take(answer: Answer, endpoint: str | None = None) -> Any:
             return _pickle.loads(answer.payload)
     if answer.outcome == _native.EXCEPTION:
         with answer.claims():
-            raise _rebuild(answer.payload, endpoint)
+            raise _rebuild(answer.payload, answer.text, endpoint)
     error = SupervisionError(answer.text if endpoint is None else f"Endpoint call {endpoint}() failed: {answer.text}")
     error.endpoint = endpoint
     raise error
@@ -35,7 +35,7 @@ def send_value(port: PortRef, value: object, rank: int | None = None) -> None:
 
 def send_exception(port: PortRef, error: BaseException, rank: int | None = None) -> None:
     """Answers with `error`. What of it cannot travel is replaced by its text."""
-    port.exception(_flatten(error), rank)
+    port.exception(_flatten(error), rank, text_of(error))
 
 
 def format_error(error: BaseException) -> str:
@@ -53,6 +53,11 @@ def user_frames(traceback: TracebackType | None) -> TracebackType | None:
     return at or traceback
 
 
+def summary(error: BaseException) -> str:
+    """One line for people who do not have the exception."""
+    return f"{type(error).__qualname__}: {text_of(error)}"
+
+
 def text_of(error: BaseException) -> str:
     """`str(error)`, whatever its `__str__` does."""
     for render in (str, repr):
@@ -67,7 +72,7 @@ def _flatten(error: BaseException) -> list[Buffer]:
     try:
         shown = format_error(error)
     except Exception:
-        shown = f"{type(error).__qualname__}: {text_of(error)}\n"
+        shown = summary(error) + "\n"
     try:
         segments, moved = _pickle.dumps(error)
         if moved:
@@ -80,7 +85,10 @@ def _flatten(error: BaseException) -> list[Buffer]:
     return [pickle.dumps((f"{kind.__module__}.{kind.__qualname__}", text_of(error), shown, exact))]
 
 
-def _rebuild(payload: list[memoryview], endpoint: str | None) -> ActorError:
+def _rebuild(payload: list[memoryview], plain: str, endpoint: str | None) -> ActorError:
+    message = "A remote actor call has failed." if endpoint is None else f"Actor call {endpoint} failed."
+    if not payload:  # sent as text alone
+        return ActorError(RemoteException("exception", plain), message, plain)
     type_name, text, shown, exact = pickle.loads(payload[0])
     exception: BaseException = RemoteException(type_name, text)
     if exact is not None:
@@ -91,5 +99,4 @@ def _rebuild(payload: list[memoryview], endpoint: str | None) -> ActorError:
         else:
             if isinstance(loaded, BaseException):
                 exception = loaded
-    message = "A remote actor call has failed." if endpoint is None else f"Actor call {endpoint} failed."
     return ActorError(exception, message, shown)

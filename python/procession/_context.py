@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Instance:
     """The running actor, as it sees itself."""
 
-    __slots__ = ("_inbox", "actor_id", "class_name", "name", "rank", "region", "base_rank")
+    __slots__ = ("_inbox", "actor_id", "base_rank", "class_name", "name", "rank", "region")
 
     def __init__(self, actor_id: str, name: str, class_name: str, region: Region, base_rank: int, inbox: Inbox | None):
         self.actor_id = actor_id

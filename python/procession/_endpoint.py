@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, ParamSpec, TypeVar, cast
 
 from procession import _answer, _native, _pickle
 from procession._context import sender
@@ -68,7 +68,7 @@ class Endpoint(Generic[P, R]):
         order = _CompletionOrder(replies)
 
         def finish(place: int) -> R:
-            return self._take(replies, order.positions[place])
+            return cast(R, self._take(replies, order.positions[place]))
 
         places = range(len(replies))
         return iter([Future._of(partial(order.pending, place), partial(finish, place)) for place in places])
@@ -85,7 +85,11 @@ class Endpoint(Generic[P, R]):
 
     def _one(self, refs: Sequence[ActorRef], args: Any, kwargs: Any) -> Future[R]:
         replies = self._send(refs, args, kwargs)
-        return when_done(replies.one_done(0), lambda: self._take(replies, 0))
+
+        def finish() -> R:
+            return cast(R, self._take(replies, 0))
+
+        return when_done(replies.one_done(0), finish)
 
     def _send(self, refs: Sequence[ActorRef], args: Any, kwargs: Any, style: int | None = None) -> Replies:
         payload, moved = self._pack(args, kwargs)
@@ -149,7 +153,9 @@ class NotAnEndpoint:
         )
 
 
-def as_endpoint(not_an_endpoint: Any, *, propagate: Any = None, explicit_response_port: bool = False) -> Endpoint[..., Any]:
+def as_endpoint(
+    not_an_endpoint: Any, *, propagate: Any = None, explicit_response_port: bool = False
+) -> Endpoint[..., Any]:
     """Calls a public method of spawned actors that is not marked as an endpoint: `as_endpoint(mesh.method).call(...)`."""
     if not isinstance(not_an_endpoint, NotAnEndpoint):
         raise ValueError(f"expected a method of a spawned actor, got {not_an_endpoint!r}")

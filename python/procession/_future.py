@@ -29,7 +29,11 @@ class Future(Generic[R]):
 
     __slots__ = ("_deadline", "_error", "_finish", "_lock", "_pending", "_value")
 
+    _deadline: float | None
     _error: BaseException | None
+    _finish: Callable[[], R]
+    _lock: threading.Lock
+    _pending: Callable[[], Waiter | None]
     _value: R
 
     def __init__(self) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from procession._actor import Actor, is_async
+from procession._answer import format_error
 from procession._serve import ActorServer
 
 if TYPE_CHECKING:
@@ -21,25 +24,38 @@ class LauncherServer(ActorServer):
     async def _dispatch(self, actor: Actor, message: Message) -> None:
         if message.method in CONTRACT:
             # Tasks begin in the order in which they are made: no kill of a proc before its launch.
-            self._start_task(self._handle_contract(actor, message))
+            self._start_task(self._handle_contract, actor, message)
         else:
             await super()._dispatch(actor, message)
 
     async def _handle_contract(self, actor: Actor, message: Message) -> None:
-        if message.ack_port is not None:
-            message.ack_port.send([], [], None)
+        acknowledge = message.ack_port
+        if acknowledge is not None:
+            with suppress(ConnectionError):
+                acknowledge.send([], [], None)
         await self._handle_async(actor, message)
 
-    def _open(self, actor: Actor, message: Message) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], bool]:
-        function, args, kwargs, explicit = super()._open(actor, message)
-        method = getattr(function, "__func__", function)
-        if message.method in CONTRACT and not is_async(method):
+    def _open(
+        self, actor: Actor, message: Message, port: PortRef | None
+    ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], bool]:
+        function, args, kwargs, explicit = super()._open(actor, message, port)
+        if message.method in CONTRACT and not is_async(function):
             return in_own_thread, (function, args, kwargs), {}, explicit
         return function, args, kwargs, explicit
 
-    def _send_error(self, port: PortRef, error: BaseException) -> None:
-        # The host decodes no pickles, so it gets text.
-        port.exception_exit(error)
+    def _report(self, method: str, port: PortRef | None, error: BaseException) -> None:
+        """What a launcher's endpoint raises costs that launch, never the launcher."""
+        if method not in CONTRACT or port is None:
+            return super()._report(method, port, error)
+        try:
+            port.exception_exit(error)  # as text: the host loads no pickles
+        except (ConnectionError, RuntimeError):
+            print(
+                f"{method} raised after it had answered:\n{format_error(error)}",
+                file=sys.stderr,
+                end="",
+                flush=True,
+            )
 
 
 async def in_own_thread(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -1,6 +1,6 @@
 """The Rust runtime. Every call that waits releases the interpreter; nothing here calls into Python from a thread of its own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, final
 
 Buffer = bytes | bytearray | memoryview
@@ -65,7 +65,9 @@ class Runtime:
     def open_port(self) -> tuple[PortRef, PortReceiver]:
         """A port that any number of values can be sent to."""
     def open_once_port(self) -> tuple[PortRef, PortReceiver]: ...
-    def spawn_procs(self, specs: Sequence[ProcSpec], launcher: Launcher | None) -> list[ProcHandle]:
+    def spawn_procs(
+        self, specs: Sequence[ProcSpec], launcher: Launcher | None, subscription: Subscription | None = None
+    ) -> list[ProcHandle]:
         """Launches all of them at once; returns at once. `None` is the native launcher. Client only."""
     def actor_launcher(
         self, actor_id: str, name: str, dial_back: tuple[str, str | None, str | None], capabilities: dict[str, bool]
@@ -131,6 +133,9 @@ class ProcHandle:
     def kill(self, why: str) -> Waiter: ...
     def output_tail(self, stream: str) -> list[str]: ...
 
+def all_ready(handles: Sequence[ProcHandle]) -> Waiter:
+    """Done when all are ready, or at once when one cannot be any more. Result None; raises as `ready()` of that one."""
+
 @final
 class Launcher:
     @property
@@ -140,8 +145,14 @@ def native_launcher() -> Launcher: ...
 
 @final
 class Subscription:
-    """A queue of dicts about some procs, in order. Output: `{"kind": "output", "proc_id", "rank", "stream", "line"}`;
-    lifecycle: `{"kind": "status" | "ready" | "exit" | "note", "proc_id", "rank", "name", "incarnation", "at", ...}`."""
+    """A queue of dicts about some procs, in order: `{"kind", "proc_id", "rank", "name", "incarnation", "at", ...}`.
+
+    Output: `output` with `stream` and `line`, and `dropped` with `stream` and `count` where lines are missing.
+    Lifecycle: `status`, `ready`, `actor_ended` (`actor`, `failure`), `note` (`text`), `exit` (`exit`, as `ProcHandle.exit()`).
+    """
+
+    def __new__(cls, *, output: bool, lifecycle: bool) -> Subscription:
+        """Of procs that are about to be spawned with it; it misses nothing of them."""
 
     def next(self, timeout: float | None) -> dict[str, Any] | None: ...
     def drain(self) -> list[dict[str, Any]]: ...
@@ -201,7 +212,14 @@ def call(
     Where the message arrives, an inbox called `opens` starts to queue messages before the message can be read.
     """
 
-def send_to_port(actor: ActorRef, method: str, payload: Sequence[Buffer], moved: Sequence[PortRef], sender: Inbox | None, port: PortRef) -> None:
+def send_to_port(
+    actor: ActorRef,
+    method: str,
+    payload: Sequence[Buffer],
+    moved: Sequence[PortRef],
+    sender: Inbox | None,
+    port: PortRef,
+) -> None:
     """Sends one message whose answer goes to `port`, which a once port is moved by."""
 
 @final
@@ -244,7 +262,8 @@ class PortRef:
         """EXIT for the port that a launcher answers on."""
     def send(self, payload: Sequence[Buffer], moved: Sequence[PortRef], rank: int | None) -> None:
         """Raises `RuntimeError` (AlreadyReported, AlreadyMoved in its text) when it is spent, `ConnectionError` when its owner cannot be reached."""
-    def exception(self, payload: Sequence[Buffer], rank: int | None) -> None: ...
+    def exception(self, payload: Sequence[Buffer], rank: int | None, text: str = "") -> None:
+        """`text` is for those who do not unpickle."""
     def send_exit(self, result: object) -> None:
         """Decodes `result` strictly by its five attributes; what cannot be decoded is reported as such, and raised here as TypeError naming the attribute."""
     def exception_exit(self, error: BaseException) -> None: ...
@@ -289,7 +308,8 @@ class Message:
     @property
     def payload(self) -> list[memoryview]: ...
     @property
-    def reply_port(self) -> PortRef | None: ...
+    def reply_port(self) -> PortRef | None:
+        """It closes when the last reference to what this gave is dropped, so ask once and keep it until it is answered."""
     @property
     def ack_port(self) -> PortRef | None:
         """For a launch: answered when its endpoint starts to run."""
@@ -325,6 +345,11 @@ class Supervised:
     def kill(self) -> Waiter: ...
 
 def supervise(
-    argv: Sequence[str], arg0: str | None, env: dict[str, str], cwd: str | None, tail_lines: int, log_channel: str | None
+    argv: Sequence[str],
+    arg0: str | None,
+    env: dict[str, str],
+    cwd: str | None,
+    tail_lines: int,
+    log_channel: str | None,
 ) -> Supervised:
     """Starts an OS process of this process: own session, both pipes read in bounded memory, its tree killed when it ends. Raises `OSError` naming program and cause."""

@@ -50,12 +50,30 @@ def dumps(value: object) -> tuple[list[Buffer], list[PortRef]]:
         raise NotPicklable(f"cannot send {_summary(value)}: it is nested too deeply to be pickled") from error
     except Exception:  # whatever a __reduce__ of the user's raises
         pass
-    import cloudpickle
-
     try:
-        return _dump(cloudpickle.Pickler, value)
+        return _dump(_cloudpickle().Pickler, value)
     except Exception as error:
         raise NotPicklable(_explain(value, error)) from error
+
+
+def _cloudpickle() -> Any:
+    """Loaded when something needs it: it is slower to import than all of this package."""
+    import cloudpickle  # type: ignore[import-untyped]
+
+    return cloudpickle
+
+
+def dumps_whole(value: object) -> bytes:
+    """One pickle with everything in it; ports cannot be."""
+    payload, moved = dumps(value)
+    if moved:
+        raise NotPicklable("a port can only be sent to an actor")
+    return pickle.dumps([bytes(part) for part in payload])
+
+
+def loads_whole(data: bytes) -> Any:
+    """The inverse of `dumps_whole`."""
+    return loads(pickle.loads(data))
 
 
 def _dump(pickler: Any, value: object) -> tuple[list[Buffer], list[PortRef]]:
@@ -101,9 +119,7 @@ def travels_by_value(module: str | None) -> bool:
     if known is None:
         known = _by_value[module] = not _importable(module)
         if known:
-            import cloudpickle
-
-            cloudpickle.register_pickle_by_value(sys.modules[module])
+            _cloudpickle().register_pickle_by_value(sys.modules[module])
     return known
 
 
@@ -151,10 +167,8 @@ def _culprit(value: object, depth: int) -> tuple[str, object] | None:
 
 
 def _can_pickle(value: object) -> bool:
-    import cloudpickle
-
     try:
-        _dump(cloudpickle.Pickler, value)
+        _dump(_cloudpickle().Pickler, value)
     except Exception:
         return False
     return True
@@ -178,5 +192,3 @@ def _parts(value: object) -> Iterator[tuple[str, object]]:
     elif not isinstance(value, (type, ModuleType, BuiltinFunctionType)):
         for name, item in getattr(value, "__dict__", {}).items():
             yield f".{name}", item
-
-

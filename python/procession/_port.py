@@ -116,5 +116,3 @@ class Channel(Generic[R]):
         """As `open`, with a receiver that gives ranks too."""
         port, receiver = Channel[R].open(once)
         return port, receiver.ranked()
-
-

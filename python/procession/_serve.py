@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from procession import _answer, _context, _native, _pickle
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     import asyncio
 
     from procession._native import Inbox, Message, PortRef
+
+
+STOP = "__stop__"
+"""The message that an actor stops at; it comes in line with the others, and its port closes when the actor has ended."""
 
 
 class ActorFailed(Exception):
@@ -40,6 +45,11 @@ class ActorServer:
         self._endpoints: dict[str, EndpointProperty[Any, Any]] = endpoints_of(cls)
         self._actor: Actor | None = None
         self._failure: BaseException | None = None
+        # What is still unanswered or unread is kept until the inbox ends, so that its senders learn how it did.
+        self._unanswered: list[PortRef | None] = []
+        self._messages: deque[Message] = deque()
+        self._main: asyncio.Task[Any] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def run(self) -> None:
         """Returns when the actor has ended; raises nothing."""
@@ -52,13 +62,18 @@ class ActorServer:
                 self._run_sync()
         except BaseException as error:  # such as a loop that could not be made, or a second interrupt
             self._fail(error)
-        failure = self._failure
-        self._inbox.end(None if failure is None else f"actor {self._instance.actor_id} failed: {_answer.text_of(failure)}")
+        failure, inbox = self._failure, self._inbox
+        inbox.end(None if failure is None else f"actor {self._instance.actor_id} failed: {_answer.summary(failure)}")
+        # Loops, tasks and tracebacks of the user's may refer to this for longer, in cycles; the inbox holds a descriptor.
+        self._instance._inbox = None
+        del self._actor, self._failure, self._inbox, self._main, self._messages, self._unanswered
 
     def _construct(self) -> Actor | None:
         _context.enter(_context.Context(self._instance))
+        build = self._build
+        del self._build  # it holds the arguments
         try:
-            self._actor = self._build()
+            self._actor = build()
         except BaseException as error:
             self._failure = error
             self._started(error)
@@ -70,7 +85,9 @@ class ActorServer:
         error = error.__cause__ or error if isinstance(error, ActorFailed) else error
         if self._failure is None:
             self._failure = error
-        print(f"actor {self._instance.actor_id} ends:\n{_answer.format_error(error)}", file=sys.stderr, end="", flush=True)
+        print(
+            f"actor {self._instance.actor_id} ends:\n{_answer.format_error(error)}", file=sys.stderr, end="", flush=True
+        )
 
     # A sync actor
 
@@ -80,25 +97,25 @@ class ActorServer:
             return
         try:
             while (message := self._inbox.next(None)) is not None:
-                self._handle_sync(actor, message)
+                if message.method == STOP:
+                    self._stop(message)
+                else:
+                    self._handle_sync(actor, message)
         except BaseException as error:
             self._fail(error)
         self._clean_up(actor)
 
     def _handle_sync(self, actor: Actor, message: Message) -> None:
-        port = message.reply_port
+        port = message.reply_port  # held here until it is answered: it closes when it is let go of
         try:
-            function, args, kwargs, explicit = self._open(actor, message)
+            function, args, kwargs, explicit = self._open(actor, message, port)
             result = function(*args, **kwargs)
-            if hasattr(result, "__await__") and is_async(getattr(function, "__func__", function)):
-                result.close()
-                raise TypeError(f"{message.method} is `async def`, and the endpoints of this actor are not: it has no event loop")
-            if port is not None and not explicit:
+            if not explicit:
                 self._answer(port, result)
         except Exception as error:
-            self._report(port, error)
+            self._report(message.method, port, error)
         except BaseException as error:
-            self._report_and_end(port, error)
+            self._report_and_end(message.method, port, error)
 
     def _clean_up(self, actor: Actor) -> None:
         hook = getattr(actor, "__cleanup__", None)
@@ -121,13 +138,14 @@ class ActorServer:
         actor = self._construct()
         if actor is None:
             return
-        self._tasks: set[asyncio.Task[None]] = set()
         self._main = asyncio.current_task()
         try:
             await self._handle_all(actor)
         except asyncio.CancelledError:
             if self._failure is None:
                 self._fail(ActorFailed("the event loop of the actor was stopped"))
+            if self._main is not None:
+                self._main.uncancel()
         except BaseException as error:
             self._fail(error)
         tasks = list(self._tasks)
@@ -147,7 +165,6 @@ class ActorServer:
         import asyncio
 
         loop = asyncio.get_running_loop()
-        messages: deque[Message] = deque()
         arrived = asyncio.Event()
         reader = self._inbox.fileno()
         closed = False
@@ -155,7 +172,7 @@ class ActorServer:
         def readable() -> None:
             nonlocal closed
             closed = self._inbox.closed  # asked before draining, so that nothing is left behind
-            messages.extend(self._inbox.drain())
+            self._messages.extend(self._inbox.drain())
             if closed:
                 loop.remove_reader(reader)
             arrived.set()
@@ -163,8 +180,8 @@ class ActorServer:
         loop.add_reader(reader, readable)
         try:
             while True:
-                while messages:
-                    await self._dispatch(actor, messages.popleft())
+                while self._messages:
+                    await self._dispatch(actor, self._messages.popleft())
                 if closed:
                     return
                 arrived.clear()
@@ -174,17 +191,21 @@ class ActorServer:
 
     async def _dispatch(self, actor: Actor, message: Message) -> None:
         found = self._endpoints.get(message.method)
-        if found is None or not found.concurrent:
+        if message.method == STOP:
+            self._stop(message)
+        elif found is None or not found.concurrent:
             await self._handle_async(actor, message)
         else:
-            self._start_task(self._handle_async(actor, message))
+            self._start_task(self._handle_async, actor, message)
 
-    def _start_task(self, handling: Any) -> None:
+    def _start_task(
+        self, handle: Callable[[Actor, Message], Coroutine[Any, Any, None]], actor: Actor, message: Message
+    ) -> None:
         import asyncio
 
         async def run() -> None:
             try:
-                await handling
+                await handle(actor, message)
             except asyncio.CancelledError:
                 raise
             except BaseException as error:
@@ -194,72 +215,84 @@ class ActorServer:
 
         task = asyncio.create_task(run())
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            if task.cancelled():
+                self._messages.append(message)  # it may not even have begun
+
+        task.add_done_callback(ended)
 
     async def _handle_async(self, actor: Actor, message: Message) -> None:
         from asyncio import CancelledError, current_task
 
-        port = message.reply_port
+        port = message.reply_port  # held here until it is answered: it closes when it is let go of
         try:
-            function, args, kwargs, explicit = self._open(actor, message)
+            function, args, kwargs, explicit = self._open(actor, message, port)
             result = function(*args, **kwargs)
             if hasattr(result, "__await__"):
                 result = await result
-            if port is not None and not explicit:
+            if not explicit:
                 self._answer(port, result)
         except CancelledError as error:
             task = current_task()
             if task is not None and task.cancelling():
-                raise  # the actor ends; whoever waits for this is told by the end of the inbox
-            self._report(port, error)
+                self._unanswered.append(port)
+                raise  # the actor ends
+            self._report(message.method, port, error)
         except Exception as error:
-            self._report(port, error)
+            self._report(message.method, port, error)
         except BaseException as error:
-            self._report_and_end(port, error)
+            self._report_and_end(message.method, port, error)
 
     # Both
 
-    def _open(self, actor: Actor, message: Message) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], bool]:
+    def _stop(self, message: Message) -> None:
+        self._unanswered.append(message.reply_port)
+        self._inbox.close(_pickle.loads(message.payload))
+
+    def _open(
+        self, actor: Actor, message: Message, port: PortRef | None
+    ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], bool]:
+        """The bound method, its arguments, and whether it answers through a port."""
+        _context.enter(_context.Context(self._instance))
         with message.claims():
             args, kwargs, *region = _pickle.loads(message.payload)
-        _context.enter(_context.Context(self._instance, region[0] if region else None))
-        found = self._endpoints.get(message.method)
-        if found is None and message.method.startswith("_"):
-            raise AttributeError(f"{type(actor).__qualname__} has no endpoint {message.method!r}")
+        if region:
+            _context.enter(_context.Context(self._instance, region[0]))
+        name = message.method
+        found = self._endpoints.get(name)
+        if found is None and name.startswith("_"):
+            raise AttributeError(f"{type(actor).__qualname__} has no endpoint {name!r}")
+        function = getattr(actor, name)
+        if found is None and is_async(function) and not self._is_async:
+            raise TypeError(f"{name} is `async def`, and no endpoint of this actor is: it has no event loop")
         explicit = message.style in (_native.EXPLICIT, _native.EXIT) if found is None else found.explicit
         if explicit:
-            args = (Port(message.reply_port, self._rank()), *args)
-        return getattr(actor, message.method), args, kwargs, explicit
+            args = (Port(port, self._rank()), *args)
+        return function, args, kwargs, explicit
 
     def _rank(self) -> int:
         return _context.current_rank().rank
 
-    def _answer(self, port: PortRef, result: object) -> None:
-        try:
-            _answer.send_value(port, result, self._rank())
-        except ConnectionError:
-            pass  # the caller is gone, and does not need an answer
+    def _answer(self, port: PortRef | None, result: object) -> None:
+        if port is not None:
+            with suppress(ConnectionError):  # a caller that is gone needs no answer
+                _answer.send_value(port, result, self._rank())
 
-    def _report(self, port: PortRef | None, error: BaseException) -> None:
+    def _report(self, method: str, port: PortRef | None, error: BaseException) -> None:
         """Tells the caller; raises ActorFailed when there is none."""
+        if port is None:
+            raise ActorFailed from error
         try:
-            if port is None:
-                raise RuntimeError("nobody waits for an answer")
-            self._send_error(port, error)
-        except ConnectionError:
-            pass
-        except RuntimeError:  # also a port that was answered or passed on before
+            with suppress(ConnectionError):
+                _answer.send_exception(port, error, self._rank())
+        except RuntimeError:  # the port was answered, or passed on, before
             raise ActorFailed from error
 
-    def _send_error(self, port: PortRef, error: BaseException) -> None:
-        if port.style == _native.EXIT:
-            port.exception_exit(error)
-        else:
-            _answer.send_exception(port, error, self._rank())
-
-    def _report_and_end(self, port: PortRef | None, error: BaseException) -> None:
+    def _report_and_end(self, method: str, port: PortRef | None, error: BaseException) -> None:
         """For SystemExit and its like: the actor ends also when somebody was told."""
-        self._report(port, error)
+        self._report(method, port, error)
         raise ActorFailed from error
 
 

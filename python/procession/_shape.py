@@ -219,7 +219,9 @@ class Region:
             rest, remainder = divmod(size, math.prod(unused[part] for part in parts if part in unused))
             if remainder or (not unknown and rest != 1):
                 shown = tuple(unused.get(part, "?") for part in parts)
-                raise ValueError(f"Dimension '{label}' of size {size} is not evenly divided by {parts!r} with sizes {shown!r}")
+                raise ValueError(
+                    f"Dimension '{label}' of size {size} is not evenly divided by {parts!r} with sizes {shown!r}"
+                )
             new_sizes = [unused.pop(part) if part in unused else rest for part in parts]
             labels += parts
             sizes += new_sizes

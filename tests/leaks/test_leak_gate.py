@@ -51,9 +51,9 @@ def test_what_goes_by_itself_within_the_patience_is_no_leak(gate):
 @pytest.mark.parametrize(
     ("body", "named"),
     [
-        ("kept.append(subprocess.Popen(['sleep', '60'])); print('left pid', kept[0].pid)", "(sleep 60)"),
+        ("pid = os.spawnlp(os.P_NOWAIT, 'sleep', 'sleep', '60'); print('left pid', pid)", "(sleep 60)"),
         (
-            "out = subprocess.run(['sh', '-c', 'setsid sleep 60 >/dev/null & echo left pid $!'], capture_output=True)\n"
+            "out = subprocess.run(['sh', '-c', 'setsid sleep 60 >/dev/null 2>&1 & echo left pid $!'], capture_output=True)\n"
             "print(out.stdout.decode())",
             "(sleep 60)",
         ),

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use crate::actor::{Actor, ActorFailure, Handler, Returned};
 use crate::held::Claims;
 use crate::instance::Instance;
+use crate::life::{self, Epitaph};
 use crate::message::{Message, decode};
 
 /// What a cell gives back when it does not take a message.
@@ -102,11 +103,12 @@ pub(crate) struct TypedCell<A: Actor> {
     id: ActorId,
     mail: MailSender<A>,
     handlers: Handlers<A>,
+    epitaph: Epitaph,
 }
 
 impl<A: Actor> TypedCell<A> {
-    pub(crate) fn new(id: ActorId, mail: MailSender<A>) -> Self {
-        Self { id, mail, handlers: Handlers::of_actor() }
+    pub(crate) fn new(id: ActorId, mail: MailSender<A>, epitaph: Epitaph) -> Self {
+        Self { id, mail, handlers: Handlers::of_actor(), epitaph }
     }
 }
 
@@ -123,9 +125,7 @@ impl<A: Actor> Cell for TypedCell<A> {
             return Err((parts, why));
         };
         match decoder(from.clone(), parts.clone(), &mut claims) {
-            Ok(work) => {
-                self.mail.send(Mail::Work(work)).map_err(|_| (parts, format!("actor {} has ended", self.id)))
-            }
+            Ok(work) => self.mail.send(Mail::Work(work)).map_err(|_| (parts, life::read(&self.epitaph))),
             Err(why) => Err((parts, format!("actor {} could not decode a {tag:?}: {why}", self.id))),
         }
     }

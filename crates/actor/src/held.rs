@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -94,9 +95,22 @@ impl Held {
     }
 }
 
+thread_local! {
+    static DROP_REASON: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Drops `value`; the owners of the once ports in it are told `reason`.
+pub(crate) fn drop_because<T>(reason: &str, value: T) {
+    let outer = DROP_REASON.replace(Some(reason.to_owned()));
+    drop(value);
+    DROP_REASON.set(outer);
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
-        self.close("the port was dropped without an answer");
+        // A drop at the very end of a thread finds the reason gone, and needs none.
+        let reason = DROP_REASON.try_with(|reason| reason.borrow().clone()).ok().flatten();
+        self.close(reason.as_deref().unwrap_or("the port was dropped without an answer"));
     }
 }
 

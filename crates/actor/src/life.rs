@@ -1,8 +1,11 @@
+use std::sync::{Arc, Mutex, PoisonError};
+
 use procession_model::ActorId;
 use tokio::sync::{mpsc, watch};
 
 use crate::actor::{Actor, StopCause};
 use crate::cell::Mail;
+use crate::held::drop_because;
 use crate::instance::Instance;
 use crate::panic::caught_async;
 use crate::process::Proc;
@@ -16,17 +19,39 @@ pub(crate) struct Ending {
     id: ActorId,
     ended: watch::Sender<Ended>,
     failure: Option<String>,
+    /// What those are told whose messages came too late.
+    epitaph: Epitaph,
+}
+
+/// What became of an actor, as soon as it handles no more messages.
+pub(crate) type Epitaph = Arc<Mutex<String>>;
+
+/// What is known of the end at this moment.
+pub(crate) fn read(epitaph: &Epitaph) -> String {
+    epitaph.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 impl Ending {
-    pub(crate) fn new(proc_: Proc, id: ActorId, ended: watch::Sender<Ended>) -> Self {
-        Self { proc_, id, ended, failure: Some("the runtime was shut down".to_owned()) }
+    pub(crate) fn new(proc_: Proc, id: ActorId, ended: watch::Sender<Ended>, epitaph: Epitaph) -> Self {
+        Self { proc_, id, ended, failure: Some("the runtime was shut down".to_owned()), epitaph }
+    }
+
+    /// Settles what those are told whose messages come too late.
+    fn write(&self, cause: &StopCause) {
+        let id = &self.id;
+        let text = match cause {
+            // A reason that names the actor needs no more words around it.
+            StopCause::Asked(why) | StopCause::Failed(why) if why.contains(id.name.as_ref()) => why.clone(),
+            StopCause::Asked(why) => format!("actor {id} has ended: {why}"),
+            StopCause::Failed(why) => format!("actor {id} failed: {why}"),
+        };
+        *self.epitaph.lock().unwrap_or_else(PoisonError::into_inner) = text;
     }
 }
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.proc_.actor_ended(&self.id, self.failure.as_deref());
+        self.proc_.actor_ended(&self.id, self.failure.as_deref(), read(&self.epitaph));
         self.ended.send_replace(Some(self.failure.take()));
     }
 }
@@ -39,18 +64,23 @@ pub(crate) async fn live<A: Actor>(
     mut inbox: mpsc::UnboundedReceiver<Mail<A>>,
     actor: A,
 ) {
-    let failure = caught_async(work(actor, &cx, &mut inbox)).await;
+    let failure = caught_async(work(&ending, actor, &cx, &mut inbox)).await;
     ending.failure = failure.unwrap_or_else(Some);
-    discard(&mut inbox).await;
+    if let Some(why) = &ending.failure {
+        ending.write(&StopCause::Failed(why.clone()));
+    }
+    discard(&mut inbox, &read(&ending.epitaph)).await;
 }
 
 async fn work<A: Actor>(
+    ending: &Ending,
     mut actor: A,
     cx: &Instance<A>,
     inbox: &mut mpsc::UnboundedReceiver<Mail<A>>,
 ) -> Option<String> {
     let cause = handle_all(&mut actor, cx, inbox).await;
-    discard(inbox).await;
+    ending.write(&cause);
+    discard(inbox, &read(&ending.epitaph)).await;
     let last = actor.stopped(cx, &cause).await.err();
     match cause {
         StopCause::Failed(why) => Some(why),
@@ -59,11 +89,13 @@ async fn work<A: Actor>(
 }
 
 /// Takes no more messages and drops those that are queued, which closes the ports they carry.
-async fn discard<A>(inbox: &mut mpsc::UnboundedReceiver<Mail<A>>) {
+async fn discard<A>(inbox: &mut mpsc::UnboundedReceiver<Mail<A>>, reason: &str) {
     inbox.close();
     // Unlike `try_recv`, this also waits for a sender that is half-way in: its message would stay
     // in the channel, with the ports open, for as long as anybody has a handle.
-    while inbox.recv().await.is_some() {}
+    while let Some(mail) = inbox.recv().await {
+        drop_because(reason, mail);
+    }
 }
 
 async fn handle_all<A: Actor>(

@@ -11,10 +11,14 @@ use crate::actor::Actor;
 use crate::cell::{Cell, TypedCell};
 use crate::handle::ActorHandle;
 use crate::instance::Instance;
-use crate::life::{Ending, live};
+use crate::life::{Ending, Epitaph, live};
 use crate::mailbox::Mailbox;
+use crate::obituaries::Obituaries;
 use crate::port_table::PortTable;
 use crate::routing::{Router, no_route};
+
+/// How many ended actors a process remembers.
+const OBITUARIES: usize = 1000;
 
 /// Hears of every actor that ends in a process: its id, and why unless it ended regularly.
 type EndObserver = Arc<dyn Fn(&ActorId, Option<&str>) + Send + Sync>;
@@ -29,6 +33,8 @@ struct Inner {
     next_instance: AtomicU64,
     /// How many actors live.
     alive: watch::Sender<usize>,
+    /// What became of those that no longer do.
+    obituaries: Obituaries<Arc<str>>,
 }
 
 /// The node that this process is: its actors, its ports and its way to other processes.
@@ -60,6 +66,7 @@ impl Proc {
             on_end: RwLock::default(),
             next_instance: AtomicU64::new(0),
             alive: watch::channel(0).0,
+            obituaries: Obituaries::new(OBITUARIES),
         }))
     }
 
@@ -106,8 +113,10 @@ impl Proc {
         let id = ActorId::new(self.id().clone(), name);
         let (mail, inbox) = mpsc::unbounded_channel();
         let (ended_tx, ended) = watch::channel(None);
-        self.register(&id.name, Arc::new(TypedCell::<A>::new(id.clone(), mail.clone())))?;
-        let ending = Ending::new(self.clone(), id.clone(), ended_tx);
+        let epitaph = Epitaph::default();
+        let cell = TypedCell::<A>::new(id.clone(), mail.clone(), Arc::clone(&epitaph));
+        self.register(&id.name, Arc::new(cell))?;
+        let ending = Ending::new(self.clone(), id.clone(), ended_tx, epitaph);
         self.0.runtime.spawn(live(ending, Instance::new(self.clone(), id.clone()), inbox, actor));
         Ok(ActorHandle::local(id, self.clone(), mail, ended))
     }
@@ -178,7 +187,15 @@ impl Proc {
         self.0.cells.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
-    pub(crate) fn actor_ended(&self, id: &ActorId, failure: Option<&str>) {
+    /// Why there is no actor called `name` here.
+    pub(crate) fn absence(&self, name: &Arc<str>) -> String {
+        self.0.obituaries.read(name).unwrap_or_else(|| {
+            format!("no actor {name:?} lives in proc {}: it has ended, or never was", self.id())
+        })
+    }
+
+    pub(crate) fn actor_ended(&self, id: &ActorId, failure: Option<&str>, epitaph: String) {
+        self.0.obituaries.write(Arc::clone(&id.name), epitaph);
         // Bindings, so that neither the observer nor the drop of the cell runs under a lock.
         let observer = self.0.on_end.read().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(observer) = observer {

@@ -1,3 +1,5 @@
+#![expect(clippy::result_large_err, reason = "the error is the packet itself, handed back")]
+
 use std::sync::Arc;
 
 use procession_model::{Head, Packet, PortId, ProcId};
@@ -122,13 +124,7 @@ impl Proc {
                         cell.deliver(&from, &tag, parts, Claims::new(held.clone()))
                             .inspect_err(|_| held.iter().for_each(|held| held.disown()))
                     }
-                    None => {
-                        let (name, proc_id) = (&to.name, &to.proc_id);
-                        Err((
-                            parts,
-                            format!("no actor {name:?} lives in proc {proc_id}: it has ended, or never was"),
-                        ))
-                    }
+                    None => Err((parts, self.absence(&to.name))),
                 };
                 return taken.map_err(|(parts, why)| {
                     (Packet { head: Head::Deliver { to, from, tag, ports }, parts }, why)

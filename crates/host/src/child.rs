@@ -3,12 +3,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use procession_actor::{Proc, Router};
-use procession_model::{Head, Packet, ProcId};
-use procession_net::{DialError, LinkReceiver, LinkSender, dial};
+use procession_model::{BOOTSTRAP_ENV, Head, Packet, ProcId};
+use procession_net::{Dial, DialCause, DialError, Link, LinkReceiver, LinkSender, dial};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::owner::{Leaving, end_with_owner};
+use crate::owner::{Leaving, end_with_owner, owner_gone};
 use crate::payload::Payload;
+
+/// How often a host is dialled that takes calls and does not answer: for half a minute.
+const DIALS: usize = 15;
 
 /// Why a proc could not reach back.
 #[derive(Debug, thiserror::Error)]
@@ -21,9 +25,18 @@ pub enum ChildError {
     Dial(#[from] DialError),
 }
 
+/// Takes what a launched proc has to know out of this process's environment; none when no host
+/// launched it.
+///
+/// Has to be called while there is no other thread: at the start of `main`.
+pub fn take_bootstrap() -> Option<String> {
+    procession_sys::take_variable(BOOTSTRAP_ENV).map(|payload| payload.to_string_lossy().into_owned())
+}
+
 /// The launched side: this process's node, connected to its host.
 ///
-/// When the host is gone this process ends, its descendants first; no thread of its own can delay that.
+/// When the host is gone this process ends, its descendants first. Only what blocks the runtime that
+/// it was made on can delay that.
 pub struct Child {
     proc_: Proc,
     host: ProcId,
@@ -46,19 +59,28 @@ impl Router for ToHost {
 }
 
 impl Child {
-    /// Reaches back to the host that `payload` names.
+    /// Reaches back to the host that `payload` names; actors run on this runtime too.
     ///
     /// # Errors
     /// The payload cannot be read, or the host admits nobody with it.
     pub async fn dial_back(payload: &str) -> Result<Self, ChildError> {
+        Self::dial_back_for(payload, Handle::current()).await
+    }
+
+    /// Reaches back to the host that `payload` names; actors run on the runtime `actors`, and so
+    /// cannot keep this one from seeing that the host is gone.
+    ///
+    /// # Errors
+    /// The payload cannot be read, or the host admits nobody with it.
+    pub async fn dial_back_for(payload: &str, actors: Handle) -> Result<Self, ChildError> {
         let payload = Payload::decode(payload).map_err(ChildError::Payload)?;
         if payload.own_subreaper
             && let Err(error) = procession_sys::become_subreaper()
         {
             tracing::warn!(%error, "orphans of this proc will not be found when it ends");
         }
-        let link = dial(&payload.dial).await?;
-        let proc_ = Proc::new(payload.proc_id, tokio::runtime::Handle::current());
+        let link = reach(&payload.dial).await?;
+        let proc_ = Proc::new(payload.proc_id, actors);
         proc_.set_router(Arc::new(ToHost(link.sender.clone())));
         let to_host = link.sender.clone();
         proc_.on_actor_end(move |actor, failure| {
@@ -68,6 +90,9 @@ impl Child {
         let (setup_tx, setup) = watch::channel(None);
         let (stop_tx, stop) = watch::channel(None);
         let leaving = Leaving::default();
+        if let Some(host) = link.peer.pid.filter(|&pid| pid != 0) {
+            tokio::spawn(end_when_gone(host, leaving.clone()));
+        }
         tokio::spawn(read(proc_.clone(), link.receiver, setup_tx, stop_tx, leaving.clone()));
         Ok(Self {
             proc_,
@@ -114,11 +139,7 @@ impl Child {
 
     /// Waits for what to run before anything else; empty for nothing. Cancel safe.
     pub async fn setup(&self) -> Bytes {
-        match self.setup.clone().wait_for(Option::is_some).await {
-            Ok(setup) => setup.clone().unwrap_or_default(),
-            // The host is gone, and this process is about to be.
-            Err(_) => std::future::pending().await,
-        }
+        told(self.setup.clone()).await
     }
 
     /// Tells the host that this proc is set up.
@@ -128,10 +149,7 @@ impl Child {
 
     /// Waits until the host asks this proc to end; gives the reason. Cancel safe.
     pub async fn stopped(&self) -> String {
-        match self.stop.clone().wait_for(Option::is_some).await {
-            Ok(reason) => reason.clone().unwrap_or_default(),
-            Err(_) => std::future::pending().await,
-        }
+        told(self.stop.clone()).await
     }
 
     /// Tells the host something about a launch that a launcher in this proc is busy with.
@@ -151,6 +169,44 @@ impl Child {
         self.leaving.begin();
         self.link.close();
         let _host_gone = self.link.flushed().await;
+    }
+}
+
+/// Waits for what the host says once. When the host is gone this never resolves: the process is about to end.
+async fn told<T: Clone>(mut receiver: watch::Receiver<Option<T>>) -> T {
+    loop {
+        if let Some(told) = receiver.borrow_and_update().clone() {
+            return told;
+        }
+        if receiver.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
+
+/// Dials; again when a host takes the call and does not answer, because it may be stopped or starved
+/// and not gone.
+async fn reach(to: &Dial) -> Result<Link, DialError> {
+    let mut tries = 1;
+    loop {
+        match dial(to).await {
+            Err(error) if tries < DIALS && error.attempts.iter().any(|it| is_silence(&it.cause)) => {
+                tries += 1
+            }
+            reached => return reached,
+        }
+    }
+}
+
+fn is_silence(cause: &DialCause) -> bool {
+    matches!(cause, DialCause::HandshakeDeadline)
+}
+
+/// A host that has forked may be gone without its end of the connection being closed.
+async fn end_when_gone(host: u32, leaving: Leaving) {
+    owner_gone(host).await;
+    if !leaving.has_begun() {
+        end_with_owner();
     }
 }
 

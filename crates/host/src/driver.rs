@@ -1,23 +1,27 @@
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use procession_launch::{LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling};
-use procession_model::{Head, Packet, StopRequest};
-use procession_net::{Link, LinkReceiver, LinkSender};
-use procession_supervise::{Effect, Event, Readiness, State, StopHow, Timer};
+use procession_model::{ActorId, DialBack, Head, Packet, ProcStatus, Secret, StopRequest};
+use procession_net::{Link, LinkSender};
+use procession_supervise::{Effect, Event, Readiness, State, StopHow};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
-use crate::host::Core;
+use crate::alarms::{Alarm, Alarms};
+use crate::core::Core;
+use crate::drain::Drain;
 use crate::launching;
-use crate::output::{Pump, Stream};
-use crate::proc_ref::{ProcEvent, Shared};
+use crate::observers::ProcEvent;
+use crate::output::Stream;
+use crate::proc_ref::Shared;
 use crate::spec::SpawnSpec;
-use crate::witness;
+use crate::witness::{self, Watched};
 
-/// How long the driver stays after the exit, for a launcher that answers late.
-const LATE: Duration = Duration::from_secs(60);
+/// How long the word on how a proc ended may take longer than the end of its connection.
+const LINK_LOST: Duration = Duration::from_millis(250);
 /// A proc whose connection ended should end too; then it is killed.
 const LINK_LOST_GRACE: Duration = Duration::from_secs(5);
 
@@ -26,11 +30,19 @@ pub(crate) enum Input {
     Event(Event),
     Launched(Result<LaunchResult, ProcLauncherError>),
     Link(Link),
-    CalledBack { pid: u32 },
-    ReportedBy { pid: Option<u32>, handle: Option<String>, progress: Option<String> },
+    CalledBack {
+        pid: u32,
+    },
+    ReportedBy {
+        pid: Option<u32>,
+        handle: Option<String>,
+        progress: Option<String>,
+    },
+    ActorEnded {
+        actor: ActorId,
+        failure: Option<String>,
+    },
     LinkLost,
-    LinkStillLost,
-    TaskDone,
     Stop {
         how: StopHow,
         grace: Duration,
@@ -39,22 +51,35 @@ pub(crate) enum Input {
     },
 }
 
+impl Input {
+    fn is_end(&self) -> bool {
+        matches!(self, Self::Event(Event::OsExit(_) | Event::OsGone | Event::LauncherReported(_)))
+    }
+}
+
 /// Feeds the state machine of one launch, and does what comes out of it.
+///
+/// It goes on after the exit until the launch can say nothing more, for a minute at most. When it is
+/// dropped before the exit, with its runtime or by a panic, that is the exit.
 pub(crate) struct Driver {
     pub(crate) core: Arc<Core>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) launcher: Arc<dyn ProcLauncher>,
     pub(crate) state: State,
-    pub(crate) timers: BTreeMap<Timer, Instant>,
-    pub(crate) inputs: mpsc::UnboundedReceiver<Input>,
+    pub(crate) alarms: Alarms,
+    inputs: mpsc::UnboundedReceiver<Input>,
+    /// What will have something to say.
+    tasks: JoinSet<Input>,
+    /// What a task says that panics: launchers are not our code.
+    panicked: HashMap<task::Id, fn(String) -> Input>,
     pub(crate) link: Option<LinkSender>,
-    pub(crate) pump: Pump,
-    pub(crate) acks: Vec<(StopHow, oneshot::Sender<Result<(), String>>)>,
-    pub(crate) setup: bytes::Bytes,
-    /// The process that a pidfd watches; none where the launcher is the parent itself.
-    pub(crate) watched: Option<u32>,
-    /// Tasks that may still send something.
-    outstanding: usize,
+    pub(crate) drain: Drain,
+    acks: Vec<(StopHow, oneshot::Sender<Result<(), String>>)>,
+    setup: bytes::Bytes,
+    /// None where the launcher is the parent itself.
+    pub(crate) watched: Option<Watched>,
+    /// When the first word of the end came.
+    pub(crate) ended_at: Option<SystemTime>,
     pub(crate) published: bool,
     /// Running is its steady state.
     pub(crate) never_calls_back: bool,
@@ -70,69 +95,121 @@ impl Driver {
     ) {
         spec.policy.launcher_reports = !launcher.knows_status_by_parenthood();
         let (state, first) = State::start(spec.policy.clone());
+        let token = Secret::random();
+        core.door.expect(shared.id.launch_id(), token.clone(), shared.driver.clone());
         let driver = Self {
             core,
             shared,
             launcher,
             state,
-            timers: BTreeMap::new(),
+            alarms: Alarms::default(),
             inputs,
+            tasks: JoinSet::new(),
+            panicked: HashMap::new(),
             link: None,
-            pump: Pump::new(),
+            drain: Drain::new(),
             acks: Vec::new(),
             setup: spec.setup.clone(),
             watched: None,
-            outstanding: 1,
+            ended_at: None,
             published: false,
             never_calls_back: spec.policy.readiness == Readiness::None,
         };
         let runtime = driver.core.runtime.clone();
-        runtime.spawn(driver.run(spec, first));
+        runtime.spawn(driver.run(spec, token, first));
     }
 
-    async fn run(mut self, spec: SpawnSpec, first: Vec<Effect>) {
+    async fn run(mut self, spec: SpawnSpec, token: Secret, first: Vec<Effect>) {
         self.apply(first).await;
         let (core, shared, launcher) =
             (Arc::clone(&self.core), Arc::clone(&self.shared), Arc::clone(&self.launcher));
-        tokio::spawn(async move {
-            let launched = launching::launch(&core, &shared, launcher.as_ref(), &spec).await;
-            let _driver_gone = shared.driver.send(Input::Launched(launched));
-        });
-        let mut last = None;
-        while !(self.published && self.outstanding == 0) {
-            let deadline = self.timers.iter().min_by_key(|(_, at)| **at).map(|(timer, at)| (*timer, *at));
-            if self.published && last.is_none() {
-                last = Some(Instant::now() + LATE);
-            }
-            let wake = deadline.map(|(_, at)| at).or(last);
+        let launch = async move {
+            Input::Launched(launching::launch(&core, &shared, launcher.as_ref(), &spec, token).await)
+        };
+        self.spawn(launch, |why| Input::Launched(Err(ProcLauncherError::Other(why))));
+        while !(self.published && self.tasks.is_empty()) {
+            let wake = self.alarms.next();
             tokio::select! {
                 biased;
-                input = self.inputs.recv() => match input {
-                    Some(input) => self.take(input).await,
-                    None => return,
-                },
-                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => match deadline {
-                    Some((timer, _)) => {
-                        self.timers.remove(&timer);
-                        self.feed(Event::TimerFired(timer, SystemTime::now())).await;
+                Some(input) = self.inputs.recv() => self.take(input).await,
+                Some(done) = self.tasks.join_next_with_id() => self.task_done(done).await,
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
+                    match self.alarms.take_due(Instant::now()) {
+                        Some(Alarm::Late) => return,
+                        Some(alarm) => self.ring(alarm).await,
+                        None => {}
                     }
-                    None => return,
-                },
+                }
             }
+        }
+    }
+
+    /// Lets `task` say something later; if it panics, `panicked` says what.
+    pub(crate) fn spawn(
+        &mut self,
+        task: impl Future<Output = Input> + Send + 'static,
+        panicked: fn(String) -> Input,
+    ) {
+        self.panicked.insert(self.tasks.spawn(task).id(), panicked);
+    }
+
+    async fn task_done(&mut self, done: Result<(task::Id, Input), JoinError>) {
+        let id = done.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        let panicked = self.panicked.remove(&id);
+        let input = match (done, panicked) {
+            (Ok((_, input)), _) => input,
+            (Err(_), Some(panicked)) => {
+                panicked(format!("launcher {:?} panicked; see the log for where", self.launcher.name()))
+            }
+            (Err(_), None) => return,
+        };
+        if input.is_end() {
+            self.ended_at.get_or_insert_with(SystemTime::now);
+            // What it said before its end comes before its end.
+            self.drain.finish().await;
+            while let Ok(before) = self.inputs.try_recv() {
+                self.take(before).await;
+            }
+        }
+        self.take(input).await;
+    }
+
+    async fn ring(&mut self, alarm: Alarm) {
+        match alarm {
+            Alarm::State(timer) => self.feed(Event::TimerFired(timer, SystemTime::now())).await,
+            Alarm::LinkLost => {
+                let reason = format!("the connection to proc {} was lost", self.shared.id);
+                self.core.hub.gone(&self.shared.id, &reason);
+                self.alarms.set(Alarm::LinkStillLost, LINK_LOST_GRACE);
+            }
+            // One that is being stopped has a deadline of its own.
+            Alarm::LinkStillLost if self.state.status() != ProcStatus::Stopping => {
+                let request = StopRequest {
+                    by: "host".to_owned(),
+                    at: SystemTime::now(),
+                    why: "it lost its connection to the host and did not end by itself".to_owned(),
+                };
+                self.feed(Event::StopAsked { how: StopHow::Kill, grace: Duration::ZERO, request }).await;
+            }
+            Alarm::LinkStillLost | Alarm::Late => {}
         }
     }
 
     async fn feed(&mut self, event: Event) {
         let effects = self.state.step(event);
         self.apply(effects).await;
+        // Who asked for a stop hears what the state says to it by now, whatever led there.
+        for (how, ack) in std::mem::take(&mut self.acks) {
+            match self.state.answer(how) {
+                Some(answer) => drop(ack.send(answer)),
+                None => self.acks.push((how, ack)),
+            }
+        }
     }
 
     async fn take(&mut self, input: Input) {
         match input {
-            Input::Event(event) => {
-                self.settle_acks(&event);
-                self.feed(event).await;
-            }
+            Input::Event(event) => self.feed(event).await,
             Input::Launched(launched) => self.launched(launched).await,
             Input::Link(link) => self.linked(link),
             Input::CalledBack { pid } => {
@@ -140,151 +217,102 @@ impl Driver {
                     self.core.hub.up(&self.shared.id, link.clone());
                 }
                 self.shared.snapshot().pid.get_or_insert(pid);
-                self.feed(Event::CalledBack { pid: self.watched }).await;
+                self.feed(Event::CalledBack { pid: self.watched_pid() }).await;
             }
             Input::ReportedBy { pid, handle, progress } => {
+                let pid = pid.filter(|&pid| self.watch(pid));
                 {
                     let mut snapshot = self.shared.snapshot();
                     snapshot.pid = pid.or(snapshot.pid);
                     snapshot.handle = handle.clone().or(snapshot.handle.take());
                     snapshot.progress = progress.clone().or(snapshot.progress.take());
                 }
-                if let Some(pid) = pid {
-                    self.watch(pid);
-                }
-                self.feed(Event::Reported { pid: self.watched, handle, progress }).await;
+                self.feed(Event::Reported { pid: self.watched_pid(), handle, progress }).await;
+            }
+            Input::ActorEnded { actor, failure } => {
+                self.shared.observers.tell(ProcEvent::ActorEnded { actor, failure });
             }
             Input::LinkLost => {
-                self.outstanding -= 1;
-                if !self.published {
-                    self.link_lost();
+                self.link = None;
+                // Of one that has ended the exit says more than its connection.
+                if self.ended_at.is_none() && !self.published {
+                    self.alarms.set(Alarm::LinkLost, LINK_LOST);
                 }
             }
-            Input::LinkStillLost => {
-                if !self.published {
-                    let request = StopRequest {
-                        by: "host".to_owned(),
-                        at: SystemTime::now(),
-                        why: "it lost its connection to the host and did not end by itself".to_owned(),
-                    };
-                    self.feed(Event::StopAsked { how: StopHow::Kill, grace: Duration::ZERO, request }).await;
-                }
-            }
-            Input::TaskDone => self.outstanding -= 1,
             Input::Stop { how, grace, request, ack } => {
-                match ack {
-                    Some(ack) if self.published => drop(ack.send(Ok(()))),
-                    Some(ack) => self.acks.push((how, ack)),
-                    None => {}
-                }
+                self.acks.extend(ack.map(|ack| (how, ack)));
                 self.feed(Event::StopAsked { how, grace, request }).await;
             }
         }
     }
 
-    /// The launcher's answer to a terminate or a kill is the answer to those who asked for it.
-    fn settle_acks(&mut self, event: &Event) {
-        let (kill, answer) = match event {
-            Event::TerminateAnswered(answer) => (false, answer),
-            Event::KillAnswered(answer) => (true, answer),
-            _ => return,
-        };
-        let (settled, open) =
-            std::mem::take(&mut self.acks).into_iter().partition(|(how, _)| kill || *how == StopHow::Terminate);
-        self.acks = open;
-        for (_, ack) in settled {
-            let _nobody_waits = ack.send(answer.clone());
-        }
-    }
-
     async fn launched(&mut self, launched: Result<LaunchResult, ProcLauncherError>) {
-        self.outstanding -= 1;
         match launched {
             Err(error) => self.feed(Event::LaunchRefused { reason: error.to_string() }).await,
             Ok(LaunchResult { pid, stdio, exit_rx, .. }) => {
                 if let StdioHandling::Captured { stdout, stderr } = stdio {
-                    self.pump.read(&self.shared.output, Stream::Stdout, stdout);
-                    self.pump.read(&self.shared.output, Stream::Stderr, stderr);
+                    self.drain.read_pipe(&self.shared.output, Stream::Stdout, stdout);
+                    self.drain.read_pipe(&self.shared.output, Stream::Stderr, stderr);
                 }
                 let parent = self.launcher.knows_status_by_parenthood();
-                self.outstanding += 1;
-                let driver = self.shared.driver.clone();
-                tokio::spawn(async move {
-                    let event = launching::exit_event(exit_rx.await.ok(), parent);
-                    let _driver_gone = driver.send(Input::Event(event));
-                    let _driver_gone = driver.send(Input::TaskDone);
-                });
-                if let Some(pid) = pid {
-                    self.shared.snapshot().pid = Some(pid);
-                    self.watch(pid);
+                let exit = async move { Input::Event(launching::exit_event(exit_rx.await.ok(), parent)) };
+                self.tasks.spawn(exit);
+                let pid = pid.filter(|&pid| self.watch(pid));
+                if pid.is_some() {
+                    self.shared.snapshot().pid = pid;
                 }
-                let watched = if parent { pid } else { self.watched };
+                let watched = if parent { pid } else { self.watched_pid() };
                 self.feed(Event::LaunchAcknowledged { pid: watched }).await;
             }
         }
     }
 
-    /// Lets the kernel tell when `pid` ends, where the launcher is not its parent itself.
-    fn watch(&mut self, pid: u32) {
-        let here = matches!(self.launcher.capabilities().dial_back, procession_model::DialBack::Local);
-        if self.launcher.knows_status_by_parenthood() || self.watched.is_some() || self.published || !here {
-            return;
+    fn watched_pid(&self) -> Option<u32> {
+        self.watched.map(|watched| watched.pid)
+    }
+
+    /// Lets the kernel tell when `pid` ends, unless the launcher is its parent and does; false when it
+    /// cannot be the proc's process.
+    fn watch(&mut self, pid: u32) -> bool {
+        if self.launcher.knows_status_by_parenthood() {
+            return true;
         }
-        match witness::spawn(pid, self.shared.driver.clone()) {
-            Ok(()) => self.watched = Some(pid),
-            Err(error) => tracing::debug!(proc_id = %self.shared.id, pid, %error, "cannot be watched"),
+        if self.launcher.capabilities().dial_back != DialBack::Local {
+            // A number of another machine or namespace says nothing here.
+            return true;
         }
+        if !self.core.may_be_of(&self.shared.id, pid) {
+            tracing::warn!(proc_id = %self.shared.id, pid, "cannot be its process; a report was ignored");
+            return false;
+        }
+        if self.watched.is_none() && !self.published {
+            match witness::watch(pid) {
+                Ok((watched, ended)) => {
+                    self.watched = Some(watched);
+                    self.tasks.spawn(async move {
+                        ended.await;
+                        Input::Event(Event::OsGone)
+                    });
+                }
+                Err(error) => tracing::debug!(proc_id = %self.shared.id, pid, %error, "cannot be watched"),
+            }
+        }
+        true
     }
 
     fn linked(&mut self, link: Link) {
-        if self.published {
+        // Of one that has ended the connection is dropped, which ends whoever is at the other end.
+        if self.published || self.ended_at.is_some() {
             return;
         }
-        if let Some(pid) = link.peer.pid {
-            self.watch(pid);
+        if let Some(pid) = link.peer.pid
+            && self.watch(pid)
+        {
+            self.shared.snapshot().pid.get_or_insert(pid);
         }
         let _ends_with_the_reader =
             link.sender.post(Packet { head: Head::Welcome, parts: vec![self.setup.clone()] });
         self.link = Some(link.sender);
-        self.outstanding += 1;
-        tokio::spawn(read_link(Arc::clone(&self.core), Arc::clone(&self.shared), link.receiver));
+        self.drain.read_link(&self.core, &self.shared, link.receiver);
     }
-
-    fn link_lost(&mut self) {
-        self.link = None;
-        // The kernel's word on the process is on its way, as a rule, and says more than a lost connection.
-        let (hub, id, driver) =
-            (Arc::clone(&self.core.hub), self.shared.id.clone(), self.shared.driver.clone());
-        let shared = Arc::clone(&self.shared);
-        tokio::spawn(async move {
-            let mut exit = shared.exit.subscribe();
-            let ended = exit.wait_for(Option::is_some);
-            if tokio::time::timeout(Duration::from_millis(30), ended).await.is_err() {
-                hub.gone(&id, &format!("the connection to proc {id} was lost"));
-                tokio::time::sleep(LINK_LOST_GRACE).await;
-                let _driver_gone = driver.send(Input::LinkStillLost);
-            }
-        });
-    }
-}
-
-async fn read_link(core: Arc<Core>, shared: Arc<Shared>, mut receiver: LinkReceiver) {
-    while let Some(received) = receiver.recv().await {
-        let packet = match received {
-            Ok(packet) => packet,
-            Err(error) => {
-                tracing::warn!(proc_id = %shared.id, %error, "the connection was closed");
-                break;
-            }
-        };
-        match packet.head {
-            Head::Ready { pid } => drop(shared.driver.send(Input::CalledBack { pid })),
-            Head::Report { proc_id, pid, handle, progress } => core.report(&proc_id, pid, handle, progress),
-            Head::ActorEnded { actor, failure } => {
-                shared.observers.tell(&ProcEvent::ActorEnded { actor, failure });
-            }
-            _ => core.hub.forward(packet),
-        }
-    }
-    let _driver_gone = shared.driver.send(Input::LinkLost);
 }

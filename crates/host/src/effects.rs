@@ -1,47 +1,54 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use procession_model::{Head, Packet, ProcExit, ProcExitKind};
-use procession_supervise::{Effect, Ended, Event, Note};
-use tokio::time::Instant;
+use procession_model::{Head, Packet, ProcExit, ProcExitKind, ProcStatus};
+use procession_supervise::{Effect, Ended, Event, Note, verdict};
 
+use crate::alarms::Alarm;
 use crate::driver::{Driver, Input};
+use crate::observers::ProcEvent;
 use crate::output::Stream;
-use crate::proc_ref::ProcEvent;
+use crate::proc_ref::status_of;
 use crate::witness;
 
 /// How many lines of stderr an error quotes.
 const QUOTED: usize = 20;
+/// How much of the last line of stderr is told to those who waited for an answer, in characters.
+const LAST_LINE: usize = 200;
+/// How long the driver stays after the exit, for a launcher that answers late.
+const LATE: Duration = Duration::from_secs(60);
 
 impl Driver {
     pub(crate) async fn apply(&mut self, effects: Vec<Effect>) {
+        if effects.iter().any(|effect| matches!(effect, Effect::Publish(_))) {
+            self.ended_at.get_or_insert_with(SystemTime::now);
+            // Its last words are among the reasons that are given below.
+            self.drain.finish().await;
+            self.shared.output.finish();
+        }
         for effect in effects {
             match effect {
                 Effect::Status(status) => self.set_status(status),
-                Effect::Arm(timer, after) => drop(self.timers.insert(timer, at(after))),
-                Effect::ArmSooner(timer, after) => {
-                    let sooner = at(after);
-                    self.timers.entry(timer).and_modify(|at| *at = sooner.min(*at)).or_insert(sooner);
-                }
-                Effect::Disarm(timer) => drop(self.timers.remove(&timer)),
+                Effect::Arm(timer, after) => self.alarms.set(Alarm::State(timer), after),
+                Effect::ArmSooner(timer, after) => self.alarms.set_sooner(Alarm::State(timer), after),
+                Effect::Disarm(timer) => self.alarms.clear(Alarm::State(timer)),
                 Effect::AskAgentStop { reason } => self.ask_agent(reason),
-                Effect::AskTerminate { timeout } => self.ask_launcher(Some(timeout)),
-                Effect::AskKill => self.ask_launcher(None),
+                Effect::AskTerminate { timeout } => self.ask_to_terminate(timeout),
+                Effect::AskKill => self.ask_to_kill(),
                 Effect::Sweep => {
-                    if let Some(pid) = self.watched {
+                    if let Some(leader) = self.watched {
                         let launch = self.shared.id.launch_id();
-                        tokio::task::spawn_blocking(move || witness::sweep(pid, launch));
+                        tokio::task::spawn_blocking(move || witness::sweep(leader, launch));
                     }
                 }
                 Effect::FailReady { phase, why } => self.fail_ready(phase, &why),
-                Effect::Publish(ended) => self.publish(ended).await,
+                Effect::Publish(ended) => self.publish(ended),
                 Effect::Note(note) => self.note(&note),
             }
         }
     }
 
-    fn set_status(&mut self, status: procession_model::ProcStatus) {
-        use procession_model::ProcStatus as S;
+    fn set_status(&mut self, status: ProcStatus) {
         // A terminal status shows together with the exit, never before it.
         if status.is_terminal() {
             return;
@@ -51,44 +58,44 @@ impl Driver {
             let mut snapshot = self.shared.snapshot();
             snapshot.status = status;
             match status {
-                S::Running => drop(snapshot.running_at.get_or_insert(now)),
-                S::Ready => drop(snapshot.ready_at.get_or_insert(now)),
+                ProcStatus::Running => drop(snapshot.running_at.get_or_insert(now)),
+                ProcStatus::Ready => drop(snapshot.ready_at.get_or_insert(now)),
                 _ => {}
             }
         }
-        self.shared.observers.tell(&ProcEvent::Status(status));
-        if status == S::Ready {
-            self.shared.observers.tell(&ProcEvent::Ready);
+        self.shared.observers.tell(ProcEvent::Status(status));
+        if status == ProcStatus::Ready {
+            self.shared.observers.tell(ProcEvent::Ready);
         }
-        if status == S::Ready || (status == S::Running && self.never_calls_back) {
+        if status == ProcStatus::Ready || (status == ProcStatus::Running && self.never_calls_back) {
             self.shared.settle_ready(Ok(()));
         }
     }
 
     fn ask_agent(&mut self, reason: String) {
-        let asked =
-            self.link.as_ref().is_some_and(|link| link.post(Packet::bare(Head::Stop { reason })).is_ok());
-        if !asked {
+        let stop = Packet::bare(Head::Stop { reason });
+        if self.link.as_ref().is_none_or(|link| link.post(stop).is_err()) {
             let _self_lives = self.shared.driver.send(Input::Event(Event::AgentStopFailed));
         }
     }
 
-    /// Terminates with a timeout, kills without; in a task, because a launcher may never answer.
-    fn ask_launcher(&mut self, terminate: Option<Duration>) {
-        let (launcher, shared) = (Arc::clone(&self.launcher), Arc::clone(&self.shared));
-        tokio::spawn(async move {
-            let event = match terminate {
-                Some(timeout) => Event::TerminateAnswered(
-                    launcher.terminate(&shared.id, timeout).await.map_err(|error| error.to_string()),
-                ),
-                None => Event::KillAnswered(launcher.kill(&shared.id).await.map_err(|error| error.to_string())),
-            };
-            let _driver_gone = shared.driver.send(Input::Event(event));
-        });
+    fn ask_to_terminate(&mut self, timeout: Duration) {
+        let (launcher, id) = (Arc::clone(&self.launcher), self.shared.id.clone());
+        let ask = async move { launcher.terminate(&id, timeout).await.map_err(|error| error.to_string()) };
+        let answer = |answer| Input::Event(Event::TerminateAnswered(answer));
+        self.spawn(async move { answer(ask.await) }, |why| Input::Event(Event::TerminateAnswered(Err(why))));
     }
 
-    fn fail_ready(&mut self, phase: &str, why: &str) {
-        let text = format!("proc {} is not ready: {why} (while {phase}){}", self.shared.id, self.quoted_stderr());
+    fn ask_to_kill(&mut self) {
+        let (launcher, id) = (Arc::clone(&self.launcher), self.shared.id.clone());
+        let ask = async move { launcher.kill(&id).await.map_err(|error| error.to_string()) };
+        let answer = |answer| Input::Event(Event::KillAnswered(answer));
+        self.spawn(async move { answer(ask.await) }, |why| Input::Event(Event::KillAnswered(Err(why))));
+    }
+
+    fn fail_ready(&self, phase: &str, why: &str) {
+        let id = &self.shared.id;
+        let text = format!("proc {id} is not ready: {why} (while {phase}){}", self.quoted_stderr());
         self.shared.settle_ready(Err(text));
     }
 
@@ -101,76 +108,83 @@ impl Driver {
         format!("; its stderr so far:\n  {}", lines[from..].join("\n  "))
     }
 
-    async fn publish(&mut self, ended: Ended) {
-        let ended_at = SystemTime::now();
-        self.pump.drain().await;
-        self.shared.output.finish();
+    /// The exit, to all who wait for it. Neither waits nor can it fail.
+    fn publish(&mut self, ended: Ended) {
         let seen = |given: Option<Vec<String>>, stream| {
             given.filter(|lines| !lines.is_empty()).unwrap_or_else(|| self.shared.output.lines(stream))
         };
-        let exit = {
-            let mut snapshot = self.shared.snapshot();
-            snapshot.status = status_of(&ended.kind);
-            snapshot.ended_at = Some(ended_at);
-            Arc::new(ProcExit {
-                proc_id: self.shared.id.clone(),
-                rank: self.shared.rank,
-                incarnation: self.shared.incarnation,
-                launcher: snapshot.launcher.clone(),
-                stderr_tail: seen(ended.stderr_tail, Stream::Stderr),
-                stdout_tail: seen(ended.stdout_tail, Stream::Stdout),
-                kind: ended.kind,
-                reported: ended.reported,
-                oom: None,
-                pid: snapshot.pid,
-                requested: ended.requested,
-                started_at: snapshot.started_at,
-                ready_at: snapshot.ready_at,
-                ended_at,
-                verdict: ended.verdict,
-            })
-        };
+        let snapshot = self.shared.snapshot().clone();
+        let exit = Arc::new(ProcExit {
+            proc_id: self.shared.id.clone(),
+            rank: self.shared.rank,
+            incarnation: self.shared.incarnation,
+            launcher: snapshot.launcher,
+            stderr_tail: seen(ended.stderr_tail, Stream::Stderr),
+            stdout_tail: seen(ended.stdout_tail, Stream::Stdout),
+            kind: ended.kind,
+            reported: ended.reported,
+            oom: None,
+            pid: snapshot.pid,
+            requested: ended.requested,
+            started_at: snapshot.started_at,
+            ready_at: snapshot.ready_at,
+            ended_at: self.ended_at.unwrap_or_else(SystemTime::now),
+            verdict: ended.verdict,
+        });
         self.published = true;
         self.link = None;
+        self.alarms.clear(Alarm::LinkLost);
+        self.alarms.clear(Alarm::LinkStillLost);
+        self.alarms.set(Alarm::Late, LATE);
+        // From here on: whoever knows of the exit finds its traces gone.
         self.core.forget(&self.shared.id);
         self.core.hub.gone(&self.shared.id, &obituary(&exit));
-        self.fail_ready("starting", &format!("it ended: {}", exit.verdict));
-        self.shared.observers.tell(&ProcEvent::Status(status_of(&exit.kind)));
         self.shared.exit.send_replace(Some(Arc::clone(&exit)));
-        self.shared.observers.tell(&ProcEvent::Exit(exit));
-        self.shared.observers.clear();
-        for (_, ack) in self.acks.drain(..) {
-            let _nobody_waits = ack.send(Ok(()));
-        }
+        self.fail_ready("ending", &exit.verdict);
+        self.shared.observers.tell(ProcEvent::Status(status_of(&exit.kind)));
+        self.shared.observers.tell(ProcEvent::Exit(exit));
     }
 
     fn note(&self, note: &Note) {
         let text = match note {
             Note::LateReport { what } => format!("late: {what}"),
             Note::Contradiction { what } => format!("contradiction: {what}"),
-            Note::AmbiguousExit { .. } => "ambiguous exit: not exactly one of code, signal and failure".to_owned(),
-            Note::EarlyExit { pid, what } => format!("early exit: process {pid} still lived when {what}; it was killed"),
+            Note::AmbiguousExit { .. } => {
+                "ambiguous exit: not exactly one of code, signal and failure".to_owned()
+            }
+            Note::EarlyExit { pid, what } => {
+                format!("early exit: process {pid} still lived when {what} was reported; it was killed")
+            }
             Note::TerminateFailed { why } => format!("terminate failed: {why}"),
             Note::KillUnavailable { why } => format!("kill unavailable: {why}"),
         };
         tracing::warn!(proc_id = %self.shared.id, launcher = self.launcher.name(), note = text);
-        self.shared.observers.tell(&ProcEvent::Note(text));
+        self.shared.observers.tell(ProcEvent::Note(text));
     }
 }
 
-fn at(after: Duration) -> Instant {
-    let now = Instant::now();
-    // Far enough to never come, near enough to be a time.
-    now.checked_add(after).unwrap_or_else(|| now + Duration::from_secs(u64::from(u32::MAX)))
-}
-
-fn status_of(kind: &ProcExitKind) -> procession_model::ProcStatus {
-    use procession_model::ProcStatus as S;
-    match kind {
-        ProcExitKind::Exited { .. } => S::Exited,
-        ProcExitKind::Signaled { .. } => S::Signaled,
-        ProcExitKind::Failed { .. } => S::Failed,
-        ProcExitKind::Lost { .. } => S::Lost,
+impl Drop for Driver {
+    fn drop(&mut self) {
+        if self.published {
+            return;
+        }
+        let reason = "the host's runtime ended, or failed, before the proc did; it was killed".to_owned();
+        let kind = ProcExitKind::Lost { reason };
+        let verdict = verdict(&kind, None, None);
+        let (launcher, id) = (Arc::clone(&self.launcher), self.shared.id.clone());
+        // Where the runtime has ended this does nothing, and the end of the connections does it.
+        self.core.runtime.spawn(async move {
+            let _nobody_hears = launcher.kill(&id).await;
+        });
+        self.publish(Ended {
+            kind,
+            reported: None,
+            stderr_tail: None,
+            stdout_tail: None,
+            requested: None,
+            verdict,
+            contradictions: Vec::new(),
+        });
     }
 }
 
@@ -179,7 +193,7 @@ fn obituary(exit: &ProcExit) -> String {
     let mut text = format!("proc {} ended: {}", exit.proc_id, exit.verdict);
     if let Some(line) = exit.stderr_tail.last() {
         text.push_str("; its last line on stderr: ");
-        text.push_str(line);
+        text.extend(line.chars().take(LAST_LINE));
     }
     text
 }

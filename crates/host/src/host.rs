@@ -1,25 +1,28 @@
-use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::Duration;
 
 use procession_actor::Proc;
 use procession_launch::ProcLauncher;
 use procession_launch_local::NativeLauncher;
-use procession_model::{DialBack, HostId, InvalidArgument, LaunchId, ProcId, ProcStatus};
-use procession_net::{Address, ClientTls, ListenError, Listener, Serving, SessionCa};
-use procession_supervise::Event;
+use procession_model::{HostId, InvalidArgument, ProcId};
+use procession_net::{ListenError, Listener};
+use procession_supervise::{Event, StopHow};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout as within;
 
-use crate::door::Door;
+use crate::core::Core;
 use crate::driver::{Driver, Input};
 use crate::hub::Hub;
-use crate::output::Output;
-use crate::proc_ref::{Observer, Observers, ProcEvent, ProcRef, ProcSnapshot, Shared};
+use crate::observers::Observer;
+use crate::proc_ref::ProcRef;
 use crate::run_dir::RunDir;
 use crate::spec::SpawnSpec;
+
+/// At the end: how long what cannot be killed is waited for.
+const STUCK: Duration = Duration::from_secs(4);
 
 /// Why a host could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -38,104 +41,15 @@ pub enum HostError {
     Name(#[from] InvalidArgument),
 }
 
-/// What all parts of a host share.
-pub(crate) struct Core {
-    pub(crate) id: HostId,
-    pub(crate) machine: String,
-    pub(crate) runtime: Handle,
-    pub(crate) proc_: Proc,
-    pub(crate) hub: Arc<Hub>,
-    pub(crate) door: Arc<Door>,
-    pub(crate) run_dir: RunDir,
-    unix: Address,
-    ca: OnceLock<SessionCa>,
-    /// Every socket that is listened on, by what it was asked to bind.
-    listening: tokio::sync::Mutex<HashMap<String, Serving>>,
-    live: Mutex<HashMap<ProcId, ProcRef>>,
-    incarnations: Mutex<HashMap<String, u32>>,
-}
-
-impl Core {
-    /// Where the procs of a launcher reach back to, and with which certificates.
-    pub(crate) async fn ways_in(
-        &self,
-        dial_back: &DialBack,
-        launch: LaunchId,
-    ) -> Result<(Vec<Address>, Option<ClientTls>), String> {
-        match dial_back {
-            DialBack::Local => Ok((vec![self.unix.clone()], None)),
-            DialBack::Network { bind, advertise } => {
-                let bound = self.listen(bind).await?;
-                let address = match advertise {
-                    None => bound,
-                    Some(name) => advertised(name, &bound)?,
-                };
-                let tls = self.ca()?.issue(launch).map_err(|error| error.to_string())?;
-                Ok((vec![address], Some(tls)))
-            }
-            DialBack::Stdio => Err("no launcher of this version reaches back over stdio; use DialBack.network(bind=…)".to_owned()),
-        }
-    }
-
-    fn ca(&self) -> Result<&SessionCa, String> {
-        if self.ca.get().is_none() {
-            let ca = SessionCa::new(self.id.as_str()).map_err(|error| error.to_string())?;
-            let _another_was_first = self.ca.set(ca);
-        }
-        self.ca.get().ok_or_else(|| "the session has no certificate authority".to_owned())
-    }
-
-    async fn listen(&self, bind: &str) -> Result<Address, String> {
-        let mut listening = self.listening.lock().await;
-        if let Some(serving) = listening.get(bind) {
-            return Ok(serving.local_address().clone());
-        }
-        let listener = Listener::tcp(bind, self.ca()?).await.map_err(|error| error.to_string())?;
-        let door: Arc<Door> = Arc::clone(&self.door);
-        let serving = listener.serve(door);
-        let address = serving.local_address().clone();
-        listening.insert(bind.to_owned(), serving);
-        Ok(address)
-    }
-
-    pub(crate) fn report(&self, proc_id: &ProcId, pid: Option<u32>, handle: Option<String>, progress: Option<String>) {
-        let proc_ = self.live().get(proc_id).cloned();
-        match proc_ {
-            Some(proc_) => drop(proc_.0.driver.send(Input::ReportedBy { pid, handle, progress })),
-            None => tracing::debug!(%proc_id, "a launcher reported on a proc that has ended, or never was"),
-        }
-    }
-
-    pub(crate) fn forget(&self, proc_id: &ProcId) {
-        self.door.forget(proc_id.launch_id());
-        self.live().remove(proc_id);
-    }
-
-    fn live(&self) -> std::sync::MutexGuard<'_, HashMap<ProcId, ProcRef>> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn incarnation(&self, spec: &SpawnSpec) -> u32 {
-        let mut all = self.incarnations.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = all.entry(spec.name.clone()).or_insert(0);
-        *last = if spec.incarnation == 0 { *last + 1 } else { spec.incarnation.max(*last) };
-        if spec.incarnation == 0 { *last } else { spec.incarnation }
-    }
-}
-
-/// `name` as given by the user, with the port that was bound unless it names one itself.
-fn advertised(name: &str, bound: &Address) -> Result<Address, String> {
-    let Address::Tcp { port, .. } = bound else { return Err("only a TCP address can be advertised".to_owned()) };
-    let with_port = Address::tcp(name);
-    with_port.or_else(|_| Address::tcp(&format!("{name}:{port}"))).map_err(|error| error.to_string())
-}
-
 /// Launches procs, supervises them, and is the middle through which they talk. Cheap to clone.
 ///
 /// One for each client process. When the process dies without [`Host::shutdown`], the keeper ends
-/// what was launched natively, and every other proc ends itself when its connection does.
+/// what was launched natively, and every other proc ends itself when its connection does. When the
+/// last clone is dropped without it, every proc is killed.
 #[derive(Clone)]
-pub struct Host {
+pub struct Host(Arc<Parts>);
+
+struct Parts {
     core: Arc<Core>,
     native: Arc<NativeLauncher>,
 }
@@ -151,53 +65,42 @@ impl Host {
         let own = ProcId::fresh("client", &id)?;
         let unique = &own.launch_id().to_string()[..16];
         let run_dir = RunDir::create(unique).map_err(HostError::RunDir)?;
+        let listener = Listener::unix(run_dir.path().join("host"))?;
+        let native = Arc::new(NativeLauncher::start().map_err(HostError::Keeper)?);
         let hub = Arc::new(Hub::new(own.clone()));
-        let runtime = Handle::current();
-        let proc_ = Proc::new(own, runtime.clone());
+        let proc_ = Proc::new(own, Handle::current());
         hub.set_proc(&proc_);
         let router: Arc<Hub> = Arc::clone(&hub);
         proc_.set_router(router);
-        let door = Arc::new(Door::default());
-        let listener = Listener::unix(run_dir.path().join("host"))?;
-        let unix = listener.local_address().clone();
-        let keeper: Arc<Door> = Arc::clone(&door);
-        let listening = HashMap::from([(unix.to_string(), listener.serve(keeper))]);
-        let native = Arc::new(NativeLauncher::start().map_err(HostError::Keeper)?);
-        let core = Core {
-            id,
-            machine,
-            runtime,
-            proc_,
-            hub,
-            door,
-            run_dir,
-            unix,
-            ca: OnceLock::new(),
-            listening: tokio::sync::Mutex::new(listening),
-            live: Mutex::default(),
-            incarnations: Mutex::default(),
-        };
-        Ok(Self { core: Arc::new(core), native })
+        let core = Arc::new(Core::new(machine, id, proc_, hub, run_dir, listener));
+        Ok(Self(Arc::new(Parts { core, native })))
     }
 
     /// This process's node, the hub of the session.
     pub fn proc_(&self) -> &Proc {
-        &self.core.proc_
+        &self.0.core.proc_
     }
 
     /// Its id.
     pub fn id(&self) -> &HostId {
-        &self.core.id
+        &self.0.core.id
     }
 
     /// The launcher of processes of this machine.
     pub fn native_launcher(&self) -> Arc<dyn ProcLauncher> {
-        let native: Arc<NativeLauncher> = Arc::clone(&self.native);
+        let native: Arc<NativeLauncher> = Arc::clone(&self.0.native);
         native
     }
 
     /// Launches one proc. From any thread; returns at once. What goes wrong is in the proc's exit.
-    pub fn spawn(&self, spec: SpawnSpec, launcher: Arc<dyn ProcLauncher>) -> Result<ProcRef, InvalidArgument> {
+    ///
+    /// # Errors
+    /// The spec is refused before anything starts.
+    pub fn spawn(
+        &self,
+        spec: SpawnSpec,
+        launcher: Arc<dyn ProcLauncher>,
+    ) -> Result<ProcRef, InvalidArgument> {
         self.spawn_watched(spec, launcher, None)
     }
 
@@ -212,89 +115,81 @@ impl Host {
         observer: Option<Observer>,
     ) -> Result<ProcRef, InvalidArgument> {
         spec.check()?;
-        let id = ProcId::fresh(&spec.name, &self.core.id)?;
-        let observers = Arc::new(Observers::default());
+        let core = &self.0.core;
+        let id = ProcId::fresh(&spec.name, &core.id)?;
+        let (proc_, inputs) = ProcRef::new(id, core.incarnation(&spec), &spec, launcher.as_ref());
         if let Some(observer) = observer {
-            observers.add(observer);
+            proc_.watch(observer);
         }
-        let told = Arc::clone(&observers);
-        let output = Output::new(
-            spec.tail_lines,
-            Arc::new(move |stream, line: &str| {
-                told.tell(&ProcEvent::Output { stream, line: line.to_owned() });
-            }),
-        );
-        let (driver, inputs) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared {
-            id: id.clone(),
-            rank: spec.rank,
-            incarnation: self.core.incarnation(&spec),
-            stop_grace: spec.policy.stop_grace,
-            native: launcher.knows_status_by_parenthood(),
-            snapshot: Mutex::new(ProcSnapshot {
-                status: ProcStatus::Starting,
-                pid: None,
-                handle: None,
-                progress: None,
-                launcher: launcher.name().to_owned(),
-                started_at: SystemTime::now(),
-                running_at: None,
-                ready_at: None,
-                ended_at: None,
-            }),
-            ready: watch::channel(None).0,
-            exit: watch::channel(None).0,
-            output: Arc::new(output),
-            observers,
-            driver,
-        });
-        self.core.hub.add(&id);
-        let proc_ = ProcRef(Arc::clone(&shared));
-        self.core.live().insert(id, proc_.clone());
-        Driver::start(Arc::clone(&self.core), shared, launcher, spec, inputs);
+        core.add(&proc_);
+        Driver::start(Arc::clone(core), Arc::clone(&proc_.0), launcher, spec, inputs);
         Ok(proc_)
     }
 
     /// Something that a launcher of this process has to say about a launch that goes on.
-    pub fn report(&self, proc_id: &ProcId, pid: Option<u32>, handle: Option<String>, progress: Option<String>) {
-        self.core.report(proc_id, pid, handle, progress);
+    pub fn report(
+        &self,
+        proc_id: &ProcId,
+        pid: Option<u32>,
+        handle: Option<String>,
+        progress: Option<String>,
+    ) {
+        self.0.core.report(proc_id, pid, handle, progress);
     }
 
     /// A launcher, or what it stands on, cannot be asked about `proc_id` (none: can be asked again).
     pub fn unreachable(&self, proc_id: &ProcId, why: Option<String>) {
-        if let Some(proc_) = self.core.live().get(proc_id).cloned() {
+        if let Some(proc_) = self.0.core.find(proc_id) {
             let event = why.map_or(Event::HeardAgain, |why| Event::Unreachable { why });
             let _ended = proc_.0.driver.send(Input::Event(event));
         }
     }
 
     /// Ends every proc: those of other launchers first, since these may be procs themselves; each
-    /// has `timeout` before it is killed. Then the keeper ends. Idempotent.
+    /// has `timeout` before it is killed: half of it to end when asked, half when terminated. Then
+    /// the keeper ends, and nothing is left. Later launches fail.
+    ///
+    /// What cannot be killed is waited for a few seconds and no longer. Idempotent; not cancel
+    /// safe, but it can be called again.
     pub async fn shutdown(&self, timeout: Duration) {
-        for native in [false, true] {
-            let procs: Vec<ProcRef> = self.core.live().values().filter(|p| p.0.native == native).cloned().collect();
-            let stops: Vec<_> = procs
-                .into_iter()
-                .map(|proc_| tokio::spawn(async move { proc_.stop("the host shuts down", Some(timeout)).await }))
-                .collect();
-            for stop in stops {
-                let _panicked = stop.await;
+        let Parts { core, native } = &*self.0;
+        core.begin_closing();
+        let bound = timeout.saturating_add(STUCK);
+        for is_native in [false, true] {
+            let mut stops = JoinSet::new();
+            for proc_ in core.live().into_iter().filter(|proc_| proc_.0.native == is_native) {
+                stops.spawn(async move { proc_.stop("the host shuts down", Some(timeout / 2)).await });
+            }
+            if within(bound, async { while stops.join_next().await.is_some() {} }).await.is_err() {
+                tracing::error!(left = stops.len(), "procs did not end, though they were killed");
             }
         }
-        self.core.proc_.stop_actors("the host shuts down");
-        for (_, serving) in self.core.listening.lock().await.drain() {
-            serving.stop().await;
+        core.proc_.stop_actors("the host shuts down");
+        if within(STUCK, native.shutdown()).await.is_err() {
+            tracing::error!("the keeper did not end: a process of its cannot be killed");
         }
-        self.native.shutdown().await;
+        core.close().await;
+    }
+}
+
+impl Drop for Parts {
+    /// From any thread, in a runtime or not: what has to be done is done by the drivers.
+    fn drop(&mut self) {
+        self.core.begin_closing();
+        for proc_ in self.core.live() {
+            proc_.ask(StopHow::Kill, Duration::ZERO, "host", "it was dropped without a shutdown", None);
+        }
+        self.core.abandon();
     }
 }
 
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Host({})", self.core.id.as_str())
+        write!(f, "Host({})", self.id().as_str())
     }
 }
 
 fn machine_name() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "host".to_owned(), |name| name.trim().to_owned())
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "host".to_owned(), |name| name.trim().to_owned())
 }

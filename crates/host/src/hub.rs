@@ -1,9 +1,14 @@
-use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
+#![expect(clippy::result_large_err, reason = "the error is the packet itself, handed back")]
 
-use procession_actor::{Proc, Router, WeakProc};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
+
+use procession_actor::{Obituaries, Proc, Router, WeakProc};
 use procession_model::{Head, Packet, ProcId};
 use procession_net::LinkSender;
+
+/// How many ended procs a host remembers.
+const OBITUARIES: usize = 10_000;
 
 /// The way to one proc.
 enum Route {
@@ -22,11 +27,19 @@ pub(crate) struct Hub {
     routes: RwLock<HashMap<ProcId, Route>>,
     /// Who waits for answers from whom: owners of once ports by holder.
     waiting: Mutex<HashMap<ProcId, HashSet<ProcId>>>,
+    /// How those ended that are gone.
+    obituaries: Obituaries<ProcId>,
 }
 
 impl Hub {
     pub(crate) fn new(own: ProcId) -> Self {
-        Self { own, proc_: OnceLock::new(), routes: RwLock::default(), waiting: Mutex::default() }
+        Self {
+            own,
+            proc_: OnceLock::new(),
+            routes: RwLock::default(),
+            waiting: Mutex::default(),
+            obituaries: Obituaries::new(OBITUARIES),
+        }
     }
 
     /// Has to be called once, before any proc is added.
@@ -38,8 +51,12 @@ impl Hub {
         self.proc_.get().and_then(WeakProc::upgrade)
     }
 
-    fn routes_mut(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<ProcId, Route>> {
+    fn routes_mut(&self) -> RwLockWriteGuard<'_, HashMap<ProcId, Route>> {
         self.routes.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<ProcId, HashSet<ProcId>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on packets for `proc_id` wait for its call back.
@@ -62,13 +79,14 @@ impl Hub {
     /// `proc_id` is gone: nobody waits for it any longer, and `reason` tells them why.
     pub(crate) fn gone(&self, proc_id: &ProcId, reason: &str) {
         let Some(proc_) = self.proc_() else { return };
+        self.obituaries.write(proc_id.clone(), reason.to_owned());
         let route = self.routes_mut().remove(proc_id);
         if let Some(Route::Pending(packets)) = route {
             for packet in packets {
                 proc_.bounce(packet, reason);
             }
         }
-        let owners = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(proc_id);
+        let owners = self.waiting().remove(proc_id);
         for owner in owners.into_iter().flatten() {
             let head = Head::ProcGone { proc_id: proc_id.clone(), reason: reason.to_owned() };
             let _also_gone = self.hand_over(&owner, Packet::bare(head));
@@ -89,6 +107,7 @@ impl Hub {
             }
         };
         if dest == self.own {
+            self.announce_moves(&dest, &packet.head);
             proc_.receive(packet);
         } else if let Err((packet, why)) = self.route(&dest, packet) {
             proc_.bounce(packet, &why);
@@ -106,14 +125,19 @@ impl Hub {
                 }
             } else {
                 let _owner_gone = self.hand_over(&port.proc_id, moved);
-                let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-                waiting.entry(dest.clone()).or_default().insert(port.proc_id.clone());
+                // The end of this process ends all the others: nobody has to be told.
+                if *dest != self.own {
+                    self.waiting().entry(dest.clone()).or_default().insert(port.proc_id.clone());
+                }
             }
         }
     }
 
     fn hand_over(&self, dest: &ProcId, packet: Packet) -> Result<(), (Packet, String)> {
-        let unknown = |packet| Err((packet, format!("proc {dest} has ended, or never was")));
+        let unknown = |packet| {
+            let became = self.obituaries.read(dest);
+            Err((packet, became.unwrap_or_else(|| format!("proc {dest} has ended, or never was"))))
+        };
         {
             let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
             match routes.get(dest) {
@@ -131,9 +155,9 @@ impl Hub {
                 packets.push(packet);
                 Ok(())
             }
-            Some(Route::Up(sender)) => {
-                sender.post(packet).map_err(|packet| (packet, format!("the connection to proc {dest} was lost")))
-            }
+            Some(Route::Up(sender)) => sender
+                .post(packet)
+                .map_err(|packet| (packet, format!("the connection to proc {dest} was lost"))),
             None => unknown(packet),
         }
     }
@@ -142,6 +166,11 @@ impl Hub {
 impl Router for Hub {
     fn route(&self, dest: &ProcId, packet: Packet) -> Result<(), (Packet, String)> {
         self.announce_moves(dest, &packet.head);
-        self.hand_over(dest, packet)
+        self.hand_over(dest, packet).inspect_err(|_| {
+            // Who was gone before it became a holder is not buried a second time.
+            if !self.routes.read().unwrap_or_else(PoisonError::into_inner).contains_key(dest) {
+                self.waiting().remove(dest);
+            }
+        })
     }
 }

@@ -8,7 +8,7 @@ use procession_model::{
 use procession_net::Dial;
 use procession_supervise::{Event, Readiness};
 
-use crate::host::Core;
+use crate::core::{Core, SHUTTING_DOWN};
 use crate::notify;
 use crate::output::Stream;
 use crate::payload::Payload;
@@ -21,9 +21,16 @@ pub(crate) async fn launch(
     shared: &Arc<Shared>,
     launcher: &dyn ProcLauncher,
     spec: &SpawnSpec,
+    token: Secret,
 ) -> Result<LaunchResult, ProcLauncherError> {
-    let options = options(core, shared, launcher, spec).await.map_err(ProcLauncherError::Other)?;
-    launcher.launch(&shared.id, options).await
+    let options = options(core, shared, launcher, spec, token).await;
+    if core.is_closing() {
+        return Err(ProcLauncherError::Other(SHUTTING_DOWN.to_owned()));
+    }
+    if shared.exit.borrow().is_some() {
+        return Err(ProcLauncherError::Other("it was given up before it was started".to_owned()));
+    }
+    launcher.launch(&shared.id, options.map_err(ProcLauncherError::Other)?).await
 }
 
 async fn options(
@@ -31,12 +38,11 @@ async fn options(
     shared: &Arc<Shared>,
     launcher: &dyn ProcLauncher,
     spec: &SpawnSpec,
+    token: Secret,
 ) -> Result<LaunchOptions, String> {
     let dial_back = launcher.capabilities().dial_back;
-    let token = Secret::random();
     let (addresses, tls) = core.ways_in(&dial_back, shared.id.launch_id()).await?;
-    let dial = Dial { addresses, launch: shared.id.launch_id(), token: token.clone(), tls };
-    core.door.expect(shared.id.launch_id(), token, shared.driver.clone());
+    let dial = Dial { addresses, launch: shared.id.launch_id(), token, tls };
     let local = dial_back == DialBack::Local;
     let payload = Payload {
         version: Payload::VERSION.to_owned(),
@@ -50,7 +56,7 @@ async fn options(
     };
     let mut command = spec.command.clone();
     if local && spec.policy.readiness == Readiness::None {
-        let socket = notify::listen(core.run_dir.path(), shared).map_err(|error| {
+        let socket = notify::listen(core.run_dir(), shared).map_err(|error| {
             format!("the socket for readiness notices could not be made: {error}; free some space or file descriptors")
         })?;
         command.env.entry("NOTIFY_SOCKET".to_owned()).or_insert(socket);
@@ -92,10 +98,11 @@ pub(crate) fn exit_event(result: Option<ProcExitResult>, parent: bool) -> Event 
         (Some(result), true) => Event::OsExit(result),
         (Some(result), false) => Event::LauncherReported(result),
         (None, true) => {
-            Event::OsExit(ProcExitResult::new(ProcExitKind::Lost { reason: "its launcher ended without a word".to_owned() }))
+            let reason = "its launcher ended without a word".to_owned();
+            Event::OsExit(ProcExitResult::new(ProcExitKind::Lost { reason }))
         }
-        (None, false) => {
-            Event::LauncherReported(ProcExitResult::failed("exit port closed (spawner crashed or forgot to send)"))
-        }
+        (None, false) => Event::LauncherReported(ProcExitResult::failed(
+            "exit port closed (spawner crashed or forgot to send)",
+        )),
     }
 }

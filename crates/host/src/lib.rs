@@ -1,12 +1,17 @@
 //! Where the parts meet: the host that launches and supervises procs, and the bootstrap of a child.
 
+mod alarms;
 mod child;
+mod core;
 mod door;
+mod drain;
 mod driver;
 mod effects;
+mod host;
 mod hub;
 mod launching;
 mod notify;
+mod observers;
 mod output;
 mod owner;
 mod payload;
@@ -15,10 +20,10 @@ mod run_dir;
 mod spec;
 mod witness;
 
-mod host;
-
-pub use child::{Child, ChildError};
+pub use child::{Child, ChildError, take_bootstrap};
 pub use host::{Host, HostError};
+pub use observers::{Observer, ProcEvent};
 pub use output::Stream;
-pub use proc_ref::{Observer, ProcEvent, ProcRef, ProcSnapshot};
+pub use proc_ref::{ProcRef, ProcSnapshot};
+pub use procession_supervise::{Policy, Readiness};
 pub use spec::SpawnSpec;

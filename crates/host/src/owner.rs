@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use procession_launch_local::watched;
 use procession_sys::Pidfd;
 
 use crate::witness::kill_descendants;
@@ -16,6 +17,21 @@ impl Leaving {
 
     pub(crate) fn has_begun(&self) -> bool {
         self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Waits until the process `pid` is gone; for ever when it cannot be seen from here.
+pub(crate) async fn owner_gone(pid: u32) {
+    let ended = match Pidfd::open(pid) {
+        Ok(pidfd) => match watched(pidfd) {
+            Ok(pidfd) => pidfd.readable().await.is_ok(),
+            Err(_) => false,
+        },
+        // ESRCH: it was there a moment ago, when it took the call.
+        Err(error) => error.raw_os_error() == Some(3),
+    };
+    if !ended {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -2,40 +2,16 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use procession_model::{ActorId, ProcExit, ProcId, ProcStatus, StopRequest};
+use procession_launch::ProcLauncher;
+use procession_model::{ProcExit, ProcExitKind, ProcId, ProcStatus, StopRequest};
 use procession_supervise::StopHow;
-use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::driver::Input;
+use crate::observers::{Observer, Observers};
 use crate::output::{Output, Stream};
-
-/// What happened to one proc, in order.
-#[derive(Clone, Debug)]
-pub enum ProcEvent {
-    /// A line of its output.
-    Output {
-        /// Which stream.
-        stream: Stream,
-        /// The line, without its end.
-        line: String,
-    },
-    /// Its status changed.
-    Status(ProcStatus),
-    /// It called back.
-    Ready,
-    /// An actor in it ended.
-    ActorEnded {
-        /// The actor.
-        actor: ActorId,
-        /// Why; none for a regular end.
-        failure: Option<String>,
-    },
-    /// Something worth knowing that changes nothing.
-    Note(String),
-    /// It ended. Nothing follows.
-    Exit(Arc<ProcExit>),
-}
+use crate::spec::SpawnSpec;
 
 /// Where a launch stands at one moment.
 #[derive(Clone, Debug)]
@@ -60,9 +36,6 @@ pub struct ProcSnapshot {
     pub ended_at: Option<SystemTime>,
 }
 
-/// Hears of what happens to a proc, in order, on the host's io thread; must not block.
-pub type Observer = Arc<dyn Fn(&ProcEvent) + Send + Sync>;
-
 /// What the driver of a launch and all who look at it share.
 pub(crate) struct Shared {
     pub(crate) id: ProcId,
@@ -70,35 +43,13 @@ pub(crate) struct Shared {
     pub(crate) incarnation: u32,
     pub(crate) stop_grace: Duration,
     pub(crate) native: bool,
+    /// Without the end, which is in `exit`.
     pub(crate) snapshot: Mutex<ProcSnapshot>,
     pub(crate) ready: watch::Sender<Option<Result<(), String>>>,
     pub(crate) exit: watch::Sender<Option<Arc<ProcExit>>>,
     pub(crate) output: Arc<Output>,
     pub(crate) observers: Arc<Observers>,
     pub(crate) driver: UnboundedSender<Input>,
-}
-
-/// Who is told of what happens to one proc.
-#[derive(Default)]
-pub(crate) struct Observers(Mutex<Vec<Observer>>);
-
-impl Observers {
-    pub(crate) fn add(&self, observer: Observer) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(observer);
-    }
-
-    pub(crate) fn tell(&self, event: &ProcEvent) {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for observer in all {
-            observer(event);
-        }
-    }
-
-    /// No event follows; an observer may hold what holds the proc.
-    pub(crate) fn clear(&self) {
-        let _dropped_outside_of_the_lock =
-            std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-    }
 }
 
 impl Shared {
@@ -121,6 +72,41 @@ impl Shared {
 pub struct ProcRef(pub(crate) Arc<Shared>);
 
 impl ProcRef {
+    /// A launch that is about to be asked for, and what its driver is told.
+    pub(crate) fn new(
+        id: ProcId,
+        incarnation: u32,
+        spec: &SpawnSpec,
+        launcher: &dyn ProcLauncher,
+    ) -> (Self, UnboundedReceiver<Input>) {
+        let (driver, inputs) = mpsc::unbounded_channel();
+        let observers = Arc::new(Observers::default());
+        let shared = Shared {
+            id,
+            rank: spec.rank,
+            incarnation,
+            stop_grace: spec.policy.stop_grace,
+            native: launcher.knows_status_by_parenthood(),
+            snapshot: Mutex::new(ProcSnapshot {
+                status: ProcStatus::Starting,
+                pid: None,
+                handle: None,
+                progress: None,
+                launcher: launcher.name().to_owned(),
+                started_at: SystemTime::now(),
+                running_at: None,
+                ready_at: None,
+                ended_at: None,
+            }),
+            ready: watch::channel(None).0,
+            exit: watch::channel(None).0,
+            output: Arc::new(Output::new(spec.tail_lines, Arc::clone(&observers))),
+            observers,
+            driver,
+        };
+        (Self(Arc::new(shared)), inputs)
+    }
+
     /// Its id.
     pub fn id(&self) -> &ProcId {
         &self.0.id
@@ -136,9 +122,14 @@ impl ProcRef {
         self.0.incarnation
     }
 
-    /// Where it stands now.
+    /// Where it stands now; never in a terminal status without an exit.
     pub fn status(&self) -> ProcSnapshot {
-        self.0.snapshot().clone()
+        let mut snapshot = self.0.snapshot().clone();
+        if let Some(exit) = self.exit() {
+            snapshot.status = status_of(&exit.kind);
+            snapshot.ended_at = Some(exit.ended_at);
+        }
+        snapshot
     }
 
     /// How it ended; none while it lives.
@@ -201,7 +192,7 @@ impl ProcRef {
         answer.await.unwrap_or(Ok(()))
     }
 
-    fn ask(
+    pub(crate) fn ask(
         &self,
         how: StopHow,
         grace: Duration,
@@ -213,15 +204,19 @@ impl ProcRef {
         let _ended = self.0.driver.send(Input::Stop { how, grace, request, ack });
     }
 
-    /// Tells `observer` of everything from now on, in order, on the host's io thread; it must not
-    /// block. Of a proc that has ended it hears the exit at once.
-    pub fn watch(&self, observer: Arc<dyn Fn(&ProcEvent) + Send + Sync>) {
-        // Under the lock of the exit, so that the exit is told once: by the driver or here.
-        let exit = self.0.exit.borrow();
-        match exit.as_ref() {
-            Some(exit) => observer(&ProcEvent::Exit(Arc::clone(exit))),
-            None => self.0.observers.add(observer),
-        }
+    /// Tells `observer` of everything from now on, one event after the other, on the host's io
+    /// thread as a rule; it must not block. Of a proc that has ended it hears the exit at once.
+    pub fn watch(&self, observer: Observer) {
+        self.0.observers.add(observer);
+    }
+}
+
+pub(crate) fn status_of(kind: &ProcExitKind) -> ProcStatus {
+    match kind {
+        ProcExitKind::Exited { .. } => ProcStatus::Exited,
+        ProcExitKind::Signaled { .. } => ProcStatus::Signaled,
+        ProcExitKind::Failed { .. } => ProcStatus::Failed,
+        ProcExitKind::Lost { .. } => ProcStatus::Lost,
     }
 }
 

@@ -3,6 +3,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
+
 const PREFIX: &str = "procession-";
 const LOCK: &str = "lock";
 /// Leaves room for a file name below the 107 bytes of a socket's path.
@@ -14,6 +16,8 @@ const LONGEST: usize = 70;
 pub(crate) struct RunDir {
     path: PathBuf,
     _lock: File,
+    /// A fork of this process has it too, and must leave it alone.
+    owner: u32,
 }
 
 impl RunDir {
@@ -22,10 +26,12 @@ impl RunDir {
         let base = base();
         sweep(&base);
         let path = base.join(format!("{PREFIX}{unique}"));
-        DirBuilder::new().mode(0o700).create(&path)?;
-        let lock = File::create(path.join(LOCK))?;
-        lock.try_lock().map_err(io::Error::from)?;
-        Ok(Self { path, _lock: lock })
+        // It gets its name once it is locked: no sweep ever sees it without its owner.
+        let nameless = base.join(format!(".{PREFIX}{unique}"));
+        DirBuilder::new().mode(0o700).create(&nameless)?;
+        let made = lock_in(&nameless).and_then(|lock| fs::rename(&nameless, &path).map(|()| lock));
+        let lock = made.inspect_err(|_| drop(fs::remove_dir_all(&nameless)))?;
+        Ok(Self { path, _lock: lock, owner: std::process::id() })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -33,8 +39,17 @@ impl RunDir {
     }
 }
 
+fn lock_in(directory: &Path) -> io::Result<File> {
+    let lock = File::create(directory.join(LOCK))?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(lock)
+}
+
 impl Drop for RunDir {
     fn drop(&mut self) {
+        if self.owner != std::process::id() {
+            return;
+        }
         if let Err(error) = fs::remove_dir_all(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "the run directory could not be removed");
         }
@@ -58,10 +73,12 @@ fn sweep(base: &Path) {
         if !name.to_str().is_some_and(|name| name.starts_with(PREFIX)) {
             continue;
         }
-        let is_ours = fs::symlink_metadata(entry.path()).is_ok_and(|meta| meta.is_dir() && meta.uid() == own);
-        // A directory without a lock is one that is being made at this moment.
+        let meta = fs::symlink_metadata(entry.path());
+        if !meta.is_ok_and(|meta| meta.is_dir() && meta.uid() == own) {
+            continue;
+        }
         let Ok(lock) = File::open(entry.path().join(LOCK)) else { continue };
-        if is_ours && lock.try_lock().is_ok() {
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
             let _raced_with_another_sweep = fs::remove_dir_all(entry.path());
         }
     }

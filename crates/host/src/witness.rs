@@ -1,51 +1,76 @@
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use procession_launch_local::watched;
 use procession_model::LaunchId;
 use procession_sys::{Pidfd, Process, Snapshot, Tree};
-use tokio::sync::mpsc::UnboundedSender;
-
-use crate::driver::Input;
-use procession_supervise::Event;
 
 /// How long a sweep may take.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// Watches a process that is not our child: the kernel says when it ends, though not how.
-pub(crate) fn spawn(pid: u32, driver: UnboundedSender<Input>) -> io::Result<()> {
-    let pidfd = watched(Pidfd::open(pid)?)?;
-    tokio::spawn(async move {
-        if pidfd.readable().await.is_ok() {
-            let _driver_gone = driver.send(Input::Event(Event::OsGone));
-        }
-    });
-    Ok(())
+const SIGKILL: i32 = 9;
+
+/// A process that is not our child, and that is watched.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Watched {
+    pub(crate) pid: u32,
+    /// What tells it from later ones with its pid; 0 when it had ended before it could be looked at.
+    started: u64,
 }
 
-/// Kills the tree of `pid`, as far as it can be seen from here.
-pub(crate) fn sweep(pid: u32, launch: LaunchId) {
-    let Ok(process) = Process::look(pid) else { return };
-    let tree = Tree::new(pid, process.started, launch.to_string(), None);
-    match Tree::kill(&mut [tree], SWEEP) {
-        Ok(left) if left.is_empty() => {}
-        Ok(left) => tracing::warn!(pid, left = left.len(), "processes of the tree are still there"),
-        Err(error) => tracing::warn!(pid, %error, "the process tree could not be swept"),
+/// Watches it: the kernel says when it ends, though not how. The future resolves at that moment.
+///
+/// # Errors
+/// It has ended and was reaped, or no file descriptor is left.
+pub(crate) fn watch(pid: u32) -> io::Result<(Watched, impl Future<Output = ()> + Send + use<>)> {
+    let pidfd = watched(Pidfd::open(pid)?)?;
+    let started = Process::look(pid).map_or(0, |process| process.started);
+    let ended = async move {
+        if let Err(error) = pidfd.readable().await {
+            tracing::warn!(pid, %error, "a process cannot be watched any more");
+            std::future::pending::<()>().await;
+        }
+    };
+    Ok((Watched { pid, started }, ended))
+}
+
+/// Kills the tree of `leader`, as far as it can be seen from here; what it left behind when it has
+/// ended. Blocks for a second at most.
+///
+/// It reaps nothing: a child of this process belongs to whoever started it, with its status.
+pub(crate) fn sweep(leader: Watched, launch: LaunchId) {
+    let Watched { pid, started } = leader;
+    let mut tree = Tree::new(pid, started, launch.to_string(), None);
+    let deadline = Instant::now() + SWEEP;
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let left = match Snapshot::take() {
+            Ok(all) => tree.signal(SIGKILL, &all),
+            Err(error) => return tracing::warn!(pid, %error, "the process tree could not be swept"),
+        };
+        if left == 0 {
+            return;
+        }
+        if Instant::now() >= deadline {
+            return tracing::warn!(pid, left, "processes of the tree are still there");
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
     }
 }
 
 /// Kills every descendant of this process until none is left, or `SWEEP` is over.
 pub(crate) fn kill_descendants() {
-    let deadline = std::time::Instant::now() + SWEEP;
+    let deadline = Instant::now() + SWEEP;
     let own = std::process::id();
-    while std::time::Instant::now() < deadline {
+    while Instant::now() < deadline {
         let Ok(all) = Snapshot::take() else { return };
         let alive: Vec<&Process> = all.descendants([own]).into_iter().filter(|p| p.is_alive()).collect();
         if alive.is_empty() {
             return;
         }
         for process in alive {
-            process.signal(9);
+            process.signal(SIGKILL);
         }
     }
 }

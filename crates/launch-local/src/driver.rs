@@ -58,6 +58,8 @@ struct Open {
 
 pub(crate) struct Driver {
     socket: AsyncFd<OwnedFd>,
+    /// The process that it was started in.
+    owner: u32,
     keeper: Keeper,
     commands: mpsc::UnboundedReceiver<Command>,
     known: Weak<Mutex<Known>>,
@@ -75,6 +77,7 @@ impl Driver {
         let (sender, commands) = mpsc::unbounded_channel();
         let driver = Self {
             socket: watched(socket)?,
+            owner: std::process::id(),
             keeper,
             commands,
             known,
@@ -91,8 +94,6 @@ impl Driver {
     async fn run(mut self) {
         let mut asking = true;
         while self.converse(&mut asking).await {}
-        // From here on nobody can ask this keeper any more: the next launch starts another.
-        self.commands.close();
         self.bury().await;
     }
 
@@ -272,6 +273,9 @@ impl Driver {
                 format!("{left} processes could not be killed yet")
             }
         );
+        // From here on nobody can ask this keeper any more: the next launch starts another. What was
+        // asked meanwhile is answered by being dropped.
+        self.commands.close();
         for (_, open) in std::mem::take(&mut self.open) {
             self.forget(open.launch);
             let failure =
@@ -303,8 +307,11 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // A fork of this process may hold the same socket, and closing ours would say nothing then.
-        sys::shut_down(self.socket.as_fd());
+        // A fork of this process may hold the same socket, and closing ours would say nothing then;
+        // and a fork that drops its copy must not end what is its parent's.
+        if self.owner == std::process::id() {
+            sys::shut_down(self.socket.as_fd());
+        }
     }
 }
 

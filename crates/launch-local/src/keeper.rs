@@ -38,15 +38,10 @@ impl Drop for Keeper {
 pub(crate) fn start() -> io::Result<(Keeper, OwnedFd)> {
     let (ours, theirs) = sys::seqpacket_pair()?;
     let host = Pidfd::own()?;
-    let child = match sys::executable_memfd(c"procession-keeper", KEEPER) {
-        Ok(file) => run(&Program::Fd(file.as_fd()), &theirs, &host),
-        Err(error) => Err(error),
-    };
-    let child = match child {
-        // The system forbids to execute memory; it may still allow a file.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => from_file(&theirs, &host)?,
-        other => other?,
-    };
+    let child = sys::executable_memfd(c"procession-keeper", KEEPER)
+        .and_then(|file| run(&Program::Fd(file.as_fd()), &theirs, &host))
+        // The system may forbid to execute memory, and still allow a file.
+        .or_else(|_| from_file(&theirs, &host))?;
     Ok((Keeper { pid: child.pid, pidfd: Some(child.pidfd) }, ours))
 }
 

@@ -10,6 +10,7 @@ use procession_model::{DialBack, LaunchId, LaunchOptions, ProcId};
 use procession_sys as sys;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::spawn_blocking;
 
 use crate::driver::{Command, Driver, Launch, Started};
 use crate::failure::LaunchFailure;
@@ -131,13 +132,22 @@ impl ProcLauncher for NativeLauncher {
         }
     }
 
+    fn knows_status_by_parenthood(&self) -> bool {
+        true
+    }
+
     /// Cancel safe: a proc whose launch nobody waits for any more is killed.
     async fn launch(&self, proc_id: &ProcId, opts: LaunchOptions) -> Result<LaunchResult, ProcLauncherError> {
         let captured = opts.want_stdio || opts.tail_lines > 0;
-        let command = &opts.command;
-        let env = environment(&opts, proc_id.launch_id());
+        let launch = proc_id.launch_id();
+        // A file system that does not answer must not hold up the runtime.
+        let prepared = spawn_blocking(move || {
+            let env = environment(&opts, launch);
+            let command = opts.command;
+            prepare(&command.program, command.arg0.as_deref(), &command.args, &env, command.cwd.as_deref())
+        });
         let prepared =
-            prepare(&command.program, command.arg0.as_deref(), &command.args, &env, command.cwd.as_deref())?;
+            prepared.await.map_err(|error| ProcLauncherError::Other(format!("not looked up: {error}")))??;
         let _place = self.window.acquire().await;
         let started_at = SystemTime::now();
         let program = prepared.program();
@@ -148,8 +158,9 @@ impl ProcLauncher for NativeLauncher {
             fds.extend([own_output(io::stdout())?, own_output(io::stderr())?]);
         }
         let (started, answer) = oneshot::channel();
-        self.post(proc_id, Launch { launch: proc_id.launch_id(), program, captured, fds, started })?;
+        self.post(proc_id, Launch { launch, program, captured, fds, started })?;
         let Started { pid, pipes, exit: exit_rx } = answer.await.unwrap_or_else(|_| {
+            self.known().ended(launch);
             Err(LaunchFailure::new(
                 "the keeper ended before it could start anything; launch again",
                 libc::EAGAIN,

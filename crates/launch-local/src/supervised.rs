@@ -39,9 +39,9 @@ pub type Sink = Box<dyn FnMut(Stream, &[u8]) + Send>;
 pub struct SupervisedSpec {
     /// The program: absolute, relative to `cwd`, or a bare name that the PATH in `env` has.
     pub program: PathBuf,
-    /// argv[0]; none means the last component of `program`.
+    /// `argv[0]`; none means the last component of `program`.
     pub arg0: Option<String>,
-    /// argv[1..].
+    /// `argv[1..]`.
     pub args: Vec<String>,
     /// The whole environment; the launch marker is added to it.
     pub env: BTreeMap<OsString, OsString>,

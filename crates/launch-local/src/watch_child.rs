@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use procession_launch::Tail;
@@ -143,8 +144,10 @@ impl Output {
             return;
         }
         self.tail.push(bytes);
-        if let Some(sink) = sink {
-            sink(stream, bytes);
+        let shown = sink.as_mut().map(|sink| catch_unwind(AssertUnwindSafe(|| sink(stream, bytes))));
+        if let Some(Err(_)) = shown {
+            tracing::warn!("the sink of a supervised child panicked; it is shown nothing more");
+            *sink = None;
         }
     }
 

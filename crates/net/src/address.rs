@@ -155,6 +155,7 @@ impl<'de> Deserialize<'de> for Address {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 mod tests {
     use super::*;
 

@@ -95,6 +95,7 @@ impl Buf for Batch {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 mod tests {
     use procession_model::Head;
 

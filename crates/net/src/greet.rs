@@ -1,6 +1,7 @@
 //! The handshake over a connection, both ends.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use procession_model::{LaunchId, Secret};
@@ -36,10 +37,12 @@ pub(crate) enum Refusal {
     CutOff,
 }
 
-/// Reads a hello byte by byte as it comes, so that a stranger is known by its first bytes.
+/// Reads a hello byte by byte as it comes, so that a stranger is known by its first bytes, and
+/// notes in `heard` that there are any.
 async fn read_hello<const N: usize>(
     stream: &mut impl Stream,
     check: fn(&[u8]) -> Result<(), HandshakeError>,
+    heard: &AtomicBool,
 ) -> io::Result<Result<[u8; N], HandshakeError>> {
     let mut hello = [0; N];
     let mut have = 0;
@@ -48,6 +51,7 @@ async fn read_hello<const N: usize>(
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             bytes => have += bytes,
         }
+        heard.store(true, Ordering::Relaxed);
         if let Err(error) = check(&hello[..have]) {
             return Ok(Err(error));
         }
@@ -68,7 +72,8 @@ pub(crate) async fn dialling(
 ) -> Result<(), DialCause> {
     let (handshake, hello) = ClientHandshake::new(launch, token);
     send(stream, &hello).await?;
-    let hello = read_hello::<SERVER_HELLO_LEN>(stream, ClientHandshake::check).await??;
+    let hello =
+        read_hello::<SERVER_HELLO_LEN>(stream, ClientHandshake::check, &AtomicBool::default()).await??;
     let (waiting, proof) = handshake.server_hello(&hello)?;
     send(stream, &proof).await?;
     let mut acceptance = [0; MAC_LEN];
@@ -84,8 +89,9 @@ pub(crate) async fn listening(
     stream: &mut impl Stream,
     doorkeeper: &dyn Doorkeeper,
     certificate: Option<&CertificateDer<'_>>,
+    heard: &AtomicBool,
 ) -> Result<(LaunchId, [u8; MAC_LEN]), Refusal> {
-    let hello = match read_hello::<CLIENT_HELLO_LEN>(stream, ServerHandshake::check).await? {
+    let hello = match read_hello::<CLIENT_HELLO_LEN>(stream, ServerHandshake::check, heard).await? {
         Ok(hello) => hello,
         Err(error) => {
             if matches!(error, HandshakeError::Version { .. }) {

@@ -5,7 +5,6 @@
 
 mod address;
 mod batch;
-mod call_backs;
 mod dial;
 mod doorkeeper;
 mod greet;
@@ -20,7 +19,6 @@ mod socket_file;
 mod tls;
 
 pub use address::{Address, InvalidAddress};
-pub use call_backs::{CallBack, CallBacks};
 pub use dial::{Attempt, Dial, DialCause, DialError, dial};
 pub use doorkeeper::Doorkeeper;
 pub use link::{Link, LinkError, Peer};

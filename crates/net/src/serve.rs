@@ -1,6 +1,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use procession_model::LaunchId;
@@ -19,7 +20,7 @@ use crate::{Address, Doorkeeper, Link, Listener, Peer};
 
 /// How many peers may be connected that have not proved themselves.
 const PENDING: usize = 256;
-/// In a crowd, who has been heard for so long makes room for the next.
+/// In a crowd, who has said nothing for so long makes room for the next.
 const PATIENCE: Duration = Duration::from_millis(250);
 /// How long no peer is accepted when there are no descriptors left to do it with.
 const EXHAUSTED: Duration = Duration::from_millis(100);
@@ -64,12 +65,8 @@ pub(crate) async fn serve(listener: Listener, doorkeeper: Arc<dyn Doorkeeper>) {
     let refusals = Arc::new(Refusals::default());
     let mut crowd = Crowd::default();
     loop {
-        if let Some(oldest) = crowd.full() {
-            // A burst of real diallers passes in milliseconds; those who say nothing have to go.
-            tokio::select! {
-                _ = crowd.tasks.join_next() => {}
-                () = sleep_until(oldest + PATIENCE) => crowd.turn_away_oldest(),
-            }
+        if crowd.is_full() {
+            crowd.thin_out().await;
             continue;
         }
         let accepted = tokio::select! {
@@ -86,8 +83,9 @@ pub(crate) async fn serve(listener: Listener, doorkeeper: Arc<dyn Doorkeeper>) {
                 continue;
             }
         };
-        let task = greet(accepted, peer, source, doorkeeper.clone(), refusals.clone());
-        crowd.join(task);
+        let heard = Arc::new(AtomicBool::new(false));
+        let task = greet(accepted, peer, source, heard.clone(), doorkeeper.clone(), refusals.clone());
+        crowd.join(task, heard);
     }
 }
 
@@ -95,25 +93,40 @@ pub(crate) async fn serve(listener: Listener, doorkeeper: Arc<dyn Doorkeeper>) {
 #[derive(Default)]
 struct Crowd {
     tasks: JoinSet<()>,
-    order: VecDeque<(Instant, AbortHandle)>,
+    order: VecDeque<Pending>,
+}
+
+struct Pending {
+    since: Instant,
+    task: AbortHandle,
+    /// Whether it has said anything yet.
+    heard: Arc<AtomicBool>,
 }
 
 impl Crowd {
-    fn join(&mut self, task: impl Future<Output = ()> + Send + 'static) {
-        self.order.push_back((Instant::now(), self.tasks.spawn(task)));
+    fn join(&mut self, task: impl Future<Output = ()> + Send + 'static, heard: Arc<AtomicBool>) {
+        self.order.push_back(Pending { since: Instant::now(), task: self.tasks.spawn(task), heard });
     }
 
-    /// When the oldest came, if there is no room for another.
-    fn full(&mut self) -> Option<Instant> {
+    fn is_full(&mut self) -> bool {
         if self.order.len() >= PENDING {
-            self.order.retain(|(_, task)| !task.is_finished());
+            self.order.retain(|pending| !pending.task.is_finished());
         }
-        if self.order.len() < PENDING { None } else { self.order.front().map(|(since, _)| *since) }
+        self.order.len() >= PENDING
     }
 
-    fn turn_away_oldest(&mut self) {
-        if let Some((_, task)) = self.order.pop_front() {
-            task.abort();
+    /// Waits until there is room. A burst of real diallers passes by itself; of those who say
+    /// nothing, the oldest has to go.
+    async fn thin_out(&mut self) {
+        let mute = self.order.iter().position(|pending| !pending.heard.load(Ordering::Relaxed));
+        let patience_ends = mute.map(|index| self.order[index].since + PATIENCE);
+        tokio::select! {
+            _ = self.tasks.join_next() => {}
+            () = sleep_until(patience_ends.unwrap_or_else(Instant::now)), if mute.is_some() => {
+                if let Some(pending) = mute.and_then(|index| self.order.remove(index)) {
+                    pending.task.abort();
+                }
+            }
         }
     }
 }
@@ -123,6 +136,7 @@ async fn greet(
     accepted: Accepted,
     peer: Peer,
     source: String,
+    heard: Arc<AtomicBool>,
     doorkeeper: Arc<dyn Doorkeeper>,
     refusals: Arc<Refusals>,
 ) {
@@ -140,21 +154,35 @@ async fn greet(
         }
     }
     let mut greeted = Greeted { refusals: &refusals, source: &source, result: Err(Refusal::CutOff) };
-    greeted.result = match accepted {
-        Accepted::Unix(stream, own) => match peer.uid {
-            Some(found) if !is_trusted(found, own) => Err(Refusal::User { found, expected: own }),
-            _ => within_deadline(unix(stream, peer, &*doorkeeper)).await,
-        },
-        Accepted::Tcp(stream, acceptor) => within_deadline(tcp(stream, acceptor, peer, &*doorkeeper)).await,
-    };
+    greeted.result = timeout(DEADLINE, async {
+        match accepted {
+            Accepted::Unix(stream, own) => {
+                if let Some(found) = peer.uid.filter(|uid| !is_trusted(*uid, own)) {
+                    return Err(Refusal::User { found, expected: own });
+                }
+                unix(stream, peer, &*doorkeeper, &heard).await
+            }
+            Accepted::Tcp(stream, acceptor) => {
+                if stream.peek(&mut [0]).await? == 0 {
+                    return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+                }
+                heard.store(true, Ordering::Relaxed);
+                // What only TLS needs is taken when there is something to do with it.
+                Box::pin(tcp(stream, acceptor, peer, &*doorkeeper, &heard)).await
+            }
+        }
+    })
+    .await
+    .unwrap_or(Err(Refusal::Deadline));
 }
 
-async fn within_deadline(greeting: impl Future<Output = Result<(), Refusal>>) -> Result<(), Refusal> {
-    timeout(DEADLINE, greeting).await.unwrap_or(Err(Refusal::Deadline))
-}
-
-async fn unix(mut stream: UnixStream, peer: Peer, doorkeeper: &dyn Doorkeeper) -> Result<(), Refusal> {
-    let proved = listening(&mut stream, doorkeeper, None).await?;
+async fn unix(
+    mut stream: UnixStream,
+    peer: Peer,
+    doorkeeper: &dyn Doorkeeper,
+    heard: &AtomicBool,
+) -> Result<(), Refusal> {
+    let proved = listening(&mut stream, doorkeeper, None, heard).await?;
     let (reader, writer) = stream.into_split();
     admit(proved, doorkeeper, reader, writer, peer)
 }
@@ -164,13 +192,14 @@ async fn tcp(
     acceptor: TlsAcceptor,
     peer: Peer,
     doorkeeper: &dyn Doorkeeper,
+    heard: &AtomicBool,
 ) -> Result<(), Refusal> {
     stream.set_nodelay(true)?;
     let mut stream = acceptor.accept(stream).await?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).cloned();
     // The verifier demands a certificate; without one there is nothing that could be trusted.
     let certificate = certificate.ok_or_else(|| io::Error::other("it has no certificate"))?;
-    let proved = listening(&mut stream, doorkeeper, Some(&certificate)).await?;
+    let proved = listening(&mut stream, doorkeeper, Some(&certificate), heard).await?;
     let (reader, writer) = tokio::io::split(stream);
     admit(proved, doorkeeper, reader, writer, peer)
 }

@@ -1,8 +1,9 @@
 //! What is seen when a peer is killed.
+#![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
 mod common;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, Write};
 use std::process::{Child, Command, Stdio};
 
 use common::{Host, number, packet, soon};

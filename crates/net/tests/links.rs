@@ -1,11 +1,12 @@
 //! What holds for packets on a link.
+#![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
 mod common;
 
 use bytes::Bytes;
 use common::{Host, number, packet, soon};
 use procession_model::Head;
-use procession_net::LinkError;
+use procession_net::{Link, LinkError, Peer};
 
 #[tokio::test]
 async fn a_packet_arrives_as_it_was_sent_in_both_directions() {
@@ -201,4 +202,19 @@ async fn a_link_that_breaks_fails_those_who_wait_for_the_flush() {
     });
     assert!(matches!(flushed, Err(LinkError::Closed { unsent: 1.. })), "{flushed:?}");
     assert!(proc_end.sender.post(packet(2, "")).is_err());
+}
+
+#[tokio::test]
+async fn a_peer_that_takes_nothing_holds_a_closed_link_for_ten_seconds_and_no_longer() {
+    let (near, _far) = tokio::io::duplex(1000);
+    let (reader, writer) = tokio::io::split(near);
+    let link = Link::over(reader, writer, Peer { pid: None, uid: None, address: "memory".into() });
+    link.sender.post(packet(1, vec![0; 10_000])).unwrap();
+    link.sender.close();
+    // From here on, time passes as soon as there is nothing else to do.
+    tokio::time::pause();
+    let start = tokio::time::Instant::now();
+    let flushed = link.sender.flushed().await;
+    assert!(matches!(flushed, Err(LinkError::Closed { unsent: 9000.. })), "{flushed:?}");
+    assert_eq!(start.elapsed().as_secs(), 10);
 }

@@ -1,4 +1,5 @@
 //! Where a host may listen on this machine, and which users may reach it.
+#![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
 mod common;
 
@@ -8,8 +9,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use common::{Host, private_directory, soon};
-use procession_net::{CallBacks, Listener, SessionCa, dial};
+use common::{CallBacks, Host, private_directory, soon};
+use procession_net::{Listener, SessionCa, dial};
 
 fn refusal(path: impl AsRef<std::path::Path>) -> String {
     Listener::unix(path).err().expect("it listens").to_string()

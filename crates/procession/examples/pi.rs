@@ -5,8 +5,8 @@ use std::error::Error;
 use std::time::Duration;
 
 use procession::{
-    Actor, ActorFailure, ActorHandle, ActorId, BootstrapCommand, Handler, Handlers, Host, Instance, OncePortRef,
-    ProcRef, SpawnSpec, child_main, wire_message,
+    Actor, ActorFailure, ActorHandle, ActorId, BootstrapCommand, Handler, Handlers, Host, Instance,
+    OncePortRef, ProcRef, SpawnSpec, child_main, wire_message,
 };
 use serde::{Deserialize, Serialize};
 
@@ -75,7 +75,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let mut answers = Vec::new();
     for proc_ in &procs {
         proc_.ready().await?;
-        let sampler = ActorHandle::<Sampler>::attach(host.proc_(), ActorId::new(proc_.id().clone(), "sampler"));
+        let sampler =
+            ActorHandle::<Sampler>::attach(host.proc_(), ActorId::new(proc_.id().clone(), "sampler"));
         let (port, answer) = cx.mailbox().open_once_port();
         sampler.send(&cx, Sample { seed: proc_.rank() as u64, samples: SAMPLES, reply: port.bind() })?;
         answers.push(answer);

@@ -1,6 +1,6 @@
 use procession_actor::Proc;
-use procession_host::{Child, ChildError};
-use procession_model::BOOTSTRAP_ENV;
+use procession_host::{Child, ChildError, take_bootstrap};
+use tokio::runtime::Builder;
 
 /// Why a launched program could not work as a proc.
 #[derive(Debug, thiserror::Error)]
@@ -19,21 +19,27 @@ pub enum ChildMainError<E> {
 /// In a launched program: reaches back, runs `setup` (which spawns the actors), and serves them until
 /// the host asks for the end; then it gives true. In any other program: gives false at once.
 ///
+/// Actors run on the calling thread. The connection has a thread of its own, so that whatever an
+/// actor does the program ends when its host is gone.
+///
 /// Has to be called first in `main`, before there is any other thread: it takes the token out of the
 /// environment.
 ///
 /// # Errors
 /// The host could not be reached, or `setup` failed.
 pub fn child_main<E>(setup: impl FnOnce(&Proc) -> Result<(), E>) -> Result<bool, ChildMainError<E>> {
-    let Some(payload) = procession_sys::take_variable(BOOTSTRAP_ENV) else { return Ok(false) };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let child = Child::dial_back(&payload.to_string_lossy()).await?;
+    let Some(payload) = take_bootstrap() else { return Ok(false) };
+    let io =
+        Builder::new_multi_thread().worker_threads(1).thread_name("procession-io").enable_all().build()?;
+    let actors = Builder::new_current_thread().enable_all().build()?;
+    let child = io.block_on(Child::dial_back_for(&payload, actors.handle().clone()))?;
+    actors.block_on(async {
         setup(child.proc_()).map_err(ChildMainError::Setup)?;
         child.ready();
         child.stopped().await;
         child.proc_().actors_ended().await;
-        child.goodbye().await;
-        Ok(true)
-    })
+        Ok::<(), ChildMainError<E>>(())
+    })?;
+    io.block_on(child.goodbye());
+    Ok(true)
 }

@@ -11,15 +11,17 @@ mod child_main;
 
 pub use child_main::{ChildMainError, child_main};
 pub use procession_actor::{
-    Actor, ActorFailure, ActorHandle, Handler, Handlers, Instance, Mailbox, MailboxError, MailboxSenderError, Message,
-    OncePortHandle, OncePortReceiver, OncePortRef, PortHandle, PortReceiver, PortRef, Proc, SendErrorKind,
-    StopCause, wire_message,
+    Actor, ActorFailure, ActorHandle, Handler, Handlers, Instance, Mailbox, MailboxError, MailboxSenderError,
+    Message, OncePortHandle, OncePortReceiver, OncePortRef, PortHandle, PortReceiver, PortRef, Proc,
+    Returned, SendErrorKind, StopCause, wire_message,
 };
-pub use procession_host::{Host, HostError, ProcEvent, ProcRef, ProcSnapshot, SpawnSpec, Stream};
+pub use procession_host::{
+    Host, HostError, Observer, Policy, ProcEvent, ProcRef, ProcSnapshot, Readiness, SpawnSpec, Stream,
+};
 pub use procession_launch::{Capabilities, LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling};
 pub use procession_launch_local::NativeLauncher;
 pub use procession_model::{
-    ActorId, BOOTSTRAP_ENV, BootstrapCommand, ChannelAddr, DialBack, InvalidArgument, LOG_CHANNEL_ENV, LaunchOptions,
-    PROCESS_NAME_ENV, PortId, ProcExit, ProcExitKind, ProcExitResult, ProcId, ProcStatus,
+    ActorId, BOOTSTRAP_ENV, BootstrapCommand, ChannelAddr, DialBack, HostId, InvalidArgument,
+    LOG_CHANNEL_ENV, LaunchId, LaunchOptions, PROCESS_NAME_ENV, PortId, ProcExit, ProcExitKind,
+    ProcExitResult, ProcId, ProcStatus, ReportedExit, StopRequest,
 };
-pub use procession_supervise::{Policy, Readiness};

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use procession_actor::{ActorHandle, Instance, Mailbox, MailboxError};
 use procession_launch::{Capabilities, LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling};
-use procession_model::{DialBack, LaunchOptions, ProcExitResult, ProcId};
+use procession_model::{DialBack, LaunchOptions, ProcExitKind, ProcExitResult, ProcId};
 use tokio::sync::oneshot;
 
 use crate::exit_decode::{bounded_tail, convert_py_exit_result, is_pickled, raised_text};
@@ -124,9 +124,9 @@ impl ActorProcLauncher {
             name: MethodSpecifier::ReturnsResponse { name: method.to_owned() },
             response_port: Some(EitherPortRef::Once(port.bind().into())),
         };
-        self.spawner
-            .send(&self.instance, PythonMessage::new(kind, call_arguments(args)))
-            .map_err(|error| format!("send to spawner failed: {error}; the launcher is gone, start it again"))?;
+        self.spawner.send(&self.instance, PythonMessage::new(kind, call_arguments(args))).map_err(
+            |error| format!("send to spawner failed: {error}; the launcher is gone, start it again"),
+        )?;
         let read = async {
             match answer.recv().await {
                 Ok(message) => acknowledgement(method, message).await,
@@ -141,7 +141,13 @@ impl ActorProcLauncher {
     }
 
     /// Like [`Self::ask`]; a failure counts for nothing when the proc has ended meanwhile.
-    async fn ask_about(&self, proc_id: &ProcId, method: &str, args: Vec<Pickle>, bound: Duration) -> Result<(), String> {
+    async fn ask_about(
+        &self,
+        proc_id: &ProcId,
+        method: &str,
+        args: Vec<Pickle>,
+        bound: Duration,
+    ) -> Result<(), String> {
         let lived = self.tracked.lock().contains(proc_id);
         let asked = self.ask(method, args, bound).await;
         if lived && !self.tracked.lock().contains(proc_id) { Ok(()) } else { asked }
@@ -221,9 +227,11 @@ impl ProcLauncher for ActorProcLauncher {
 
 async fn exit_result(received: Result<PythonMessage, MailboxError>) -> ProcExitResult {
     match received {
-        Ok(message) if is_pickled(&message) => off_thread(move || convert_py_exit_result(message)).await.unwrap_or_else(|| {
-            ProcExitResult::failed("failed to decode exit result: the interpreter is shutting down")
-        }),
+        Ok(message) if is_pickled(&message) => {
+            off_thread(move || convert_py_exit_result(message)).await.unwrap_or_else(|| {
+                ProcExitResult::failed("failed to decode exit result: the interpreter is shutting down")
+            })
+        }
         Ok(message) => convert_py_exit_result(message),
         Err(MailboxError::Closed(why)) => {
             tracing::info!(why, "an exit port closed without an exit");
@@ -238,13 +246,22 @@ async fn exit_result(received: Result<PythonMessage, MailboxError>) -> ProcExitR
 async fn acknowledgement(method: &str, message: PythonMessage) -> Result<(), String> {
     let raised = |text: &str| Err(format!("the spawner's {method} raised: {text}"));
     match &message.kind {
+        // What a launcher raises comes as plain data, like an exit.
+        PythonMessageKind::Exit(result) => match &result.kind {
+            ProcExitKind::Failed { reason } => Err(format!("{method}: {reason}")),
+            kind => {
+                Err(format!("protocol error: an exit ({kind}) came where {method} should be acknowledged"))
+            }
+        },
         PythonMessageKind::Result { .. } => Ok(()),
         PythonMessageKind::Exception { .. } if is_pickled(&message) => {
             let text = off_thread(move || raised_text(&message)).await;
             raised(text.as_deref().unwrap_or("an exception that nobody can read any more"))
         }
         PythonMessageKind::Exception { .. } => raised(&raised_text(&message)),
-        kind => Err(format!("protocol error: the answer to {method} is {kind:?}; run one version on both sides")),
+        kind => {
+            Err(format!("protocol error: the answer to {method} is {kind:?}; run one version on both sides"))
+        }
     }
 }
 

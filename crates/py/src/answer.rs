@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use procession_actor::{Answer as Arrived, Held, Message as _};
-use procession_model::{LOG_STDERR_TAG, LOG_STDOUT_TAG};
+use procession_model::{LOG_STDERR_TAG, LOG_STDOUT_TAG, ProcExitKind};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
@@ -48,8 +48,16 @@ impl Received {
         let (outcome, rank) = match kind {
             PythonMessageKind::Result { rank } => (RESULT, rank),
             PythonMessageKind::Exception { rank } => (EXCEPTION, rank),
-            // Nobody but a host asks for an exit, so this one stands for something that went wrong.
-            PythonMessageKind::Exit(exit) => return Self::bare(EXCEPTION, exit.kind.to_string()),
+            // Nobody but a host asks for an exit, so this one stands for an exception, told in words.
+            PythonMessageKind::Exit(exit) => {
+                let text = match exit.kind {
+                    ProcExitKind::Failed { reason } => {
+                        reason.strip_prefix("spawner raised: ").map(str::to_owned).unwrap_or(reason)
+                    }
+                    kind => kind.to_string(),
+                };
+                return Self::bare(EXCEPTION, text);
+            }
             PythonMessageKind::CallMethod { name, .. } => {
                 return Self::closed(format!("a call of {} came where an answer was expected", name.name()));
             }
@@ -66,8 +74,10 @@ impl From<Arrived> for Received {
             Arrived::Closed(reason) => return Self::closed(reason),
         };
         match tag.as_str() {
-            PYTHON_TAG => PythonMessage::decode(parts, &mut claims)
-                .map_or_else(|why| Self::closed(format!("the answer could not be decoded: {why}")), Self::of_message),
+            PYTHON_TAG => PythonMessage::decode(parts, &mut claims).map_or_else(
+                |why| Self::closed(format!("the answer could not be decoded: {why}")),
+                Self::of_message,
+            ),
             LOG_STDOUT_TAG => Self { payload: parts, ..Self::bare(LOG, "stdout") },
             LOG_STDERR_TAG => Self { payload: parts, ..Self::bare(LOG, "stderr") },
             _ => Self::closed(format!("a value of type {tag:?} came where a Python value was expected")),
@@ -126,6 +136,7 @@ mod tests {
     use procession_model::ProcExitResult;
 
     use super::*;
+    use crate::message::Payload;
 
     fn arrive(tag: &str, parts: Vec<Bytes>) -> Received {
         Arrived::Value { tag: tag.to_owned(), parts, claims: Carried::default() }.into()
@@ -138,7 +149,10 @@ mod tests {
     #[test]
     fn values_and_exceptions_keep_their_payload_rank_and_text() {
         let segments = vec![Bytes::from_static(b"pickle"), Bytes::from_static(b"array")];
-        let result = PythonMessage::new(PythonMessageKind::Result { rank: Some(3) }, segments.clone());
+        let result = PythonMessage::new(
+            PythonMessageKind::Result { rank: Some(3) },
+            Payload::from_fragments(segments.clone()),
+        );
         let got = arrive_message(&result);
         assert_eq!((got.outcome, got.rank, got.payload), (RESULT, Some(3), segments));
         let mut exception = PythonMessage::new(PythonMessageKind::Exception { rank: None }, vec![1u8]);
@@ -151,7 +165,7 @@ mod tests {
     #[test]
     fn an_exit_that_no_host_asked_for_is_an_exception_in_words() {
         let got = arrive_message(&PythonMessage::exit(ProcExitResult::failed("spawner raised: no")));
-        assert_eq!((got.outcome, got.text.as_str()), (EXCEPTION, "failed: spawner raised: no"));
+        assert_eq!((got.outcome, got.text.as_str()), (EXCEPTION, "no"));
         assert!(got.payload.is_empty());
     }
 

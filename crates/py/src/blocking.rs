@@ -6,17 +6,17 @@ use pyo3::prelude::*;
 /// How long the main thread may be deaf to signals.
 const SLICE: Duration = Duration::from_millis(50);
 
-/// Waits, without the interpreter, until `wait` is true; false at `deadline`.
+/// Waits, without the interpreter, until `wait` gives something; none at `deadline`.
 ///
 /// Python's main thread, which handles the signals, waits in slices and handles them in between.
 ///
 /// # Errors
 /// What a signal handler raised: `KeyboardInterrupt`.
-pub(crate) fn block_on(
+pub(crate) fn block_on<T: Send>(
     py: Python<'_>,
     deadline: Option<Instant>,
-    wait: impl Fn(Option<Instant>) -> bool + Sync,
-) -> PyResult<bool> {
+    wait: impl Fn(Option<Instant>) -> Option<T> + Sync,
+) -> PyResult<Option<T>> {
     if !is_main_thread(py)? {
         return Ok(py.detach(|| wait(deadline)));
     }
@@ -26,12 +26,12 @@ pub(crate) fn block_on(
             Some(deadline) if deadline <= slice => (deadline, true),
             _ => (slice, false),
         };
-        if py.detach(|| wait(Some(until))) {
-            return Ok(true);
+        if let Some(found) = py.detach(|| wait(Some(until))) {
+            return Ok(Some(found));
         }
         py.check_signals()?;
         if last {
-            return Ok(false);
+            return Ok(None);
         }
     }
 }

@@ -9,18 +9,20 @@ use pyo3::prelude::*;
 use pyo3::sync::OnceLockExt;
 use pyo3::types::{PyBytes, PyList, PyMemoryView};
 
+use crate::message::Payload;
+
 /// Copies what Python gives: the caller may change its arrays, and no Python object may travel into the runtime.
 ///
 /// # Errors
 /// `TypeError`, `BufferError`: a segment is no contiguous buffer.
-pub(crate) fn copy_segments(payload: Vec<Bound<'_, PyAny>>) -> PyResult<Vec<Bytes>> {
-    payload.iter().map(copy_segment).collect()
+pub(crate) fn copy_payload(segments: Vec<Bound<'_, PyAny>>) -> PyResult<Payload> {
+    Ok(Payload::from_fragments(segments.iter().map(copy_segment).collect::<PyResult<_>>()?))
 }
 
 /// Copies one buffer.
 ///
 /// # Errors
-/// As [`copy_segments`].
+/// As [`copy_payload`].
 #[expect(unsafe_code, reason = "buffer protocol: the bytes behind a buffer are reached by pointer")]
 pub(crate) fn copy_segment(object: &Bound<'_, PyAny>) -> PyResult<Bytes> {
     if let Ok(bytes) = object.cast::<PyBytes>() {

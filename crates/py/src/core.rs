@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use procession_actor::{Mailbox, Proc};
 use procession_host::{Child, Host};
 use procession_model::{ActorId, InvalidArgument};
-use pyo3::exceptions::{PyConnectionError, PyOSError, PyRuntimeError};
+use pyo3::exceptions::{PyConnectionError, PyRuntimeError};
 use pyo3::prelude::*;
 use tokio::runtime::Handle;
 
@@ -31,6 +31,8 @@ pub(crate) enum Side {
     Client(Host),
     /// It was launched.
     Launched(Arc<Child>),
+    /// It is a Rust program with an interpreter in it, and this is the program's own node.
+    Embedded(Proc),
 }
 
 impl Side {
@@ -38,6 +40,7 @@ impl Side {
         match self {
             Self::Client(host) => host.proc_(),
             Self::Launched(child) => child.proc_(),
+            Self::Embedded(proc_) => proc_,
         }
     }
 }
@@ -49,7 +52,8 @@ pub(crate) struct Core {
     pub(crate) mailbox: Mailbox,
     /// The sender of what no actor sends.
     pub(crate) client: ActorId,
-    io: IoThread,
+    /// None in an embedding program, whose runtime is its own.
+    io: Option<IoThread>,
     handle: Handle,
     /// In a proc: the host's reason to stop it.
     pub(crate) stop_reason: Arc<Once>,
@@ -83,9 +87,9 @@ pub(crate) fn started() -> PyResult<Option<&'static Arc<Core>>> {
 /// `RuntimeError`: it could not be started, was shut down, or this process is a launched proc.
 pub(crate) fn start_client() -> PyResult<&'static Arc<Core>> {
     start(|| {
-        let connected = IoThread::start(Host::start).map_err(PyOSError::from)?;
+        let connected = IoThread::start(Host::start).map_err(PyErr::from)?;
         let (host, handle, io) = connected.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
-        Ok(Core::new(Side::Client(host), handle, io))
+        Ok(Core::new(Side::Client(host), handle, Some(io)))
     })
 }
 
@@ -96,10 +100,26 @@ pub(crate) fn start_client() -> PyResult<&'static Arc<Core>> {
 pub(crate) fn start_proc(payload: String) -> PyResult<&'static Arc<Core>> {
     start(|| {
         let connected = IoThread::start(|| async move { Child::dial_back(&payload).await });
-        let connected = connected.map_err(PyOSError::from)?;
+        let connected = connected.map_err(PyErr::from)?;
         let (child, handle, io) = connected.map_err(|error| PyConnectionError::new_err(error.to_string()))?;
-        Ok(Core::new(Side::Launched(Arc::new(child)), handle, io))
+        Ok(Core::new(Side::Launched(Arc::new(child)), handle, Some(io)))
     })
+}
+
+/// Makes `proc_`, the node of the program that embeds this interpreter, the runtime of the process; `handle` is where
+/// its actors run.
+///
+/// # Errors
+/// `RuntimeError`: there is another runtime.
+pub(crate) fn embed(proc_: &Proc, handle: Handle) -> PyResult<&'static Arc<Core>> {
+    let core = start(|| Ok(Core::new(Side::Embedded(proc_.clone()), handle, None)))?;
+    if core.proc_.id() != proc_.id() {
+        let id = core.proc_.id();
+        return Err(PyRuntimeError::new_err(format!(
+            "the runtime of this process is proc {id}; it can have no other"
+        )));
+    }
+    Ok(core)
 }
 
 fn start(make: impl FnOnce() -> PyResult<Core>) -> PyResult<&'static Arc<Core>> {
@@ -119,7 +139,7 @@ fn start(make: impl FnOnce() -> PyResult<Core>) -> PyResult<&'static Arc<Core>> 
 }
 
 impl Core {
-    fn new(side: Side, handle: Handle, io: IoThread) -> Self {
+    pub(crate) fn new(side: Side, handle: Handle, io: Option<IoThread>) -> Self {
         let proc_ = side.proc_().clone();
         opened::enable(proc_.downgrade());
         let client = proc_.instance().id().clone();
@@ -160,6 +180,9 @@ impl Core {
             Side::Launched(_) => Err(PyRuntimeError::new_err(
                 "this process is a launched proc; procs are launched by the client that started the session",
             )),
+            Side::Embedded(_) => Err(PyRuntimeError::new_err(
+                "this interpreter is embedded in a program that has a node of its own; launch procs from there",
+            )),
         }
     }
 
@@ -170,9 +193,9 @@ impl Core {
     pub(crate) fn child(&self) -> PyResult<&Arc<Child>> {
         match &self.side {
             Side::Launched(child) => Ok(child),
-            Side::Client(_) => {
-                Err(PyRuntimeError::new_err("this process is a client; only a launched proc can do this"))
-            }
+            Side::Client(_) | Side::Embedded(_) => Err(PyRuntimeError::new_err(
+                "this process was not launched; only a launched proc can do this",
+            )),
         }
     }
 
@@ -182,7 +205,9 @@ impl Core {
     /// `RuntimeError`, whose text starts with `ShuttingDown`.
     pub(crate) fn refuse_while_ending(&self) -> PyResult<()> {
         if self.ending.load(Ordering::Acquire) {
-            return Err(PyRuntimeError::new_err("ShuttingDown: the session is ending, and launches nothing more"));
+            return Err(PyRuntimeError::new_err(
+                "ShuttingDown: the session is ending, and launches nothing more",
+            ));
         }
         Ok(())
     }
@@ -225,15 +250,18 @@ impl Core {
                     Outcome::Nothing
                 })
             }
+            Side::Embedded(_) => Arc::new(Once::new(Some(Outcome::Nothing))),
         }
     }
 
     /// Ends the io thread; every call after this is refused. Blocks for at most two seconds.
     pub(crate) fn finish_end(&self) {
         self.ended.store(true, Ordering::Release);
-        self.io.stop();
-        if !self.io.join(Instant::now().checked_add(END_GRACE)) {
-            tracing::warn!("the io thread is still busy; the process ends without waiting for it");
+        if let Some(io) = &self.io {
+            io.stop();
+            if !io.join(Instant::now().checked_add(END_GRACE)) {
+                tracing::warn!("the io thread is still busy; the process ends without waiting for it");
+            }
         }
         self.proc_.close_ports("the Procession runtime of this process was shut down");
     }

@@ -1,3 +1,5 @@
+//! What a Python launcher may report as the exit of a proc, decoded strictly.
+
 use procession_model::{ProcExitKind, ProcExitResult, ReportedExit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyInt, PyList, PySlice, PyString};
@@ -71,9 +73,10 @@ pub fn convert_py_exit_result(message: PythonMessage) -> ProcExitResult {
             unpickled(&message, exit_of_object).and_then(std::convert::identity)
         }
         PythonMessageKind::Exception { .. } => unpickled(&message, exit_of_exception),
-        PythonMessageKind::CallMethod { name, .. } => {
-            Err(DecodeError(format!("protocol error: a call of {:?} came where an exit was expected", name.name())))
-        }
+        PythonMessageKind::CallMethod { name, .. } => Err(DecodeError(format!(
+            "protocol error: a call of {:?} came where an exit was expected",
+            name.name()
+        ))),
     };
     decoded.unwrap_or_else(|why| undecodable(&why))
 }
@@ -91,7 +94,8 @@ pub(crate) fn is_pickled(message: &PythonMessage) -> bool {
 pub(crate) fn raised_text(message: &PythonMessage) -> String {
     match &message.text {
         Some(text) => text.clone(),
-        None => unpickled(message, exception_text).unwrap_or_else(|why| format!("an exception that cannot be read: {why}")),
+        None => unpickled(message, exception_text)
+            .unwrap_or_else(|why| format!("an exception that cannot be read: {why}")),
     }
 }
 
@@ -133,14 +137,18 @@ fn unpickled<R: Send>(
         let ports = message.ports.len();
         return Err(DecodeError(format!("protocol error: it still needs out-of-band state ({ports} ports)")));
     }
-    Python::try_attach(|py| loads(py, &message.message).map(|object| read(&object)))
-        .unwrap_or_else(|| Err(DecodeError("it is pickled, and no Python interpreter runs in this process".to_owned())))
+    Python::try_attach(|py| loads(py, &message.message).map(|object| read(&object))).unwrap_or_else(|| {
+        Err(DecodeError("it is pickled, and no Python interpreter runs in this process".to_owned()))
+    })
 }
 
 fn loads<'py>(py: Python<'py>, payload: &Payload) -> Result<Bound<'py, PyAny>, DecodeError> {
     let read = || -> PyResult<Bound<'py, PyAny>> {
         let bytes = |fragment: &bytes::Bytes| PyBytes::new(py, fragment);
-        let (pickle, buffers) = payload.fragments().split_first().map_or((PyBytes::new(py, b""), &[][..]), |(first, rest)| (bytes(first), rest));
+        let (pickle, buffers) = payload
+            .fragments()
+            .split_first()
+            .map_or((PyBytes::new(py, b""), &[][..]), |(first, rest)| (bytes(first), rest));
         let options = PyDict::new(py);
         options.set_item("buffers", PyList::new(py, buffers.iter().map(bytes))?)?;
         py.import("cloudpickle")?.call_method("loads", (pickle,), Some(&options))
@@ -152,7 +160,10 @@ fn loads<'py>(py: Python<'py>, payload: &Payload) -> Result<Bound<'py, PyAny>, D
 }
 
 fn type_name(value: &Bound<'_, PyAny>) -> String {
-    value.get_type().name().map_or_else(|_| "an object of a nameless type".to_owned(), |name| read_text(&name, 100))
+    value
+        .get_type()
+        .name()
+        .map_or_else(|_| "an object of a nameless type".to_owned(), |name| read_text(&name, 100))
 }
 
 fn attribute<'py>(object: &Bound<'py, PyAny>, name: &str) -> Result<Bound<'py, PyAny>, DecodeError> {
@@ -170,10 +181,7 @@ fn attribute<'py>(object: &Bound<'py, PyAny>, name: &str) -> Result<Bound<'py, P
 }
 
 /// An int or None; `Err(None)` inside means an int beyond 64 bits.
-fn optional_int(
-    object: &Bound<'_, PyAny>,
-    name: &str,
-) -> Result<Option<Result<i64, ()>>, DecodeError> {
+fn optional_int(object: &Bound<'_, PyAny>, name: &str) -> Result<Option<Result<i64, ()>>, DecodeError> {
     let value = attribute(object, name)?;
     if value.is_none() {
         return Ok(None);
@@ -209,7 +217,8 @@ fn signal(object: &Bound<'_, PyAny>) -> Result<Option<i32>, DecodeError> {
 
 fn core_dumped(object: &Bound<'_, PyAny>) -> Result<bool, DecodeError> {
     let value = attribute(object, "core_dumped")?;
-    let flag = value.cast::<PyBool>().map_err(|_| DecodeError::wrong_type("core_dumped", "a bool", &value))?;
+    let flag =
+        value.cast::<PyBool>().map_err(|_| DecodeError::wrong_type("core_dumped", "a bool", &value))?;
     Ok(flag.is_true())
 }
 
@@ -218,20 +227,22 @@ fn failed_reason(object: &Bound<'_, PyAny>) -> Result<Option<String>, DecodeErro
     if value.is_none() {
         return Ok(None);
     }
-    let text =
-        value.cast::<PyString>().map_err(|_| DecodeError::wrong_type("failed_reason", "a str or None", &value))?;
+    let text = value
+        .cast::<PyString>()
+        .map_err(|_| DecodeError::wrong_type("failed_reason", "a str or None", &value))?;
     Ok(Some(read_text(text, REASON_LIMIT)))
 }
 
 fn stderr_tail(object: &Bound<'_, PyAny>) -> Result<Vec<String>, DecodeError> {
     let value = attribute(object, "stderr_tail")?;
-    let list =
-        value.cast::<PyList>().map_err(|_| DecodeError::wrong_type("stderr_tail", "a list of str", &value))?;
+    let list = value
+        .cast::<PyList>()
+        .map_err(|_| DecodeError::wrong_type("stderr_tail", "a list of str", &value))?;
     let mut lines = Vec::with_capacity(list.len());
     for (index, item) in list.iter().enumerate() {
-        let line = item
-            .cast_into::<PyString>()
-            .map_err(|error| DecodeError::wrong_type(&format!("stderr_tail[{index}]"), "a str", &error.into_inner()))?;
+        let line = item.cast_into::<PyString>().map_err(|error| {
+            DecodeError::wrong_type(&format!("stderr_tail[{index}]"), "a str", &error.into_inner())
+        })?;
         lines.push(line);
     }
     Ok(newest_within_bounds(lines.iter().rev().map(|line| read_text(line, LINE_LIMIT)), TAIL_LINES))
@@ -241,7 +252,8 @@ fn stderr_tail(object: &Bound<'_, PyAny>) -> Result<Vec<String>, DecodeError> {
 fn read_text(text: &Bound<'_, PyString>, limit: usize) -> String {
     // Cut before it is converted: the text may be larger than all memory that is left.
     let too_long = text.len().is_ok_and(|length| length > limit);
-    let head = if too_long { text.get_item(PySlice::new(text.py(), 0, limit as isize, 1)).ok() } else { None };
+    let head =
+        if too_long { text.get_item(PySlice::new(text.py(), 0, limit as isize, 1)).ok() } else { None };
     let head = head.as_ref().and_then(|head| head.cast::<PyString>().ok()).unwrap_or(text);
     let mut read = cut(head.to_string_lossy().into_owned(), limit);
     if too_long && !read.ends_with(CUT) {

@@ -170,6 +170,11 @@ impl Inbox {
         }
     }
 
+    /// How many ports it keeps an eye on; for leak tests.
+    pub fn ports_handed_out(&self) -> usize {
+        self.state().handed_out.len()
+    }
+
     /// Whether it takes no more messages.
     pub fn is_closed(&self) -> bool {
         self.state().closed.is_some()
@@ -190,8 +195,8 @@ impl Inbox {
         self.changed.notify_all();
     }
 
-    /// The actor has ended, by `failure` or regularly. Every once port that it still holds, taken or queued, errs at its
-    /// owner. Only the first call counts.
+    /// The actor has ended, by `failure` (a text that names the actor) or regularly. Every once port that it still
+    /// holds, taken or queued, errs at its owner with that text. Only the first call counts.
     pub fn end(&self, failure: Option<&str>) {
         let first = self.ended.send_if_modified(|ended| {
             let first = ended.is_none();
@@ -217,10 +222,7 @@ impl Inbox {
     }
 
     fn end_text(&self, failure: Option<&str>) -> String {
-        match failure {
-            Some(failure) => format!("actor {} failed: {failure}", self.actor_id),
-            None => format!("actor {} has ended", self.actor_id),
-        }
+        failure.map_or_else(|| format!("actor {} has ended", self.actor_id), str::to_owned)
     }
 
     /// Waits for [`Self::end`]; gives the failure. Cancel safe.

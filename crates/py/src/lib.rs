@@ -1,10 +1,36 @@
 //! The Python module procession._native.
 
 mod actor_launcher;
+mod answer;
+mod blocking;
+mod buffers;
+mod call;
+mod claims;
+mod completions;
+mod core;
+mod errors;
 mod event_fd;
+mod event_queue;
+mod exit_dict;
+mod fork;
+mod inbox_py;
+mod io_thread;
+mod module;
+mod monitor;
+mod port;
+mod port_receiver;
+mod procs;
+mod replies;
+mod runtime;
+mod subscription;
+mod supervised;
+mod time;
+mod waiter;
+
 pub mod exit_decode;
 mod inbox;
 mod message;
+mod object_actor;
 pub mod opened;
 mod pickle;
 mod python_actor;
@@ -16,5 +42,6 @@ pub use message::{
     EitherPortRef, MethodSpecifier, PYTHON_TAG, Payload, PythonMessage, PythonMessageKind, PythonOncePortRef,
     PythonPortRef,
 };
+pub use object_actor::embed;
 pub use pickle::Pickle;
 pub use python_actor::PythonActor;

@@ -18,6 +18,11 @@ pub const PYTHON_TAG: &str = "python";
 pub struct Payload(Vec<Bytes>);
 
 impl Payload {
+    /// A pickle and its out-of-band buffers.
+    pub fn from_fragments(fragments: Vec<Bytes>) -> Self {
+        Self(fragments)
+    }
+
     /// All of it as one piece; free for a payload of one fragment.
     pub fn to_bytes(&self) -> Bytes {
         match self.0.as_slice() {
@@ -50,12 +55,6 @@ impl Payload {
 impl From<Vec<u8>> for Payload {
     fn from(bytes: Vec<u8>) -> Self {
         Self(vec![bytes.into()])
-    }
-}
-
-impl From<Vec<Bytes>> for Payload {
-    fn from(fragments: Vec<Bytes>) -> Self {
-        Self(fragments)
     }
 }
 
@@ -123,6 +122,7 @@ impl PythonOncePortRef {
     ///
     /// # Errors
     /// It was used before, a port inside was, or the owner cannot be reached; the message is handed back.
+    #[expect(clippy::result_large_err, reason = "the error is the message itself, handed back")]
     pub fn send(
         &self,
         proc_: &Proc,
@@ -157,6 +157,7 @@ impl PythonPortRef {
     ///
     /// # Errors
     /// A once port inside was used before, or the owner cannot be reached; the message is handed back.
+    #[expect(clippy::result_large_err, reason = "the error is the message itself, handed back")]
     pub fn send(
         &self,
         proc_: &Proc,

@@ -1,3 +1,5 @@
+//! Inboxes that a message opens before the actor behind them exists.
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -1,18 +1,275 @@
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use procession_launch::ProcLauncher;
-use procession_model::{DialBack, ProcId, check_name as check};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use procession_actor::ActorHandle;
+use procession_launch::Capabilities;
+use procession_model::{DialBack, ProcId};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::PyString;
 
 use crate::actor_launcher::ActorProcLauncher;
 use crate::blocking::block_on;
-use crate::core::{self, Core, Side};
+use crate::core::{self, Core, Side, current};
 use crate::errors::value_error;
+use crate::fork::refuse_in_fork;
 use crate::inbox_py::Inbox;
-use crate::port::{PortReceiver, PortRef};
+use crate::port::PortRef;
+use crate::port_receiver::{PortReceiver, open_once_port, open_port};
 use crate::procs::{Launcher, ProcHandle, ProcSpec};
+use crate::subscription::{Follower, Subscription};
 use crate::time::{deadline, duration};
-use crate::waiter::{IS_SETTLED, Outcome};
+use crate::waiter::{IS_SETTLED, Once, Outcome};
+
+/// How much longer than its timeout a shutdown may take: a kill that hangs, the keeper's own end.
+const SHUTDOWN_SLACK: Duration = Duration::from_secs(10);
+/// For what was posted to be written before a proc ends.
+const GOODBYE_BOUND: Duration = Duration::from_secs(5);
+
+/// The runtime of this process.
+#[pyclass(frozen, module = "procession._native")]
+pub(crate) struct Runtime(&'static Arc<Core>);
+
+/// The runtime of a client.
+#[pyfunction]
+pub(crate) fn start_client(py: Python<'_>) -> PyResult<Runtime> {
+    py.detach(core::start_client).map(Runtime)
+}
+
+/// The runtime of a launched proc.
+#[pyfunction]
+pub(crate) fn start_proc(py: Python<'_>, payload: String) -> PyResult<Runtime> {
+    py.detach(|| core::start_proc(payload)).map(Runtime)
+}
+
+/// The runtime of this process, if one was started.
+#[pyfunction(name = "current")]
+pub(crate) fn current_runtime() -> PyResult<Option<Runtime>> {
+    Ok(core::started()?.map(Runtime))
+}
+
+/// Waits for `once`; none at the deadline.
+fn outcome(py: Python<'_>, once: &Once, deadline: Option<Instant>) -> PyResult<Option<Outcome>> {
+    block_on(py, deadline, |until| {
+        once.wait(IS_SETTLED, until).then(|| once.peek(|slot| slot.clone())).flatten()
+    })
+}
+
+#[pymethods]
+impl Runtime {
+    #[getter]
+    fn proc_id(&self) -> &str {
+        self.0.proc_.id().as_str()
+    }
+
+    #[getter]
+    fn host_id(&self) -> &str {
+        match &self.0.side {
+            Side::Client(host) => host.id().as_str(),
+            Side::Launched(child) => child.host_id(),
+            Side::Embedded(proc_) => proc_.id().host(),
+        }
+    }
+
+    #[getter]
+    fn is_client(&self) -> bool {
+        matches!(self.0.side, Side::Client(_))
+    }
+
+    #[getter]
+    fn rank(&self) -> usize {
+        match &self.0.side {
+            Side::Launched(child) => child.rank(),
+            Side::Client(_) | Side::Embedded(_) => 0,
+        }
+    }
+
+    #[getter]
+    fn sys_path(&self) -> &[String] {
+        match &self.0.side {
+            Side::Launched(child) => child.sys_path(),
+            Side::Client(_) | Side::Embedded(_) => &[],
+        }
+    }
+
+    /// As a str, like `os.getcwd()`.
+    #[getter]
+    fn cwd(&self) -> Option<&OsStr> {
+        match &self.0.side {
+            Side::Launched(child) => child.cwd().map(Path::as_os_str),
+            Side::Client(_) | Side::Embedded(_) => None,
+        }
+    }
+
+    fn setup(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let child = Arc::clone(current()?.child()?);
+        let setup = self.0.run(async move { Outcome::Bytes(child.setup().await) });
+        outcome(py, &setup, None)?.unwrap_or(Outcome::Nothing).into_python(py)
+    }
+
+    fn ready(&self) -> PyResult<()> {
+        current()?.child()?.ready();
+        Ok(())
+    }
+
+    #[pyo3(signature = (timeout))]
+    fn stopped(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        current()?.child()?;
+        let deadline = deadline(timeout)?;
+        outcome(py, &self.0.stop_reason, deadline)?.unwrap_or(Outcome::Nothing).into_python(py)
+    }
+
+    fn register_actor(&self, name: &str) -> PyResult<Inbox> {
+        current()?.register_actor(name).map(Inbox::new).map_err(value_error)
+    }
+
+    fn open_port(&self) -> PyResult<(PortRef, PortReceiver)> {
+        open_port()
+    }
+
+    fn open_once_port(&self) -> PyResult<(PortRef, PortReceiver)> {
+        open_once_port()
+    }
+
+    #[pyo3(signature = (specs, launcher, subscription = None))]
+    fn spawn_procs(
+        &self,
+        py: Python<'_>,
+        specs: Vec<PyRef<'_, ProcSpec>>,
+        launcher: Option<PyRef<'_, Launcher>>,
+        subscription: Option<PyRef<'_, Subscription>>,
+    ) -> PyResult<Vec<ProcHandle>> {
+        let core = current()?;
+        core.refuse_while_ending()?;
+        let host = core.host()?;
+        let launcher = launcher.map_or_else(|| host.native_launcher(), |launcher| Arc::clone(&launcher.0));
+        let specs: Vec<_> = specs.iter().map(|spec| spec.0.clone()).collect();
+        let followers = subscription.map(|subscription| {
+            subscription.expect(specs.len());
+            specs.iter().map(|_| subscription.follow()).collect::<Vec<_>>()
+        });
+        py.detach(|| {
+            let spawn = |(index, spec)| {
+                let follower = followers.as_ref().map(|followers| &followers[index]);
+                let proc_ =
+                    host.spawn_watched(spec, Arc::clone(&launcher), follower.map(Follower::observer))?;
+                if let Some(follower) = follower {
+                    follower.introduce(&proc_);
+                }
+                Ok(ProcHandle::new(proc_))
+            };
+            specs.into_iter().enumerate().map(spawn).collect::<Result<Vec<_>, _>>()
+        })
+        .map_err(|error: procession_model::InvalidArgument| value_error(error))
+    }
+
+    fn actor_launcher(
+        &self,
+        actor_id: &str,
+        name: String,
+        dial_back: (String, Option<String>, Option<String>),
+        capabilities: HashMap<String, bool>,
+    ) -> PyResult<Launcher> {
+        let core = current()?;
+        core.host()?;
+        let spawner = ActorHandle::attach(&core.proc_, actor_id.parse().map_err(value_error)?);
+        let capabilities = read_capabilities(&capabilities, read_dial_back(dial_back)?)?;
+        let launcher = ActorProcLauncher::new(spawner, core.mailbox.clone(), core.proc_.instance());
+        Ok(Launcher::new(Arc::new(launcher.with_name(name).with_capabilities(capabilities))))
+    }
+
+    fn proc_actors_ended(&self, py: Python<'_>) -> PyResult<()> {
+        current()?.child()?;
+        self.end(py, Duration::ZERO, GOODBYE_BOUND)
+    }
+
+    fn shutdown(&self, py: Python<'_>, timeout: f64) -> PyResult<()> {
+        refuse_in_fork()?;
+        let timeout = duration("timeout", timeout)?;
+        let bound = if self.is_client() { timeout.saturating_add(SHUTDOWN_SLACK) } else { GOODBYE_BOUND };
+        self.end(py, timeout, bound)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Runtime({})", self.0.proc_.id())
+    }
+}
+
+impl Runtime {
+    fn end(&self, py: Python<'_>, timeout: Duration, bound: Duration) -> PyResult<()> {
+        let ended = py.detach(|| self.0.begin_end(timeout));
+        outcome(py, &ended, Instant::now().checked_add(bound))?;
+        py.detach(|| self.0.finish_end());
+        Ok(())
+    }
+}
+
+fn read_dial_back((kind, bind, advertise): (String, Option<String>, Option<String>)) -> PyResult<DialBack> {
+    match (kind.as_str(), bind) {
+        ("local", _) => Ok(DialBack::Local),
+        ("network", Some(bind)) => Ok(DialBack::Network { bind, advertise }),
+        ("network", None) => {
+            Err(PyValueError::new_err("dial_back: a network needs an address to bind: \"127.0.0.1:0\""))
+        }
+        ("stdio", _) => Ok(DialBack::Stdio),
+        _ => Err(PyValueError::new_err(format!(
+            "dial_back = {kind:?}: give \"local\", \"network\" or \"stdio\""
+        ))),
+    }
+}
+
+fn read_capabilities(given: &HashMap<String, bool>, dial_back: DialBack) -> PyResult<Capabilities> {
+    const KNOWN: [&str; 6] = ["pid", "stdio", "tail", "tree_kill", "raw_paths", "command_attributes"];
+    if let Some(unknown) = given.keys().find(|key| !KNOWN.contains(&key.as_str())) {
+        return Err(PyValueError::new_err(format!(
+            "capabilities[{unknown:?}]: known are {}",
+            KNOWN.join(", ")
+        )));
+    }
+    let can = |what: &str| given.get(what).copied().unwrap_or(false);
+    Ok(Capabilities {
+        pid: can("pid"),
+        stdio: can("stdio"),
+        tail: can("tail"),
+        tree_kill: can("tree_kill"),
+        raw_paths: can("raw_paths"),
+        command_attributes: can("command_attributes"),
+        dial_back,
+    })
+}
+
+/// From a launcher, at any time and from any thread: what it knows about a launch.
+#[pyfunction]
+#[pyo3(signature = (proc_id, pid, handle, progress))]
+pub(crate) fn report_launch(
+    proc_id: &str,
+    pid: Option<u32>,
+    handle: Option<String>,
+    progress: Option<String>,
+) -> PyResult<()> {
+    let core = current()?;
+    let proc_id: ProcId = proc_id.parse().map_err(value_error)?;
+    match &core.side {
+        Side::Client(host) => host.report(&proc_id, pid, handle, progress),
+        Side::Launched(child) => child.report_launch(&proc_id, pid, handle, progress),
+        Side::Embedded(_) => {
+            core.host()?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses what is no legal name.
+#[pyfunction]
+pub(crate) fn check_name(field: &str, name: &Bound<'_, PyString>) -> PyResult<()> {
+    procession_model::check_name(field, &name.to_string_lossy()).map_err(value_error)
+}
+
+/// `proc_id` in a form safe as a container, unit, job or file name.
+#[pyfunction]
+pub(crate) fn safe_name(proc_id: &str) -> PyResult<String> {
+    proc_id.parse().map(|proc_id: ProcId| proc_id.safe_name()).map_err(value_error)
+}

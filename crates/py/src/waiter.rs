@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use procession_model::{ProcExit, ProcExitResult};
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
@@ -65,7 +65,9 @@ impl Promise {
 
     /// Gives the outcome; only the first one counts.
     pub(crate) fn fulfil(self, outcome: Outcome) {
-        self.0.update(|slot| slot.get_or_insert(outcome));
+        self.0.update(|slot| {
+            slot.get_or_insert(outcome);
+        });
     }
 }
 
@@ -73,7 +75,9 @@ impl Drop for Promise {
     fn drop(&mut self) {
         if !self.0.is(IS_SETTLED) {
             let gone = "the Procession runtime was shut down before this was done".to_owned();
-            self.0.update(|slot| slot.get_or_insert(Outcome::Failed(gone)));
+            self.0.update(|slot| {
+                slot.get_or_insert(Outcome::Failed(gone));
+            });
         }
     }
 }
@@ -144,7 +148,8 @@ impl Waiter {
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         refuse_in_fork()?;
         let deadline = deadline(timeout)?;
-        Ok(self.0.is_done() || block_on(py, deadline, |until| self.0.wait(until))?)
+        let wait = |until| self.0.wait(until).then_some(());
+        Ok(self.0.is_done() || block_on(py, deadline, wait)?.is_some())
     }
 
     fn result(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
@@ -168,7 +173,7 @@ pub(crate) struct CompletionQueue(Owned<Arc<Completions>>);
 impl CompletionQueue {
     #[new]
     fn new() -> PyResult<Self> {
-        let queue = Completions::new().map_err(PyOSError::from)?;
+        let queue = Completions::new()?;
         Ok(Self(Owned::new(Arc::new(queue))))
     }
 

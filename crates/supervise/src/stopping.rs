@@ -55,11 +55,16 @@ impl State {
         if self.status.is_terminal() {
             return Some(Ok(()));
         }
-        match (how, &self.ladder.terminate) {
-            (StopHow::AgentFirst, _) => None,
-            (StopHow::Terminate, asked) if *asked != Asked::Never => asked.answer(),
-            (StopHow::Terminate | StopHow::Kill, _) => self.ladder.kill.answer(),
-        }
+        let (answer, again) = match (how, &self.ladder.terminate) {
+            (StopHow::AgentFirst, _) => return None,
+            (StopHow::Terminate, asked) if *asked != Asked::Never => (asked.answer(), self.ladder.too_early),
+            (StopHow::Terminate | StopHow::Kill, _) => {
+                (self.ladder.kill.answer(), self.is_armed(Timer::KillAck))
+            }
+        };
+        // What failed for want of something to stop is asked for again once there is something.
+        let again = again && !self.acknowledged;
+        answer.filter(|answer| answer.is_ok() || !again)
     }
 
     pub(crate) fn stop_asked(&mut self, how: StopHow, grace: Duration, request: StopRequest) {

@@ -99,14 +99,21 @@ impl Snapshot {
     /// One pass over `/proc`.
     ///
     /// # Errors
-    /// `/proc` is not mounted.
+    /// `/proc` is not mounted, or no descriptor is left to read it with.
     pub fn take() -> io::Result<Self> {
         let mut all = Vec::new();
         for entry in fs::read_dir("/proc")? {
             let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            // One that has ended since the directory was read is no longer of interest.
-            if let Ok(process) = Process::look(pid) {
-                all.push(process);
+            match Process::look(pid) {
+                Ok(process) => all.push(process),
+                // To miss processes for want of a descriptor would be to take them for dead.
+                Err(error)
+                    if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)) =>
+                {
+                    return Err(error);
+                }
+                // It has ended since the directory was read, or is hidden from this user.
+                Err(_) => {}
             }
         }
         let mut children: HashMap<u32, Vec<usize>> = HashMap::new();

@@ -35,7 +35,7 @@ pub enum Stdio<'fd> {
 pub struct SpawnSpec<'fd> {
     /// What to execute.
     pub program: Program<'fd>,
-    /// argv, with argv[0].
+    /// argv, the name that the program is to know itself by first.
     pub argv: Vec<CString>,
     /// `NAME=value`, all of them.
     pub envp: Vec<CString>,

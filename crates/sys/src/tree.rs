@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -63,7 +63,9 @@ impl Tree {
         let below = all.descendants(members.keys().copied().collect::<Vec<_>>());
         members.extend(below.into_iter().map(|process| (process.pid, process)));
         members.remove(&std::process::id());
-        self.sessions.extend(members.values().map(|p| p.session).filter(|&s| s != own_session && s != 0));
+        // Without a root above it a member may share its session with strangers, unless a member made it.
+        let made = |s: &u32| *s != own_session && *s != 0 && (self.root.is_some() || members.contains_key(s));
+        self.sessions.extend(members.values().map(|p| p.session).filter(made));
         members.into_values().collect()
     }
 
@@ -79,28 +81,28 @@ impl Tree {
     /// Kills all of `trees` until a look finds nothing alive, for `bound` at most; gives what is left
     /// then.
     ///
-    /// Blocks. Members that have ended as orphans and were adopted by this process are reaped; the
-    /// leaders never are.
+    /// Blocks. Members that have ended as children of this process, by birth or adopted, are reaped:
+    /// so the leaders' own status has to be taken before, if it matters.
     ///
     /// # Errors
     /// `/proc` cannot be read.
     pub fn kill(trees: &mut [Self], bound: Duration) -> io::Result<Vec<Process>> {
         let deadline = Instant::now() + bound;
         let mut pause = Duration::from_millis(1);
+        let mut seen = HashSet::new();
         loop {
             let all = Snapshot::take()?;
             let mut left = Vec::new();
-            let mut waiting = false;
-            for tree in trees.iter_mut() {
-                for process in tree.members(&all) {
-                    if process.is_alive() {
-                        process.signal(libc::SIGKILL);
-                        left.push(process.clone());
-                    } else if process.pid != tree.leader {
-                        waiting |= reap_or_wait(process, &all);
-                    }
+            for process in trees.iter_mut().flat_map(|tree| tree.members(&all)) {
+                seen.insert((process.pid, process.started));
+                if process.is_alive() {
+                    process.signal(libc::SIGKILL);
+                    left.push(process.clone());
                 }
             }
+            // A zombie that was adopted shows neither its marker nor, often, whose session it has.
+            let zombies = all.all().iter().filter(|p| !p.is_alive() && seen.contains(&(p.pid, p.started)));
+            let waiting = zombies.filter(|zombie| reap_or_wait(zombie, &all)).count() > 0;
             if (left.is_empty() && !waiting) || Instant::now() >= deadline {
                 return Ok(left);
             }

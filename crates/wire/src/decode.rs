@@ -59,9 +59,17 @@ impl Decoder {
         Ok(Some(Packet { head, parts }))
     }
 
-    /// How many bytes the frame at the front of `buffer` still lacks, as far as is known.
+    /// How many bytes the frame at the front of `buffer` still lacks, as far as is known after
+    /// [`Self::decode`] has found nothing.
     pub fn missing(&self, buffer: &BytesMut) -> usize {
-        self.frame.map_or(PREFIX_LEN, Prefix::total).saturating_sub(buffer.len())
+        let wanted = match (self.frame, buffer.get(2..4)) {
+            (Some(prefix), _) => prefix.total(),
+            (None, Some(&[low, high])) if buffer.len() >= PREFIX_LEN => {
+                PREFIX_LEN + usize::from(u16::from_le_bytes([low, high])) * TABLE_ENTRY
+            }
+            _ => PREFIX_LEN,
+        };
+        wanted.saturating_sub(buffer.len())
     }
 
     /// The frame at the front of `buffer`, when enough of it is there to judge its lengths.

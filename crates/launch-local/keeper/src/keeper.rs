@@ -16,6 +16,10 @@ use crate::protocol::{Reply, Request, Strings};
 
 /// How many requests are handled before exits get their turn.
 const BATCH: usize = 16;
+/// Descriptors that no launch may use up: without them nothing could be found and killed.
+const RESERVE: usize = 8;
+/// When a look at `/proc` failed, until the next.
+const AGAIN: Duration = Duration::from_millis(50);
 /// What a proc's out-of-memory score is above the keeper's: the kernel takes procs first.
 const OOM_ABOVE: i32 = 500;
 
@@ -52,6 +56,7 @@ pub(crate) struct Keeper {
     terminations: Vec<u64>,
     open_files: OpenFiles,
     oom_score_adj: Option<i32>,
+    reserve: Vec<OwnedFd>,
     ending: bool,
 }
 
@@ -67,8 +72,23 @@ impl Keeper {
             terminations: Vec::new(),
             open_files: sys::raise_open_files()?,
             oom_score_adj: sys::oom_score_adj().ok().map(|own| (own + OOM_ABOVE).min(1000)),
+            reserve: Vec::new(),
             ending: false,
         })
+    }
+
+    /// A look at all processes, which no number of open pipes can prevent.
+    fn look(&mut self) -> Option<Snapshot> {
+        self.reserve.clear();
+        Snapshot::take().ok()
+    }
+
+    fn refill_reserve(&mut self) {
+        while self.reserve.len() < RESERVE
+            && let Ok(fd) = sys::open_null()
+        {
+            self.reserve.push(fd);
+        }
     }
 
     /// Keeps until the host is gone or says that it is enough; returns when no descendant is left.
@@ -78,8 +98,11 @@ impl Keeper {
             let timeout = if self.ending {
                 Some(pause)
             } else {
-                self.kills.next_due().map(|due| due.saturating_duration_since(Instant::now()))
+                let again = (!self.terminations.is_empty()).then(|| Instant::now() + AGAIN);
+                let due = self.kills.next_due().into_iter().chain(again).min();
+                due.map(|due| due.saturating_duration_since(Instant::now()))
             };
+            self.refill_reserve();
             let executing = self.wait(timeout)?;
             for _ in 0..BATCH {
                 let Some((request, fds)) = self.control.receive() else { break };
@@ -89,11 +112,11 @@ impl Keeper {
                 self.finish_start(id);
             }
             self.reap()?;
-            self.look_after_trees()?;
+            self.look_after_trees();
             self.control.flush();
             self.ending |= self.control.is_closed();
             if self.ending {
-                if self.end_all()? && (self.control.is_done() || self.host.has_ended()?) {
+                if self.end_all() && (self.control.is_done() || self.host.has_ended()?) {
                     return Ok(());
                 }
                 pause = (pause * 2).min(Duration::from_millis(50));
@@ -244,12 +267,15 @@ impl Keeper {
         Ok(())
     }
 
-    fn look_after_trees(&mut self) -> io::Result<()> {
+    fn look_after_trees(&mut self) {
         let due = self.kills.next_due().is_some_and(|due| due <= Instant::now());
         if !due && self.terminations.is_empty() {
-            return Ok(());
+            return;
         }
-        let all = Snapshot::take()?;
+        let Some(all) = self.look() else {
+            self.kills.postpone(AGAIN);
+            return;
+        };
         for id in std::mem::take(&mut self.terminations) {
             if let Some(proc) = self.procs.get_mut(&id) {
                 proc.tree.signal(libc::SIGTERM, &all);
@@ -265,16 +291,15 @@ impl Keeper {
                 kill_descendants(&all);
             }
         }
-        Ok(())
     }
 
     /// One round of ending everything; true when nothing is left.
-    fn end_all(&mut self) -> io::Result<bool> {
+    fn end_all(&mut self) -> bool {
         for proc in self.procs.values() {
             proc.child().kill_group();
         }
-        let left = kill_descendants(&Snapshot::take()?);
-        Ok(left == 0 && self.procs.is_empty())
+        let left = self.look().map(|all| kill_descendants(&all));
+        left == Some(0) && self.procs.is_empty()
     }
 }
 

@@ -53,6 +53,12 @@ impl Kills {
         self.0.values().map(|kill| kill.next).min()
     }
 
+    /// Nothing is due before `pause` is over.
+    pub(crate) fn postpone(&mut self, pause: Duration) {
+        let earliest = Instant::now() + pause;
+        self.0.values_mut().for_each(|kill| kill.next = kill.next.max(earliest));
+    }
+
     /// One round over the trees that are due; `leads` says whose leader is not reaped yet.
     pub(crate) fn run(&mut self, all: &Snapshot, leads: impl Fn(u64) -> bool) -> Vec<Reply> {
         let now = Instant::now();

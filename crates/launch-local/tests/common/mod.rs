@@ -9,13 +9,13 @@ use procession_model::{BootstrapCommand, HostId, LaunchOptions, ProcExitKind, Pr
 use procession_sys::{Process, Snapshot};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 
-pub type Lines = BufReader<Box<dyn AsyncRead + Send + Unpin>>;
+pub(crate) type Lines = BufReader<Box<dyn AsyncRead + Send + Unpin>>;
 
-pub fn fresh() -> ProcId {
+pub(crate) fn fresh() -> ProcId {
     ProcId::fresh("p", &HostId::fresh("here")).unwrap()
 }
 
-pub fn options(command: BootstrapCommand) -> LaunchOptions {
+pub(crate) fn options(command: BootstrapCommand) -> LaunchOptions {
     LaunchOptions {
         bootstrap_payload: "the payload".into(),
         process_name: "p @ here".into(),
@@ -26,23 +26,23 @@ pub fn options(command: BootstrapCommand) -> LaunchOptions {
     }
 }
 
-pub fn shell(script: &str) -> LaunchOptions {
+pub(crate) fn shell(script: &str) -> LaunchOptions {
     let mut command = BootstrapCommand::new("/bin/sh");
     command.args = vec!["-c".into(), script.into()];
     options(command)
 }
 
 /// A proc that runs, with its output.
-pub struct Running {
-    pub id: ProcId,
-    pub pid: u32,
-    pub stdout: Lines,
-    pub stderr: Lines,
-    pub exit: tokio::sync::oneshot::Receiver<procession_model::ProcExitResult>,
+pub(crate) struct Running {
+    pub(crate) id: ProcId,
+    pub(crate) pid: u32,
+    pub(crate) stdout: Lines,
+    pub(crate) stderr: Lines,
+    pub(crate) exit: tokio::sync::oneshot::Receiver<procession_model::ProcExitResult>,
 }
 
 impl Running {
-    pub async fn start(launcher: &NativeLauncher, options: LaunchOptions) -> Self {
+    pub(crate) async fn start(launcher: &NativeLauncher, options: LaunchOptions) -> Self {
         let id = fresh();
         let LaunchResult { pid, stdio, exit_rx, .. } = launcher.launch(&id, options).await.unwrap();
         let StdioHandling::Captured { stdout, stderr } = stdio else { panic!("the output is not captured") };
@@ -56,18 +56,18 @@ impl Running {
     }
 
     /// The next line of its output, which serves as a barrier.
-    pub async fn line(&mut self) -> String {
+    pub(crate) async fn line(&mut self) -> String {
         let mut line = String::new();
         self.stdout.read_line(&mut line).await.unwrap();
         line.trim_end().to_owned()
     }
 
-    pub async fn exit(&mut self) -> ProcExitKind {
+    pub(crate) async fn exit(&mut self) -> ProcExitKind {
         let bound = Duration::from_secs(20);
         tokio::time::timeout(bound, &mut self.exit).await.expect("an exit in time").expect("one exit").kind
     }
 
-    pub async fn rest(&mut self) -> String {
+    pub(crate) async fn rest(&mut self) -> String {
         let mut rest = String::new();
         self.stdout.read_to_string(&mut rest).await.unwrap();
         rest
@@ -75,19 +75,24 @@ impl Running {
 }
 
 /// Runs a script to its end; how it ended.
-pub async fn exit_of(launcher: &NativeLauncher, script: &str) -> ProcExitKind {
+pub(crate) async fn exit_of(launcher: &NativeLauncher, script: &str) -> ProcExitKind {
     Running::start(launcher, shell(script)).await.exit().await
 }
 
 /// What lives of a launch, wherever it went.
-pub fn members(id: &ProcId) -> Vec<Process> {
+pub(crate) fn members(id: &ProcId) -> Vec<Process> {
     let launch = id.launch_id().to_string();
     let all = Snapshot::take().unwrap();
     all.all().iter().filter(|p| p.is_alive() && p.belongs_to(&launch)).cloned().collect()
 }
 
+/// Whether exactly this process still runs; a zombie that nobody reaps does not.
+pub(crate) fn lives(process: &Process) -> bool {
+    Process::look(process.pid).is_ok_and(|now| now.started == process.started && now.is_alive())
+}
+
 /// Asks until `condition` holds; how long that took.
-pub fn within(bound: Duration, what: &str, mut condition: impl FnMut() -> bool) -> Duration {
+pub(crate) fn within(bound: Duration, what: &str, mut condition: impl FnMut() -> bool) -> Duration {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < bound, "{what}: not within {bound:?}");
@@ -96,19 +101,19 @@ pub fn within(bound: Duration, what: &str, mut condition: impl FnMut() -> bool) 
     start.elapsed()
 }
 
-pub fn zombies() -> usize {
+pub(crate) fn zombies() -> usize {
     let all = Snapshot::take().unwrap();
     all.all().iter().filter(|p| p.parent == std::process::id() && !p.is_alive()).count()
 }
 
-pub fn open_fds() -> usize {
+pub(crate) fn open_fds() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
 /// The keeper of this process.
-pub fn keeper_pid() -> u32 {
+pub(crate) fn keeper_pid() -> u32 {
     let name = |p: &&Process| {
-        std::fs::read_to_string(format!("/proc/{}/comm", p.pid)).is_ok_and(|n| n == "procession-keep\n")
+        std::fs::read(format!("/proc/{}/cmdline", p.pid)).is_ok_and(|line| line == b"procession-keeper\0")
     };
     let all = Snapshot::take().unwrap();
     let mut found = all.all().iter().filter(|p| p.parent == std::process::id() && p.is_alive()).filter(name);

@@ -1,6 +1,8 @@
 //! What the tests share: hosts that listen, procs that dial.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+mod call_backs;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,8 +10,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use procession_model::{Head, LaunchId, Packet};
-use procession_net::{Address, CallBack, CallBacks, Dial, Link, Listener, Serving, SessionCa, dial};
+use procession_net::{Address, Dial, Link, Listener, Serving, SessionCa, dial};
 use tempfile::TempDir;
+
+pub(crate) use call_backs::{CallBack, CallBacks};
 
 /// A host that listens at a unix socket or at a port of loopback.
 pub(crate) struct Host {

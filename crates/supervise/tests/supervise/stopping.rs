@@ -269,6 +269,23 @@ fn a_caller_is_told_what_the_launcher_answered() {
 }
 
 #[test]
+fn a_failure_for_want_of_something_to_stop_is_no_answer_yet() {
+    for how in [StopHow::Terminate, StopHow::Kill] {
+        let no = || Err::<(), _>("there is none".to_owned());
+        let answered: fn(Result<(), String>) -> Event =
+            if how == StopHow::Kill { Event::KillAnswered } else { Event::TerminateAnswered };
+        let mut world = World::new(native());
+        world.feed(stop(how, 10));
+        world.feed(answered(no()));
+        assert_eq!(world.state.answer(how), None);
+        world.feed(Event::LaunchAcknowledged { pid: Some(7) });
+        assert_eq!(world.state.answer(how), None, "it is asked again");
+        world.feed(answered(no()));
+        assert_eq!(world.state.answer(how), Some(no()));
+    }
+}
+
+#[test]
 fn an_answer_that_nobody_asked_for_changes_nothing() {
     let mut world = World::up(native());
     let before = world.state.clone();

@@ -137,7 +137,13 @@ unsafe fn prepare(plan: &mut Plan<'_>, targets: RawFd) -> Result<(), Stage> {
         // because the library's refuses the two signals that it keeps for itself.
         let default = [0_u64; 4];
         for signal in 1..=64 {
-            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null::<u8>(), size_of::<u64>());
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                ptr::null::<u8>(),
+                size_of::<u64>(),
+            );
         }
         let mut none = MaybeUninit::uninit();
         libc::sigemptyset(none.as_mut_ptr());

@@ -1,0 +1,449 @@
+//! Once ports: one answer at most, and an error as soon as nobody can answer.
+#![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::{Ask, Echo, Forget, Hub, Inside, Keep, Node, lone_proc, soon};
+use procession_actor::{
+    ActorHandle, Answer, Held, MailboxError, Message, Moves, OncePortReceiver, OncePortRef, SendErrorKind,
+};
+use procession_model::{ActorId, Head, Packet};
+use serde::{Deserialize, Serialize, Serializer};
+
+fn port_on(node: &Node) -> (OncePortRef<u64>, OncePortReceiver<u64>) {
+    let (port, answer) = node.proc_.mailbox().open_once_port();
+    (port.bind(), answer)
+}
+
+/// Gives `port` to an actor of `to`, which keeps it.
+fn give(from: &Node, to: &Node, port: OncePortRef<u64>) {
+    echo(from, to).send(&from.proc_.instance(), Keep(port)).unwrap();
+}
+
+/// The handle that `from` has of the echo in `to`, which is spawned when there is none.
+fn echo(from: &Node, to: &Node) -> ActorHandle<Echo> {
+    let _there_is_one = to.proc_.spawn("echo", Echo::blind(&to.proc_));
+    ActorHandle::attach(&from.proc_, ActorId::new(to.proc_.id().clone(), "echo"))
+}
+
+async fn closed(answer: OncePortReceiver<u64>) -> String {
+    match soon(answer.recv()).await {
+        Err(MailboxError::Closed(reason)) => reason,
+        other => panic!("the port should have closed, and gave {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_answer_arrives_from_this_process_and_from_another() {
+    let hub = Arc::<Hub>::default();
+    let (a, b) = (hub.node("a"), hub.node("b"));
+    let (port, answer) = a.proc_.mailbox().open_once_port();
+    port.send(Inside(1)).unwrap();
+    assert_eq!(soon(answer.recv()).await, Ok(Inside(1)));
+    let (port, answer) = port_on(&a);
+    port.send(&a.proc_.instance(), 2).unwrap();
+    assert_eq!(soon(answer.recv()).await, Ok(2));
+    let (port, answer) = port_on(&a);
+    echo(&a, &b).send(&a.proc_.instance(), Ask { value: 3, reply: port }).unwrap();
+    assert_eq!(soon(answer.recv()).await, Ok(6));
+    assert_eq!((a.proc_.open_ports(), a.proc_.late_answers()), (0, 0));
+}
+
+#[tokio::test]
+async fn dropping_the_sending_end_unsent_errs_the_receiver() {
+    let hub = Arc::<Hub>::default();
+    let a = hub.node("a");
+    let (port, answer) = a.proc_.mailbox().open_once_port();
+    drop(port);
+    assert!(closed(answer).await.contains("dropped"));
+    let (port, answer) = port_on(&a);
+    drop(port);
+    assert!(closed(answer).await.contains("dropped"));
+    assert_eq!(a.proc_.open_ports(), 0);
+}
+
+#[tokio::test]
+async fn dropping_it_after_it_has_travelled_errs_the_receiver() {
+    let hub = Arc::<Hub>::default();
+    let (a, b) = (hub.node("a"), hub.node("b"));
+    let (port, answer) = port_on(&a);
+    give(&a, &b, port);
+    echo(&a, &b).send(&a.proc_.instance(), Forget).unwrap();
+    assert!(closed(answer).await.contains("dropped"));
+}
+
+#[tokio::test]
+async fn the_death_of_the_process_that_holds_it_errs_the_receiver() {
+    let hub = Arc::<Hub>::default();
+    let (a, b, c) = (hub.node("a"), hub.node("b"), hub.node("c"));
+    let (given, answer) = port_on(&a);
+    let (elsewhere, other) = port_on(&a);
+    let (kept, own) = port_on(&a);
+    give(&a, &b, given);
+    give(&a, &c, elsewhere);
+    drop(b);
+    assert_eq!(closed(answer).await, "killed by signal 9");
+    // Ports that others hold are none of its business.
+    echo(&a, &c).send(&a.proc_.instance(), Forget).unwrap();
+    assert!(closed(other).await.contains("dropped"));
+    kept.send(&a.proc_.instance(), 1).unwrap();
+    assert_eq!(soon(own.recv()).await, Ok(1));
+}
+
+/// Loses all packets on the way.
+struct BlackHole;
+impl procession_actor::Router for BlackHole {
+    fn route(&self, _: &procession_model::ProcId, _: Packet) -> Result<(), (Packet, String)> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_owner_knows_the_first_holder_without_being_told() {
+    let hub = Arc::<Hub>::default();
+    let (a, b) = (hub.node("a"), hub.node("b"));
+    let there = echo(&a, &b);
+    a.proc_.set_router(Arc::new(BlackHole));
+    let (port, answer) = port_on(&a);
+    there.send(&a.proc_.instance(), Keep(port)).unwrap();
+    drop(b);
+    assert_eq!(closed(answer).await, "killed by signal 9");
+}
+
+#[tokio::test]
+async fn after_a_second_move_only_the_last_holders_death_counts() {
+    let hub = Arc::<Hub>::default();
+    let (a, b, c) = (hub.node("a"), hub.node("b"), hub.node("c"));
+    let (port, answer) = port_on(&a);
+    // Taken off the wire by hand, so that the test holds it in the name of b.
+    let held = carry(&a, &b, port);
+    give(&b, &c, OncePortRef::from_held(held));
+    drop(b);
+    // Were the death of b taken for the holder's, the port would be closed by now.
+    assert_eq!(a.proc_.open_ports(), 1);
+    drop(c);
+    assert_eq!(closed(answer).await, "killed by signal 9");
+}
+
+/// Moves `port` to `to`, and gives what its receiver has of it there.
+fn carry(from: &Node, to: &Node, port: OncePortRef<u64>) -> Arc<Held> {
+    let (tx, rx) = std::sync::mpsc::channel();
+    let bag = to.proc_.mailbox().open_sink(move |answer| {
+        let Answer::Value { mut claims, .. } = answer else { panic!("a value was sent") };
+        tx.send(claims.take_all().remove(0)).unwrap();
+    });
+    let mut moves = Moves::new();
+    let parts = Keep(port).encode(&mut moves).unwrap();
+    let head = Head::Send { port: bag.clone(), tag: "test.keep".to_owned(), ports: moves.ports() };
+    from.proc_.post(Packet { head, parts }).unwrap();
+    to.proc_.mailbox().close_port(&bag);
+    rx.try_recv().unwrap()
+}
+
+#[tokio::test]
+async fn a_port_that_comes_home_does_not_die_with_those_who_had_it() {
+    let hub = Arc::<Hub>::default();
+    let (a, b) = (hub.node("a"), hub.node("b"));
+    let (port, answer) = port_on(&a);
+    let abroad = carry(&a, &b, port);
+    let home = carry(&b, &a, OncePortRef::from_held(abroad));
+    drop(b);
+    OncePortRef::from_held(home).send(&a.proc_.instance(), 11u64).unwrap();
+    assert_eq!(soon(answer.recv()).await, Ok(11));
+}
+
+#[tokio::test]
+async fn ports_in_the_mailbox_of_an_actor_that_ends_err_their_receivers() {
+    let hub = Arc::<Hub>::default();
+    let (a, b) = (hub.node("a"), hub.node("b"));
+    let there = echo(&a, &b);
+    // On this runtime the actor does not run before the first await: all of these are in its mailbox.
+    b.proc_.stop_actor("echo", "enough");
+    let (behind_stop, first) = port_on(&a);
+    give(&a, &b, behind_stop);
+    let (local, second) = b.proc_.mailbox().open_once_port::<u64>();
+    ActorHandle::<Echo>::attach(&b.proc_, there.id().clone())
+        .send(&b.proc_.instance(), Keep(local.bind()))
+        .unwrap();
+    soon(b.proc_.actors_ended()).await;
+    assert!(closed(first).await.ends_with("has ended: enough"));
+    assert!(closed(second).await.ends_with("has ended: enough"));
+}
+
+#[tokio::test]
+async fn a_port_that_a_message_names_but_nobody_decodes_errs_its_receiver() {
+    let hub = Arc::<Hub>::default();
+    let (a, b) = (hub.node("a"), hub.node("b"));
+    let (port, answer) = port_on(&a);
+    let held = carry(&a, &b, port);
+    let to = echo(&b, &b).id().clone();
+    held.spend().unwrap();
+    // A `test.forget` decodes to nothing: the port that comes with it stays in the claims.
+    let head = Head::Deliver {
+        to,
+        from: b.proc_.instance().id().clone(),
+        tag: "test.forget".to_owned(),
+        ports: vec![held.port().clone()],
+    };
+    b.proc_.receive(Packet { head, parts: vec![rmp_serde::to_vec_named(&Forget).unwrap().into()] });
+    assert!(closed(answer).await.contains("dropped"));
+}
+
+#[tokio::test]
+async fn a_second_answer_is_refused_as_already_reported() {
+    let hub = Arc::<Hub>::default();
+    let a = hub.node("a");
+    let cx = a.proc_.instance();
+    let (port, answer) = port_on(&a);
+    let held = port.into_held();
+    OncePortRef::from_held(Arc::clone(&held)).send(&cx, 1u64).unwrap();
+    let refused = OncePortRef::from_held(Arc::clone(&held)).send(&cx, 2u64).unwrap_err();
+    assert_eq!((refused.kind.clone(), refused.message), (SendErrorKind::Spent("AlreadyReported"), 2));
+    assert_eq!(held.answer(&a.proc_, 3u64).unwrap_err().kind, SendErrorKind::Spent("AlreadyReported"));
+    assert_eq!(soon(answer.recv()).await, Ok(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_answers_that_race_exactly_one_wins() {
+    let proc_ = lone_proc();
+    for _ in 0..200 {
+        let (port, answer) = proc_.mailbox().open_once_port::<u64>();
+        let held = port.bind().into_held();
+        let racers: Vec<_> = (0..4)
+            .map(|racer: u64| {
+                let (held, proc_) = (Arc::clone(&held), proc_.clone());
+                tokio::spawn(async move { held.answer(&proc_, racer).is_ok().then_some(racer) })
+            })
+            .collect();
+        let mut winners = Vec::new();
+        for racer in racers {
+            winners.extend(racer.await.unwrap());
+        }
+        assert_eq!(winners.len(), 1);
+        assert_eq!(soon(answer.recv()).await, Ok(winners[0]));
+    }
+    assert_eq!((proc_.open_ports(), proc_.late_answers()), (0, 0));
+}
+
+#[tokio::test]
+async fn the_senders_copy_is_spent_once_it_has_moved() {
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Twins(OncePortRef<u64>, OncePortRef<u64>);
+    procession_actor::wire_message!(Twins, "test.twins");
+    impl procession_actor::Handler<Twins> for Echo {
+        async fn handle(
+            &mut self,
+            _: &procession_actor::Instance<Self>,
+            _: Twins,
+        ) -> Result<(), procession_actor::ActorFailure> {
+            Ok(())
+        }
+    }
+
+    let hub = Arc::<Hub>::default();
+    let (a, b) = (hub.node("a"), hub.node("b"));
+    let cx = a.proc_.instance();
+    let (port, answer) = port_on(&a);
+    let held = port.into_held();
+    give(&a, &b, OncePortRef::from_held(Arc::clone(&held)));
+    let used = OncePortRef::from_held(Arc::clone(&held)).send(&cx, 1u64).unwrap_err();
+    assert_eq!(used.kind, SendErrorKind::Spent("AlreadyMoved"));
+    let sent = echo(&a, &b).send(&cx, Keep(OncePortRef::from_held(held))).unwrap_err();
+    assert!(sent.to_string().contains("AlreadyMoved"), "{sent}");
+    assert_eq!(a.proc_.open_ports(), 1, "what was refused has closed the port");
+    drop(b);
+    closed(answer).await;
+
+    // Twice in one message is refused as a whole, and the port is still here.
+    let c = hub.node("c");
+    let (port, answer) = port_on(&a);
+    let held = port.into_held();
+    let twins = Twins(OncePortRef::from_held(Arc::clone(&held)), OncePortRef::from_held(held));
+    let refused = echo(&a, &c).send(&cx, twins).unwrap_err();
+    assert!(refused.to_string().contains("AlreadyMoved"), "{refused}");
+    refused.message.1.send(&cx, 2).unwrap();
+    assert_eq!(soon(answer.recv()).await, Ok(2));
+}
+
+#[tokio::test]
+async fn a_move_is_undone_when_the_send_fails() {
+    let hub = Arc::<Hub>::default();
+    let (a, b) = (hub.node("a"), hub.node("b"));
+    let cx = a.proc_.instance();
+    let there = echo(&a, &b);
+    let (port, answer) = port_on(&a);
+    hub.cut(a.proc_.id());
+    let refused = there.send(&cx, Ask { value: 1, reply: port }).unwrap_err();
+    assert!(matches!(refused.kind, SendErrorKind::Unreachable(_)));
+    hub.connect(&a.proc_);
+    // The death of the process that it did not get to is nothing to it any more.
+    drop(b);
+    refused.message.reply.send(&cx, 7).unwrap();
+    assert_eq!(soon(answer.recv()).await, Ok(7));
+}
+
+/// A value that can be sent only when it says so.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+struct Moody(bool);
+procession_actor::wire_message!(Moody, "test.moody");
+
+impl Serialize for Moody {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0 { serializer.serialize_bool(true) } else { Err(serde::ser::Error::custom("not today")) }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_sent_errs_the_receiver_with_the_reason() {
+    let hub = Arc::<Hub>::default();
+    let a = hub.node("a");
+    let cx = a.proc_.instance();
+    let (port, answer) = a.proc_.mailbox().open_once_port::<Moody>();
+    let refused = port.bind().send(&cx, Moody(false)).unwrap_err();
+    assert_eq!(refused.message, Moody(false));
+    let error = soon(answer.recv()).await.unwrap_err().to_string();
+    assert!(error.contains("could not be sent") && error.contains("not today"), "{error}");
+    let (port, answer) = a.proc_.mailbox().open_once_port::<Inside>();
+    assert_eq!(port.bind().send(&cx, Inside(4)).unwrap_err().kind, SendErrorKind::NoWireForm);
+    assert!(soon(answer.recv()).await.unwrap_err().to_string().contains("wire_message!"));
+}
+
+/// Refuses values, and lets the news of closed ports through.
+struct NoValues(procession_actor::WeakProc);
+impl procession_actor::Router for NoValues {
+    fn route(&self, _: &procession_model::ProcId, packet: Packet) -> Result<(), (Packet, String)> {
+        if matches!(packet.head, Head::Send { .. }) {
+            return Err((packet, "the value is too large".to_owned()));
+        }
+        self.0.upgrade().unwrap().receive(packet);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_the_connection_refuses_errs_the_receiver_at_once() {
+    let hub = Arc::<Hub>::default();
+    let (a, b) = (hub.node("a"), hub.node("b"));
+    let (port, answer) = port_on(&a);
+    let held = carry(&a, &b, port);
+    b.proc_.set_router(Arc::new(NoValues(a.proc_.downgrade())));
+    assert_eq!(held.answer(&b.proc_, 5u64).unwrap_err().message, 5);
+    assert!(closed(answer).await.contains("too large"));
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_dropped_takes_its_entry_with_it_and_late_answers_are_counted() {
+    let hub = Arc::<Hub>::default();
+    let (a, b) = (hub.node("a"), hub.node("b"));
+    let cx = a.proc_.instance();
+    let (port, answer) = port_on(&a);
+    drop(answer);
+    assert_eq!(a.proc_.open_ports(), 0);
+    port.send(&cx, 1).unwrap();
+    assert_eq!(a.proc_.late_answers(), 1);
+    // From elsewhere, and bound when the receiver is already gone.
+    let (port, answer) = a.proc_.mailbox().open_once_port::<u64>();
+    drop(answer);
+    let held = carry(&a, &b, port.bind());
+    assert_eq!(a.proc_.open_ports(), 0);
+    held.answer(&b.proc_, 2u64).unwrap();
+    assert_eq!(a.proc_.late_answers(), 2);
+    // A cancelled wait is a dropped receiver; the news of a drop is no answer.
+    let (port, answer) = port_on(&a);
+    let mut waiting = Box::pin(answer.recv());
+    assert!(poll_once(waiting.as_mut()).await.is_none());
+    drop(waiting);
+    assert_eq!(a.proc_.open_ports(), 0);
+    drop(port);
+    assert_eq!(a.proc_.late_answers(), 2);
+    let (port, answer) = a.proc_.mailbox().open_once_port::<u64>();
+    drop(answer);
+    assert_eq!(port.send(3).unwrap_err().message, 3);
+}
+
+async fn poll_once<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
+    std::future::poll_fn(|cx| match std::pin::Pin::new(&mut future).poll(cx) {
+        std::task::Poll::Ready(done) => std::task::Poll::Ready(Some(done)),
+        std::task::Poll::Pending => std::task::Poll::Ready(None),
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_answer_of_another_type_is_a_decode_error() {
+    let hub = Arc::<Hub>::default();
+    let (a, b) = (hub.node("a"), hub.node("b"));
+    let (port, answer) = port_on(&a);
+    let held = carry(&a, &b, port);
+    held.answer(&b.proc_, "seven".to_owned()).unwrap();
+    let error = soon(answer.recv()).await.unwrap_err();
+    assert!(
+        matches!(&error, MailboxError::Decode(why) if why.contains("\"string\"") && why.contains("\"u64\""))
+    );
+    let (port, answer) = port_on(&a);
+    let head = Head::Send { port: port.port().clone(), tag: "u64".to_owned(), ports: Vec::new() };
+    a.proc_.post(Packet { head, parts: vec![vec![0xc1].into()] }).unwrap();
+    assert!(matches!(soon(answer.recv()).await, Err(MailboxError::Decode(_))));
+    let (port, answer) = port_on(&a);
+    let head = Head::Send { port: port.port().clone(), tag: "u64".to_owned(), ports: Vec::new() };
+    a.proc_.post(Packet { head, parts: vec![vec![1].into(), vec![2].into()] }).unwrap();
+    assert!(soon(answer.recv()).await.unwrap_err().to_string().contains("expected 1 payload segment, got 2"));
+}
+
+#[tokio::test]
+async fn closing_the_ports_of_a_process_errs_all_who_wait_in_it() {
+    let hub = Arc::<Hub>::default();
+    let (a, b) = (hub.node("a"), hub.node("b"));
+    let (given, answer) = port_on(&a);
+    let (_kept, own) = port_on(&a);
+    give(&a, &b, given);
+    a.proc_.close_ports("the host is gone");
+    assert_eq!(closed(answer).await, "the host is gone");
+    assert_eq!(closed(own).await, "the host is gone");
+    assert_eq!(a.proc_.open_ports(), 0);
+}
+
+#[tokio::test]
+async fn a_sink_hears_exactly_once_of_its_once_port() {
+    let hub = Arc::<Hub>::default();
+    let (a, b) = (hub.node("a"), hub.node("b"));
+    let calls = Arc::new(AtomicUsize::new(0));
+    let open = || {
+        let calls = Arc::clone(&calls);
+        a.proc_.mailbox().open_once_sink(move |_| {
+            calls.fetch_add(1, Ordering::SeqCst);
+        })
+    };
+    let answered = open();
+    answered.answer(&a.proc_, 1u64).unwrap();
+    answered.close("too late");
+    drop(answered);
+    assert_eq!(calls.swap(0, Ordering::SeqCst), 1);
+    drop(open());
+    assert_eq!(calls.swap(0, Ordering::SeqCst), 1);
+    let held = carry(&a, &b, OncePortRef::from_held(open()));
+    drop(b);
+    assert_eq!(calls.swap(0, Ordering::SeqCst), 1);
+    drop(held);
+    a.proc_.close_ports("over");
+    assert_eq!(calls.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_sink_may_use_the_node_that_calls_it() {
+    let hub = Arc::<Hub>::default();
+    let (a, b) = (hub.node("a"), hub.node("b"));
+    let (port, answer) = port_on(&a);
+    let weak = a.proc_.downgrade();
+    let first = a.proc_.mailbox().open_once_sink(move |_| {
+        let proc_ = weak.upgrade().unwrap();
+        let (again, _gone) = proc_.mailbox().open_once_port::<u64>();
+        drop(again.bind());
+        port.send(&proc_.instance(), proc_.open_ports() as u64).unwrap();
+    });
+    carry(&a, &b, OncePortRef::<u64>::from_held(first)).close("no");
+    assert_eq!(soon(answer.recv()).await, Ok(1));
+}

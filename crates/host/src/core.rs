@@ -1,0 +1,212 @@
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use procession_actor::Proc;
+use procession_model::{DialBack, HostId, LaunchId, ProcId};
+use procession_net::{Address, ClientTls, Listener, Serving, SessionCa};
+use tokio::runtime::Handle;
+
+use crate::door::Door;
+use crate::driver::Input;
+use crate::hub::Hub;
+use crate::proc_ref::ProcRef;
+use crate::run_dir::RunDir;
+use crate::spec::SpawnSpec;
+
+/// What all parts of a host share. Every launch keeps it until its driver is done.
+pub(crate) struct Core {
+    pub(crate) id: HostId,
+    pub(crate) machine: String,
+    pub(crate) runtime: Handle,
+    pub(crate) proc_: Proc,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) door: Arc<Door>,
+    unix: Address,
+    ca: OnceLock<SessionCa>,
+    /// Every socket that is listened on, by what it was asked to bind.
+    listening: tokio::sync::Mutex<HashMap<String, Serving>>,
+    run_dir_path: PathBuf,
+    run_dir: Mutex<Option<RunDir>>,
+    live: Mutex<HashMap<ProcId, ProcRef>>,
+    incarnations: Mutex<HashMap<String, u32>>,
+    closing: AtomicBool,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Core {
+    pub(crate) fn new(
+        machine: String,
+        id: HostId,
+        proc_: Proc,
+        hub: Arc<Hub>,
+        run_dir: RunDir,
+        unix: Listener,
+    ) -> Self {
+        let door = Arc::new(Door::default());
+        let address = unix.local_address().clone();
+        let keeper: Arc<Door> = Arc::clone(&door);
+        let listening = HashMap::from([(address.to_string(), unix.serve(keeper))]);
+        Self {
+            id,
+            machine,
+            runtime: Handle::current(),
+            proc_,
+            hub,
+            door,
+            unix: address,
+            ca: OnceLock::new(),
+            listening: tokio::sync::Mutex::new(listening),
+            run_dir_path: run_dir.path().to_owned(),
+            run_dir: Mutex::new(Some(run_dir)),
+            live: Mutex::default(),
+            incarnations: Mutex::default(),
+            closing: AtomicBool::new(false),
+        }
+    }
+
+    /// Where the sockets of this host are.
+    pub(crate) fn run_dir(&self) -> &Path {
+        &self.run_dir_path
+    }
+
+    /// Where the procs of a launcher reach back to, and with which certificates.
+    pub(crate) async fn ways_in(
+        &self,
+        dial_back: &DialBack,
+        launch: LaunchId,
+    ) -> Result<(Vec<Address>, Option<ClientTls>), String> {
+        match dial_back {
+            DialBack::Local => Ok((vec![self.unix.clone()], None)),
+            DialBack::Network { bind, advertise } => {
+                let bound = self.listen(bind).await?;
+                let address = match advertise {
+                    None => bound,
+                    Some(name) => advertised(name, &bound)?,
+                };
+                let tls = self.ca()?.issue(launch).map_err(|error| error.to_string())?;
+                Ok((vec![address], Some(tls)))
+            }
+            DialBack::Stdio => {
+                Err("no launcher of this version reaches back over stdio; use DialBack.network(bind=…)"
+                    .to_owned())
+            }
+        }
+    }
+
+    fn ca(&self) -> Result<&SessionCa, String> {
+        if self.ca.get().is_none() {
+            let ca = SessionCa::new(self.id.as_str()).map_err(|error| error.to_string())?;
+            let _another_was_first = self.ca.set(ca);
+        }
+        self.ca.get().ok_or_else(|| "the session has no certificate authority".to_owned())
+    }
+
+    async fn listen(&self, bind: &str) -> Result<Address, String> {
+        let mut listening = self.listening.lock().await;
+        if let Some(serving) = listening.get(bind) {
+            return Ok(serving.local_address().clone());
+        }
+        if self.is_closing() {
+            return Err(SHUTTING_DOWN.to_owned());
+        }
+        let listener = Listener::tcp(bind, self.ca()?).await.map_err(|error| error.to_string())?;
+        let door: Arc<Door> = Arc::clone(&self.door);
+        let serving = listener.serve(door);
+        let address = serving.local_address().clone();
+        listening.insert(bind.to_owned(), serving);
+        Ok(address)
+    }
+
+    pub(crate) fn report(
+        &self,
+        proc_id: &ProcId,
+        pid: Option<u32>,
+        handle: Option<String>,
+        progress: Option<String>,
+    ) {
+        match self.find(proc_id) {
+            Some(proc_) => drop(proc_.0.driver.send(Input::ReportedBy { pid, handle, progress })),
+            None => tracing::debug!(%proc_id, "a launcher reported on a proc that has ended, or never was"),
+        }
+    }
+
+    pub(crate) fn add(&self, proc_: &ProcRef) {
+        self.hub.add(proc_.id());
+        locked(&self.live).insert(proc_.id().clone(), proc_.clone());
+    }
+
+    pub(crate) fn forget(&self, proc_id: &ProcId) {
+        self.door.forget(proc_id.launch_id());
+        // A binding, so that what may be the last reference is dropped outside of the lock.
+        let _proc = locked(&self.live).remove(proc_id);
+    }
+
+    pub(crate) fn find(&self, proc_id: &ProcId) -> Option<ProcRef> {
+        locked(&self.live).get(proc_id).cloned()
+    }
+
+    pub(crate) fn live(&self) -> Vec<ProcRef> {
+        locked(&self.live).values().cloned().collect()
+    }
+
+    /// Whether `pid` can be the process of `proc_id`: that of another proc, or this one, cannot.
+    pub(crate) fn may_be_of(&self, proc_id: &ProcId, pid: u32) -> bool {
+        let others = |proc_: &ProcRef| proc_.id() != proc_id && proc_.0.snapshot().pid == Some(pid);
+        pid > 1 && pid != std::process::id() && !self.live().iter().any(others)
+    }
+
+    pub(crate) fn incarnation(&self, spec: &SpawnSpec) -> u32 {
+        let mut all = locked(&self.incarnations);
+        let last = all.entry(spec.name.clone()).or_insert(0);
+        let this = if spec.incarnation == 0 { *last + 1 } else { spec.incarnation };
+        *last = this.max(*last);
+        this
+    }
+
+    /// From now on nothing is launched.
+    pub(crate) fn begin_closing(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
+    /// Takes away what is listened on, and the run directory.
+    pub(crate) async fn close(&self) {
+        let listening = std::mem::take(&mut *self.listening.lock().await);
+        for (_, serving) in listening {
+            serving.stop().await;
+        }
+        self.remove_run_dir();
+    }
+
+    /// Like [`Self::close`], from anywhere: the listening ends as soon as the runtime runs again.
+    pub(crate) fn abandon(&self) {
+        if let Ok(mut listening) = self.listening.try_lock() {
+            listening.clear();
+        }
+        self.remove_run_dir();
+    }
+
+    fn remove_run_dir(&self) {
+        let _removed = locked(&self.run_dir).take();
+    }
+}
+
+/// Why a launch is refused once the end has begun.
+pub(crate) const SHUTTING_DOWN: &str = "ShuttingDown: the host is ending, and launches nothing more";
+
+/// `name` as given by the user, with the port that was bound unless it names one itself.
+fn advertised(name: &str, bound: &Address) -> Result<Address, String> {
+    let Address::Tcp { port, .. } = bound else {
+        return Err("only a TCP address can be advertised".to_owned());
+    };
+    let with_port = Address::tcp(name);
+    with_port.or_else(|_| Address::tcp(&format!("{name}:{port}"))).map_err(|error| error.to_string())
+}

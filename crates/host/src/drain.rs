@@ -1,0 +1,109 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use procession_model::{Head, Packet};
+use procession_net::LinkReceiver;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use crate::core::Core;
+use crate::driver::Input;
+use crate::output::{Output, Stream};
+use crate::proc_ref::Shared;
+
+/// After a proc's end: how long its pipes may be silent, how long its connection may, and how long
+/// reading what is left takes at most.
+const PIPE_SILENCE: Duration = Duration::from_millis(5);
+const LINK_SILENCE: Duration = Duration::from_millis(20);
+const DRAIN: Duration = Duration::from_millis(200);
+
+/// Reads what comes from a proc, its pipes and its connection, until they end, or until shortly
+/// after the proc did: a grandchild may hold them open for hours.
+pub(crate) struct Drain {
+    ended: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Drain {
+    pub(crate) fn new() -> Self {
+        Self { ended: watch::channel(false).0, tasks: Vec::new() }
+    }
+
+    pub(crate) fn read_pipe(
+        &mut self,
+        output: &Arc<Output>,
+        stream: Stream,
+        mut pipe: Box<dyn AsyncRead + Send + Unpin>,
+    ) {
+        let (output, mut ended) = (Arc::clone(output), self.ended.subscribe());
+        self.tasks.push(tokio::spawn(async move {
+            let mut buffer = vec![0; 64 << 10];
+            let mut deadline = None;
+            while let Some(Ok(n @ 1..)) =
+                next(pipe.read(&mut buffer), &mut ended, &mut deadline, PIPE_SILENCE).await
+            {
+                output.push(stream, &buffer[..n]);
+            }
+        }));
+    }
+
+    /// Everything from the proc's connection goes where it belongs; its driver is told of the end.
+    pub(crate) fn read_link(&mut self, core: &Arc<Core>, shared: &Arc<Shared>, mut link: LinkReceiver) {
+        let (core, shared, mut ended) = (Arc::clone(core), Arc::clone(shared), self.ended.subscribe());
+        self.tasks.push(tokio::spawn(async move {
+            let mut deadline = None;
+            while let Some(Some(received)) = next(link.recv(), &mut ended, &mut deadline, LINK_SILENCE).await
+            {
+                match received {
+                    Ok(packet) => take(&core, &shared, packet),
+                    Err(error) => {
+                        tracing::warn!(proc_id = %shared.id, %error, "the connection was closed");
+                        break;
+                    }
+                }
+            }
+            let _driver_gone = shared.driver.send(Input::LinkLost);
+        }));
+    }
+
+    /// The proc has ended: takes what it has left behind. Nothing more is read after this.
+    pub(crate) async fn finish(&mut self) {
+        self.ended.send_replace(true);
+        for task in self.tasks.drain(..) {
+            let _panicked = task.await;
+        }
+    }
+}
+
+/// What `read` gives; none once the proc has ended and then been silent, or has left more than can be
+/// read in time.
+async fn next<T>(
+    read: impl Future<Output = T>,
+    ended: &mut watch::Receiver<bool>,
+    deadline: &mut Option<Instant>,
+    silence: Duration,
+) -> Option<T> {
+    tokio::pin!(read);
+    if deadline.is_none() {
+        tokio::select! {
+            // Whoever holds the other end may never stop to write.
+            biased;
+            _ = ended.wait_for(|ended| *ended) => *deadline = Some(Instant::now() + DRAIN),
+            read = &mut read => return Some(read),
+        }
+    }
+    let left =
+        deadline.and_then(|at| at.checked_duration_since(Instant::now())).filter(|left| !left.is_zero())?;
+    timeout(silence.min(left), read).await.ok()
+}
+
+fn take(core: &Core, shared: &Shared, packet: Packet) {
+    match packet.head {
+        Head::Ready { pid } => drop(shared.driver.send(Input::CalledBack { pid })),
+        Head::Report { proc_id, pid, handle, progress } => core.report(&proc_id, pid, handle, progress),
+        Head::ActorEnded { actor, failure } => drop(shared.driver.send(Input::ActorEnded { actor, failure })),
+        _ => core.hub.forward(packet),
+    }
+}

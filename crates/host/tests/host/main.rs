@@ -1,0 +1,14 @@
+//! The host, on real processes.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+mod ending;
+mod exits;
+mod launchers;
+mod leaks;
+mod network;
+mod notices;
+mod output;
+mod puppet;
+mod stopping;
+mod trees;

@@ -1,0 +1,358 @@
+//! The keeper: whatever becomes of the host or of the keeper itself, nothing stays.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use common::{
+    Running, exit_of, fresh, keeper_pid, lives, members, open_fds, options, shell, within, zombies,
+};
+use procession_launch::{ProcLauncher, ProcLauncherError};
+use procession_launch_local::{LaunchFailure, NativeLauncher};
+use procession_model::{BootstrapCommand, ProcExitKind, ProcId};
+use procession_sys::{Pidfd, Process};
+
+const SECOND: Duration = Duration::from_secs(1);
+const PROCS: usize = 8;
+/// What an idle keeper has open: three that are standard, three to listen to, eight in reserve.
+const KEEPER_FDS: usize = 14;
+
+/// A leader and a daemon that left it: own session, no parent.
+const WITH_DAEMON: &str = "setsid sh -c 'sleep 1000 & echo up' ; exec sleep 1000";
+
+#[test]
+#[ignore = "a role that other tests play in a process of its own"]
+fn role_of_a_host() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let launcher = NativeLauncher::start().unwrap();
+        println!("keeper {}", keeper_pid());
+        let mut procs = Vec::new();
+        for _ in 0..PROCS {
+            let mut proc = Running::start(&launcher, shell(WITH_DAEMON)).await;
+            assert_eq!(proc.line().await, "up");
+            println!("proc {}", proc.id);
+            procs.push(proc);
+        }
+        println!("ready");
+        // Until the test has seen it, and says so by closing this.
+        std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+        match std::env::var("ROLE").as_deref() {
+            Ok("exits") => std::process::exit(3),
+            _ => drop(launcher),
+        }
+    });
+}
+
+/// A host in a process of its own, with procs that run.
+struct Host {
+    child: Child,
+    /// Kept open for what the role still has to say.
+    _stdout: BufReader<ChildStdout>,
+    keeper: Process,
+    procs: Vec<ProcId>,
+}
+
+impl Host {
+    fn start(test: &Path, role: &str, user: Option<u32>) -> Self {
+        let mut command = Command::new(test);
+        command.args(["--exact", "role_of_a_host", "--ignored", "--nocapture"]).env("ROLE", role);
+        if let Some(user) = user {
+            command.uid(user).gid(user);
+        }
+        let mut child = command
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut keeper = None;
+        let mut procs = Vec::new();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        for line in stdout.by_ref().lines() {
+            let line = line.unwrap();
+            match line.split_once(' ').unwrap_or((&line, "")) {
+                ("proc", id) => procs.push(id.parse().unwrap()),
+                ("ready", _) => break,
+                // The test harness's own line may stand before it.
+                _ => keeper = keeper.or_else(|| line.rsplit_once("keeper ")?.1.parse().ok()),
+            }
+        }
+        let keeper = Process::look(keeper.expect("the host's keeper")).unwrap();
+        assert_eq!(procs.len(), PROCS, "the host has started all procs");
+        Self { child, _stdout: stdout, keeper, procs }
+    }
+
+    fn all_gone(&self) -> bool {
+        self.procs.iter().all(|id| members(id).is_empty()) && !lives(&self.keeper)
+    }
+}
+
+fn this_test() -> std::path::PathBuf {
+    std::env::current_exe().unwrap()
+}
+
+#[test]
+fn nothing_stays_when_the_host_is_killed() {
+    let mut host = Host::start(&this_test(), "waits", None);
+    host.child.kill().unwrap();
+    let took = within(SECOND, "all is gone", || host.all_gone());
+    println!("{PROCS} procs with daemons, and the keeper, gone after {took:?}");
+    host.child.wait().unwrap();
+}
+
+#[test]
+fn nothing_stays_when_the_host_is_killed_and_a_fork_of_it_lives() {
+    let mut host = Host::start(&this_test(), "waits", None);
+    // What a fork of the host would hold on to: every descriptor that it had.
+    let pidfd = Pidfd::open(host.child.id()).unwrap();
+    let held: Vec<_> = (3..64).filter_map(|number| pidfd.duplicate(number).ok()).collect();
+    assert!(held.len() > 3, "the host's descriptors are held");
+    host.child.kill().unwrap();
+    within(SECOND, "all is gone", || host.all_gone());
+    host.child.wait().unwrap();
+}
+
+#[test]
+fn nothing_stays_when_an_ordinary_users_host_is_killed() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let test = directory.path().join("test");
+    std::fs::copy(this_test(), &test).unwrap();
+    // Only root may look into the first process; everybody else is an ordinary user already.
+    let is_root = std::fs::read("/proc/1/environ").is_ok();
+    let mut host = Host::start(&test, "waits", is_root.then_some(65534));
+    host.child.kill().unwrap();
+    within(SECOND, "all is gone", || host.all_gone());
+    host.child.wait().unwrap();
+}
+
+#[test]
+#[ignore = "a role that another test plays in a process of its own"]
+fn role_of_a_crowded_host() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let launcher = NativeLauncher::start().unwrap();
+        let (mut running, mut refused) = (Vec::new(), 0);
+        while refused < 5 {
+            let id = fresh();
+            match launcher.launch(&id, shell("sleep 1000")).await {
+                Ok(started) => running.push((id, started)),
+                Err(ProcLauncherError::Launch(error)) => {
+                    let failure = error.get_ref().unwrap().downcast_ref::<LaunchFailure>().unwrap();
+                    assert_eq!(failure.errno(), libc::EMFILE, "{failure}");
+                    assert!(failure.is_retryable() && failure.to_string().contains("ulimit -n"), "{failure}");
+                    refused += 1;
+                }
+                Err(other) => panic!("{other}"),
+            }
+        }
+        assert!(running.len() > 5, "some fit");
+        let (id, started) = running.pop().unwrap();
+        launcher.kill(&id).await.unwrap();
+        assert!(matches!(
+            started.exit_rx.await.unwrap().kind,
+            ProcExitKind::Signaled { signal: libc::SIGKILL, .. }
+        ));
+        drop(started.stdio);
+        // Its pipes are closed with it, which makes room for another launch.
+        drop(running.pop());
+        assert_eq!(exit_of(&launcher, "exit 3").await, ProcExitKind::Exited { code: 3 });
+        launcher.shutdown().await;
+        assert_eq!(zombies(), 0);
+    });
+}
+
+#[test]
+fn without_descriptors_launches_are_refused_and_kills_still_work() {
+    let script = "ulimit -n 64; exec \"$0\" --exact role_of_a_crowded_host --ignored --nocapture";
+    let role = Command::new("/bin/sh").args(["-c", script]).arg(this_test()).output().unwrap();
+    assert!(role.status.success(), "{}", String::from_utf8_lossy(&role.stderr));
+}
+
+#[test]
+fn nothing_stays_when_the_host_returns_or_exits() {
+    for role in ["returns", "exits"] {
+        let mut host = Host::start(&this_test(), role, None);
+        drop(host.child.stdin.take());
+        within(SECOND, "all is gone", || host.all_gone());
+        let code = host.child.wait().unwrap().code();
+        assert_eq!(code, Some(if role == "exits" { 3 } else { 0 }), "the host's own exit code is unchanged");
+    }
+}
+
+#[tokio::test]
+async fn nothing_stays_when_the_launcher_is_dropped() {
+    let launcher = NativeLauncher::start().unwrap();
+    let mut proc = Running::start(&launcher, shell(WITH_DAEMON)).await;
+    assert_eq!(proc.line().await, "up");
+    let keeper = Process::look(keeper_pid()).unwrap();
+    drop(launcher);
+    assert!(matches!(proc.exit().await, ProcExitKind::Signaled { signal: libc::SIGKILL, .. }));
+    while keeper.is_same_now() {
+        tokio::task::yield_now().await;
+    }
+    assert!(members(&proc.id).is_empty());
+    assert_eq!(zombies(), 0);
+}
+
+#[tokio::test]
+async fn a_keeper_that_dies_alone_takes_its_procs_with_it_and_the_next_launch_gets_a_new_one() {
+    keeper_dies_alone().await;
+    // A host that supervises children of its own inherits the keeper's, and has to reap them.
+    procession_sys::become_subreaper().unwrap();
+    keeper_dies_alone().await;
+}
+
+async fn keeper_dies_alone() {
+    let launcher = NativeLauncher::start().unwrap();
+    let mut procs = Vec::new();
+    for _ in 0..PROCS {
+        let mut proc = Running::start(&launcher, shell(WITH_DAEMON)).await;
+        assert_eq!(proc.line().await, "up");
+        procs.push(proc);
+    }
+    let first = keeper_pid();
+    Pidfd::open(first).unwrap().signal(libc::SIGKILL).unwrap();
+    for proc in &mut procs {
+        let ProcExitKind::Lost { reason } = proc.exit().await else { panic!("nobody can know how it ended") };
+        assert!(reason.contains("keeper") && reason.contains("SIGKILL"), "{reason}");
+        assert!(members(&proc.id).is_empty(), "what lived on was swept before it was reported");
+        launcher.kill(&proc.id).await.unwrap();
+        launcher.terminate(&proc.id, SECOND).await.unwrap();
+    }
+    assert_eq!(exit_of(&launcher, "exit 8").await, ProcExitKind::Exited { code: 8 });
+    assert_ne!(keeper_pid(), first);
+    launcher.shutdown().await;
+    assert_eq!(zombies(), 0);
+}
+
+#[tokio::test]
+async fn an_exit_that_was_told_before_the_keeper_died_is_not_lost() {
+    let launcher = NativeLauncher::start().unwrap();
+    let proc = Running::start(&launcher, shell("exit 4")).await;
+    // This task keeps the runtime busy until the keeper has told the exit and is dead.
+    let leader = Pidfd::open(proc.pid);
+    within(5 * SECOND, "the leader is reaped", || {
+        leader.as_ref().is_ok_and(|p| p.signal(0).is_err()) || leader.is_err()
+    });
+    let keeper = Process::look(keeper_pid()).unwrap();
+    keeper.signal(libc::SIGKILL);
+    within(5 * SECOND, "the keeper is dead", || !lives(&keeper));
+    assert_eq!({ proc }.exit().await, ProcExitKind::Exited { code: 4 });
+    launcher.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_ends_a_client_on_its_terminal_does_not_end_the_keeper() {
+    let launcher = NativeLauncher::start().unwrap();
+    assert_eq!(exit_of(&launcher, "exit 1").await, ProcExitKind::Exited { code: 1 });
+    let keeper = Pidfd::open(keeper_pid()).unwrap();
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGPIPE] {
+        keeper.signal(signal).unwrap();
+    }
+    assert_eq!(exit_of(&launcher, "exit 2").await, ProcExitKind::Exited { code: 2 });
+    launcher.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_keeper_holds_nothing_of_the_clients_and_is_known_by_its_name() {
+    let leaky = std::fs::File::open("/etc/passwd").unwrap();
+    let launcher = NativeLauncher::start().unwrap();
+    assert_eq!(exit_of(&launcher, "exit 0").await, ProcExitKind::Exited { code: 0 });
+    let pid = keeper_pid();
+    let links = || {
+        let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        // One that it has just closed is none that it holds.
+        let links = fds.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
+        links.map(|link| link.display().to_string()).collect::<Vec<_>>()
+    };
+    within(SECOND, "the keeper is idle", || links().len() == KEEPER_FDS);
+    let links = links();
+    let mut others: Vec<_> = links.iter().filter(|link| *link != "/dev/null").collect();
+    others.sort();
+    assert_eq!(others.len(), 3, "{links:?}");
+    assert!(others[2].starts_with("socket:") && others[0].contains("pidfd"), "{links:?}");
+    assert_eq!(others[1], "anon_inode:[signalfd]", "{links:?}");
+    assert_eq!(std::fs::read(format!("/proc/{pid}/cmdline")).unwrap(), b"procession-keeper\0");
+    assert_eq!(std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap(), Path::new("/"));
+    assert_eq!(Process::look(pid).unwrap().session, pid);
+    drop(leaky);
+    launcher.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_shut_down_launcher_has_told_every_exit_and_can_start_again() {
+    let launcher = NativeLauncher::start().unwrap();
+    let mut proc = Running::start(&launcher, shell("sleep 1000")).await;
+    launcher.shutdown().await;
+    assert!(matches!(
+        proc.exit.try_recv().unwrap().kind,
+        ProcExitKind::Signaled { signal: libc::SIGKILL, .. }
+    ));
+    assert_eq!(zombies(), 0);
+    launcher.shutdown().await;
+    assert_eq!(exit_of(&launcher, "exit 1").await, ProcExitKind::Exited { code: 1 });
+    launcher.shutdown().await;
+}
+
+#[tokio::test]
+async fn two_hundred_launches_leak_no_descriptor_and_no_zombie_on_either_side() {
+    let launcher = NativeLauncher::start().unwrap();
+    let keeper = keeper_pid();
+    let keepers = || std::fs::read_dir(format!("/proc/{keeper}/fd")).unwrap().count();
+    exit_of(&launcher, "exit 0").await;
+    let before = open_fds();
+    for round in 0..200 {
+        let script = ["exit 0", "setsid sleep 1000 & exit 0", "kill -9 $$"][round % 3];
+        exit_of(&launcher, script).await;
+        let nothing = options(BootstrapCommand::new("/no/such/program"));
+        launcher.launch(&fresh(), nothing).await.unwrap_err();
+    }
+    let all_reaped = || {
+        let all = procession_sys::Snapshot::take().unwrap();
+        all.descendants([keeper]).is_empty()
+    };
+    within(SECOND, "the keeper has no descendant, zombies included", all_reaped);
+    assert_eq!(open_fds(), before);
+    within(SECOND, "the keeper has no descriptor left over", || keepers() == KEEPER_FDS);
+    assert_eq!(zombies(), 0);
+    launcher.shutdown().await;
+}
+
+/// A measurement, not a promise: run it with `--ignored --nocapture`.
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn measure_launch_to_exit_and_memory() {
+    let launcher = NativeLauncher::start().unwrap();
+    let resident = |pid: u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.strip_suffix(" kB"));
+        line.unwrap().trim().parse::<i64>().unwrap()
+    };
+    let both = || (resident(std::process::id()), resident(keeper_pid()));
+    let mut first = (0, 0);
+    let mut times = Vec::new();
+    for round in 0..5000 {
+        let start = std::time::Instant::now();
+        Running::start(&launcher, options(BootstrapCommand::new("/bin/true"))).await.exit().await;
+        times.push(start.elapsed());
+        if round == 1000 {
+            first = both();
+        }
+    }
+    times.sort();
+    println!("launch to exit of /bin/true: median {:?}, p99 {:?}", times[2500], times[4950]);
+    println!(
+        "resident KiB of this process and its keeper: {first:?}, after 4,000 more launches {:?}",
+        both()
+    );
+    launcher.shutdown().await;
+}

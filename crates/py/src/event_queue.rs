@@ -1,0 +1,158 @@
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use procession_model::{ActorId, ProcExit, ProcId, ProcStatus};
+
+/// All unread output of one subscription, in bytes; what does not fit is counted.
+const OUTPUT_LIMIT: usize = 8 << 20;
+/// What a queued line costs beside its text.
+const LINE_COST: usize = 96;
+
+/// Who an event is about.
+#[derive(Debug)]
+pub(crate) struct About {
+    pub(crate) proc_id: ProcId,
+    pub(crate) rank: usize,
+    pub(crate) incarnation: u32,
+}
+
+/// What happened to a proc.
+#[derive(Clone, Debug)]
+pub(crate) enum What {
+    Output { stream: &'static str, line: String },
+    Dropped { stream: &'static str, count: u64 },
+    Status(ProcStatus),
+    Ready,
+    ActorEnded { actor: ActorId, failure: Option<String> },
+    Note(String),
+    Exit(Arc<ProcExit>),
+}
+
+/// Something that happened to a proc, and when it was heard of.
+#[derive(Clone, Debug)]
+pub(crate) struct Event {
+    pub(crate) about: Arc<About>,
+    pub(crate) at: SystemTime,
+    pub(crate) what: What,
+}
+
+/// Events that nobody has read yet, in bounded memory however slowly they are read.
+///
+/// Lifecycle events are always kept. Lines of output that do not fit are counted, and a [`What::Dropped`] stands where
+/// they are missing.
+#[derive(Debug, Default)]
+pub(crate) struct EventQueue {
+    events: VecDeque<Event>,
+    output_bytes: usize,
+    missing: HashMap<(ProcId, &'static str), (Arc<About>, u64)>,
+}
+
+impl EventQueue {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.missing.is_empty()
+    }
+
+    pub(crate) fn push(&mut self, event: Event) {
+        if let What::Output { stream, line } = &event.what {
+            let cost = line.len() + LINE_COST;
+            if self.output_bytes + cost > OUTPUT_LIMIT {
+                let about = &event.about;
+                let missing = self.missing.entry((about.proc_id.clone(), *stream));
+                missing.or_insert_with(|| (Arc::clone(about), 0)).1 += 1;
+                return;
+            }
+            self.tell_missing();
+            self.output_bytes += cost;
+        }
+        self.events.push_back(event);
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Event> {
+        if self.events.is_empty() {
+            self.tell_missing();
+        }
+        let event = self.events.pop_front()?;
+        if let What::Output { line, .. } = &event.what {
+            self.output_bytes -= line.len() + LINE_COST;
+        }
+        Some(event)
+    }
+
+    fn tell_missing(&mut self) {
+        let at = SystemTime::now();
+        for ((_, stream), (about, count)) in self.missing.drain() {
+            self.events.push_back(Event { about, at, what: What::Dropped { stream, count } });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use procession_model::HostId;
+
+    use super::*;
+
+    fn about() -> Arc<About> {
+        let proc_id = ProcId::fresh("p", &HostId::fresh("m")).unwrap();
+        Arc::new(About { proc_id, rank: 0, incarnation: 1 })
+    }
+
+    fn event(about: &Arc<About>, what: What) -> Event {
+        Event { about: Arc::clone(about), at: SystemTime::now(), what }
+    }
+
+    fn line(about: &Arc<About>, stream: &'static str, text: &str) -> Event {
+        event(about, What::Output { stream, line: text.to_owned() })
+    }
+
+    #[test]
+    fn events_come_in_order() {
+        let (about, mut queue) = (about(), EventQueue::default());
+        queue.push(event(&about, What::Ready));
+        queue.push(line(&about, "stdout", "one"));
+        queue.push(event(&about, What::Note("two".to_owned())));
+        assert!(matches!(queue.pop().unwrap().what, What::Ready));
+        assert!(matches!(queue.pop().unwrap().what, What::Output { line, .. } if line == "one"));
+        assert!(matches!(queue.pop().unwrap().what, What::Note(_)));
+        assert!(queue.is_empty() && queue.pop().is_none());
+        assert_eq!(queue.output_bytes, 0);
+    }
+
+    #[test]
+    fn lines_that_do_not_fit_are_counted_exactly_and_where_they_are_missing() {
+        let (about, mut queue) = (about(), EventQueue::default());
+        let text = "x".repeat(4000);
+        let written = 3 * OUTPUT_LIMIT / text.len();
+        for number in 0..written {
+            let stream = if number % 2 == 0 { "stdout" } else { "stderr" };
+            queue.push(line(&about, stream, &text));
+        }
+        queue.push(event(&about, What::Ready));
+        let (mut seen, mut dropped, mut ready) = (0, 0, 0);
+        let first_taken = queue.pop().unwrap();
+        assert!(matches!(first_taken.what, What::Output { .. }));
+        queue.push(line(&about, "stdout", "there is room again"));
+        while let Some(event) = queue.pop() {
+            match event.what {
+                What::Output { .. } => seen += 1,
+                What::Dropped { count, .. } => dropped += count as usize,
+                _ => ready += 1,
+            }
+        }
+        assert_eq!((seen + dropped, ready), (written, 1));
+        assert!(dropped > written / 2);
+    }
+
+    #[test]
+    fn a_reader_that_never_reads_costs_bounded_memory() {
+        let (about, mut queue) = (about(), EventQueue::default());
+        for number in 0..200_000 {
+            let stream = if number % 3 == 0 { "stdout" } else { "stderr" };
+            queue.push(line(&about, stream, "short"));
+        }
+        assert!(queue.output_bytes <= OUTPUT_LIMIT);
+        assert!(queue.events.len() <= OUTPUT_LIMIT / LINE_COST);
+        assert_eq!(queue.missing.len(), 2);
+    }
+}

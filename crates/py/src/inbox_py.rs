@@ -1,0 +1,216 @@
+use std::os::fd::RawFd;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use procession_actor::Held;
+use procession_model::ActorId;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+
+use crate::blocking::block_on;
+use crate::buffers::ReceivedPayload;
+use crate::call::{EXIT, EXPLICIT, ONE_WAY, RETURNS};
+use crate::claims::{Claims, Ports};
+use crate::fork::{Owned, refuse_in_fork};
+use crate::inbox::{self, Incoming};
+use crate::message::{EitherPortRef, MethodSpecifier, PythonMessage, PythonMessageKind, PythonOncePortRef};
+use crate::port::PortRef;
+use crate::time::deadline;
+
+/// The messages of one actor.
+#[pyclass(frozen, module = "procession._native")]
+pub(crate) struct Inbox(Owned<Arc<inbox::Inbox>>);
+
+impl Inbox {
+    pub(crate) fn new(inbox: Arc<inbox::Inbox>) -> Self {
+        Self(Owned::new(inbox))
+    }
+
+    /// The actor's id.
+    pub(crate) fn id(&self) -> &ActorId {
+        self.0.actor_id()
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        // Nobody reads it any more. After an end of the actor's own this changes nothing.
+        if refuse_in_fork().is_ok() {
+            self.0.end(Some("its thread went away"));
+        }
+    }
+}
+
+#[pymethods]
+impl Inbox {
+    #[getter]
+    fn actor_id(&self) -> String {
+        self.id().to_string()
+    }
+
+    #[pyo3(signature = (timeout))]
+    fn next(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Message>> {
+        refuse_in_fork()?;
+        let deadline = deadline(timeout)?;
+        let inbox = &*self.0;
+        // What is queued already costs no change of threads.
+        if let Some(incoming) = inbox.next(Some(Duration::ZERO)) {
+            return Ok(Some(incoming.into()));
+        }
+        let wait = |until: Option<Instant>| {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            match inbox.next(left) {
+                Some(incoming) => Some(Some(incoming)),
+                None => inbox.is_closed().then_some(None),
+            }
+        };
+        Ok(block_on(py, deadline, wait)?.flatten().map(Message::from))
+    }
+
+    fn drain(&self) -> PyResult<Vec<Message>> {
+        refuse_in_fork()?;
+        Ok(self.0.drain().into_iter().map(Message::from).collect())
+    }
+
+    fn fileno(&self) -> PyResult<RawFd> {
+        refuse_in_fork()?;
+        Ok(self.0.fd()?)
+    }
+
+    #[getter]
+    fn closed(&self) -> bool {
+        self.0.is_closed()
+    }
+
+    #[getter]
+    fn stop_reason(&self) -> Option<String> {
+        self.0.stop_reason()
+    }
+
+    fn close(&self, reason: &str) -> PyResult<()> {
+        refuse_in_fork()?;
+        self.0.close(reason);
+        Ok(())
+    }
+
+    #[pyo3(signature = (failure))]
+    fn end(&self, py: Python<'_>, failure: Option<&str>) -> PyResult<()> {
+        refuse_in_fork()?;
+        py.detach(|| self.0.end(failure));
+        Ok(())
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Inbox({})", self.id())
+    }
+}
+
+/// Where an answer goes, kept for Python.
+enum Kept {
+    Here(Option<EitherPortRef>),
+    /// Handed over to an endpoint that answers itself: the port lives as long as the endpoint's reference to it, so
+    /// that it closes when the endpoint lets go of it, and not only when the message goes.
+    HandedOver {
+        port: Weak<Held>,
+        exit: bool,
+    },
+}
+
+impl Kept {
+    fn port(&mut self, hand_over: bool) -> Option<EitherPortRef> {
+        match self {
+            Self::Here(port) => {
+                let port = port.clone();
+                if let (true, Some(EitherPortRef::Once(once))) = (hand_over, &port) {
+                    *self = Self::HandedOver { port: Arc::downgrade(once.held()), exit: once.answers_exit() };
+                }
+                port
+            }
+            Self::HandedOver { port, exit } => {
+                let port = PythonOncePortRef::from_held(port.upgrade()?);
+                Some(EitherPortRef::Once(if *exit { port.for_exit() } else { port }))
+            }
+        }
+    }
+}
+
+/// One message to an actor.
+#[pyclass(frozen, module = "procession._native")]
+pub(crate) struct Message {
+    method: String,
+    style: u8,
+    sender: ActorId,
+    payload: ReceivedPayload,
+    reply_port: Owned<Mutex<Kept>>,
+    ack_port: Owned<Option<PythonOncePortRef>>,
+    ports: Owned<Arc<Ports>>,
+}
+
+impl From<Incoming> for Message {
+    fn from(Incoming { sender, message }: Incoming) -> Self {
+        let PythonMessage { kind, message, ack_port, ports, .. } = message;
+        let (method, style, reply_port) = match kind {
+            PythonMessageKind::CallMethod { name, response_port } => {
+                let style = match (&name, &response_port) {
+                    (_, None) => ONE_WAY,
+                    (_, Some(port)) if port.answers_exit() => EXIT,
+                    (MethodSpecifier::ExplicitPort { .. }, _) => EXPLICIT,
+                    _ => RETURNS,
+                };
+                (name.name().to_owned(), style, response_port)
+            }
+            // Not a call: Python finds no endpoint of that name, and nobody waits.
+            _ => (String::new(), ONE_WAY, None),
+        };
+        Self {
+            method,
+            style,
+            sender,
+            payload: ReceivedPayload::new(message.fragments().to_vec()),
+            reply_port: Owned::new(Mutex::new(Kept::Here(reply_port))),
+            ack_port: Owned::new(ack_port),
+            ports: Owned::new(Ports::new(ports)),
+        }
+    }
+}
+
+#[pymethods]
+impl Message {
+    #[getter]
+    fn method(&self) -> &str {
+        &self.method
+    }
+
+    #[getter]
+    fn style(&self) -> u8 {
+        self.style
+    }
+
+    #[getter]
+    fn sender(&self) -> String {
+        self.sender.to_string()
+    }
+
+    #[getter]
+    fn payload<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        self.payload.views(py)
+    }
+
+    #[getter]
+    fn reply_port(&self) -> PyResult<Option<PortRef>> {
+        refuse_in_fork()?;
+        let hand_over = matches!(self.style, EXPLICIT | EXIT);
+        let port = self.reply_port.lock().unwrap_or_else(PoisonError::into_inner).port(hand_over);
+        Ok(port.map(PortRef::new))
+    }
+
+    #[getter]
+    fn ack_port(&self) -> PyResult<Option<PortRef>> {
+        refuse_in_fork()?;
+        Ok((*self.ack_port).clone().map(|port| PortRef::new(EitherPortRef::Once(port))))
+    }
+
+    fn claims(&self) -> Claims {
+        Claims::new(&self.ports)
+    }
+}

@@ -1,0 +1,62 @@
+use procession_model::{BOOTSTRAP_ENV, LOG_CHANNEL_ENV, PROCESS_NAME_ENV};
+use pyo3::prelude::*;
+
+use crate::answer::{self, Answer};
+use crate::call::{self, ActorRef};
+use crate::claims::Claims;
+use crate::inbox_py::{Inbox, Message};
+use crate::port::{self, PortRef};
+use crate::port_receiver::PortReceiver;
+use crate::procs::{self, Launcher, ProcHandle, ProcSpec};
+use crate::replies::Replies;
+use crate::runtime::{self, Runtime};
+use crate::subscription::{self, Subscription};
+use crate::supervised::{self, Supervised};
+use crate::waiter::{CompletionQueue, Waiter};
+
+/// The Rust runtime behind the package.
+#[pymodule]
+pub(crate) fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    m.add("BOOTSTRAP_ENV", BOOTSTRAP_ENV)?;
+    m.add("PROCESS_NAME_ENV", PROCESS_NAME_ENV)?;
+    m.add("LOG_CHANNEL_ENV", LOG_CHANNEL_ENV)?;
+    m.add("RETURNS", call::RETURNS)?;
+    m.add("EXPLICIT", call::EXPLICIT)?;
+    m.add("EXIT", call::EXIT)?;
+    m.add("ONE_WAY", call::ONE_WAY)?;
+    m.add("RESULT", answer::RESULT)?;
+    m.add("EXCEPTION", answer::EXCEPTION)?;
+    m.add("CLOSED", answer::CLOSED)?;
+    m.add("LOG", answer::LOG)?;
+    m.add_class::<Runtime>()?;
+    m.add_class::<ProcSpec>()?;
+    m.add_class::<ProcHandle>()?;
+    m.add_class::<Launcher>()?;
+    m.add_class::<Subscription>()?;
+    m.add_class::<Waiter>()?;
+    m.add_class::<CompletionQueue>()?;
+    m.add_class::<ActorRef>()?;
+    m.add_class::<Replies>()?;
+    m.add_class::<Answer>()?;
+    m.add_class::<PortRef>()?;
+    m.add_class::<PortReceiver>()?;
+    m.add_class::<Claims>()?;
+    m.add_class::<Message>()?;
+    m.add_class::<Inbox>()?;
+    m.add_class::<Supervised>()?;
+    m.add_function(wrap_pyfunction!(runtime::start_client, m)?)?;
+    m.add_function(wrap_pyfunction!(runtime::start_proc, m)?)?;
+    m.add_function(wrap_pyfunction!(runtime::current_runtime, m)?)?;
+    m.add_function(wrap_pyfunction!(runtime::check_name, m)?)?;
+    m.add_function(wrap_pyfunction!(runtime::safe_name, m)?)?;
+    m.add_function(wrap_pyfunction!(runtime::report_launch, m)?)?;
+    m.add_function(wrap_pyfunction!(procs::native_launcher, m)?)?;
+    m.add_function(wrap_pyfunction!(procs::all_ready, m)?)?;
+    m.add_function(wrap_pyfunction!(subscription::subscribe, m)?)?;
+    m.add_function(wrap_pyfunction!(call::call, m)?)?;
+    m.add_function(wrap_pyfunction!(call::send_to_port, m)?)?;
+    m.add_function(wrap_pyfunction!(port::log_port, m)?)?;
+    m.add_function(wrap_pyfunction!(port::claim_port, m)?)?;
+    m.add_function(wrap_pyfunction!(supervised::supervise, m)?)
+}

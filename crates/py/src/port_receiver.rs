@@ -1,0 +1,143 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use procession_actor::Mailbox;
+use procession_model::PortId;
+use pyo3::prelude::*;
+
+use crate::answer::{Answer, Received};
+use crate::blocking::block_on;
+use crate::core::{Core, current};
+use crate::fork::{Owned, refuse_in_fork};
+use crate::monitor::{Due, Monitor};
+use crate::port::PortRef;
+use crate::time::deadline;
+use crate::waiter::Waiter;
+
+/// What came to a port and nobody took yet.
+#[derive(Default)]
+struct Queue {
+    arrived: VecDeque<Received>,
+    /// Nothing more will come, and why.
+    finished: Option<&'static str>,
+}
+
+const HAS_SOMETHING: Due<Queue> = (|queue, _| !queue.arrived.is_empty() || queue.finished.is_some(), 0);
+
+impl Queue {
+    fn take(&mut self) -> Option<Received> {
+        self.arrived.pop_front().or_else(|| self.finished.map(Received::closed))
+    }
+}
+
+/// Gives the port up when nobody can receive from it any more.
+struct Port {
+    queue: Arc<Monitor<Queue>>,
+    id: PortId,
+    mailbox: Mailbox,
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        self.mailbox.close_port(&self.id);
+    }
+}
+
+/// The receiving end of a port.
+#[pyclass(frozen, module = "procession._native")]
+pub(crate) struct PortReceiver(Owned<Port>);
+
+impl PortReceiver {
+    /// A port for any number of values.
+    pub(crate) fn open_many(core: &Core) -> (PortRef, Self) {
+        let queue = Arc::new(Monitor::new(Queue::default()));
+        let weak = Arc::downgrade(&queue);
+        let id = core.mailbox.open_sink(move |answer| {
+            if let Some(queue) = weak.upgrade() {
+                let received = Received::from(answer);
+                queue.update(|queue| queue.arrived.push_back(received));
+            }
+        });
+        let port = Port { queue, id: id.clone(), mailbox: core.mailbox.clone() };
+        (PortRef::many(id), Self(Owned::new(port)))
+    }
+
+    /// A port for exactly one value.
+    pub(crate) fn open_once(core: &Core) -> (PortRef, Self) {
+        let queue = Arc::new(Monitor::new(Queue::default()));
+        let weak = Arc::downgrade(&queue);
+        let held = core.mailbox.open_once_sink(move |answer| {
+            if let Some(queue) = weak.upgrade() {
+                let received = Received::from(answer);
+                queue.update(|queue| {
+                    queue.arrived.push_back(received);
+                    queue.finished = Some("the once port has given its one value");
+                });
+            }
+        });
+        let port = Port { queue, id: held.port().clone(), mailbox: core.mailbox.clone() };
+        (PortRef::once(held), Self(Owned::new(port)))
+    }
+}
+
+#[pymethods]
+impl PortReceiver {
+    #[getter]
+    fn port_id(&self) -> String {
+        self.0.id.to_string()
+    }
+
+    #[pyo3(signature = (timeout))]
+    fn recv(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Answer>> {
+        let deadline = deadline(timeout)?;
+        loop {
+            if let Some(answer) = self.try_recv()? {
+                return Ok(Some(answer));
+            }
+            let queue = &self.0.queue;
+            let come = block_on(py, deadline, |until| queue.wait(HAS_SOMETHING, until).then_some(()))?;
+            if come.is_none() {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn try_recv(&self) -> PyResult<Option<Answer>> {
+        refuse_in_fork()?;
+        Ok(self.0.queue.peek(Queue::take).map(Answer::from))
+    }
+
+    fn waiter(&self) -> PyResult<Waiter> {
+        refuse_in_fork()?;
+        Ok(Waiter::on(&self.0.queue, HAS_SOMETHING))
+    }
+
+    fn close(&self) -> PyResult<()> {
+        refuse_in_fork()?;
+        self.0.mailbox.close_port(&self.0.id);
+        self.0.queue.update(|queue| {
+            queue.finished.get_or_insert("the port was closed by its receiver");
+        });
+        Ok(())
+    }
+
+    fn __repr__(&self) -> String {
+        format!("PortReceiver({})", self.0.id)
+    }
+}
+
+/// A port of this process for any number of values, and its receiver.
+///
+/// # Errors
+/// `RuntimeError`: no runtime.
+pub(crate) fn open_port() -> PyResult<(PortRef, PortReceiver)> {
+    current().map(|core| PortReceiver::open_many(core))
+}
+
+/// A port of this process for one value, and its receiver.
+///
+/// # Errors
+/// `RuntimeError`: no runtime.
+pub(crate) fn open_once_port() -> PyResult<(PortRef, PortReceiver)> {
+    current().map(|core| PortReceiver::open_once(core))
+}

@@ -1,0 +1,253 @@
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::SystemTime;
+
+use procession_host::{Observer, ProcEvent, ProcRef, Stream};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::blocking::block_on;
+use crate::event_queue::{About, Event, EventQueue, What};
+use crate::exit_dict::exit_dict;
+use crate::fork::{Owned, refuse_in_fork};
+use crate::monitor::{Due, Monitor};
+use crate::procs::ProcHandle;
+use crate::time::{deadline, epoch_seconds};
+use crate::waiter::Waiter;
+
+/// What one subscriber has not read yet.
+#[derive(Default)]
+struct Feed {
+    queue: EventQueue,
+    /// Procs that are followed and have not ended.
+    live: usize,
+    /// No proc is followed yet, and some will be.
+    waits_for_procs: bool,
+}
+
+impl Feed {
+    fn is_at_end(&self) -> bool {
+        self.queue.is_empty() && self.live == 0 && !self.waits_for_procs
+    }
+}
+
+const HAS_SOMETHING: Due<Feed> = (|feed, _| !feed.queue.is_empty() || feed.is_at_end(), 0);
+
+/// A queue of what happens to some procs, in order.
+#[pyclass(frozen, module = "procession._native")]
+pub(crate) struct Subscription {
+    feed: Owned<Arc<Monitor<Feed>>>,
+    output: bool,
+    lifecycle: bool,
+}
+
+impl Subscription {
+    fn start(output: bool, lifecycle: bool, waits_for_procs: bool) -> Self {
+        let feed = Feed { waits_for_procs, ..Feed::default() };
+        Self { feed: Owned::new(Arc::new(Monitor::new(feed))), output, lifecycle }
+    }
+
+    /// `count` procs are followed from now on.
+    pub(crate) fn expect(&self, count: usize) {
+        self.feed.update(|feed| {
+            feed.live += count;
+            feed.waits_for_procs = false;
+        });
+    }
+
+    /// Follows one proc that [`Self::expect`] has counted.
+    pub(crate) fn follow(&self) -> Arc<Follower> {
+        Arc::new(Follower {
+            feed: Arc::downgrade(&self.feed),
+            output: self.output,
+            lifecycle: self.lifecycle,
+            known: Mutex::new(Known::NotYet(Vec::new())),
+        })
+    }
+}
+
+/// Takes what happens to one proc into a subscription.
+pub(crate) struct Follower {
+    feed: Weak<Monitor<Feed>>,
+    output: bool,
+    lifecycle: bool,
+    /// Who the proc is; until that is known, what was heard of it.
+    known: Mutex<Known>,
+}
+
+enum Known {
+    NotYet(Vec<(SystemTime, ProcEvent)>),
+    Proc(Arc<About>),
+}
+
+impl Follower {
+    /// To be given to the host.
+    pub(crate) fn observer(self: &Arc<Self>) -> Observer {
+        let follower = Arc::clone(self);
+        Arc::new(move |event| follower.hear(event))
+    }
+
+    fn hear(&self, event: &ProcEvent) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *known {
+            Known::Proc(about) => self.pass_on(about, SystemTime::now(), event),
+            Known::NotYet(early) => early.push((SystemTime::now(), event.clone())),
+        }
+    }
+
+    /// Says who the proc is.
+    pub(crate) fn introduce(&self, proc_: &ProcRef) {
+        let (proc_id, rank, incarnation) = (proc_.id().clone(), proc_.rank(), proc_.incarnation());
+        let about = Arc::new(About { proc_id, rank, incarnation });
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Known::NotYet(early) = std::mem::replace(&mut *known, Known::Proc(Arc::clone(&about))) {
+            early.iter().for_each(|(at, event)| self.pass_on(&about, *at, event));
+        }
+    }
+
+    fn pass_on(&self, about: &Arc<About>, at: SystemTime, event: &ProcEvent) {
+        let Some(feed) = self.feed.upgrade() else { return };
+        let ended = matches!(event, ProcEvent::Exit(_));
+        let what = what(event, self.output, self.lifecycle);
+        if ended || what.is_some() {
+            feed.update(|feed| {
+                feed.live -= usize::from(ended);
+                if let Some(what) = what {
+                    feed.queue.push(Event { about: Arc::clone(about), at, what });
+                }
+            });
+        }
+    }
+}
+
+fn what(event: &ProcEvent, output: bool, lifecycle: bool) -> Option<What> {
+    let what = match event {
+        ProcEvent::Output { stream, line } => {
+            return output.then(|| What::Output { stream: stream_name(*stream), line: line.clone() });
+        }
+        ProcEvent::Status(status) => What::Status(*status),
+        ProcEvent::Ready => What::Ready,
+        ProcEvent::ActorEnded { actor, failure } => {
+            What::ActorEnded { actor: actor.clone(), failure: failure.clone() }
+        }
+        ProcEvent::Note(text) => What::Note(text.clone()),
+        ProcEvent::Exit(exit) => What::Exit(Arc::clone(exit)),
+    };
+    lifecycle.then_some(what)
+}
+
+fn stream_name(stream: Stream) -> &'static str {
+    match stream {
+        Stream::Stdout => "stdout",
+        Stream::Stderr => "stderr",
+    }
+}
+
+fn event_dict<'py>(py: Python<'py>, event: &Event) -> PyResult<Bound<'py, PyDict>> {
+    let Event { about, at, what } = event;
+    let dict = PyDict::new(py);
+    let set_kind = |kind: &str| dict.set_item("kind", kind);
+    dict.set_item("proc_id", about.proc_id.as_str())?;
+    dict.set_item("rank", about.rank)?;
+    dict.set_item("name", about.proc_id.name())?;
+    dict.set_item("incarnation", about.incarnation)?;
+    dict.set_item("at", epoch_seconds(*at))?;
+    match what {
+        What::Output { stream, line } => {
+            set_kind("output")?;
+            dict.set_item("stream", stream)?;
+            dict.set_item("line", line)?;
+        }
+        What::Dropped { stream, count } => {
+            set_kind("dropped")?;
+            dict.set_item("stream", stream)?;
+            dict.set_item("count", count)?;
+        }
+        What::Status(status) => {
+            set_kind("status")?;
+            dict.set_item("status", status.as_str())?;
+        }
+        What::Ready => set_kind("ready")?,
+        What::ActorEnded { actor, failure } => {
+            set_kind("actor_ended")?;
+            dict.set_item("actor", actor.to_string())?;
+            dict.set_item("failure", failure)?;
+        }
+        What::Note(text) => {
+            set_kind("note")?;
+            dict.set_item("text", text)?;
+        }
+        What::Exit(exit) => {
+            set_kind("exit")?;
+            dict.set_item("exit", exit_dict(py, exit)?)?;
+        }
+    }
+    Ok(dict)
+}
+
+#[pymethods]
+impl Subscription {
+    #[new]
+    #[pyo3(signature = (*, output, lifecycle))]
+    fn new(output: bool, lifecycle: bool) -> PyResult<Self> {
+        refuse_in_fork()?;
+        Ok(Self::start(output, lifecycle, true))
+    }
+
+    #[pyo3(signature = (timeout))]
+    fn next<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        refuse_in_fork()?;
+        let deadline = deadline(timeout)?;
+        loop {
+            let (event, at_end) = self.feed.peek(|feed| (feed.queue.pop(), feed.is_at_end()));
+            match event {
+                Some(event) => return Ok(Some(event_dict(py, &event)?)),
+                None if at_end => return Ok(None),
+                None => {}
+            }
+            let wait = |until| self.feed.wait(HAS_SOMETHING, until).then_some(());
+            if block_on(py, deadline, wait)?.is_none() {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn drain<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        refuse_in_fork()?;
+        let events = self.feed.peek(|feed| std::iter::from_fn(|| feed.queue.pop()).collect::<Vec<_>>());
+        events.iter().map(|event| event_dict(py, event)).collect()
+    }
+
+    fn waiter(&self) -> PyResult<Waiter> {
+        refuse_in_fork()?;
+        Ok(Waiter::on(&self.feed, HAS_SOMETHING))
+    }
+
+    #[getter]
+    fn ended(&self) -> PyResult<bool> {
+        refuse_in_fork()?;
+        Ok(self.feed.peek(|feed| feed.is_at_end()))
+    }
+}
+
+/// Follows some procs from now on. Of those that have ended it hears the exit.
+#[pyfunction]
+#[pyo3(signature = (procs, *, output, lifecycle))]
+pub(crate) fn subscribe(
+    py: Python<'_>,
+    procs: Vec<PyRef<'_, ProcHandle>>,
+    output: bool,
+    lifecycle: bool,
+) -> PyResult<Subscription> {
+    refuse_in_fork()?;
+    let subscription = Subscription::start(output, lifecycle, false);
+    subscription.expect(procs.len());
+    let procs: Vec<ProcRef> = procs.iter().map(|proc_| (*proc_.0).clone()).collect();
+    py.detach(|| {
+        for proc_ in &procs {
+            let follower = subscription.follow();
+            follower.introduce(proc_);
+            proc_.watch(follower.observer());
+        }
+    });
+    Ok(subscription)
+}

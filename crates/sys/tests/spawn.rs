@@ -1,0 +1,167 @@
+//! Starting a process, and what can be done with it.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use procession_sys::*;
+
+fn shell(script: &str) -> SpawnSpec<'static> {
+    let argv = vec![c"sh".into(), c"-c".into(), CString::new(script).unwrap()];
+    SpawnSpec { stdout: Stdio::Pipe, ..SpawnSpec::new(c"/bin/sh".into(), argv, Vec::new()) }
+}
+
+fn output(spec: &SpawnSpec<'_>) -> (String, ExitStatus) {
+    let mut child = spawn(spec).unwrap();
+    let mut text = String::new();
+    File::from(child.stdout.take().unwrap()).read_to_string(&mut text).unwrap();
+    (text, child.pidfd.wait().unwrap().unwrap())
+}
+
+#[test]
+fn a_status_can_be_looked_at_before_it_is_taken_and_is_taken_once() {
+    let child = spawn(&shell("exit 7")).unwrap();
+    while !child.pidfd.has_ended().unwrap() {}
+    let seven = Some(ExitStatus::Exited { code: 7 });
+    assert_eq!(child.pidfd.peek().unwrap(), seven);
+    assert_eq!(child.pidfd.reap().unwrap(), seven);
+    assert_eq!(child.pidfd.peek().unwrap_err().raw_os_error(), Some(libc::ECHILD));
+    assert_eq!(child.pidfd.signal(0).unwrap_err().raw_os_error(), Some(libc::ESRCH));
+}
+
+#[test]
+fn a_running_child_has_no_status_yet() {
+    let child = spawn(&shell("exec sleep 1000")).unwrap();
+    assert_eq!(child.pidfd.peek().unwrap(), None);
+    assert!(!child.pidfd.has_ended().unwrap());
+    child.kill_group();
+    let killed = ExitStatus::Signaled { signal: libc::SIGKILL, core_dumped: false };
+    assert_eq!(child.pidfd.wait().unwrap(), Some(killed));
+}
+
+#[test]
+fn a_failed_start_names_its_stage_and_leaves_no_zombie() {
+    let missing = SpawnSpec::new(c"/no/such/program".into(), vec![c"x".into()], Vec::new());
+    let error = spawn(&missing).unwrap_err();
+    assert_eq!((error.stage, error.source.raw_os_error()), (Stage::Exec, Some(libc::ENOENT)));
+    let not_a_directory = File::open("/dev/null").unwrap();
+    let error = spawn(&SpawnSpec { cwd: Some(not_a_directory.as_fd()), ..shell("") }).unwrap_err();
+    assert_eq!((error.stage, error.source.raw_os_error()), (Stage::Directory, Some(libc::ENOTDIR)));
+    let all = Snapshot::take().unwrap();
+    assert!(all.descendants([std::process::id()]).is_empty());
+}
+
+#[test]
+fn passed_descriptors_arrive_in_order_whatever_numbers_they_had() {
+    let files: Vec<OwnedFd> =
+        (0..6).map(|n| sealed_memfd(c"x", format!("file {n};").as_bytes()).unwrap()).collect();
+    // From high to low, so that each target is some other's source.
+    let fds: Vec<_> = files.iter().rev().map(AsFd::as_fd).collect();
+    let (text, _) = output(&SpawnSpec { fds, ..shell("for n in 3 4 5 6 7 8; do eval \"cat <&$n\"; done") });
+    assert!(text == "file 5;file 4;file 3;file 2;file 1;file 0;", "{text}");
+}
+
+#[test]
+fn a_program_can_be_executed_from_memory() {
+    let program = executable_memfd(c"copy of cat", &std::fs::read("/bin/cat").unwrap()).unwrap();
+    let argv = vec![c"cat".into(), c"/proc/self/cmdline".into()];
+    let mut spec = SpawnSpec::new(CString::default(), argv, Vec::new());
+    spec.program = Program::Fd(program.as_fd());
+    spec.stdout = Stdio::Pipe;
+    let (text, status) = output(&spec);
+    assert_eq!((text.as_str(), status), ("cat\0/proc/self/cmdline\0", ExitStatus::Exited { code: 0 }));
+}
+
+#[test]
+fn a_sealed_file_can_be_read_and_never_written() {
+    let mut file = File::from(sealed_memfd(c"x", b"content").unwrap());
+    let mut text = String::new();
+    file.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "content");
+    assert_eq!(file.write(b"x").unwrap_err().raw_os_error(), Some(libc::EPERM));
+    assert_eq!(file.set_len(0).unwrap_err().raw_os_error(), Some(libc::EPERM));
+}
+
+#[test]
+fn a_child_of_a_thread_that_ends_dies_with_it_when_so_armed() {
+    let spec = || SpawnSpec { die_with_parent: true, ..shell("exec sleep 1000") };
+    let child = std::thread::spawn(move || spawn(&spec()).unwrap()).join().unwrap();
+    let killed = ExitStatus::Signaled { signal: libc::SIGKILL, core_dumped: false };
+    assert_eq!(child.pidfd.wait().unwrap(), Some(killed));
+}
+
+#[test]
+fn the_limit_on_open_files_is_given_back_to_children() {
+    let before = raise_open_files().unwrap();
+    let (soft, _) = output(&shell("ulimit -Sn"));
+    let (hard, _) = output(&shell("ulimit -Hn"));
+    assert_eq!(soft, hard, "it is raised here");
+    let (back, _) = output(&SpawnSpec { open_files: Some(before), ..shell("ulimit -Sn") });
+    assert!(back.trim().parse::<u64>().unwrap() <= soft.trim().parse().unwrap());
+}
+
+#[test]
+fn messages_keep_their_boundaries_and_carry_descriptors() {
+    let (ours, theirs) = seqpacket_pair().unwrap();
+    let (read, write) = pipe().unwrap();
+    send(ours.as_fd(), b"one", &[write.as_fd(), read.as_fd()]).unwrap();
+    send(ours.as_fd(), b"three", &[]).unwrap();
+    drop((read, write));
+    let mut buffer = [0; 16];
+    let first = receive(theirs.as_fd(), &mut buffer).unwrap();
+    assert_eq!((&buffer[..first.length], first.fds.len(), first.fds_lost), (&b"one"[..], 2, false));
+    let mut fds = first.fds.into_iter().map(File::from);
+    fds.next().unwrap().write_all(b"through").unwrap();
+    let mut pipe = fds.next().unwrap();
+    assert_eq!(bytes_waiting(pipe.as_fd()).unwrap(), 7);
+    let mut text = [0; 7];
+    pipe.read_exact(&mut text).unwrap();
+    assert_eq!(&text, b"through");
+    let second = receive(theirs.as_fd(), &mut buffer).unwrap();
+    assert_eq!((&buffer[..second.length], second.fds.len()), (&b"three"[..], 0));
+    let error = receive(theirs.as_fd(), &mut buffer).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+    // A duplicate keeps it open, and is shut down all the same.
+    let held = ours.try_clone().unwrap();
+    shut_down(ours.as_fd());
+    assert_eq!(receive(theirs.as_fd(), &mut buffer).unwrap().length, 0);
+    drop(held);
+}
+
+#[test]
+fn a_poll_ends_with_its_time_or_with_what_it_waits_for() {
+    let (read, write) = pipe().unwrap();
+    let mut watches = [Watch::readable(read.as_fd())];
+    poll(&mut watches, Some(Duration::from_nanos(1))).unwrap();
+    assert!(!watches[0].is_ready());
+    File::from(write).write_all(b"x").unwrap();
+    poll(&mut watches, None).unwrap();
+    assert!(watches[0].is_ready());
+}
+
+#[test]
+fn a_number_that_was_closed_is_not_open_and_cannot_be_inherited() {
+    let file = File::open("/dev/null").unwrap();
+    let number = file.as_raw_fd();
+    assert!(is_open(number));
+    drop(file);
+    assert!(!is_open(1_000_000));
+    assert!(inherited(1_000_000).is_err());
+}
+
+#[test]
+fn a_stranger_with_a_leaders_pid_is_no_member_of_its_tree() {
+    let child = spawn(&shell("exec sleep 1000")).unwrap();
+    let real = Process::look(child.pid).unwrap();
+    let all = Snapshot::take().unwrap();
+    let mut of_a_dead_one =
+        Tree::new(child.pid, real.started - 1, "no such launch", Some(std::process::id()));
+    assert!(of_a_dead_one.members(&all).is_empty());
+    let mut of_this_one = Tree::new(child.pid, real.started, "no such launch", Some(std::process::id()));
+    assert_eq!(of_this_one.members(&all).iter().map(|p| p.pid).collect::<Vec<_>>(), [child.pid]);
+    assert!(Tree::kill(std::slice::from_mut(&mut of_this_one), Duration::from_secs(5)).unwrap().is_empty());
+    assert_eq!(child.pidfd.peek().unwrap_err().raw_os_error(), Some(libc::ECHILD), "it is reaped too");
+}

@@ -1,0 +1,93 @@
+"""Launches fleets of processes anywhere and never loses track of one.
+
+The paved path, re-exported from `procession.actor` and `procession.launch`; each name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from procession._exits import ProcEvent, ProcExit, ProcStatus
+    from procession._native import __version__
+    from procession.actor import (
+        Actor,
+        ActorError,
+        ActorMesh,
+        Channel,
+        Extent,
+        Future,
+        HostMesh,
+        Point,
+        Port,
+        PortReceiver,
+        ProcMesh,
+        SupervisionError,
+        ValueMesh,
+        concurrent_endpoint,
+        context,
+        current_rank,
+        current_size,
+        endpoint,
+        shutdown_context,
+        this_host,
+        this_proc,
+    )
+    from procession.launch import LaunchOptions, ProcExitResult, ProcLauncher, supervise
+
+__all__ = [
+    "Actor",
+    "ActorError",
+    "ActorMesh",
+    "Channel",
+    "Extent",
+    "Future",
+    "HostMesh",
+    "LaunchOptions",
+    "Point",
+    "Port",
+    "PortReceiver",
+    "ProcEvent",
+    "ProcExit",
+    "ProcExitResult",
+    "ProcLauncher",
+    "ProcMesh",
+    "ProcStatus",
+    "SupervisionError",
+    "ValueMesh",
+    "__version__",
+    "concurrent_endpoint",
+    "context",
+    "current_rank",
+    "current_size",
+    "endpoint",
+    "shutdown_context",
+    "supervise",
+    "this_host",
+    "this_proc",
+]
+
+_ELSEWHERE = {
+    "LaunchOptions": "launch",
+    "ProcEvent": "_exits",
+    "ProcExit": "_exits",
+    "ProcExitResult": "launch",
+    "ProcLauncher": "launch",
+    "ProcStatus": "_exits",
+    "__version__": "_native",
+    "supervise": "launch",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{_ELSEWHERE.get(name, 'actor')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

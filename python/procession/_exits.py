@@ -1,0 +1,139 @@
+"""What is known about launches: their status while they live, their exit when they have ended, and tables of both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any, Literal
+
+Status = Literal["starting", "running", "ready", "stopping", "unknown", "exited", "signaled", "failed", "lost"]
+
+
+@dataclass(frozen=True)
+class ProcStatus:
+    """Where a launch stands. Times are seconds since the epoch, None for what has not happened."""
+
+    status: Status
+    pid: int | None
+    handle: str | None
+    """What the launcher calls it: a container, a unit, a job."""
+    progress: str | None
+    """The launcher's last word on how far the launch is."""
+    launcher: str
+    started_at: float
+    running_at: float | None
+    ready_at: float | None
+    ended_at: float | None
+
+    def __str__(self) -> str:
+        return self.status
+
+
+@dataclass(frozen=True)
+class ProcExit:
+    """The one terminal report of one launch. Times are seconds since the epoch."""
+
+    proc_id: str
+    name: str
+    rank: int
+    incarnation: int
+    launch_id: str
+    kind: Literal["exited", "signaled", "failed", "lost"]
+    exit_code: int | None
+    signal: int | None
+    core_dumped: bool
+    failed_reason: str | None
+    """Also for what was lost."""
+    stderr_tail: list[str]
+    stdout_tail: list[str]
+    oom: bool | None
+    """None when nobody could look."""
+    requested: str | None
+    """Who of us asked for the stop, when and why; None: none of us did."""
+    started_at: float
+    ready_at: float | None
+    ended_at: float
+    verdict: str
+    """One sentence for people."""
+    launcher: str = ""
+    pid: int | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it returned 0."""
+        return self.kind == "exited" and self.exit_code == 0
+
+    @property
+    def shell_code(self) -> int:
+        """As a shell would report it: the exit code, 128 + n for signal n, 125 for what could not be run or was lost."""
+        if self.kind == "signaled" and self.signal is not None:
+            return 128 + self.signal
+        if self.kind == "exited" and self.exit_code is not None and self.exit_code >= 0:
+            return self.exit_code
+        return 125
+
+    def __str__(self) -> str:
+        return f"{self.name} (incarnation {self.incarnation}): {self.verdict}"
+
+
+@dataclass(frozen=True)
+class ProcEvent:
+    """Something that happened to a launch: a new status, readiness, the end of an actor, a note, the exit."""
+
+    kind: Literal["status", "ready", "actor_ended", "note", "exit"]
+    proc_id: str
+    name: str
+    rank: int
+    incarnation: int
+    at: float
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+def status_from(given: Mapping[str, Any]) -> ProcStatus:
+    return ProcStatus(**_known(ProcStatus, given))
+
+
+def exit_from(given: Mapping[str, Any]) -> ProcExit:
+    return ProcExit(**_known(ProcExit, given))
+
+
+def event_from(given: Mapping[str, Any]) -> ProcEvent:
+    known = _known(ProcEvent, given)
+    return ProcEvent(**known, detail={key: value for key, value in given.items() if key not in known})
+
+
+def _known(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    names = {one.name for one in fields(kind)}
+    return {key: value for key, value in given.items() if key in names}
+
+
+COLUMNS = ("rank", "name", "launcher", "inc", "pid", "started", "ready after", "ended", "exit", "verdict")
+
+
+def exit_table(exits: Iterable[ProcExit]) -> str:
+    """One line for each exit, in columns, under a line of headings."""
+    rows = [COLUMNS, *(_row(one) for one in exits)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join(lines)
+
+
+def _row(one: ProcExit) -> tuple[str, ...]:
+    ready = "-" if one.ready_at is None else f"{one.ready_at - one.started_at:.2f} s"
+    pid = "-" if one.pid is None else str(one.pid)
+    place = (str(one.rank), one.name, one.launcher or "-", str(one.incarnation), pid)
+    return (*place, _clock(one.started_at), ready, _clock(one.ended_at), short(one), one.verdict)
+
+
+def short(one: ProcExit) -> str:
+    """The exit in a word or two."""
+    if one.kind == "signaled":
+        return f"signal {one.signal}{' (core)' if one.core_dumped else ''}"
+    if one.kind == "exited":
+        return "code unknown" if one.exit_code is None or one.exit_code < 0 else f"code {one.exit_code}"
+    return one.kind
+
+
+def _clock(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).strftime("%H:%M:%S")

@@ -1,0 +1,194 @@
+"""Meshes of hosts, and this process: where everything starts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import count
+from typing import TYPE_CHECKING, Any, Literal
+
+from procession import _pickle, _validate, config
+from procession._launcher import resolve
+from procession._proc_mesh import ProcMesh
+from procession._procs import OtherProcs, OwnedProcs, Slot
+from procession._runtime import runtime
+from procession._shape import Extent, Mesh, Point, Region
+from procession.errors import InvalidArgument, Unsupported
+
+if TYPE_CHECKING:
+    from procession._native import Subscription
+    from procession.launch import BootstrapCommand
+
+    Command = BootstrapCommand | Sequence[str | os.PathLike[str]]
+
+Environment = Mapping[str, str | None]
+Setup = Callable[[], None] | Callable[[], Awaitable[None]]
+
+PROC_ARGS = ("-m", "procession._proc_main")
+
+_meshes = count(1)
+
+
+class HostMesh(Mesh):
+    """Machines that procs can be launched on."""
+
+    def __init__(self, region: Region, follower: Subscription | None = None) -> None:
+        self._own_region = region
+        self._follower = follower
+
+    @property
+    def _region(self) -> Region:
+        return self._own_region
+
+    def _with_region(self, region: Region) -> HostMesh:
+        return HostMesh(region, self._follower)
+
+    def _followed_by(self, follower: Subscription) -> HostMesh:
+        """These hosts, with a subscription that hears of the next spawn from its very beginning."""
+        return HostMesh(self._own_region, follower)
+
+    def spawn_procs(
+        self,
+        per_host: dict[str, int] | None = None,
+        bootstrap: Setup | None = None,
+        name: str | None = None,
+        *,
+        bootstrap_command: Command | Callable[[Point], Command] | None = None,
+        proc_bind: list[dict[str, Any]] | None = None,
+        launcher: Any = None,
+        readiness: Literal["call_back", "none"] = "call_back",
+        env: Environment | Callable[[Point], Environment] | None = None,
+        clear_env: bool = False,
+        cwd: str | os.PathLike[str] | None = None,
+        user: str | int | None = None,
+        rlimits: Mapping[str, Any] | None = None,
+        resources: Mapping[str, Any] | None = None,
+        restart: Any = None,
+        preload: Sequence[str] = (),
+        ready_timeout: float = config.READY_TIMEOUT,
+        stop_grace: float = config.STOP_GRACE,
+        ack_timeout: float = config.ACK_TIMEOUT,
+        tail_lines: int = config.TAIL_LINES,
+        on_owner_loss: Literal["kill", "detach"] = "kill",
+    ) -> ProcMesh:
+        """Launches procs on every host and returns at once.
+
+        It raises for its arguments only. How launches went is in `initialized` (which raises), `exits()` and `wait()`.
+
+        per_host: the shape of the procs of each host, `{"gpus": 4}`; None is one proc.
+        bootstrap: called in each proc, sync or async, before any actor is built.
+        bootstrap_command: what to run instead of this interpreter, as a `launch.BootstrapCommand` or a list of words; or
+            a callable that is asked for each point.
+        launcher: None or `launchers.native()`, a launcher actor, or a `ProcLauncher` subclass, which then gets a
+            process of its own.
+        readiness: "none" for programs that never call back; they host no actors.
+        env: what is added to the launcher's environment, None removes; or a callable that is asked for each point.
+        clear_env: start from an empty environment instead of the launcher's.
+        ready_timeout: seconds from the acknowledged launch to the call back, after which the proc is killed.
+        stop_grace: seconds for each step of a stop.
+        ack_timeout: seconds for the launcher to acknowledge a launch.
+        tail_lines: last lines of each stream that are kept for the exit.
+        """
+        _validate.not_yet(
+            proc_bind=(proc_bind, None),
+            user=(user, None),
+            rlimits=(rlimits, None),
+            resources=(resources, None),
+            restart=(restart, None),
+            preload=(tuple(preload), ()),
+            on_owner_loss=(_validate.choice("on_owner_loss", on_owner_loss, ("kill", "detach")), "kill"),
+        )
+        sizes = _validate.shape("per_host", per_host, taken=self._own_region.labels)
+        extent = Extent([*self._own_region.labels, *sizes], [*self._own_region.sizes, *sizes.values()])
+        mesh_name = f"procs-{next(_meshes)}" if name is None else _validate.name("name", name)
+        _validate.name("name", f"{mesh_name}-{extent.nelements - 1}")
+        directory = None if cwd is None else _validate.path("cwd", cwd)
+        common = {
+            "clear_env": _flag("clear_env", clear_env),
+            "cwd": directory,
+            "readiness": _validate.choice("readiness", readiness, ("call_back", "none")),
+            "setup": _setup(bootstrap),
+            "sys_path": [os.path.abspath(entry) for entry in sys.path],
+            "ready_timeout": _validate.seconds("ready_timeout", ready_timeout),
+            "stop_grace": _validate.seconds("stop_grace", stop_grace),
+            "ack_timeout": _validate.seconds("ack_timeout", ack_timeout),
+            "tail_lines": _validate.tail_lines("tail_lines", tail_lines),
+            "want_stdio": True,
+        }
+        if bootstrap is not None and readiness == "none":
+            raise InvalidArgument(
+                "bootstrap", "a callable", 'a program that never calls back (readiness="none") cannot run it'
+            )
+        inherited = {} if clear_env else dict(os.environ)
+        slots = []
+        for rank in range(extent.nelements):
+            point = Point(rank, extent)
+            command = bootstrap_command(point) if callable(bootstrap_command) else bootstrap_command
+            program, arg0, args, own_env = _command(command, directory)
+            asked = env(point) if callable(env) else env
+            added, removed = _validate.environment("env", _merged(own_env, asked))
+            _validate.total_size(program, args, {**inherited, **added})
+            own = {"program": program, "arg0": arg0, "args": args, "env": added, "env_remove": removed}
+            slots.append(Slot(f"{mesh_name}-{rank}", rank, {**common, **own}))
+        chosen = resolve(launcher)
+        chosen.check(slots)
+        if not runtime().is_client:
+            raise Unsupported(
+                "procs can be launched by the client only, in this version: not from inside of a launched proc"
+            )
+        procs = OwnedProcs(slots, chosen.native, self._follower)
+        return ProcMesh(mesh_name, procs, Region.dense(extent), hosts_actors=readiness == "call_back")
+
+    def __repr__(self) -> str:
+        return f"<HostMesh {self.extent!r}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return HostMesh, (self._own_region,)
+
+
+def this_host() -> HostMesh:
+    """The machine that this process runs on."""
+    return HostMesh(Region.dense(Extent([], [])))
+
+
+def this_proc() -> ProcMesh:
+    """This process, as a mesh of one; its actors live in threads of it."""
+    node = runtime()
+    # A region of its own rank, so that an actor's place is found in the same way everywhere.
+    region = Region((), (), (), node.rank)
+    return ProcMesh("this_proc", OtherProcs(region, [node.proc_id]), region)
+
+
+def _command(command: Command | None, cwd: bytes | None) -> tuple[bytes, str | None, list[str], Environment]:
+    if command is None:
+        # An interpreter finds the virtual environment that it belongs to by the path in its argv[0].
+        return os.fsencode(sys.executable), sys.executable, list(PROC_ARGS), {}
+    from procession.launch import BootstrapCommand
+
+    if isinstance(command, BootstrapCommand):
+        program = _validate.program("program", command.program, cwd)
+        return program, _validate.arg0("arg0", command.arg0), _validate.args("args", command.args), command.env
+    if isinstance(command, (str, bytes)) or not isinstance(command, Sequence) or not command:
+        _validate.refuse("bootstrap_command", command, "pass a list that names a program, one str for each word")
+    return _validate.program("program", command[0], cwd), None, _validate.args("args", command[1:]), {}
+
+
+def _merged(base: Environment, added: Any) -> Any:
+    if added is None:
+        return base
+    return {**base, **added} if isinstance(added, Mapping) else added
+
+
+def _setup(bootstrap: Setup | None) -> bytes:
+    if bootstrap is None:
+        return b""
+    if not callable(bootstrap):
+        _validate.refuse("bootstrap", bootstrap, "has to be a callable without arguments")
+    return _pickle.dumps_whole(bootstrap)
+
+
+def _flag(field: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        _validate.refuse(field, value, "has to be True or False")
+    return value

@@ -1,0 +1,46 @@
+"""The actor API: actors, endpoints, meshes, futures and ports."""
+
+from __future__ import annotations
+
+from procession._actor import Actor, concurrent_endpoint, endpoint
+from procession._actor_mesh import ActorMesh
+from procession._context import Context, context, current_actor_name, current_rank, current_size
+from procession._endpoint import Accumulator, Endpoint, as_endpoint, send
+from procession._future import Future
+from procession._host_mesh import HostMesh, this_host, this_proc
+from procession._port import Channel, Port, PortReceiver
+from procession._proc_mesh import ProcMesh
+from procession._runtime import shutdown_context
+from procession._shape import Extent, Point
+from procession._value_mesh import ValueMesh
+from procession.errors import ActorError, SupervisionError
+
+__all__ = [
+    "Accumulator",
+    "Actor",
+    "ActorError",
+    "ActorMesh",
+    "Channel",
+    "Context",
+    "Endpoint",
+    "Extent",
+    "Future",
+    "HostMesh",
+    "Point",
+    "Port",
+    "PortReceiver",
+    "ProcMesh",
+    "SupervisionError",
+    "ValueMesh",
+    "as_endpoint",
+    "concurrent_endpoint",
+    "context",
+    "current_actor_name",
+    "current_rank",
+    "current_size",
+    "endpoint",
+    "send",
+    "shutdown_context",
+    "this_host",
+    "this_proc",
+]

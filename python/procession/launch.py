@@ -1,0 +1,305 @@
+"""Launchers written in Python: the contract, what it passes around, and a helper that runs an OS process the right way."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from procession import _native, _validate
+from procession._actor import Actor, EndpointProperty, endpoint
+from procession._exits import ProcExit, ProcStatus, exit_table
+from procession._future import wait_for
+from procession._port import Port
+from procession.config import BOOTSTRAP_ENV, LOG_CHANNEL_ENV, PROCESS_NAME_ENV, RESERVED_PREFIX
+
+__all__ = [
+    "BOOTSTRAP_ENV",
+    "LOG_CHANNEL_ENV",
+    "PROCESS_NAME_ENV",
+    "BootstrapCommand",
+    "Capabilities",
+    "DialBack",
+    "LaunchOptions",
+    "LogWriter",
+    "ProcExit",
+    "ProcExitResult",
+    "ProcLauncher",
+    "ProcStatus",
+    "Supervised",
+    "exit_table",
+    "safe_name",
+    "supervise",
+]
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a launcher can do. What it cannot is refused when it is asked for, never ignored."""
+
+    pid: bool = False
+    """It reports the pid of what it starts, and that process is on this machine."""
+    stdio: bool = True
+    """It feeds the log channel when `want_stdio` is set."""
+    tail: bool = True
+    """It keeps the last lines of stderr."""
+    tree_kill: bool = True
+    """Its kill reaches the whole process tree."""
+    command_attributes: bool = False
+    """It honours `cwd`, `clear_env` and `env_remove` of the options."""
+
+
+@dataclass(frozen=True)
+class DialBack:
+    """Where the procs of a launcher live, and so how they reach back."""
+
+    kind: Literal["local", "network", "stdio"]
+    bind: str | None = None
+    advertise: str | None = None
+
+    @classmethod
+    def local(cls) -> DialBack:
+        """On this kernel, in this network namespace: a unix socket."""
+        return cls("local")
+
+    @classmethod
+    def network(cls, bind: str, advertise: str | None = None) -> DialBack:
+        """In another network namespace or on another machine: TCP with TLS.
+
+        `bind` is `address:port`, port 0 for any; `advertise` is what the procs dial when that differs.
+        """
+        for name, address in (("bind", bind), ("advertise", advertise)):
+            if name == "bind" or address is not None:
+                _check_address(name, address, port_needed=name == "bind")
+        return cls("network", bind, advertise)
+
+    @classmethod
+    def stdio(cls) -> DialBack:
+        """Over the proc's own stdin and stdout."""
+        return cls("stdio")
+
+
+def _check_address(field_name: str, address: object, *, port_needed: bool) -> None:
+    text = _validate.text(field_name, address)
+    host, colon, port = text.rpartition(":")
+    if not colon and not port_needed:
+        host, port = text, "0"
+    if not host or (":" in host and not (host.startswith("[") and host.endswith("]"))):
+        _validate.refuse(field_name, text, "has to be address:port, an IPv6 address in brackets")
+    if not (port.isascii() and port.isdigit() and int(port) <= 65535):
+        _validate.refuse(field_name, text, "the port has to be a number from 0 to 65535, 0 for any")
+
+
+@dataclass(frozen=True)
+class BootstrapCommand:
+    """What to run instead of this interpreter: `spawn_procs(bootstrap_command=...)`."""
+
+    program: str | bytes | os.PathLike[str]
+    arg0: str | None = None
+    """argv[0]; None is the last component of `program`."""
+    args: Sequence[str | os.PathLike[str]] = ()
+    env: Mapping[str, str | None] = field(default_factory=dict, repr=False)
+
+
+@dataclass
+class LaunchOptions:
+    """Everything that a launcher gets to know about one launch."""
+
+    bootstrap_payload: str
+    """Opaque; goes into the environment as `BOOTSTRAP_ENV`. It is a secret: never put it into an argument list."""
+    process_name: str
+    """`<proc> @ <host>`, for people; goes into the environment as `PROCESS_NAME_ENV`."""
+    program: str
+    arg0: str | None
+    args: list[str]
+    """argv[1:]."""
+    env: dict[str, str]
+    """What is added to the base environment."""
+    want_stdio: bool
+    """The output is wanted: feed the log channel."""
+    tail_lines: int
+    """How many lines of stderr to keep for the exit; 0 keeps none."""
+    log_channel: str | None
+    """For `LogWriter`; goes into the environment as `LOG_CHANNEL_ENV`, when set."""
+    cwd: str | None = None
+    clear_env: bool = False
+    env_remove: list[str] = field(default_factory=list)
+
+    @property
+    def argv(self) -> list[str]:
+        """The program and its arguments; `arg0` is passed apart."""
+        return [self.program, *self.args]
+
+    def environment(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The whole environment of the proc: `base`, what is added to it, and the variables of the runtime.
+
+        Without a base it is the launcher's own, less what is the runtime's. Pass {} where the substrate has its own.
+        """
+        if base is None:
+            base = {} if self.clear_env else os.environ
+        removed = set(self.env_remove)
+        env = {k: v for k, v in base.items() if not k.startswith(RESERVED_PREFIX) and k not in removed}
+        env.update(self.env)
+        env[BOOTSTRAP_ENV] = self.bootstrap_payload
+        env[PROCESS_NAME_ENV] = self.process_name
+        if self.log_channel is not None:
+            env[LOG_CHANNEL_ENV] = self.log_channel
+        return env
+
+    def __repr__(self) -> str:
+        shown = {name: getattr(self, name) for name in ("process_name", "program", "arg0", "args")}
+        shown["env keys"] = sorted(self.env)
+        shown |= {name: getattr(self, name) for name in ("want_stdio", "tail_lines", "cwd", "clear_env", "env_remove")}
+        return "LaunchOptions(" + ", ".join(f"{name}={value!r}" for name, value in shown.items()) + ")"
+
+
+@dataclass
+class ProcExitResult:
+    """How a proc ended, as its launcher knows it. Checked where it is sent, not here.
+
+    `failed_reason` goes before `signal`, and that before `exit_code` (0 to 255; None when nobody knows it).
+    """
+
+    exit_code: int | None
+    signal: int | None
+    core_dumped: bool
+    failed_reason: str | None
+    stderr_tail: list[str]
+
+
+class ProcLauncher(Actor, ABC):
+    """Starts, stops and watches procs on one substrate. Subclass it, and pass it to `spawn_procs(launcher=...)`.
+
+    The three endpoints run concurrently, whatever they are declared as: `async def` as tasks, `def` in a thread of
+    their own. `terminate` or `kill` of a proc never begins before its `launch` did. Both mean the whole process tree,
+    and do nothing for a proc that has ended.
+    """
+
+    capabilities: ClassVar[Capabilities] = Capabilities()
+    dial_back: ClassVar[DialBack] = DialBack.local()
+    _is_launcher: ClassVar[bool] = True
+    _sync_in_threads: ClassVar[bool] = True
+
+    def __init__(self, params: dict[str, Any] | None = None) -> None:
+        self.params = params or {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        for name in ("launch", "terminate", "kill"):
+            own = vars(cls).get(name)
+            if own is not None:
+                method = own.method if isinstance(own, EndpointProperty) else own
+                setattr(cls, name, EndpointProperty(method, explicit=name == "launch", concurrent=True))
+        super().__init_subclass__(**kwargs)
+        for name, kind in (("capabilities", Capabilities), ("dial_back", DialBack)):
+            if not isinstance(getattr(cls, name), kind):
+                raise TypeError(f"{cls.__qualname__}.{name} has to be a {kind.__name__}, not {getattr(cls, name)!r}")
+
+    @endpoint(explicit_response_port=True)
+    @abstractmethod
+    async def launch(self, exit_port: Port[ProcExitResult], proc_id: str, opts: LaunchOptions) -> None:
+        """Starts a proc, and sends its exit to `exit_port` when it has ended: now or later, exactly once.
+
+        The launch counts as acknowledged when this begins. It may await the whole life of the proc. What it raises
+        becomes the exit of this launch, as a failure.
+        """
+
+    @endpoint
+    @abstractmethod
+    async def terminate(self, proc_id: str, timeout_secs: float) -> None:
+        """Asks the proc to end. It only asks: who watches the clock, and calls `kill`, is the caller."""
+
+    @endpoint
+    @abstractmethod
+    async def kill(self, proc_id: str) -> None:
+        """Ends the proc at once."""
+
+    def report(
+        self, proc_id: str, *, pid: int | None = None, handle: str | None = None, progress: str | None = None
+    ) -> None:
+        """Tells what is known about a launch: at any time, from any thread. Progress restarts the ready deadline."""
+        _native.report_launch(proc_id, pid, handle, progress)
+
+
+class LogWriter:
+    """Feeds a proc's output to whoever wants it: `LogWriter(opts.log_channel)`. Without a channel it drops it."""
+
+    def __init__(self, log_channel: str | None) -> None:
+        self._port = None if log_channel is None else _native.log_port(log_channel)
+
+    def stdout(self, data: bytes) -> None:
+        """Any piece of output; lines are put together at the receiver. Never blocks on it."""
+        self._send("stdout", data)
+
+    def stderr(self, data: bytes) -> None:
+        self._send("stderr", data)
+
+    def _send(self, stream: str, data: bytes) -> None:
+        if self._port is not None and data:
+            self._port.send_log(stream, data)
+
+
+class Supervised:
+    """An OS process that `supervise` runs."""
+
+    def __init__(self, native: _native.Supervised) -> None:
+        self._native = native
+        self._waiter = native.wait()
+
+    @property
+    def pid(self) -> int:
+        return self._native.pid
+
+    async def wait(self) -> ProcExitResult:
+        """How it ended; the same for everybody who asks. Cancel safe."""
+        code, signal, core_dumped, failed_reason, stderr_tail, _ = await wait_for(self._waiter)
+        return ProcExitResult(code, signal, core_dumped, failed_reason, list(stderr_tail))
+
+    async def terminate(self, timeout: float) -> None:
+        """Sends SIGTERM to its tree, and SIGKILL to what is left after `timeout` seconds."""
+        await wait_for(self._native.terminate(_validate.seconds("timeout", timeout)))
+
+    async def kill(self) -> None:
+        """Sends SIGKILL to its whole tree."""
+        await wait_for(self._native.kill())
+
+
+async def supervise(
+    opts: LaunchOptions | None = None,
+    *,
+    argv: Sequence[str | os.PathLike[str]] | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+    tail_lines: int | None = None,
+) -> Supervised:
+    """Runs the OS process that `opts` asks for; `argv`, `env` and `cwd` stand for what they name in it.
+
+    It gets a session of its own; both pipes are read in bounded memory, whoever else holds them; when it ends, its
+    whole tree does. Raises OSError, naming program and cause, when it cannot be started.
+    """
+    if opts is None and argv is None:
+        raise TypeError("supervise needs opts, or argv")
+    if argv is None:
+        assert opts is not None
+        words = opts.argv
+    else:
+        words = _validate.args("argv", argv)
+        if not words:
+            _validate.refuse("argv", argv, "name a program")
+    if env is None:
+        env = opts.environment() if opts is not None else dict(os.environ)
+    if cwd is None and opts is not None:
+        cwd = opts.cwd
+    if tail_lines is None:
+        tail_lines = opts.tail_lines if opts is not None else 100
+    channel = opts.log_channel if opts is not None and opts.want_stdio else None
+    arg0 = opts.arg0 if opts is not None and argv is None else None
+    directory = None if cwd is None else os.fsdecode(cwd)
+    lines = _validate.tail_lines("tail_lines", tail_lines)
+    return Supervised(_native.supervise(words, arg0, dict(env), directory, lines, channel))
+
+
+def safe_name(proc_id: str) -> str:
+    """`proc_id` in a form safe as a container, unit, job or file name: `[a-z0-9-]`, at most 63 characters, unique."""
+    return _native.safe_name(proc_id)

@@ -1,0 +1,34 @@
+import json
+import os
+import subprocess
+
+import pytest
+
+
+def docker(*arguments: str) -> str:
+    return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+
+class Engine:
+    """The engine that these tests run against, as an onlooker sees it."""
+
+    docker = staticmethod(docker)
+
+    @staticmethod
+    def containers() -> list[dict]:
+        """Every container that carries our label, running or not."""
+        names = docker("ps", "--all", "--quiet", "--filter", "label=procession.proc").split()
+        return json.loads(docker("inspect", *names)) if names else []
+
+
+@pytest.fixture(scope="session", autouse=True)
+def image() -> str:
+    if "DOCKER_IMAGE" not in os.environ:
+        pytest.exit("these tests need an engine and an image: make test-engines", returncode=2)
+    return os.environ["DOCKER_IMAGE"]
+
+
+@pytest.fixture
+def engine():
+    yield Engine
+    assert Engine.containers() == []

@@ -1,0 +1,480 @@
+"""Calling actors: in this process, and in launched ones."""
+
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from procession.actor import (
+    Accumulator,
+    Actor,
+    ActorError,
+    SupervisionError,
+    as_endpoint,
+    context,
+    current_actor_name,
+    current_rank,
+    current_size,
+    endpoint,
+    this_host,
+    this_proc,
+)
+from procession.errors import InvalidArgument, NotPicklable, RemoteException
+
+pytestmark = pytest.mark.usefixtures("four")  # started before what each test is compared with
+
+
+class Counter(Actor):
+    def __init__(self, start=0):
+        self.value = start
+        self.seen = []
+
+    @endpoint
+    def add(self, by=1):
+        self.value += by
+        return self.value
+
+    @endpoint
+    def note(self, item):
+        self.seen.append(item)
+
+    @endpoint
+    def get_seen(self):
+        return self.seen
+
+    @endpoint
+    def rank(self):
+        return current_rank()
+
+    @endpoint
+    def where(self):
+        return os.getpid(), threading.current_thread() is threading.main_thread()
+
+    @endpoint
+    def fail(self, on_rank):
+        if current_rank().rank == on_rank:
+            raise ValueError(f"rank {on_rank} fails")
+        return "fine"
+
+    @endpoint
+    def give(self, what):
+        return eval(what, {"threading": threading, "self": self})
+
+    @endpoint
+    def raise_this(self, error):
+        raise error
+
+    @endpoint
+    def echo(self, *args, **kwargs):
+        return args, kwargs
+
+    def plain(self, x):
+        return ("plain", x)
+
+
+@pytest.fixture(params=["here", "elsewhere"])
+def counter(request, spawned):
+    """One actor: in a thread of this process, or on a launched proc."""
+    procs = None if request.param == "here" else request.getfixturevalue("four").slice(gpus=0)
+    return spawned(Counter, 10, procs=procs)
+
+
+@pytest.fixture
+def counters(spawned, four):
+    return spawned(Counter, 10, procs=four)
+
+
+def test_call_one_gives_what_the_endpoint_returns(counter):
+    assert counter.add.call_one(5).get(10) == 15
+    assert counter.add.call_one(by=5).get(10) == 20
+
+
+def test_call_gives_all_results_by_rank(counters):
+    results = counters.rank.call().get(10)
+    assert [(point.rank, dict(point), value.rank) for point, value in results.items()] == [
+        (rank, {"gpus": rank}, rank) for rank in range(4)
+    ]
+    assert len({pid for pid, _ in counters.where.call().get(10).values()} - {os.getpid()}) == 4
+
+
+def test_call_on_one_actor_gives_a_mesh_of_one(counter):
+    assert list(counter.add.call().get(10).values()) == [11]
+
+
+def test_calls_are_sent_when_they_are_made(counter):
+    futures = [counter.note.call_one(n) for n in range(100)]
+    assert counter.get_seen.call_one().get(10) == list(range(100))
+    assert all(future.done() for future in futures)
+
+
+def test_broadcast_reaches_every_actor(counters):
+    assert counters.note.broadcast("x") is None
+    assert list(counters.get_seen.call().get(10).values()) == [["x"]] * 4
+
+
+def test_choose_takes_each_in_its_turn(counters):
+    for _ in range(8):
+        counters.add.choose().get(10)
+    assert list(counters.add.call(0).get(10).values()) == [12] * 4
+
+
+def test_call_one_of_several_is_refused(counters):
+    with pytest.raises(ValueError, match="call_one requires exactly 1 actor, but mesh has 4"):
+        counters.add.call_one()
+    assert counters.slice(gpus=2).add.call_one().get(10) == 11
+
+
+def test_a_slice_is_called_alone_and_ranks_are_those_of_the_slice(counters):
+    middle = counters.slice(gpus=slice(1, 3))
+    assert middle.sizes == {"gpus": 2}
+    ranks = [value for _, value in middle.rank.call().get(10)]
+    assert [(rank.rank, rank.size("gpus")) for rank in ranks] == [(0, 2), (1, 2)]
+    middle.note.call("x").get(10)
+    assert list(counters.get_seen.call().get(10).values()) == [[], ["x"], ["x"], []]
+
+
+def test_a_mesh_can_be_split_and_flattened(counters):
+    grid = counters.split(gpus=("dp", "tp"), tp=2)
+    results = grid.rank.call().get(10)
+    assert results.extent == {"dp": 2, "tp": 2}
+    assert dict(results.item(dp=1, tp=0)) == {"dp": 1, "tp": 0}
+    assert [value.rank for value in grid.flatten("all").rank.call().get(10).values()] == [0, 1, 2, 3]
+
+
+def test_an_exception_reaches_the_caller_and_the_actor_lives(counter):
+    with pytest.raises(ActorError, match="rank 0 fails") as caught:
+        counter.fail.call_one(0).get(10)
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert "in fail\n    raise ValueError" in caught.value.remote_traceback
+    assert "procession" not in caught.value.remote_traceback
+    assert counter.add.call_one().get(10) == 11
+
+
+def test_call_raises_the_exception_of_one_rank_and_says_which(counters):
+    with pytest.raises(ActorError) as caught:
+        counters.fail.call(2).get(10)
+    assert str(caught.value.exception) == "rank 2 fails"
+    assert "rank 2 of 4" in caught.value.__notes__[0]
+
+
+def test_stream_gives_one_future_for_each_actor(counters):
+    futures = list(counters.fail.stream(1))
+    outcomes = sorted(str(future.exception(10) and future.exception().exception) for future in futures)
+    assert outcomes == ["None", "None", "None", "rank 1 fails"]
+
+
+class Gate(Actor):
+    """Answers when it is told to, through a port that somebody else holds."""
+
+    @endpoint
+    def wait(self, paths):
+        while not os.path.exists(paths[current_rank().rank]):
+            time.sleep(0.001)
+        return current_rank().rank
+
+
+def test_stream_is_in_the_order_of_the_answers(spawned, four, tmp_path):
+    gate = spawned(Gate, procs=four)
+    paths = [str(tmp_path / str(rank)) for rank in range(4)]
+    stream = gate.wait.stream(paths)
+    order = []
+    for rank in (2, 0, 3, 1):
+        open(paths[rank], "w").close()
+        order.append(next(stream).get(10))
+    assert order == [2, 0, 3, 1]
+    with pytest.raises(StopIteration):
+        next(stream)
+
+
+def test_an_accumulator_folds_what_comes(counters):
+    assert Accumulator(counters.add, 100, lambda total, one: total + one).accumulate(1).get(10) == 144
+
+
+@pytest.mark.parametrize(("args", "kwargs"), [((), {}), ((1, 2), {}), ((), {"x": 1}), ((1,), {"on_rank": 1})])
+def test_wrong_arguments_are_refused_where_the_call_is_made(counter, args, kwargs):
+    with pytest.raises(TypeError):
+        counter.fail.call(*args, **kwargs)
+
+
+def test_all_kinds_of_arguments_pass(counter):
+    array = np.arange(50_000, dtype=np.float32)
+    args, kwargs = counter.echo.call_one(1, "two", array, key={"a": (1, 2)}, f=lambda x: x + 1).get(10)
+    assert args[:2] == (1, "two")
+    assert np.array_equal(args[2], array)
+    args[2][0] = 5
+    assert (kwargs["key"], kwargs["f"](1)) == ({"a": (1, 2)}, 2)
+
+
+def test_an_argument_may_be_changed_right_after_the_call(counter):
+    array = np.zeros(100_000)
+    future = counter.echo.call_one(array)
+    array[:] = 1
+    assert future.get(10)[0][0].sum() == 0
+
+
+def test_an_argument_that_cannot_travel_is_refused_where_the_call_is_made(counter):
+    with pytest.raises(NotPicklable, match=r"\[1\] is a _thread\.lock"):
+        counter.echo.call_one(1, threading.Lock())
+    assert counter.get_seen.call_one().get(10) == []
+
+
+@pytest.mark.parametrize(
+    ("what", "culprit"),
+    [("threading.Lock()", "it is a _thread.lock"), ("{'a': [threading.Lock()]}", "['a'][0] is a _thread.lock")],
+)
+def test_a_result_that_cannot_travel_is_an_error_that_names_it(counter, what, culprit):
+    with pytest.raises(ActorError) as caught:
+        counter.give.call_one(what).get(10)
+    assert isinstance(caught.value.exception, NotPicklable)
+    assert culprit in str(caught.value)
+    assert counter.add.call_one().get(10) == 11
+
+
+class Odd(Exception):
+    """Pickles, and cannot be loaded again: its constructor wants more than its args."""
+
+    def __init__(self, one, two):
+        super().__init__(f"{one} and {two}")
+
+
+class Unprintable(Exception):
+    def __str__(self):
+        raise RuntimeError("no")
+
+
+def test_an_exception_that_cannot_be_rebuilt_keeps_its_text(counter):
+    with pytest.raises(ActorError) as caught:
+        counter.give.call_one("(_ for _ in ()).throw(__import__('json').JSONDecodeError('bad', 'doc', 1))").get(10)
+    assert type(caught.value.exception).__name__ == "JSONDecodeError"
+    with pytest.raises(ActorError) as caught:
+        counter.raise_this.call_one(Odd).get(10)
+    assert isinstance(caught.value.exception, TypeError)
+
+
+def test_an_exception_that_does_not_load_is_replaced_by_its_text(spawned):
+    class Raiser(Actor):
+        @endpoint
+        def go(self):
+            raise Odd(1, 2)
+
+        @endpoint
+        def unprintable(self):
+            raise Unprintable
+
+    raiser = spawned(Raiser)
+    with pytest.raises(ActorError) as caught:
+        raiser.go.call_one().get(10)
+    assert isinstance(caught.value.exception, RemoteException)
+    assert caught.value.exception.text == "1 and 2"
+    assert caught.value.exception.type_name.endswith(".Odd")
+    with pytest.raises(ActorError, match="Unprintable"):
+        raiser.unprintable.call_one().get(10)
+
+
+def test_an_exception_without_anyone_to_tell_ends_the_actor(counter, capfd):
+    counter.fail.broadcast(0)
+    with pytest.raises(SupervisionError, match="ValueError: rank 0 fails") as caught:
+        counter.add.call_one().get(10)
+    assert caught.value.endpoint == "counter.add"
+
+
+def test_a_method_that_is_no_endpoint_says_what_to_do(counter):
+    with pytest.raises(RuntimeError, match=r"plain is not annotated as an endpoint.*as_endpoint"):
+        counter.plain(3)
+    assert as_endpoint(counter.plain).call_one(3).get(10) == ("plain", 3)
+    with pytest.raises(ValueError, match="expected a method of a spawned actor"):
+        as_endpoint(len)
+
+
+@pytest.mark.parametrize("name", ["nothing", "value"])
+def test_a_mesh_has_the_attributes_of_its_class_only(counter, name):
+    with pytest.raises(AttributeError, match=name):
+        getattr(counter, name)
+
+
+def test_calling_an_endpoint_as_a_function_says_how_to_call_it(counter):
+    with pytest.raises(TypeError, match=r"use \.call\(\)"):
+        counter.add(1)
+
+
+class Broken(Actor):
+    def __init__(self):
+        raise OSError("no such device")
+
+    @endpoint
+    def ping(self):
+        return "pong"
+
+
+@pytest.mark.parametrize("place", ["here", "elsewhere"])
+def test_an_init_that_raises_is_told_by_initialized_and_by_calls(spawned, place, request):
+    broken = spawned(Broken, procs=request.getfixturevalue("four") if place == "elsewhere" else None)
+    with pytest.raises(ActorError, match="no such device"):
+        broken.initialized.get(10)
+    with pytest.raises(SupervisionError, match="no such device"):
+        broken.ping.call().get(10)
+
+
+def test_an_actor_that_was_stopped_says_so(spawned):
+    counter = spawned(Counter)
+    counter.stop("enough of it").get(10)
+    with pytest.raises(SupervisionError):
+        counter.add.call_one().get(10)
+    counter.stop().get(10)
+
+
+def test_meshes_of_one_name_live_side_by_side(spawned, four):
+    one, other = spawned(Counter, 1, procs=four), spawned(Counter, 2, procs=four)
+    assert list(one.add.call().get(10).values()) == [2] * 4
+    assert list(other.add.call().get(10).values()) == [3] * 4
+
+
+class Caller(Actor):
+    def __init__(self, others):
+        self.others = others
+
+    @endpoint
+    def ask(self):
+        return list(self.others.add.call().get(10).values()), self.others.sizes
+
+    @endpoint
+    def spawn_neighbour(self):
+        mesh = context().actor_instance.proc.spawn("neighbour", Counter, 40)
+        try:
+            return mesh.add.call_one(2).get(10), mesh.where.call_one().get(10)[0] == os.getpid()
+        finally:
+            mesh.stop().get(10)
+
+
+def test_meshes_and_slices_of_them_can_be_passed_to_actors(spawned, four, counters):
+    caller = spawned(Caller, counters.slice(gpus=slice(1, 3)), procs=four.slice(gpus=0))
+    assert caller.ask.call_one().get(10) == ([11, 11], {"gpus": 2})
+    assert caller.spawn_neighbour.call_one().get(10) == (42, True)
+
+
+class Spawner(Actor):
+    @endpoint
+    def spawn_on(self, procs):
+        mesh = procs.spawn("there", Counter, 5)
+        try:
+            return [value for _, value in mesh.rank.call().get(10)], list(mesh.add.call().get(10).values())
+        finally:
+            mesh.stop().get(10)
+
+    @endpoint
+    def look(self, procs):
+        return procs.exits()
+
+
+def test_procs_that_were_passed_on_can_host_actors_and_belong_to_their_owner(spawned, four):
+    spawner = spawned(Spawner, procs=four.slice(gpus=3))
+    ranks, values = spawner.spawn_on.call_one(four.slice(gpus=slice(1, 3))).get(10)
+    assert ([rank.rank for rank in ranks], values) == ([0, 1], [6, 6])
+    with pytest.raises(ActorError, match="was launched by another process"):
+        spawner.look.call_one(four).get(10)
+
+
+def test_a_proc_cannot_launch_procs_yet_and_says_so(spawned, four):
+    class Launcher(Actor):
+        @endpoint
+        def launch(self):
+            this_host().spawn_procs(per_host={"x": 1})
+
+    with pytest.raises(ActorError, match="by the client only"):
+        spawned(Launcher, procs=four.slice(gpus=0)).launch.call_one().get(10)
+
+
+class Self(Actor):
+    @endpoint
+    def describe(self):
+        instance = context().actor_instance
+        return instance.rank, instance.name, instance.actor_id == current_actor_name(), current_size()
+
+
+def test_the_context_tells_who_and_where(spawned, four):
+    described = spawned(Self, procs=four).slice(gpus=slice(2, 4)).describe.call().get(10)
+    assert [(rank.rank, name, same, size) for rank, name, same, size in described.values()] == [
+        (2, "self", True, {"gpus": 2}),
+        (3, "self", True, {"gpus": 2}),
+    ]
+
+
+def test_outside_of_an_actor_the_context_is_the_client():
+    assert context().actor_instance.name == "client"
+    assert (dict(current_rank()), current_size()) == ({}, {})
+    assert current_actor_name().endswith("/client")
+    with pytest.raises(RuntimeError, match="shutdown_context"):
+        context().actor_instance.stop()
+
+
+def test_the_first_actor_of_a_proc_lives_on_its_main_thread(spawned):
+    with this_host().spawn_procs() as procs:
+        assert procs.sizes == {}
+        first, second = spawned(Counter, procs=procs), spawned(Counter, procs=procs)
+        assert first.where.call_one().get(20)[1] is True
+        assert second.where.call_one().get(20)[1] is False
+        assert first.where.call_one().get(20)[0] == second.where.call_one().get(20)[0]
+        first.stop().get(10)
+        second.stop().get(10)
+
+
+class Cleaner(Actor):
+    def __init__(self, path):
+        self.path = path
+
+    @endpoint
+    def fail(self):
+        raise KeyError("gone")
+
+    @endpoint
+    def leave(self):
+        raise SystemExit(3)
+
+    @endpoint
+    def end_yourself(self):
+        context().actor_instance.stop("done here")
+        return "last words"
+
+    def __cleanup__(self, exc):
+        with open(self.path, "a") as file:
+            file.write(f"{exc!r}\n")
+
+
+def test_cleanup_runs_at_the_end_and_gets_what_ended_the_actor(spawned, tmp_path, capfd):
+    path = tmp_path / "cleaned"
+    stopped = spawned(Cleaner, str(path))
+    stopped.stop().get(10)
+    assert path.read_text() == "None\n"
+    failing = spawned(Cleaner, str(path))
+    failing.fail.broadcast()
+    failing.stop().get(10)
+    assert path.read_text() == "None\nKeyError('gone')\n"
+    assert "KeyError: 'gone'" in capfd.readouterr().err
+    own = spawned(Cleaner, str(path))
+    assert own.end_yourself.call_one().get(10) == "last words"
+    own.stop().get(10)
+    assert path.read_text().count("\n") == 3
+
+
+def test_an_actor_that_exits_answers_and_ends_and_its_proc_lives(spawned, four, tmp_path):
+    one = four.slice(gpus=1)
+    leaving = spawned(Cleaner, str(tmp_path / "cleaned"), procs=one)
+    with pytest.raises(ActorError) as caught:
+        leaving.leave.call_one().get(10)
+    assert isinstance(caught.value.exception, SystemExit)
+    with pytest.raises(SupervisionError, match="SystemExit: 3"):
+        leaving.fail.call_one().get(10)
+    assert spawned(Counter, procs=one).add.call_one().get(10) == 1
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "-x", 3])
+def test_an_actor_needs_a_good_name(name):
+    with pytest.raises(InvalidArgument):
+        this_proc().spawn(name, Counter)
+
+
+def test_what_is_no_actor_class_cannot_be_spawned(four):
+    with pytest.raises(ValueError, match="must subclass"):
+        four.spawn("x", dict)

@@ -1,0 +1,237 @@
+"""Waiting for results: from threads, from event loops, with and without a limit."""
+
+import asyncio
+import signal
+import threading
+import time
+
+import pytest
+
+from procession.actor import Actor, ActorError, Channel, Future, endpoint
+from procession.errors import InvalidArgument, WrongContext
+
+pytestmark = pytest.mark.usefixtures("four")  # started before what each test is compared with
+
+
+class Echo(Actor):
+    @endpoint
+    def echo(self, x):
+        return x
+
+    @endpoint
+    def fail(self):
+        raise ValueError("no")
+
+    @endpoint
+    def unique(self):
+        return object.__new__(Unique)
+
+
+class Unique:
+    pass
+
+
+@pytest.fixture
+def echo(spawned, four):
+    return spawned(Echo, procs=four.slice(gpus=0))
+
+
+@pytest.fixture
+def later():
+    """A future, and the port whose first value is its result."""
+    port, receiver = Channel.open()
+    yield receiver.recv(), port
+    receiver.close()
+
+
+def test_a_result_is_kept(echo):
+    future = echo.unique.call_one()
+    assert future.get(10) is future.get() is future.result()
+    assert future.exception() is None
+    assert future.done()
+
+
+def test_an_exception_is_kept(echo):
+    future = echo.fail.call_one()
+    first = future.exception(10)
+    assert isinstance(first, ActorError)
+    for wait in (future.get, future.result):
+        with pytest.raises(ActorError) as caught:
+            wait()
+        assert caught.value is first
+
+
+def test_a_future_is_not_made_by_hand():
+    with pytest.raises(TypeError, match="cannot be constructed"):
+        Future()
+
+
+def test_a_wait_that_takes_too_long_can_be_repeated(later):
+    future, port = later
+    for wait in (future.get, future.result, future.exception):
+        with pytest.raises(TimeoutError, match=r"no result within 0\.01 s"):
+            wait(timeout=0.01)
+    assert not future.done()
+    port.send("at last")
+    assert future.get(10) == "at last"
+
+
+def test_a_timeout_of_zero_asks_and_does_not_wait(later):
+    future, port = later
+    with pytest.raises(TimeoutError):
+        future.get(0)
+    port.send(1)
+    future.get(10)
+    assert future.get(0) == 1
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), "5", True])
+def test_timeouts_that_are_none_are_refused(later, timeout):
+    with pytest.raises(InvalidArgument, match="timeout"):
+        later[0].get(timeout)
+
+
+def test_no_limit_may_be_written_as_infinity(echo):
+    assert echo.echo.call_one(3).get(float("inf")) == 3
+
+
+def test_many_threads_get_the_same_result(later):
+    future, port = later
+    got = []
+    threads = [threading.Thread(target=lambda: got.append(future.get(10))) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    port.send(["one"])
+    for thread in threads:
+        thread.join()
+    assert len(got) == 20
+    assert all(one is got[0] for one in got)
+
+
+def test_futures_can_be_awaited(echo):
+    async def main():
+        results = await asyncio.gather(*(echo.echo.call_one(n) for n in range(50)))
+        with pytest.raises(ActorError):
+            await echo.fail.call_one()
+        return results
+
+    assert asyncio.run(main()) == list(range(50))
+
+
+def test_a_future_can_be_awaited_by_many_and_cancelled_by_some(later):
+    future, port = later
+
+    async def main():
+        async def wait():
+            return await future
+
+        tasks = [asyncio.create_task(wait()) for _ in range(10)]
+        await asyncio.sleep(0)
+        for task in tasks[:5]:
+            task.cancel()
+        port.send("x")
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        return outcomes, await future
+
+    outcomes, again = asyncio.run(main())
+    assert [type(one) for one in outcomes[:5]] == [asyncio.CancelledError] * 5
+    assert outcomes[5:] == ["x"] * 5
+    assert again == "x"
+
+
+def test_one_future_can_be_awaited_in_several_loops_and_threads(later):
+    future, port = later
+    got = []
+
+    async def wait():
+        got.append(await future)
+
+    threads = [threading.Thread(target=asyncio.run, args=(wait(),)) for _ in range(4)]
+    threads.append(threading.Thread(target=lambda: got.append(future.get(10))))
+    for thread in threads:
+        thread.start()
+    port.send(7)
+    for thread in threads:
+        thread.join()
+    assert got == [7] * 5
+
+
+def test_asyncio_can_limit_the_wait(later):
+    future, port = later
+
+    async def main():
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(future, 0.01)
+        port.send(1)
+        return await asyncio.wait_for(future, 10)
+
+    assert asyncio.run(main()) == 1
+
+
+def test_as_asyncio_gives_a_future_of_the_loop(echo):
+    async def main():
+        future = echo.echo.call_one(5).as_asyncio()
+        assert isinstance(future, asyncio.Future)
+        return await future
+
+    assert asyncio.run(main()) == 5
+
+
+def test_blocking_on_a_running_loop_is_refused_unless_the_result_is_there(echo, later):
+    done = echo.echo.call_one(5)
+    done.get(10)
+    future, _ = later
+
+    async def main():
+        for wait in (future.get, future.result, future.exception):
+            with pytest.raises(WrongContext, match="await the future instead"):
+                wait(1)
+        return done.get()
+
+    assert asyncio.run(main()) == 5
+
+
+def test_awaiting_outside_of_asyncio_is_refused(later):
+    future, _ = later
+    with pytest.raises(WrongContext, match="running asyncio loop"):
+        future.__await__().send(None)
+
+
+def test_loops_leave_nothing_behind(echo):
+    async def main():
+        return await echo.echo.call_one(1)
+
+    for _ in range(20):  # the leak gate counts descriptors
+        assert asyncio.run(main()) == 1
+
+
+def test_a_keyboard_interrupt_breaks_a_wait(later):
+    future, port = later
+    interrupter = threading.Timer(0.1, signal.raise_signal, [signal.SIGINT])
+    begun = time.monotonic()
+    interrupter.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            future.get(30)
+    finally:
+        interrupter.join()
+    assert time.monotonic() - begun < 10
+    port.send("still there")
+    assert future.get(10) == "still there"
+
+
+def test_its_repr_tells_where_it_stands(later, echo):
+    future, port = later
+    assert repr(future) == "<Future pending>"
+    port.send(3)
+    future.get(10)
+    assert repr(future) == "<Future 3>"
+    failed = echo.fail.call_one()
+    failed.exception(10)
+    assert repr(failed).startswith("<Future raised ActorError(")
+
+
+def test_a_dropped_future_costs_nothing(echo):
+    for n in range(100):
+        echo.echo.call_one(n)
+    assert echo.echo.call_one("last").get(10) == "last"

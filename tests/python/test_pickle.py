@@ -1,0 +1,132 @@
+"""What travels, how, and what is said of what cannot."""
+
+import functools
+import pickle
+import threading
+
+import cloudpickle
+import numpy as np
+import pytest
+
+from procession import _pickle
+from procession.errors import NotPicklable
+
+
+def through(value):
+    payload, moved = _pickle.dumps(value)
+    assert moved == []
+    return _pickle.loads([bytes(part) for part in payload])
+
+
+@pytest.mark.parametrize(
+    "value", [None, 1, "x", b"y", [1, (2, {3})], {"a": float("inf")}, functools.partial(int, base=2).func]
+)
+def test_plain_values_come_back_equal(value):
+    assert through(value) == value
+
+
+def test_plain_values_do_not_need_cloudpickle(monkeypatch):
+    monkeypatch.setattr(_pickle, "_cloudpickle", lambda: pytest.fail("cloudpickle was used"))
+    assert through(({"a": [1, 2]}, pytest.approx)) == ({"a": [1, 2]}, pytest.approx)
+
+
+def test_lambdas_closures_and_local_classes_travel_by_value():
+    factor = 3
+
+    class Local:
+        def times(self, x):
+            return factor * x
+
+    assert through(lambda x: factor * x)(2) == 6
+    assert through(Local)().times(2) == 6
+    assert through(Local()).times(2) == 6
+
+
+def test_what_cannot_be_imported_elsewhere_travels_by_value():
+    module = type(pickle)("made_up_here")
+    module.__file__ = "/nowhere/made_up_here.py"
+    exec("def double(x): return 2 * x", module.__dict__)
+    import sys
+
+    sys.modules["made_up_here"] = module
+    try:
+        payload, _ = _pickle.dumps(module.double)
+    finally:
+        del sys.modules["made_up_here"]
+        cloudpickle.unregister_pickle_by_value(module)
+        _pickle._by_value.pop("made_up_here")
+    assert _pickle.loads(payload)(4) == 8
+
+
+@pytest.mark.parametrize("module", ["pickle", "procession.actor", "numpy", "json.decoder", "builtins", "xml"])
+def test_what_can_be_imported_travels_by_name(module):
+    __import__(module)
+    assert not _pickle.travels_by_value(module)
+
+
+def test_large_arrays_travel_beside_the_pickle_and_come_back_writable():
+    array = np.arange(100_000, dtype=np.int64)
+    payload, _ = _pickle.dumps({"array": array, "small": np.arange(3)})
+    assert len(payload) == 2
+    assert len(payload[0]) < 1000
+    back = _pickle.loads([bytes(part) for part in payload])
+    assert np.array_equal(back["array"], array)
+    back["array"][0] = 7
+    back["small"][0] = 7
+    assert array[0] == 0
+
+
+def test_a_writable_buffer_is_not_copied_again():
+    payload, _ = _pickle.dumps(np.zeros(100_000))
+    segment = bytearray(payload[1])
+    back = _pickle.loads([payload[0], segment])
+    back[0] = 1.0
+    assert segment[7] == 0x3F
+
+
+def test_arrays_in_any_memory_order_come_back_equal():
+    array = np.arange(40_000).reshape(200, 200)
+    for value in (np.asfortranarray(array), array[::2, ::3], array.T):
+        assert np.array_equal(through(value), value)
+
+
+class Holder:
+    def __init__(self, **fields):
+        self.__dict__.update(fields)
+
+
+def test_the_part_that_cannot_travel_is_named():
+    with pytest.raises(NotPicklable, match=r"\[0\]\.inner\[1\]\.lock is a _thread\.lock"):
+        _pickle.dumps([Holder(inner=[1, Holder(lock=threading.Lock())])])
+    with pytest.raises(NotPicklable, match=r"\['key'\] is a "):
+        _pickle.dumps({"key": (x for x in ())})
+
+
+def test_a_closure_that_cannot_travel_names_its_variable():
+    lock = threading.Lock()
+    with pytest.raises(NotPicklable, match=r"<closure variable lock> is a _thread\.lock"):
+        _pickle.dumps(lambda: lock)
+
+
+def test_an_object_that_refuses_to_be_pickled_is_named_itself():
+    class Refuses:
+        def __reduce__(self):
+            raise ValueError("never")
+
+    with pytest.raises(NotPicklable, match=r"Refuses, which cannot be pickled \(never\)"):
+        _pickle.dumps([Refuses()])
+
+
+def test_nesting_without_end_is_not_picklable():
+    value: list = []
+    for _ in range(100_000):
+        value = [value]
+    with pytest.raises(NotPicklable, match="nested too deeply"):
+        _pickle.dumps(value)
+    while value:  # taken apart level by level: the interpreter would recurse
+        value = value[0]
+
+
+def test_a_whole_pickle_holds_its_buffers():
+    array = np.arange(100_000)
+    assert np.array_equal(_pickle.loads_whole(_pickle.dumps_whole(array)), array)
