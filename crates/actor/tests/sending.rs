@@ -66,7 +66,9 @@ async fn a_message_to_an_actor_that_has_ended_is_handed_back() {
     // The same through the wire form, with a port that stays usable.
     let (reply, answer) = cx.mailbox().open_once_port();
     let refused = attached(&a, &a, "echo").send(&cx, Ask { value: 1, reply: reply.bind() }).unwrap_err();
-    assert!(matches!(&refused.kind, SendErrorKind::Unreachable(why) if why.ends_with("/echo has ended: enough")));
+    assert!(
+        matches!(&refused.kind, SendErrorKind::Unreachable(why) if why.ends_with("/echo has ended: enough"))
+    );
     refused.message.reply.send(&cx, 5).unwrap();
     assert_eq!(soon(answer.recv()).await, Ok(5));
 }
