@@ -69,10 +69,10 @@ test-rust: setup
 	$(EMBED) cargo test --workspace $(LOCKED) --doc
 
 test-python: setup
-	$(VENV)/bin/pytest --ignore tests/engines
+	$(PY) -m pytest --ignore tests/engines
 
 test-engines: setup wheel ## the tests and the demo against a real Docker engine
-	$(WITH_DOCKER) bash -c '$(VENV)/bin/pytest tests/engines && $(PY) examples/train_digits.py --launcher docker'
+	$(WITH_DOCKER) bash -c '$(PY) -m pytest tests/engines && $(PY) examples/train_digits.py --launcher docker'
 
 engines: ## installs Debian's Docker when root, and starts a private one: engines/docker.sh down ends it
 	@if engines/docker.sh check; then engines/docker.sh install && engines/docker.sh up; else [ $$? = 77 ]; fi

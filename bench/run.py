@@ -259,7 +259,9 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     for row in rows:
         bound, peer = show(row["bound"], row["bound_is"]), show(row["peer"], row["peer_is"])
-        print(f"| {row['figure']} | {show(row['procession'])} | {bound} | {ratio(row, 'bound')} | {peer} | {ratio(row, 'peer')} |")
+        print(
+            f"| {row['figure']} | {show(row['procession'])} | {bound} | {ratio(row, 'bound')} | {peer} | {ratio(row, 'peer')} |"
+        )
     options.out.write_text(json.dumps({"machine": machine, "rounds": options.rounds, "figures": rows}, indent=1) + "\n")
 
 

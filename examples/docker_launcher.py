@@ -1,6 +1,7 @@
 """A launcher for Docker, over its command line: each proc is a container on the default bridge network.
 
-The image needs Python, procession and cloudpickle: engines/mkimg.py makes one. It is named by DOCKER_IMAGE.
+DOCKER_IMAGE names the image. It needs Python, procession and cloudpickle (engines/mkimg.py makes one), and the modules
+that the actors come from; what the main script defines travels with the call.
 """
 
 import asyncio
@@ -47,14 +48,15 @@ class DockerLauncher(ProcLauncher):
             self.report(proc_id, handle=name)
             started.set()
             logs = await supervise(opts, argv=["docker", "logs", "--follow", name], env=dict(os.environ))
-            await asyncio.to_thread(docker, "wait", name)
+            # Not in a thread: those are few, and this one would be taken for as long as the container lives.
+            await (await supervise(argv=["docker", "wait", name])).wait()
             tail = (await logs.wait()).stderr_tail
             state = json.loads(await asyncio.to_thread(docker, "inspect", "--format", "{{json .State}}", name))
-            exit_port.send(exit_of(state, tail))
         finally:
             started.set()
             del self.started[proc_id]
             await asyncio.to_thread(subprocess.run, ["docker", "rm", "--force", name], capture_output=True)
+        exit_port.send(exit_of(state, tail))
 
     @endpoint
     async def terminate(self, proc_id: str, timeout_secs: float) -> None:

@@ -4,6 +4,7 @@ Processes, zombies, file descriptors, threads and sockets in the run directory a
 seconds to go, and then fails the test by name. The few things that may stay are listed in one place, `Allowed`.
 """
 
+import atexit
 import os
 import re
 import secrets
@@ -44,23 +45,17 @@ class Allowed:
     RUN_DIR = frozenset({"lock", "host"})
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     os.environ[MARKER] = SESSION
     # Run directories of this session's clients and of no other.
-    config.stash[RUN_BASE] = Path(tempfile.mkdtemp(prefix="leak-gate-"))
-    os.environ["XDG_RUNTIME_DIR"] = str(config.stash[RUN_BASE])
+    base = os.environ["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="leak-gate-")
+    # Registered before the runtime's own, and so called after it: its directory is gone by then.
+    atexit.register(remove, base, os.getpid())
 
 
-RUN_BASE = pytest.StashKey[Path]()
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    # The runtime of this very process ends with the interpreter, and takes its own directory away itself.
-    for entry in config.stash[RUN_BASE].iterdir():
-        if entry.name not in {p.parent.name for p in held_locks()}:
-            shutil.rmtree(entry, ignore_errors=True)
-    if not any(config.stash[RUN_BASE].iterdir()):
-        config.stash[RUN_BASE].rmdir()
+def remove(folder: str, owner: int) -> None:
+    if os.getpid() == owner:  # and not a fork of it
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)

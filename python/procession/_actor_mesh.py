@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from procession import _native, _pickle, _validate
 from procession._actor import Actor, EndpointProperty
-from procession._context import sender
+from procession._context import STOP, sender
 from procession._endpoint import Endpoint, NotAnEndpoint, endpoint_of
 from procession._future import Future, gather, when_all
-from procession._serve import STOP
 from procession._shape import Mesh, Region
 
 if TYPE_CHECKING:

@@ -5,12 +5,17 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from procession import _native, _pickle
 from procession._runtime import runtime
 from procession._shape import Extent, Point, Region
 
 if TYPE_CHECKING:
     from procession._native import Inbox
     from procession._proc_mesh import ProcMesh
+
+
+STOP = "__stop__"
+"""The message that an actor stops at; it comes in line with the others, and its port closes when the actor has ended."""
 
 
 class Instance:
@@ -41,10 +46,12 @@ class Instance:
         return this_proc()
 
     def stop(self, reason: str | None = None) -> None:
-        """Takes no more messages; the actor ends after those that have come."""
+        """Ends the actor after the messages that have come until now. From any of its threads and tasks."""
         if self._inbox is None:
             raise RuntimeError("the client is not an actor that could be stopped: see shutdown_context()")
-        self._inbox.close(reason or "stopped by itself")
+        payload, moved = _pickle.dumps(reason or "stopped by itself")
+        own = _native.ActorRef(self.actor_id)
+        _native.call([own], STOP, _native.ONE_WAY, payload, moved, self._inbox)
 
     def __repr__(self) -> str:
         return f"<{self.class_name} {self.name}{self.rank if self.rank else ''}>"

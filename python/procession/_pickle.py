@@ -120,14 +120,21 @@ def travels_by_value(module: str | None) -> bool:
         known = _by_value[module] = not _importable(module)
         if known:
             _cloudpickle().register_pickle_by_value(sys.modules[module])
-    return known
+    return known or _registered_by_user(module)
+
+
+def _registered_by_user(module: str) -> bool:
+    """Whether the user told cloudpickle to send that module, or a package around it, by value."""
+    cloudpickle = sys.modules.get("cloudpickle")
+    registered = cloudpickle.list_registry_pickle_by_value() if cloudpickle is not None else ()
+    return any(module == name or module.startswith(f"{name}.") for name in registered)
 
 
 def _importable(name: str) -> bool:
     module = sys.modules.get(name)
     file = getattr(module, "__file__", None)
-    if not isinstance(module, ModuleType) or file is None:
-        return True  # built in, frozen, or a namespace: nothing that pickling by value would help
+    if not isinstance(module, ModuleType) or (file is None and not hasattr(module, "__path__")):
+        return True  # built in or frozen: nothing that pickling by value would help
     parent, _, _ = name.rpartition(".")
     if parent and parent not in sys.modules:
         return False
@@ -140,7 +147,8 @@ def _importable(name: str) -> bool:
         except Exception:
             continue
         if spec is not None:
-            return spec.origin == file or not spec.has_location
+            # A package without a file is a namespace, and the finder has to know one of that name too.
+            return spec.origin == file if file is not None else spec.submodule_search_locations is not None
     return False
 
 

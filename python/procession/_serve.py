@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from procession import _answer, _context, _native, _pickle
 from procession._actor import Actor, EndpointProperty, endpoints_of, is_async, is_async_actor
+from procession._context import STOP
 from procession._port import Port
 
 if TYPE_CHECKING:
     import asyncio
 
     from procession._native import Inbox, Message, PortRef
-
-
-STOP = "__stop__"
-"""The message that an actor stops at; it comes in line with the others, and its port closes when the actor has ended."""
 
 
 class ActorFailed(Exception):
@@ -48,6 +45,7 @@ class ActorServer:
         # What is still unanswered or unread is kept until the inbox ends, so that its senders learn how it did.
         self._unanswered: list[PortRef | None] = []
         self._messages: deque[Message] = deque()
+        self._stop_reason: str | None = None
         self._main: asyncio.Task[Any] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -63,6 +61,8 @@ class ActorServer:
         except BaseException as error:  # such as a loop that could not be made, or a second interrupt
             self._fail(error)
         failure, inbox = self._failure, self._inbox
+        if self._stop_reason is not None:
+            inbox.close(self._stop_reason)
         inbox.end(None if failure is None else f"actor {self._instance.actor_id} failed: {_answer.summary(failure)}")
         # Loops, tasks and tracebacks of the user's may refer to this for longer, in cycles; the inbox holds a descriptor.
         self._instance._inbox = None
@@ -96,7 +96,7 @@ class ActorServer:
         if actor is None:
             return
         try:
-            while (message := self._inbox.next(None)) is not None:
+            for message in self._until_stopped():
                 if message.method == STOP:
                     self._stop(message)
                 else:
@@ -104,6 +104,14 @@ class ActorServer:
         except BaseException as error:
             self._fail(error)
         self._clean_up(actor)
+
+    def _until_stopped(self) -> Iterator[Message]:
+        while self._stop_reason is None:
+            message = self._inbox.next(None)
+            if message is None:
+                return
+            yield message
+        yield from self._inbox.drain()
 
     def _handle_sync(self, actor: Actor, message: Message) -> None:
         port = message.reply_port  # held here until it is answered: it closes when it is let go of
@@ -182,6 +190,10 @@ class ActorServer:
             while True:
                 while self._messages:
                     await self._dispatch(actor, self._messages.popleft())
+                    if self._stop_reason is not None and not closed:
+                        readable()
+                        closed = True
+                        loop.remove_reader(reader)
                 if closed:
                     return
                 arrived.clear()
@@ -248,8 +260,9 @@ class ActorServer:
     # Both
 
     def _stop(self, message: Message) -> None:
+        """What has come until now is still handled; what comes later is told of the end."""
         self._unanswered.append(message.reply_port)
-        self._inbox.close(_pickle.loads(message.payload))
+        self._stop_reason = _pickle.loads(message.payload)
 
     def _open(
         self, actor: Actor, message: Message, port: PortRef | None

@@ -1,40 +1,15 @@
 """The example launcher for Docker against a real engine: every proc is a container on the bridge network."""
 
 import os
-import socket
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from probe import Probe
 
 import procession.actor
 from docker_launcher import DockerLauncher, exit_of
-from procession.actor import Actor, SupervisionError, current_rank, endpoint, this_host, this_proc
-
-
-class Probe(Actor):
-    @endpoint
-    def place(self) -> tuple[int, str, str]:
-        return current_rank().rank, socket.gethostname(), os.readlink("/proc/self/ns/net")
-
-    @endpoint
-    def environment(self) -> dict[str, str]:
-        return dict(os.environ)
-
-    @endpoint
-    def end(self, code: int) -> None:
-        print("last words", file=sys.stderr, flush=True)
-        os._exit(code)
-
-    @endpoint
-    def signal(self, number: int) -> None:
-        print("last words", file=sys.stderr, flush=True)
-        os.kill(os.getpid(), number)
-
-    @endpoint
-    def fill_memory(self) -> int:
-        return len(b"x" * (1 << 30))
+from procession.actor import SupervisionError, this_host, this_proc
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +74,14 @@ def test_a_container_over_its_memory_is_reported_as_that(engine):
         exit = the_exit(procs)
     assert (exit.kind, exit.signal) == ("signaled", 9)
     assert "out of memory" in exit.stderr_tail[-1]
+
+
+def test_more_containers_than_the_launcher_has_threads_can_be_killed(engine):
+    with spawn(12) as procs:
+        procs.initialized.get(timeout=50)
+        procs.kill().get(timeout=30)
+        exits = [exit for _, exit in procs.wait(timeout=30).get().items()]
+    assert [(exit.kind, exit.signal) for exit in exits] == [("signaled", 9)] * 12
 
 
 def test_kill_takes_the_container_and_says_who_asked(engine):

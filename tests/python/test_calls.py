@@ -376,6 +376,21 @@ def test_procs_that_were_passed_on_can_host_actors_and_belong_to_their_owner(spa
         spawner.look.call_one(four).get(10)
 
 
+class Visitor(Actor):
+    @endpoint
+    def visit(self, procs):
+        mesh = procs.spawn("visited", Counter, 7)
+        try:
+            return mesh.where.call_one().get(10)[0], mesh.add.call_one(1).get(10)
+        finally:
+            mesh.stop().get(10)
+
+
+def test_others_can_start_actors_in_the_client(spawned, four):
+    visitor = spawned(Visitor, procs=four.slice(gpus=2))
+    assert visitor.visit.call_one(this_proc()).get(20) == (os.getpid(), 8)
+
+
 def test_a_proc_cannot_launch_procs_yet_and_says_so(spawned, four):
     class Launcher(Actor):
         @endpoint
@@ -456,6 +471,24 @@ def test_cleanup_runs_at_the_end_and_gets_what_ended_the_actor(spawned, tmp_path
     assert own.end_yourself.call_one().get(10) == "last words"
     own.stop().get(10)
     assert path.read_text().count("\n") == 3
+
+
+def test_a_stop_is_done_when_the_actor_has_ended_and_so_is_a_second_one(spawned):
+    cleaning, may_end = threading.Event(), threading.Event()
+
+    class Slow(Actor):
+        def __cleanup__(self, exc):
+            cleaning.set()
+            may_end.wait(10)
+
+    slow = spawned(Slow)
+    first = slow.stop()
+    assert cleaning.wait(10)
+    second = slow.stop()
+    assert not first.done()
+    assert not second.done()
+    may_end.set()
+    assert (first.get(10), second.get(10)) == (None, None)
 
 
 def test_an_actor_that_exits_answers_and_ends_and_its_proc_lives(spawned, four, tmp_path):

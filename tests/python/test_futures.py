@@ -156,6 +156,21 @@ def test_one_future_can_be_awaited_in_several_loops_and_threads(later):
     assert got == [7] * 5
 
 
+def test_nobody_who_waits_for_the_same_future_is_left_waiting(echo):
+    port, receiver = Channel.open()
+    for n in range(30):
+        value, answer = receiver.recv(), next(echo.echo.stream(n))
+        got = []
+        threads = [threading.Thread(target=lambda f=f, g=got: g.append(f.get(10))) for f in (value, answer) * 4]
+        for thread in threads:
+            thread.start()
+        port.send(n)
+        for thread in threads:
+            thread.join()
+        assert got == [n] * 8
+    receiver.close()
+
+
 def test_asyncio_can_limit_the_wait(later):
     future, port = later
 

@@ -1,8 +1,9 @@
 """What travels, how, and what is said of what cannot."""
 
 import functools
-import pickle
+import sys
 import threading
+import types
 
 import cloudpickle
 import numpy as np
@@ -42,20 +43,41 @@ def test_lambdas_closures_and_local_classes_travel_by_value():
     assert through(Local()).times(2) == 6
 
 
-def test_what_cannot_be_imported_elsewhere_travels_by_value():
-    module = type(pickle)("made_up_here")
-    module.__file__ = "/nowhere/made_up_here.py"
+@pytest.fixture(params=["made_up_here", "made_up_there.inner"])
+def unfindable(request):
+    """A module that is in this process only; its package, if it has one, is too."""
+    module = types.ModuleType(request.param)
+    module.__file__ = "/nowhere/made_up.py"
     exec("def double(x): return 2 * x", module.__dict__)
-    import sys
+    sys.modules[request.param] = module
+    parent, _, _ = request.param.rpartition(".")
+    if parent:
+        sys.modules[parent] = types.ModuleType(parent)
+        sys.modules[parent].__path__ = ["/nowhere"]
+    yield module
+    cloudpickle.unregister_pickle_by_value(module)
+    for name in (request.param, parent):
+        sys.modules.pop(name, None)
+        _pickle._by_value.pop(name, None)
 
-    sys.modules["made_up_here"] = module
-    try:
-        payload, _ = _pickle.dumps(module.double)
-    finally:
-        del sys.modules["made_up_here"]
-        cloudpickle.unregister_pickle_by_value(module)
-        _pickle._by_value.pop("made_up_here")
+
+def test_what_cannot_be_imported_elsewhere_travels_by_value(unfindable):
+    payload, _ = _pickle.dumps(unfindable.double)
+    del sys.modules[unfindable.__name__]
     assert _pickle.loads(payload)(4) == 8
+    sys.modules[unfindable.__name__] = unfindable
+
+
+def test_what_the_user_registered_travels_by_value():
+    import json
+
+    assert not _pickle.travels_by_value("json.decoder")
+    cloudpickle.register_pickle_by_value(json)
+    try:
+        assert _pickle.travels_by_value("json.decoder")
+        assert not _pickle.travels_by_value("jsonlike")
+    finally:
+        cloudpickle.unregister_pickle_by_value(json)
 
 
 @pytest.mark.parametrize("module", ["pickle", "procession.actor", "numpy", "json.decoder", "builtins", "xml"])

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use procession_actor::Proc;
-use procession_model::{DialBack, HostId, LaunchId, ProcId};
+use procession_model::{DialBack, HostId, InvalidArgument, LaunchId, ProcId};
 use procession_net::{Address, ClientTls, Listener, Serving, SessionCa};
 use tokio::runtime::Handle;
 
@@ -135,9 +135,28 @@ impl Core {
         }
     }
 
-    pub(crate) fn add(&self, proc_: &ProcRef) {
+    /// Takes in the proc that `make` makes of the number of its launch, with what belongs to it.
+    ///
+    /// # Errors
+    /// One of its name lives.
+    pub(crate) fn add<T>(
+        &self,
+        spec: &SpawnSpec,
+        make: impl FnOnce(u32) -> (ProcRef, T),
+    ) -> Result<(ProcRef, T), InvalidArgument> {
+        let mut live = locked(&self.live);
+        if let Some(other) = live.values().find(|other| other.id().name() == spec.name) {
+            let rule = format!(
+                "AlreadyExists: incarnation {} of this name is alive; stop it first, or choose another name",
+                other.incarnation()
+            );
+            return Err(InvalidArgument::new("name", format!("{:?}", spec.name), rule));
+        }
+        let (proc_, rest) = make(self.incarnation(spec));
+        live.insert(proc_.id().clone(), proc_.clone());
+        drop(live);
         self.hub.add(proc_.id());
-        locked(&self.live).insert(proc_.id().clone(), proc_.clone());
+        Ok((proc_, rest))
     }
 
     pub(crate) fn forget(&self, proc_id: &ProcId) {
@@ -160,7 +179,7 @@ impl Core {
         pid > 1 && pid != std::process::id() && !self.live().iter().any(others)
     }
 
-    pub(crate) fn incarnation(&self, spec: &SpawnSpec) -> u32 {
+    fn incarnation(&self, spec: &SpawnSpec) -> u32 {
         let mut all = locked(&self.incarnations);
         let last = all.entry(spec.name.clone()).or_insert(0);
         let this = if spec.incarnation == 0 { *last + 1 } else { spec.incarnation };

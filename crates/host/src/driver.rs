@@ -240,6 +240,7 @@ impl Driver {
                 }
             }
             Input::Stop { how, grace, request, ack } => {
+                self.shared.request.cancel();
                 self.acks.extend(ack.map(|ack| (how, ack)));
                 self.feed(Event::StopAsked { how, grace, request }).await;
             }
@@ -247,6 +248,7 @@ impl Driver {
     }
 
     async fn launched(&mut self, launched: Result<LaunchResult, ProcLauncherError>) {
+        self.shared.request.is_over();
         match launched {
             Err(error) => self.feed(Event::LaunchRefused { reason: error.to_string() }).await,
             Ok(LaunchResult { pid, stdio, exit_rx, .. }) => {

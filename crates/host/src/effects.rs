@@ -41,7 +41,11 @@ impl Driver {
                         tokio::task::spawn_blocking(move || witness::sweep(leader, launch));
                     }
                 }
-                Effect::FailReady { phase, why } => self.fail_ready(phase, &why),
+                Effect::FailReady { phase, why } => {
+                    // Nobody waits for its call back any more, and its token must not serve anybody else.
+                    self.core.door.forget(self.shared.id.launch_id());
+                    self.fail_ready(phase, &why);
+                }
                 Effect::Publish(ended) => self.publish(ended),
                 Effect::Note(note) => self.note(&note),
             }
@@ -80,15 +84,25 @@ impl Driver {
     }
 
     fn ask_to_terminate(&mut self, timeout: Duration) {
-        let (launcher, id) = (Arc::clone(&self.launcher), self.shared.id.clone());
-        let ask = async move { launcher.terminate(&id, timeout).await.map_err(|error| error.to_string()) };
+        let (launcher, shared) = (Arc::clone(&self.launcher), Arc::clone(&self.shared));
+        let ask = async move {
+            if !shared.request.settled().await {
+                return Ok(());
+            }
+            launcher.terminate(&shared.id, timeout).await.map_err(|error| error.to_string())
+        };
         let answer = |answer| Input::Event(Event::TerminateAnswered(answer));
         self.spawn(async move { answer(ask.await) }, |why| Input::Event(Event::TerminateAnswered(Err(why))));
     }
 
     fn ask_to_kill(&mut self) {
-        let (launcher, id) = (Arc::clone(&self.launcher), self.shared.id.clone());
-        let ask = async move { launcher.kill(&id).await.map_err(|error| error.to_string()) };
+        let (launcher, shared) = (Arc::clone(&self.launcher), Arc::clone(&self.shared));
+        let ask = async move {
+            if !shared.request.settled().await {
+                return Ok(());
+            }
+            launcher.kill(&shared.id).await.map_err(|error| error.to_string())
+        };
         let answer = |answer| Input::Event(Event::KillAnswered(answer));
         self.spawn(async move { answer(ask.await) }, |why| Input::Event(Event::KillAnswered(Err(why))));
     }

@@ -95,7 +95,7 @@ impl Host {
     /// Launches one proc. From any thread; returns at once. What goes wrong is in the proc's exit.
     ///
     /// # Errors
-    /// The spec is refused before anything starts.
+    /// The spec is refused before anything starts, also because a proc of that name lives.
     pub fn spawn(
         &self,
         spec: SpawnSpec,
@@ -107,7 +107,7 @@ impl Host {
     /// Like [`Self::spawn`], with an observer that misses nothing.
     ///
     /// # Errors
-    /// The spec is refused before anything starts.
+    /// The spec is refused before anything starts, also because a proc of that name lives.
     pub fn spawn_watched(
         &self,
         spec: SpawnSpec,
@@ -117,11 +117,11 @@ impl Host {
         spec.check()?;
         let core = &self.0.core;
         let id = ProcId::fresh(&spec.name, &core.id)?;
-        let (proc_, inputs) = ProcRef::new(id, core.incarnation(&spec), &spec, launcher.as_ref());
+        let make = |incarnation| ProcRef::new(id, incarnation, &spec, launcher.as_ref());
+        let (proc_, inputs) = core.add(&spec, make)?;
         if let Some(observer) = observer {
             proc_.watch(observer);
         }
-        core.add(&proc_);
         Driver::start(Arc::clone(core), Arc::clone(&proc_.0), launcher, spec, inputs);
         Ok(proc_)
     }

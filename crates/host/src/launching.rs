@@ -30,7 +30,19 @@ pub(crate) async fn launch(
     if shared.exit.borrow().is_some() {
         return Err(ProcLauncherError::Other("it was given up before it was started".to_owned()));
     }
-    launcher.launch(&shared.id, options.map_err(ProcLauncherError::Other)?).await
+    let options = options.map_err(ProcLauncherError::Other)?;
+    if !shared.request.may_go_out() {
+        return Err(ProcLauncherError::Other("cancelled before start".to_owned()));
+    }
+    let mut launching = launcher.launch(&shared.id, options);
+    tokio::select! {
+        biased;
+        launched = &mut launching => return launched,
+        () = std::future::ready(()) => {}
+    }
+    // It was polled once: a terminate or kill that the launcher gets from here on comes second.
+    shared.request.is_out();
+    launching.await
 }
 
 async fn options(

@@ -16,6 +16,7 @@ mod output;
 mod owner;
 mod payload;
 mod proc_ref;
+mod request;
 mod run_dir;
 mod spec;
 mod witness;

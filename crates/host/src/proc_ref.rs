@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::driver::Input;
 use crate::observers::{Observer, Observers};
 use crate::output::{Output, Stream};
+use crate::request::Request;
 use crate::spec::SpawnSpec;
 
 /// Where a launch stands at one moment.
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) rank: usize,
     pub(crate) incarnation: u32,
     pub(crate) stop_grace: Duration,
+    pub(crate) request: Request,
     pub(crate) native: bool,
     /// Without the end, which is in `exit`.
     pub(crate) snapshot: Mutex<ProcSnapshot>,
@@ -86,6 +88,7 @@ impl ProcRef {
             rank: spec.rank,
             incarnation,
             stop_grace: spec.policy.stop_grace,
+            request: Request::new(),
             native: launcher.knows_status_by_parenthood(),
             snapshot: Mutex::new(ProcSnapshot {
                 status: ProcStatus::Starting,

@@ -57,8 +57,9 @@ pub struct SupervisedSpec {
 ///
 /// Its exit is seen by the kernel's own notice and never by the end of its output, which some
 /// grandchild may hold open for hours. Whatever its tree leaves behind is killed after its exit.
-/// When this process is gone the kernel kills the child; when all handles are dropped it lives on,
-/// still watched.
+/// When this process is gone the kernel kills the child, and the child alone: what that had started
+/// is killed by this process's own keeper, if it was launched by one. When all handles are dropped
+/// the child lives on, still watched.
 ///
 /// This process becomes a subreaper by it: a grandchild that made itself a daemon falls back to this
 /// process, where it is found and killed with its tree, and reaped. Orphans that belong to no

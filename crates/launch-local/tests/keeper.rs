@@ -23,8 +23,8 @@ const PROCS: usize = 8;
 /// What an idle keeper has open: three that are standard, three to listen to, eight in reserve.
 const KEEPER_FDS: usize = 14;
 
-/// A leader and a daemon that left it: own session, no parent.
-const WITH_DAEMON: &str = "setsid sh -c 'sleep 1000 & echo up' ; exec sleep 1000";
+/// A leader and a daemon that left it: own session, and its parent is gone when the line comes.
+const WITH_DAEMON: &str = "setsid sh -c 'sleep 1000 &'; echo up; exec sleep 1000";
 
 #[test]
 #[ignore = "a role that other tests play in a process of its own"]

@@ -204,7 +204,7 @@ async fn a_hundred_children_leave_no_descriptor_and_no_zombie() {
 fn role_of_a_supervisor() {
     // The runtime's own threads end before the child may.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let child = runtime.block_on(async { Supervised::spawn(shell("sleep 1000")).unwrap() });
+    let child = runtime.block_on(async { Supervised::spawn(shell("exec sleep 1000")).unwrap() });
     println!("child {}", child.pid());
     std::io::stdout().flush().unwrap();
     loop {

@@ -18,15 +18,24 @@ use crate::waiter::Waiter;
 #[derive(Default)]
 struct Queue {
     arrived: VecDeque<Received>,
+    /// How many were taken so far.
+    taken: usize,
     /// Nothing more will come, and why.
     finished: Option<&'static str>,
 }
 
 const HAS_SOMETHING: Due<Queue> = (|queue, _| !queue.arrived.is_empty() || queue.finished.is_some(), 0);
 
+/// More came than had been taken by then: stays true, so that nobody who waits for it sleeps on when another was faster.
+fn more_than(taken: usize) -> Due<Queue> {
+    (|queue, taken| queue.taken + queue.arrived.len() > taken || queue.finished.is_some(), taken)
+}
+
 impl Queue {
     fn take(&mut self) -> Option<Received> {
-        self.arrived.pop_front().or_else(|| self.finished.map(Received::closed))
+        let first = self.arrived.pop_front();
+        self.taken += usize::from(first.is_some());
+        first.or_else(|| self.finished.map(Received::closed))
     }
 }
 
@@ -109,7 +118,8 @@ impl PortReceiver {
 
     fn waiter(&self) -> PyResult<Waiter> {
         refuse_in_fork()?;
-        Ok(Waiter::on(&self.0.queue, HAS_SOMETHING))
+        let taken = self.0.queue.peek(|queue| queue.taken);
+        Ok(Waiter::on(&self.0.queue, more_than(taken)))
     }
 
     fn close(&self) -> PyResult<()> {

@@ -31,6 +31,11 @@ pub(crate) struct ReplyState {
 const ALL: Due<ReplyState> = (|state, _| state.pending == 0 || state.first_bad.is_some(), 0);
 const NEXT: Due<ReplyState> = (|state, _| state.pending == 0 || !state.order.is_empty(), 0);
 
+/// More completed than had been given by then: stays true, so that nobody who waits for it sleeps on when another was faster.
+fn more_than(given: usize) -> Due<ReplyState> {
+    (|state, given| state.pending == 0 || state.slots.len() - state.pending > given, given)
+}
+
 fn one(index: usize) -> Due<ReplyState> {
     (|state, index| !matches!(state.slots[index], Slot::Pending), index)
 }
@@ -149,7 +154,8 @@ impl Replies {
 
     fn next_waiter(&self) -> PyResult<Waiter> {
         refuse_in_fork()?;
-        Ok(Waiter::on(&self.state, NEXT))
+        let given = self.state.peek(|state| state.slots.len() - state.pending - state.order.len());
+        Ok(Waiter::on(&self.state, more_than(given)))
     }
 }
 

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,6 +18,9 @@ pub struct Tree {
     root: Option<u32>,
     /// Sessions that members made; what a killed member leaves behind is found by them.
     sessions: BTreeSet<u32>,
+    /// Pid and start time of all that the last look found. One that is about to end has no
+    /// environment any more, and may have lost its parent already; it is a member still.
+    seen: BTreeSet<(u32, u64)>,
 }
 
 impl Tree {
@@ -26,12 +29,26 @@ impl Tree {
     /// `started` is the leader's start time ([`Process::started`]). With a `root`, a subreaper
     /// above the leader, nothing outside its descendants is ever looked at.
     pub fn new(leader: u32, started: u64, marker: impl Into<String>, root: Option<u32>) -> Self {
-        Self { leader, started, marker: marker.into(), root, sessions: BTreeSet::from([leader]) }
+        Self {
+            leader,
+            started,
+            marker: marker.into(),
+            root,
+            sessions: BTreeSet::from([leader]),
+            seen: BTreeSet::new(),
+        }
     }
 
     /// What carries `marker` and what descends from that, when the leader is not known.
     pub fn marked(marker: impl Into<String>) -> Self {
-        Self { leader: 0, started: 0, marker: marker.into(), root: None, sessions: BTreeSet::new() }
+        Self {
+            leader: 0,
+            started: 0,
+            marker: marker.into(),
+            root: None,
+            sessions: BTreeSet::new(),
+            seen: BTreeSet::new(),
+        }
     }
 
     /// The leader's pid.
@@ -56,7 +73,8 @@ impl Tree {
             // Reading an environment is dear, and whoever is not an orphan is found by parenthood.
             let marked = (orphan || kin) && process.belongs_to(&self.marker);
             let ours = process.pid == self.leader && !reused;
-            if ours || marked || (kin && !reused && process.marker().is_none()) {
+            let seen = self.seen.contains(&(process.pid, process.started));
+            if ours || seen || marked || (kin && !reused && process.marker().is_none()) {
                 members.insert(process.pid, process);
             }
         }
@@ -66,6 +84,7 @@ impl Tree {
         // Without a root above it a member may share its session with strangers, unless a member made it.
         let made = |s: &u32| *s != own_session && *s != 0 && (self.root.is_some() || members.contains_key(s));
         self.sessions.extend(members.values().map(|p| p.session).filter(made));
+        self.seen = members.values().map(|p| (p.pid, p.started)).collect();
         members.into_values().collect()
     }
 
@@ -89,20 +108,18 @@ impl Tree {
     pub fn kill(trees: &mut [Self], bound: Duration) -> io::Result<Vec<Process>> {
         let deadline = Instant::now() + bound;
         let mut pause = Duration::from_millis(1);
-        let mut seen = HashSet::new();
         loop {
             let all = Snapshot::take()?;
             let mut left = Vec::new();
+            let mut waiting = false;
             for process in trees.iter_mut().flat_map(|tree| tree.members(&all)) {
-                seen.insert((process.pid, process.started));
                 if process.is_alive() {
                     process.signal(libc::SIGKILL);
                     left.push(process.clone());
+                } else {
+                    waiting |= reap_or_wait(process, &all);
                 }
             }
-            // A zombie that was adopted shows neither its marker nor, often, whose session it has.
-            let zombies = all.all().iter().filter(|p| !p.is_alive() && seen.contains(&(p.pid, p.started)));
-            let waiting = zombies.filter(|zombie| reap_or_wait(zombie, &all)).count() > 0;
             if (left.is_empty() && !waiting) || Instant::now() >= deadline {
                 return Ok(left);
             }

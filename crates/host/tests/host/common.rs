@@ -166,3 +166,16 @@ pub(crate) async fn line(proc_: &ProcRef, index: usize) -> String {
     .await;
     found
 }
+
+/// The directories of hosts of this process.
+pub(crate) fn run_dirs() -> Vec<PathBuf> {
+    let base = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    let lock_is_ours = |dir: &PathBuf| {
+        std::fs::read_dir("/proc/self/fd")
+            .unwrap()
+            .flatten()
+            .any(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to.starts_with(dir)))
+    };
+    let all = std::fs::read_dir(base).unwrap().flatten().map(|entry| entry.path());
+    all.filter(|path| path.to_string_lossy().contains("/procession-")).filter(lock_is_ours).collect()
+}

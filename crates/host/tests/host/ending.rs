@@ -8,22 +8,9 @@ use procession_model::{ProcExitKind, ProcId};
 use procession_sys::{Process, Snapshot};
 
 use crate::common::{
-    Record, host, line, lives, members, program, script, short, shut_down, soon, spawn, within,
+    Record, host, line, lives, members, program, run_dirs, script, short, shut_down, soon, spawn, within,
 };
 use crate::puppet::puppet;
-
-/// The directories of hosts of this process.
-fn run_dirs() -> Vec<PathBuf> {
-    let base = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
-    let lock_is_ours = |dir: &PathBuf| {
-        std::fs::read_dir("/proc/self/fd")
-            .unwrap()
-            .flatten()
-            .any(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to.starts_with(dir)))
-    };
-    let all = std::fs::read_dir(base).unwrap().flatten().map(|entry| entry.path());
-    all.filter(|path| path.to_string_lossy().contains("/procession-")).filter(lock_is_ours).collect()
-}
 
 fn children() -> Vec<Process> {
     let all = Snapshot::take().unwrap();

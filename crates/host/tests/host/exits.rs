@@ -160,6 +160,20 @@ async fn a_slot_that_is_launched_again_is_its_next_incarnation() {
 }
 
 #[tokio::test]
+async fn a_name_serves_for_one_live_proc_at_a_time() {
+    let host = host().await;
+    let first = spawn(&host, script("slot", "exec sleep 300"));
+    let refused = host.spawn(script("slot", "exit 0"), host.native_launcher()).unwrap_err();
+    assert_eq!(refused.field, "name");
+    assert!(refused.rule.starts_with("AlreadyExists: incarnation 1 "), "{refused}");
+    soon(first.kill("test")).await.unwrap();
+    soon(first.ended()).await;
+    let second = spawn(&host, script("slot", "exit 0"));
+    assert_eq!(soon(second.ended()).await.incarnation, 2, "what was refused counts for nothing");
+    shut_down(host).await;
+}
+
+#[tokio::test]
 async fn sixteen_slots_come_up_together() {
     let host = host().await;
     let meeting = tempfile::tempdir().unwrap();

@@ -5,15 +5,16 @@ use std::time::Duration;
 use procession_model::ProcExitKind;
 use procession_sys::Snapshot;
 
-use crate::common::{host, program, script, shut_down, soon, spawn, within};
+use crate::common::{host, program, run_dirs, script, shut_down, soon, spawn, within};
 
-/// Descriptors, threads, children and open ports of this process.
-fn holdings(host: &procession_host::Host) -> (usize, usize, usize, usize) {
+/// Descriptors, threads, children, open ports and socket files of this process.
+fn holdings(host: &procession_host::Host) -> [usize; 5] {
     let fds = std::fs::read_dir("/proc/self/fd").unwrap().count();
     let threads = std::fs::read_dir("/proc/self/task").unwrap().count();
     let all = Snapshot::take().unwrap();
     let children = all.all().iter().filter(|p| p.parent == std::process::id()).count();
-    (fds, threads, children, host.proc_().open_ports())
+    let files = std::fs::read_dir(&run_dirs()[0]).unwrap().count();
+    [fds, threads, children, host.proc_().open_ports(), files]
 }
 
 #[tokio::test]
@@ -35,8 +36,12 @@ async fn two_hundred_lives_leave_no_descriptor_thread_process_or_port() {
     for round in 0..200 {
         one(&format!("p{round}")).await;
     }
-    let at_most = |(fds, threads, children, ports): (usize, usize, usize, usize)| {
-        fds <= before.0 && threads <= before.1 + 1 && children <= before.2 && ports <= before.3
+    let at_most = |now: [usize; 5]| {
+        let threads_of_the_pool = 1;
+        now.iter()
+            .zip(before)
+            .enumerate()
+            .all(|(n, (&now, before))| now <= before + if n == 1 { threads_of_the_pool } else { 0 })
     };
     within(Duration::from_secs(15), "all is given back", || at_most(holdings(&host))).await;
     shut_down(host).await;

@@ -8,7 +8,7 @@ use procession_host::{Child, ChildError};
 use procession_launch::{Capabilities, LaunchResult, ProcLauncher, ProcLauncherError};
 use procession_model::{DialBack, LaunchOptions, ProcExitKind, ProcId, ProcStatus};
 
-use crate::common::{host, program, shut_down, soon};
+use crate::common::{booting_script, host, program, shut_down, soon};
 
 /// The native launcher, with procs that live somewhere else as far as they know.
 struct Remote {
@@ -65,6 +65,24 @@ async fn a_proc_reaches_back_over_tls_and_its_token_serves_once() {
     assert_eq!(proc_.status().status, ProcStatus::Ready);
     let exit = soon(proc_.stop("test", None)).await;
     assert_eq!((exit.kind.clone(), exit.launcher.as_str()), (ProcExitKind::Exited { code: 0 }, "remote"));
+    shut_down(host).await;
+}
+
+#[tokio::test]
+async fn a_token_is_worthless_once_its_proc_is_given_up() {
+    let host = host().await;
+    let launcher = Remote::new(host.native_launcher(), "127.0.0.1:0", None);
+    let mut spec = booting_script("p", "trap '' TERM; while :; do sleep 0.05; done");
+    spec.policy.ready_timeout = Duration::from_millis(200);
+    spec.policy.stop_grace = Duration::from_secs(20);
+    let proc_ = host.spawn(spec, launcher.clone()).unwrap();
+    soon(proc_.ready()).await.unwrap_err();
+    assert!(proc_.exit().is_none(), "it is still being ended");
+    let payload = launcher.payload.lock().unwrap().clone();
+    let refused = soon(Child::dial_back(&payload)).await.err().expect("nobody expects it any more");
+    assert!(refused.to_string().contains("the host refused"), "{refused}");
+    soon(proc_.kill("test")).await.unwrap();
+    soon(proc_.ended()).await;
     shut_down(host).await;
 }
 

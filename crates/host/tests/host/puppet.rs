@@ -14,7 +14,7 @@ type Answer<T> = oneshot::Sender<Result<T, ProcLauncherError>>;
 
 /// What the launcher is asked. Dropping the answer is a panic of the launcher.
 pub(crate) enum Asked {
-    Launch(LaunchOptions, Answer<LaunchResult>),
+    Launch(Box<LaunchOptions>, Answer<LaunchResult>),
     Terminate(Duration, Answer<()>),
     Kill(Answer<()>),
 }
@@ -48,7 +48,7 @@ impl Strings {
 
     pub(crate) async fn launch(&self) -> (LaunchOptions, Answer<LaunchResult>) {
         match self.asked().await {
-            Asked::Launch(options, answer) => (options, answer),
+            Asked::Launch(options, answer) => (*options, answer),
             _ => panic!("a launch should have been asked for"),
         }
     }
@@ -111,7 +111,7 @@ impl ProcLauncher for Puppet {
     }
 
     async fn launch(&self, _: &ProcId, opts: LaunchOptions) -> Result<LaunchResult, ProcLauncherError> {
-        self.ask(|answer| Asked::Launch(opts, answer)).await
+        self.ask(|answer| Asked::Launch(Box::new(opts), answer)).await
     }
 
     async fn terminate(&self, _: &ProcId, timeout: Duration) -> Result<(), ProcLauncherError> {
