@@ -18,9 +18,9 @@ pub const RESERVED_PREFIX: &str = "PROCESSION_";
 pub struct BootstrapCommand {
     /// The program, absolute or looked up by whoever starts it.
     pub program: PathBuf,
-    /// argv[0]; none means the last component of `program`.
+    /// `argv[0]`; none means the last component of `program`.
     pub arg0: Option<String>,
-    /// argv[1..].
+    /// `argv[1..]`.
     pub args: Vec<String>,
     /// What is added to the launcher's own base environment.
     pub env: HashMap<String, String>,

@@ -40,10 +40,11 @@ impl IoThread {
         let at_end = SetAtEnd(Arc::clone(&ended));
         let thread = thread::Builder::new().name("procession-io".to_owned()).spawn(move || {
             let _at_end = at_end;
-            let runtime = match Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime,
-                Err(error) => return drop(connected_tx.send(Err(error))),
-            };
+            let runtime =
+                match Builder::new_current_thread().enable_all().thread_name("procession-pool").build() {
+                    Ok(runtime) => runtime,
+                    Err(error) => return drop(connected_tx.send(Err(error))),
+                };
             runtime.block_on(async move {
                 let result = connect().await.map(|part| (part, Handle::current()));
                 let lives_on = result.is_ok();
