@@ -175,8 +175,9 @@ def gather(futures: Sequence[Future[Any]], finish: Callable[[], R]) -> Future[R]
 
 def refuse_on_event_loop(what: str, instead: str) -> None:
     """Raises WrongContext on a thread whose event loop is running, where blocking would stop the loop."""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None or asyncio._get_running_loop() is None:
+    # Another thread may be importing it at this moment: then no loop runs yet.
+    running_loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
+    if running_loop is None or running_loop() is None:
         return
     if "ipykernel" in sys.modules and threading.current_thread() is threading.main_thread():
         return  # a notebook's cell runs on the kernel's loop, and nothing that is waited for here needs that loop

@@ -13,9 +13,10 @@ from procession import config
 
 def main() -> int:
     payload = os.environ.get(config.BOOTSTRAP_ENV)
-    # Secrets go before any code of the user's can see them, or pass them on to a child.
+    # Secrets go before any code of the user's can see them, or pass them on to a child. The marker is none.
     for name in [name for name in os.environ if name.startswith(config.RESERVED_PREFIX)]:
-        del os.environ[name]
+        if name != config.LAUNCH_ID_ENV:
+            del os.environ[name]
     if payload is None:
         print(
             f"procession._proc_main: {config.BOOTSTRAP_ENV} is not set: this is started by a launcher only",
@@ -32,6 +33,7 @@ def main() -> int:
     except ConnectionError as error:
         print(f"procession._proc_main: cannot reach the host: {error}", file=sys.stderr)
         return 1
+    _mark(node.proc_id.rpartition("@")[0].rpartition(".")[2])
     _adopt(node.sys_path, node.cwd)
     try:
         _run_setup(setup)
@@ -60,6 +62,13 @@ def _flush_every_line() -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, ValueError):
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+
+def _mark(launch_id: str) -> None:
+    """What this proc starts is found by its mark, however far it moves away."""
+    marks = [mark for mark in os.environ.get(config.LAUNCH_ID_ENV, "").split(":") if mark]
+    if launch_id not in marks:
+        os.environ[config.LAUNCH_ID_ENV] = ":".join([launch_id, *marks])
 
 
 def _adopt(path: list[str], cwd: str | None) -> None:

@@ -10,6 +10,8 @@ PROCESS_NAME_ENV: Final = "PROCESSION_PROCESS_NAME"
 """`<proc> @ <host>`, for people."""
 LOG_CHANNEL_ENV: Final = "PROCESSION_LOG_CHANNEL"
 """Where a launcher that reads a proc's output itself sends it."""
+LAUNCH_ID_ENV: Final = "PROCESSION_LAUNCH_ID"
+"""Marks a proc and all that it starts, so that nothing of it is missed when it ends; no secret."""
 RESERVED_PREFIX: Final = "PROCESSION_"
 """What every variable of ours starts with; users may not set these."""
 

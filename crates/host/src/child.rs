@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use procession_actor::{Proc, Router};
-use procession_model::{BOOTSTRAP_ENV, Head, Packet, ProcId};
+use procession_model::{BOOTSTRAP_ENV, Head, LaunchId, Packet, ProcId};
 use procession_net::{Dial, DialCause, DialError, Link, LinkReceiver, LinkSender, dial};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -74,11 +74,6 @@ impl Child {
     /// The payload cannot be read, or the host admits nobody with it.
     pub async fn dial_back_for(payload: &str, actors: Handle) -> Result<Self, ChildError> {
         let payload = Payload::decode(payload).map_err(ChildError::Payload)?;
-        if payload.own_subreaper
-            && let Err(error) = procession_sys::become_subreaper()
-        {
-            tracing::warn!(%error, "orphans of this proc will not be found when it ends");
-        }
         let link = reach(&payload.dial).await?;
         let proc_ = Proc::new(payload.proc_id, actors);
         proc_.set_router(Arc::new(ToHost(link.sender.clone())));
@@ -91,7 +86,7 @@ impl Child {
         let (stop_tx, stop) = watch::channel(None);
         let leaving = Leaving::default();
         if let Some(host) = link.peer.pid.filter(|&pid| pid != 0) {
-            tokio::spawn(end_when_gone(host, leaving.clone()));
+            tokio::spawn(end_when_gone(host, proc_.id().launch_id(), leaving.clone()));
         }
         tokio::spawn(read(proc_.clone(), link.receiver, setup_tx, stop_tx, leaving.clone()));
         Ok(Self {
@@ -203,10 +198,10 @@ fn is_silence(cause: &DialCause) -> bool {
 }
 
 /// A host that has forked may be gone without its end of the connection being closed.
-async fn end_when_gone(host: u32, leaving: Leaving) {
+async fn end_when_gone(host: u32, own: LaunchId, leaving: Leaving) {
     owner_gone(host).await;
     if !leaving.has_begun() {
-        end_with_owner();
+        end_with_owner(own);
     }
 }
 
@@ -231,7 +226,7 @@ async fn read(
         }
     }
     if !leaving.has_begun() {
-        end_with_owner();
+        end_with_owner(proc_.id().launch_id());
     }
     proc_.close_ports("this proc has ended");
 }

@@ -64,7 +64,6 @@ async fn options(
         dial,
         sys_path: if local { spec.sys_path.clone() } else { Vec::new() },
         cwd: spec.command.cwd.clone().or_else(|| std::env::current_dir().ok().filter(|_| local)),
-        own_subreaper: !launcher.knows_status_by_parenthood(),
     };
     let mut command = spec.command.clone();
     if local && spec.policy.readiness == Readiness::None {

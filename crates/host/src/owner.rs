@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use procession_launch_local::watched;
+use procession_model::LaunchId;
 use procession_sys::Pidfd;
 
 use crate::witness::kill_descendants;
@@ -36,8 +37,8 @@ pub(crate) async fn owner_gone(pid: u32) {
 }
 
 /// The host is gone: ends every descendant, then this process, whatever its other threads do.
-pub(crate) fn end_with_owner() -> ! {
-    kill_descendants();
+pub(crate) fn end_with_owner(launch: LaunchId) -> ! {
+    kill_descendants(launch);
     // A signal and not an exit: no handler of the user's gets to wait for somebody who is gone.
     if let Ok(own) = Pidfd::own() {
         let _not_reached = own.signal(9);

@@ -22,8 +22,6 @@ pub(crate) struct Payload {
     pub(crate) sys_path: Vec<String>,
     /// The client's working directory, for procs on the same machine.
     pub(crate) cwd: Option<PathBuf>,
-    /// Nobody but the proc itself gathers its orphans.
-    pub(crate) own_subreaper: bool,
 }
 
 impl Payload {

@@ -59,13 +59,17 @@ pub(crate) fn sweep(leader: Watched, launch: LaunchId) {
     }
 }
 
-/// Kills every descendant of this process until none is left, or `SWEEP` is over.
-pub(crate) fn kill_descendants() {
+/// Kills whatever descends from this process, the proc `launch`, until nothing is left or `SWEEP` is
+/// over: by parenthood, and by the marker that what has lost its parents still carries.
+pub(crate) fn kill_descendants(launch: LaunchId) {
     let deadline = Instant::now() + SWEEP;
     let own = std::process::id();
+    // The proc's own mark and no other that it was started with: that may be its launcher's.
+    let mut marked = Tree::marked(launch.to_string());
     while Instant::now() < deadline {
         let Ok(all) = Snapshot::take() else { return };
-        let alive: Vec<&Process> = all.descendants([own]).into_iter().filter(|p| p.is_alive()).collect();
+        let found = all.descendants([own]).into_iter().chain(marked.members(&all));
+        let alive: Vec<&Process> = found.filter(|process| process.is_alive() && process.pid != own).collect();
         if alive.is_empty() {
             return;
         }

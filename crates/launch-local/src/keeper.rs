@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use procession_model::LaunchId;
 use procession_sys::{self as sys, Child, Pidfd, Program, SpawnError, SpawnSpec};
 
-use crate::prepare::own_marker;
+use crate::prepare::{own_marker, session};
 use crate::protocol::{CONTROL_FD, HOST_FD};
 
 static KEEPER: &[u8] = include_bytes!(env!("PROCESSION_KEEPER"));
@@ -48,8 +48,8 @@ pub(crate) fn start() -> io::Result<(Keeper, OwnedFd)> {
 fn run(program: &Program<'_>, control: &OwnedFd, host: &Pidfd) -> io::Result<Child> {
     // A keeper inside a proc of an outer host belongs to that proc's tree.
     let marker = own_marker().map(|own| CString::new(format!("{}={own}", sys::MARKER))).transpose()?;
-    let mut spec =
-        SpawnSpec::new(CString::default(), vec![c"procession-keeper".into()], Vec::from_iter(marker));
+    let argv = vec![c"procession-keeper".into(), CString::new(session().to_string())?];
+    let mut spec = SpawnSpec::new(CString::default(), argv, Vec::from_iter(marker));
     spec.program = match program {
         Program::Path(path) => Program::Path(path.clone()),
         Program::Fd(fd) => Program::Fd(*fd),

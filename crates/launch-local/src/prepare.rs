@@ -48,10 +48,18 @@ pub(crate) fn environment(opts: &LaunchOptions, launch: LaunchId) -> Environment
     all
 }
 
-/// The marker of a launch from here: where this process was launched itself, what it launches
-/// belongs to both.
+/// The marker of a launch from here: it belongs to what this process launches and, where this
+/// process was launched itself, to that too.
 pub(crate) fn marker(launch: LaunchId) -> String {
-    own_marker().map_or_else(|| launch.to_string(), |own| format!("{launch}:{own}"))
+    let session = session();
+    own_marker().map_or_else(|| format!("{launch}:{session}"), |own| format!("{launch}:{session}:{own}"))
+}
+
+/// Marks all that this process launches, its own children too: what of it is still there when this
+/// process is gone falls to the keeper.
+pub(crate) fn session() -> LaunchId {
+    static SESSION: OnceLock<LaunchId> = OnceLock::new();
+    *SESSION.get_or_init(LaunchId::fresh)
 }
 
 /// The marker that this process was executed with, whatever became of its environment since.

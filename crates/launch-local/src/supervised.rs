@@ -61,9 +61,9 @@ pub struct SupervisedSpec {
 /// is killed by this process's own keeper, if it was launched by one. When all handles are dropped
 /// the child lives on, still watched.
 ///
-/// This process becomes a subreaper by it: a grandchild that made itself a daemon falls back to this
-/// process, where it is found and killed with its tree, and reaped. Orphans that belong to no
-/// supervised tree are left alone, since somebody else here may be waiting for them.
+/// A grandchild that made itself a daemon is found by the marker in its environment. This process does
+/// not become a subreaper for that: it would gather the orphans of everything else that it starts,
+/// which nobody here waits for, as zombies.
 #[derive(Clone, Debug)]
 pub struct Supervised {
     pid: u32,
@@ -85,7 +85,6 @@ impl Supervised {
         let shown = prepared.program();
         let started = on_immortal_thread(move || {
             let strings = prepared.strings;
-            sys::become_subreaper().map_err(|source| SpawnError { stage: sys::Stage::Setup, source })?;
             sys::spawn(&SpawnSpec {
                 cwd: Some(prepared.cwd.as_fd()),
                 stdout: Stdio::Pipe,
@@ -117,7 +116,7 @@ impl Supervised {
         };
         let child = Child {
             pidfd: watched(child.pidfd).map_err(ProcLauncherError::Launch)?,
-            tree: Tree::new(pid, start_time, launch.to_string(), Some(std::process::id())),
+            tree: Tree::new(pid, start_time, launch.to_string(), None),
             stdout: output(child.stdout)?,
             stderr: output(child.stderr)?,
             sink,

@@ -123,7 +123,7 @@ async fn a_grandchild_that_holds_and_floods_the_output_delays_nothing_and_is_kil
 }
 
 #[tokio::test]
-async fn kill_reaches_daemons_and_reaps_what_fell_back_to_this_process() {
+async fn kill_reaches_daemons_and_leaves_no_zombie_here() {
     let (child, mut lines) =
         start("setsid sh -c 'sleep 1000 & setsid sh -c \"echo $$ && exec sleep 1000\" & exit' ; sleep 1000");
     lines.recv().await.unwrap();

@@ -57,11 +57,13 @@ pub(crate) struct Keeper {
     open_files: OpenFiles,
     oom_score_adj: Option<i32>,
     reserve: Vec<OwnedFd>,
+    /// What the host started itself, and so no descendant of this process.
+    beside: Tree,
     ending: bool,
 }
 
 impl Keeper {
-    pub(crate) fn new(control: OwnedFd, host: Pidfd) -> io::Result<Self> {
+    pub(crate) fn new(control: OwnedFd, host: Pidfd, session: String) -> io::Result<Self> {
         Ok(Self {
             control: Control::new(control),
             host,
@@ -73,6 +75,7 @@ impl Keeper {
             open_files: sys::raise_open_files()?,
             oom_score_adj: sys::oom_score_adj().ok().map(|own| (own + OOM_ABOVE).min(1000)),
             reserve: Vec::new(),
+            beside: Tree::marked(session),
             ending: false,
         })
     }
@@ -298,8 +301,13 @@ impl Keeper {
         for proc in self.procs.values() {
             proc.child().kill_group();
         }
-        let left = self.look().map(|all| kill_descendants(&all));
-        left == Some(0) && self.procs.is_empty()
+        let Some(all) = self.look() else { return false };
+        let mut left = kill_descendants(&all);
+        // A host that lives looks after its own children; its death leaves them to their marker.
+        if self.host.has_ended().unwrap_or(true) {
+            left += self.beside.signal(libc::SIGKILL, &all);
+        }
+        left == 0 && self.procs.is_empty()
     }
 }
 

@@ -25,7 +25,8 @@ fn set_up() -> io::Result<keeper::Keeper> {
     let host = sys::Pidfd::from(sys::inherited(protocol::HOST_FD)?);
     // The client's directory may have to be unmounted while this process lives.
     std::env::set_current_dir("/")?;
-    keeper::Keeper::new(control, host)
+    let session = std::env::args().nth(1).ok_or_else(|| io::Error::other("the session is not named"))?;
+    keeper::Keeper::new(control, host, session)
 }
 
 fn main() -> ExitCode {

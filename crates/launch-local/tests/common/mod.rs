@@ -113,7 +113,8 @@ pub(crate) fn open_fds() -> usize {
 /// The keeper of this process.
 pub(crate) fn keeper_pid() -> u32 {
     let name = |p: &&Process| {
-        std::fs::read(format!("/proc/{}/cmdline", p.pid)).is_ok_and(|line| line == b"procession-keeper\0")
+        std::fs::read(format!("/proc/{}/cmdline", p.pid))
+            .is_ok_and(|line| line.starts_with(b"procession-keeper\0"))
     };
     let all = Snapshot::take().unwrap();
     let mut found = all.all().iter().filter(|p| p.parent == std::process::id() && p.is_alive()).filter(name);

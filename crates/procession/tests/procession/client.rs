@@ -43,7 +43,7 @@ impl Client {
         let keeper = |p: &&Process| {
             p.parent == self.child.id()
                 && std::fs::read(format!("/proc/{}/cmdline", p.pid))
-                    .is_ok_and(|line| line == b"procession-keeper\0")
+                    .is_ok_and(|line| line.starts_with(b"procession-keeper\0"))
         };
         Snapshot::take().unwrap().all().iter().find(keeper).expect("a keeper").clone()
     }

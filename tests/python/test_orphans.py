@@ -1,0 +1,134 @@
+"""When a client is killed, nothing of what it started is left: no proc, no launcher, no grandchild that moved away."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cloudpickle
+import pytest
+
+import procession
+
+GONE_SECONDS = 1.0
+
+# A launcher of each kind, two procs each; every proc starts a child, and a grandchild that is a daemon of its own.
+CLIENT = """
+import os, subprocess, sys
+from procession.actor import Actor, Port, endpoint, this_host, this_proc
+from procession.launch import LaunchOptions, ProcExitResult, ProcLauncher, supervise
+
+class Supervising(ProcLauncher):
+    def __init__(self, params=None):
+        super().__init__(params)
+        self.procs = {}
+
+    @endpoint(explicit_response_port=True)
+    async def launch(self, exit_port: Port[ProcExitResult], proc_id: str, opts: LaunchOptions) -> None:
+        self.procs[proc_id] = await supervise(opts)
+        exit_port.send(await self.procs[proc_id].wait())
+
+    @endpoint
+    async def terminate(self, proc_id: str, timeout_secs: float) -> None:
+        await self.procs[proc_id].terminate(timeout_secs)
+
+    @endpoint
+    async def kill(self, proc_id: str) -> None:
+        await self.procs[proc_id].kill()
+
+class Parent(Actor):
+    @endpoint
+    def start(self) -> None:
+        subprocess.Popen(["sleep", "1000"])
+        daemon = "setsid sh -c 'setsid sleep 1000 > /dev/null 2>&1 < /dev/null & echo started'"
+        subprocess.run(daemon, shell=True, check=True, stdout=subprocess.PIPE)
+
+launcher = {
+    "native": lambda: None,
+    "class": lambda: Supervising,
+    "actor": lambda: this_proc().spawn("launcher", Supervising),
+}[sys.argv[1]]()
+procs = this_host().spawn_procs(per_host={"workers": 2}, launcher=launcher)
+procs.spawn("parent", Parent).start.call().get(timeout=40)
+if sys.argv[2] == "forked" and os.fork() == 0:
+    os.execvp("sleep", ["sleep", "1001"])  # a child of the client's own, with all that it inherits
+print("up", flush=True)
+sys.stdin.read()
+"""
+
+
+def marked(marker: str) -> dict[int, str]:
+    """The processes that carry `marker` in their environment, by pid."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if marker.encode() in (entry / "environ").read_bytes():
+                    found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue  # it has just ended, or is a zombie
+    return found
+
+
+@pytest.mark.parametrize("user", ["self", "ordinary"])
+@pytest.mark.parametrize("fork", ["alone", "forked"])
+@pytest.mark.parametrize("launcher", ["native", "class", "actor"])
+def test_a_killed_client_leaves_nothing_behind(launcher, fork, user):
+    # Not pytest's folder, which other users may not enter.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        script = Path(folder, "client.py")
+        script.write_text(CLIENT)
+        name = "ORPHAN_TEST"
+        environ = {**os.environ, name: folder}
+        command = [sys.executable]
+        if user == "ordinary":
+            command = [*AS_NOBODY, python_of_ordinary_user()]
+            environ |= {"HOME": folder, "XDG_RUNTIME_DIR": "", "PYTHONPATH": IMPORT_PATH}
+        command += [str(script), launcher, fork]
+        killed_client_leaves_nothing(command, environ, f"{name}={folder}", fork == "forked")
+
+
+def killed_client_leaves_nothing(command: list[str], environ: dict[str, str], marker: str, forked: bool) -> None:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environ, cwd="/", stdin=pipe, stdout=pipe, text=True) as client:
+        assert client.stdout is not None
+        assert client.stdout.readline() == "up\n"
+        expected = ["sleep 1000 "] * 4 + [OWN_CHILD] * forked
+        while True:  # what was forked is about to execute these
+            alive = marked(marker)
+            if sorted(what for what in alive.values() if what.startswith("sleep ")) == expected:
+                break
+        own = {pid for pid, what in alive.items() if what == OWN_CHILD}
+        os.kill(client.pid, signal.SIGKILL)
+        deadline = time.monotonic() + GONE_SECONDS
+        left = marked(marker)
+        while set(left) - own and time.monotonic() < deadline:
+            left = marked(marker)
+        for pid in own:
+            os.kill(pid, signal.SIGKILL)
+    assert set(left) == own, left
+
+
+OWN_CHILD = "sleep 1001 "
+AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+IMPORT_PATH = os.pathsep.join(str(Path(found.__file__).parents[1]) for found in (procession, cloudpickle))
+
+
+def python_of_ordinary_user() -> str:
+    """An interpreter that another user can run and that can import what is tested."""
+    if os.getuid() != 0:
+        pytest.skip("only root can become another user; the rest of the suite runs as an ordinary one")
+    if shutil.which("setpriv") is None:
+        pytest.skip("setpriv is not installed; install Debian's util-linux")
+    probe = "import os, sys, procession._native, cloudpickle; os.stat(sys.executable)"
+    environ = {**os.environ, "PYTHONPATH": IMPORT_PATH}
+    for python in (sys.executable, "/usr/bin/python3"):
+        command = [*AS_NOBODY, python, "-c", probe]
+        if subprocess.run(command, env=environ, cwd="/", capture_output=True).returncode == 0:
+            return python
+    pytest.skip("no Python that an ordinary user can run can import procession from here")
