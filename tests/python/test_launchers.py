@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -399,3 +400,26 @@ def test_output_can_be_fed_by_hand(spawned):
         lines = iter(procs.logs(follow=True))
         seen = {next(lines) for _ in range(3)}
     assert seen == {"[0] one", "[0] two", "[0] \N{REPLACEMENT CHARACTER} three"}
+
+
+def test_every_launch_goes_through_the_launcher_and_fails_when_it_cannot_be_reached(spawned):
+    launcher = scripted(spawned, "answers twice")
+    launcher.stop().get(10)
+    one = only_exit(spawn(launcher, "true"))
+    assert one.kind == "failed"
+    # Which of the two depends on whether the launcher was still on its way out.
+    lost = ("send to spawner failed: ", "exit port closed (spawner crashed or forgot to send)")
+    assert one.failed_reason is not None
+    assert one.failed_reason.startswith(lost)
+
+
+def test_a_proc_is_a_child_of_its_launcher_and_not_of_the_client():
+    with this_host().spawn_procs(per_host={"workers": 2}, launcher=Supervising) as procs:
+        procs.initialized.get(30)
+        parents = {parent_of(status.pid) for _, status in procs.statuses().items()}
+    (launcher,) = parents
+    assert launcher != os.getpid()
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
