@@ -216,7 +216,10 @@ impl Driver {
                 if let Some(link) = &self.link {
                     self.core.hub.up(&self.shared.id, link.clone());
                 }
-                self.shared.snapshot().pid.get_or_insert(pid);
+                // In another namespace its own pid means another process here.
+                if self.is_local() {
+                    self.shared.snapshot().pid.get_or_insert(pid);
+                }
                 self.feed(Event::CalledBack { pid: self.watched_pid() }).await;
             }
             Input::ReportedBy { pid, handle, progress } => {
@@ -245,6 +248,11 @@ impl Driver {
                 self.feed(Event::StopAsked { how, grace, request }).await;
             }
         }
+    }
+
+    /// Whether its procs live in this kernel and network namespace.
+    fn is_local(&self) -> bool {
+        self.launcher.capabilities().dial_back == DialBack::Local
     }
 
     async fn launched(&mut self, launched: Result<LaunchResult, ProcLauncherError>) {
@@ -279,7 +287,7 @@ impl Driver {
         if self.launcher.knows_status_by_parenthood() {
             return true;
         }
-        if self.launcher.capabilities().dial_back != DialBack::Local {
+        if !self.is_local() {
             // A number of another machine or namespace says nothing here.
             return true;
         }
