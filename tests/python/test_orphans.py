@@ -87,8 +87,8 @@ def test_a_killed_client_leaves_nothing_behind(launcher, fork, user):
         environ = {**os.environ, name: folder}
         command = [sys.executable]
         if user == "ordinary":
-            command = [*AS_NOBODY, python_of_ordinary_user()]
-            environ |= {"HOME": folder, "XDG_RUNTIME_DIR": "", "PYTHONPATH": IMPORT_PATH}
+            environ |= {"HOME": folder, "XDG_RUNTIME_DIR": "", "PYTHONPATH": copy_of_packages(Path(folder, "lib"))}
+            command = [*AS_NOBODY, python_of_ordinary_user(environ)]
         command += [str(script), launcher, fork]
         killed_client_leaves_nothing(command, environ, f"{name}={folder}", fork == "forked")
 
@@ -116,17 +116,23 @@ def killed_client_leaves_nothing(command: list[str], environ: dict[str, str], ma
 
 OWN_CHILD = "sleep 1001 "
 AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-IMPORT_PATH = os.pathsep.join(str(Path(found.__file__).parents[1]) for found in (procession, cloudpickle))
 
 
-def python_of_ordinary_user() -> str:
+def copy_of_packages(to: Path) -> str:
+    """What is tested, where another user can read it: a checkout may lie where none can."""
+    for package in (procession, cloudpickle):
+        here = Path(package.__file__).parent
+        shutil.copytree(here, to / here.name, ignore=shutil.ignore_patterns("__pycache__"))
+    return str(to)
+
+
+def python_of_ordinary_user(environ: dict[str, str]) -> str:
     """An interpreter that another user can run and that can import what is tested."""
     if os.getuid() != 0:
         pytest.skip("only root can become another user; the rest of the suite runs as an ordinary one")
     if shutil.which("setpriv") is None:
         pytest.skip("setpriv is not installed; install Debian's util-linux")
     probe = "import os, sys, procession._native, cloudpickle; os.stat(sys.executable)"
-    environ = {**os.environ, "PYTHONPATH": IMPORT_PATH}
     for python in (sys.executable, "/usr/bin/python3"):
         command = [*AS_NOBODY, python, "-c", probe]
         if subprocess.run(command, env=environ, cwd="/", capture_output=True).returncode == 0:

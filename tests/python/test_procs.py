@@ -202,7 +202,7 @@ def test_the_environment_is_added_to_and_taken_from(monkeypatch):
     for one in seen:
         assert one["env"]["ADDED"] == "1"
         assert "TO_BE_REMOVED" not in one["env"]
-        assert one["secrets"] == []
+        assert one["secrets"] == ["PROCESSION_LAUNCH_ID"]  # a mark, and no secret
 
 
 def test_an_environment_can_start_from_nothing():

@@ -1,9 +1,9 @@
 """Running an OS process the right way from asyncio."""
 
 import asyncio
-import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -90,8 +90,9 @@ def test_kill_takes_the_whole_tree(tmp_path):
         return await process.wait()
 
     assert asyncio.run(main()).signal == 9
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(pids.read_text()), 0)
+    daemon = Path(f"/proc/{pids.read_text().strip()}/stat")
+    # Whoever adopted it may not have looked at its zombie yet.
+    assert not daemon.exists() or daemon.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 def test_output_without_end_is_read_in_bounded_memory():

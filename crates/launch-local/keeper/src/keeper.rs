@@ -20,6 +20,8 @@ const BATCH: usize = 16;
 const RESERVE: usize = 8;
 /// When a look at `/proc` failed, until the next.
 const AGAIN: Duration = Duration::from_millis(50);
+/// How long a host takes to end once its sockets are closed, at most.
+const DYING: Duration = Duration::from_secs(1);
 /// What a proc's out-of-memory score is above the keeper's: the kernel takes procs first.
 const OOM_ABOVE: i32 = 500;
 
@@ -60,6 +62,10 @@ pub(crate) struct Keeper {
     /// What the host started itself, and so no descendant of this process.
     beside: Tree,
     ending: bool,
+    /// The host has said that it is enough.
+    told: bool,
+    /// When the conversation broke off without that word.
+    broken: Option<Instant>,
 }
 
 impl Keeper {
@@ -77,6 +83,8 @@ impl Keeper {
             reserve: Vec::new(),
             beside: Tree::marked(session),
             ending: false,
+            told: false,
+            broken: None,
         })
     }
 
@@ -117,9 +125,14 @@ impl Keeper {
             self.reap()?;
             self.look_after_trees();
             self.control.flush();
-            self.ending |= self.control.is_closed();
+            if self.control.is_closed() && !self.told {
+                self.broken.get_or_insert_with(Instant::now);
+                self.ending = true;
+            }
             if self.ending {
-                if self.end_all() && (self.control.is_done() || self.host.has_ended()?) {
+                // Asked first: what a host leaves behind is only looked for once it is gone.
+                let host_gone = self.host.has_ended()?;
+                if self.end_all(host_gone) && (host_gone || self.may_leave()) {
                     return Ok(());
                 }
                 pause = (pause * 2).min(Duration::from_millis(50));
@@ -171,7 +184,10 @@ impl Keeper {
                     self.control.send(Reply::Killed { id });
                 }
             }
-            Request::Shutdown => self.ending = true,
+            Request::Shutdown => {
+                self.told = true;
+                self.ending = true;
+            }
         }
     }
 
@@ -296,15 +312,21 @@ impl Keeper {
         }
     }
 
+    /// Whether a host that lives has nothing more to expect. One that breaks off without a word is
+    /// dying, as a rule: its sockets close a moment before it has ended.
+    fn may_leave(&self) -> bool {
+        (self.told && self.control.is_done()) || self.broken.is_some_and(|since| since.elapsed() > DYING)
+    }
+
     /// One round of ending everything; true when nothing is left.
-    fn end_all(&mut self) -> bool {
+    fn end_all(&mut self, host_gone: bool) -> bool {
         for proc in self.procs.values() {
             proc.child().kill_group();
         }
         let Some(all) = self.look() else { return false };
         let mut left = kill_descendants(&all);
         // A host that lives looks after its own children; its death leaves them to their marker.
-        if self.host.has_ended().unwrap_or(true) {
+        if host_gone {
             left += self.beside.signal(libc::SIGKILL, &all);
         }
         left == 0 && self.procs.is_empty()
