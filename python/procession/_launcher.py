@@ -40,7 +40,7 @@ class ActorLauncher:
         self._mesh = mesh
 
     def native(self) -> Launcher | None:
-        return _native_for(self._mesh)
+        return _native_for(self._mesh, own_proc=False)
 
     def check(self, slots: Sequence[Slot]) -> None:
         """Refuses what the launcher says that it cannot do."""
@@ -54,7 +54,7 @@ class ClassLauncher:
         self._cls = cls
 
     def native(self) -> Launcher | None:
-        return _native_for(_spawned(self._cls))
+        return _native_for(_spawned(self._cls), own_proc=True)
 
     def check(self, slots: Sequence[Slot]) -> None:
         """Refuses what the launcher says that it cannot do."""
@@ -140,7 +140,7 @@ _own: dict[type, _Own] = {}
 _names = count(1)
 
 
-def _native_for(mesh: ActorMesh[Any]) -> Launcher:
+def _native_for(mesh: ActorMesh[Any], *, own_proc: bool) -> Launcher:
     cls = mesh._class
     actor_id = mesh._refs[0].actor_id
     with _lock:
@@ -150,7 +150,7 @@ def _native_for(mesh: ActorMesh[Any]) -> Launcher:
 
             back = cls.dial_back
             reach = (back.kind, back.bind, back.advertise)
-            known = runtime().actor_launcher(actor_id, mesh._name, reach, asdict(cls.capabilities))
+            known = runtime().actor_launcher(actor_id, mesh._name, reach, asdict(cls.capabilities), own_proc)
             _launchers[actor_id] = known
         return known
 

@@ -70,9 +70,17 @@ class Runtime:
     ) -> list[ProcHandle]:
         """Launches all of them at once; returns at once. `None` is the native launcher. Client only."""
     def actor_launcher(
-        self, actor_id: str, name: str, dial_back: tuple[str, str | None, str | None], capabilities: dict[str, bool]
+        self,
+        actor_id: str,
+        name: str,
+        dial_back: tuple[str, str | None, str | None],
+        capabilities: dict[str, bool],
+        own_proc: bool,
     ) -> Launcher:
-        """A launcher that hands launch, terminate and kill to that actor. `dial_back`: (`local` | `network` | `stdio`, bind, advertise)."""
+        """A launcher that hands launch, terminate and kill to that actor. `dial_back`: (`local` | `network` | `stdio`, bind, advertise).
+
+        `own_proc`: the actor has its proc to itself, which is ended when the actor hangs.
+        """
     def proc_actors_ended(self) -> None:
         """In a proc: all actors have ended; flush, and let the process end."""
     def shutdown(self, timeout: float) -> None:
@@ -147,12 +155,16 @@ def native_launcher() -> Launcher: ...
 class Subscription:
     """A queue of dicts about some procs, in order: `{"kind", "proc_id", "rank", "name", "incarnation", "at", ...}`.
 
-    Output: `output` with `stream` and `line`, and `dropped` with `stream` and `count` where lines are missing.
+    Output: `output` with `stream`, `line` and `ends` (False: a piece of a line of over 64 KiB), and `dropped` with
+    `stream` and `count` where lines are missing.
     Lifecycle: `status`, `ready`, `actor_ended` (`actor`, `failure`), `note` (`text`), `exit` (`exit`, as `ProcHandle.exit()`).
     """
 
     def __new__(cls, *, output: bool, lifecycle: bool) -> Subscription:
-        """Of procs that are about to be spawned with it; it misses nothing of them."""
+        """Of procs that are about to be spawned with it; it misses nothing of them.
+
+        Those whose pipes the host reads wait while 8 MiB of output are unread here, so that none of it is dropped.
+        """
 
     def next(self, timeout: float | None) -> dict[str, Any] | None: ...
     def drain(self) -> list[dict[str, Any]]: ...
@@ -162,7 +174,8 @@ class Subscription:
     def ended(self) -> bool:
         """All procs are terminal and everything was given."""
 
-def subscribe(procs: Sequence[ProcHandle], *, output: bool, lifecycle: bool) -> Subscription: ...
+def subscribe(procs: Sequence[ProcHandle], *, output: bool, lifecycle: bool) -> Subscription:
+    """From now on. Nobody waits for its reader: lines beyond 8 MiB unread are dropped, and counted."""
 
 @final
 class Waiter:

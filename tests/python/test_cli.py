@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
+from pathlib import Path
 
 import pytest
 
@@ -66,7 +68,7 @@ def test_json_is_one_object_a_line_and_nothing_else_on_stdout():
     done = run_shell("echo out; echo err >&2; exit 4", "--json", "-n", "2")
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 4
-    assert events[-1] == {"event": "result", "exit_code": 4}
+    assert events[-1] == {"event": "result", "exit_code": 4, "dropped": 0}
     exits = [one for one in events if one["event"] == "exit"]
     assert [(one["rank"], one["exit_code"], one["stderr_tail"]) for one in exits] == [(0, 4, ["err"]), (1, 4, ["err"])]
     output = {(one["rank"], one["stream"], one["line"]) for one in events if one["event"] == "output"}
@@ -84,14 +86,19 @@ def test_environment_and_directory_are_passed_on(tmp_path):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["run"], "name a program after --"),
+        (["run"], "name a program"),
+        (["run", "--"], "name a program"),
+        (["run", ""], 'program = "": a path cannot be empty'),
         (["run", "-n", "0", "--", "true"], "at least 1"),
         (["run", "-n", "x", "--", "true"], "invalid int"),
         (["run", "--launcher", "docker", "--", "true"], "module:Class"),
         (["run", "--launcher", "no_such_module:X", "--", "true"], "no_such_module"),
         (["run", "--name", "a/b", "--", "true"], "character '/'"),
-        (["run", "--env", "=x", "--", "true"], "env key"),
-        (["run", "--stop-grace", "nan", "--", "true"], "stop_grace"),
+        (["run", "--env", "=x", "--", "true"], "--env key"),
+        (["run", "--env", "RANK=7", "--", "true"], "--env RANK = …: every process gets one of its own"),
+        (["run", "--env", "WORLD_SIZE", "--", "true"], "--env WORLD_SIZE"),
+        (["run", "--stop-grace", "nan", "--", "true"], "--stop-grace = nan"),
+        (["run", "--cwd", "", "--", "true"], '--cwd = ""'),
         (["fly"], "invalid choice"),
         ([], "required"),
     ],
@@ -101,6 +108,53 @@ def test_errors_of_usage_are_2_and_say_what_to_do(args, words):
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+    if args[:1] == ["run"]:
+        assert "usage: procession run [options]" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "printed"),
+    [
+        (["echo", "-n", "2", "--json"], "2 --json"),
+        (["--", "echo", "--", "-x"], "-- -x"),
+        (["echo", "a", "--", "b"], "a -- b"),
+    ],
+)
+def test_options_end_where_the_program_begins(words, printed):
+    done = procession("run", *words)
+    assert (done.returncode, done.stdout) == (0, f"[0] {printed}\n")
+
+
+def test_nothing_of_a_fast_program_is_lost(tmp_path):
+    shown = tmp_path / "shown"
+    with shown.open("w") as file:
+        done = subprocess.run([*COMMAND, "run", "seq", "300000"], stdout=file, stderr=subprocess.PIPE, timeout=50)
+    assert done.returncode == 0, done.stderr
+    assert shown.read_text() == "".join(f"[0] {number}\n" for number in range(1, 300_001))
+
+
+def test_a_program_whose_output_nobody_reads_waits_and_goes_on_when_it_is_read():
+    running = Running("--", "/bin/sh", "-c", "echo $$; exec seq 1 2000000")
+    (first,) = running.wait_for_lines(1)
+    stat = Path(f"/proc/{first.split()[1]}/stat")
+    # It never sleeps but for a pipe that is full; it would have ended long before this loop gives up.
+    for _ in range(200):
+        if stat.read_text().rpartition(")")[2].split()[0] == "S":
+            break
+        time.sleep(0.01)
+    else:
+        pytest.fail("the program does not wait")
+    returned, out, _ = running.end()
+    assert returned == 0
+    assert out.endswith("\n[0] 2000000\n")
+    assert out.count("\n") == 2_000_000
+
+
+def test_a_line_of_any_length_is_shown_whole():
+    done = run_shell("head -c 200000 /dev/zero | tr '\\0' x; echo; echo after", "--json")
+    output = [one for one in map(json.loads, done.stdout.splitlines()) if one["event"] == "output"]
+    assert [one["ends"] for one in output] == [False, False, False, True, True]
+    assert "".join(one["line"] for one in output) == "x" * 200_000 + "after"
 
 
 class Running:
@@ -146,15 +200,53 @@ def test_a_second_interrupt_kills():
     assert "signal 9" in err
 
 
-def test_a_reader_that_goes_away_changes_nothing():
-    running = Running("--", "/bin/sh", "-c", "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done; exit 6")
+def test_a_reader_that_goes_away_ends_the_run():
+    running = Running("-n", "2", "--", "/bin/sh", "-c", "yes; exit 6")
     running.wait_for_lines(1)
     running.process.stdout.close()
     running.process.stdout = None
     _, err = running.process.communicate(timeout=40)
-    assert running.process.returncode == 6
+    assert running.process.returncode == 141
     assert "Traceback" not in err
-    assert "code 6" in err
+    assert "stdout cannot be written: Broken pipe; stopping" in err
+    assert len(re.findall(r"stopped by us \(stop: stdout cannot be written: Broken pipe\): signal 15", err)) == 2
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_output_that_cannot_be_written_is_an_error(options):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*COMMAND, "run", *options, "--", "/bin/sh", "-c", "echo x; exit 6"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=50,
+        )
+    assert done.returncode == 74
+    assert "stdout cannot be written: No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("closed", "shown"), [("<&- >&-", ""), ("2>&-", "[0] out\n"), ("<&- >&- 2>&-", "")])
+def test_a_stream_that_is_closed_discards(closed, shown):
+    command = f'{sys.executable} -m procession run -- /bin/sh -c "echo out; exit 7" {closed}'
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, timeout=50)
+    assert done.returncode == 7
+    assert done.stdout == shown
+    assert "Traceback" not in done.stderr
+
+
+def test_a_third_interrupt_waits_for_nothing():
+    # The command is stuck in the middle of a line that nobody reads.
+    running = Running("--stop-grace", "30", "--", "/bin/sh", "-c", "trap '' TERM; echo up; yes")
+    running.wait_for_lines(1)
+    for said in (b"stopping; interrupt again to kill", b"killing"):
+        running.process.send_signal(signal.SIGINT)
+        assert said in os.read(running.process.stderr.fileno(), 1000)
+    running.process.send_signal(signal.SIGINT)
+    assert running.process.wait(timeout=20) == 130
+    running.process.stdout.close()
+    running.process.stderr.close()
 
 
 def test_a_program_may_say_when_it_is_ready():

@@ -382,8 +382,59 @@ def test_a_launcher_class_that_cannot_be_built_fails_its_launches(tmp_path):
     (tmp_path / "broken").touch()
     one = only_exit(spawn(Broken, "true"))
     assert one.kind == "failed"
+    assert "OSError: no daemon answers" in one.failed_reason
+    assert "OSError: no daemon answers" in one.verdict
     (tmp_path / "broken").unlink()
     assert only_exit(spawn(Broken, "true")).ok
+
+
+def test_a_launcher_class_that_dies_while_it_is_built_says_how():
+    class Dying(Supervising):
+        def __init__(self):
+            print("these are its last words", file=sys.stderr, flush=True)
+            os._exit(3)
+
+    one = only_exit(spawn(Dying, "true"))
+    assert one.kind == "failed"
+    assert "exit code 3" in one.failed_reason
+    assert "these are its last words" in one.failed_reason
+
+
+class Stuck(Supervising):
+    """It blocks its event loop for good once it is told to."""
+
+    async def launch(self, exit_port, proc_id, opts):
+        if "STUCK" in opts.env:
+            threading.Event().wait()
+        await super().launch(exit_port, proc_id, opts)
+
+
+def test_a_launcher_class_that_hangs_is_ended_with_what_it_should_have_killed():
+    procs = spawn(Stuck, "true", env={"STUCK": "1"}, stop_grace=0.1)
+    procs.initialized.get(20)  # the launch has begun
+    procs.stop("enough").get(20)
+    (one,) = procs.exits().values()
+    assert one.kind == "failed"
+    assert one.failed_reason.startswith("exit port closed (spawner crashed or forgot to send): proc ")
+    assert "did not answer when asked to kill" in one.verdict
+    assert one.requested is not None
+    assert only_exit(spawn(Stuck, "exit 4")).exit_code == 4
+
+
+def test_a_launcher_class_that_hangs_is_spared_while_it_has_procs_that_are_wanted():
+    wanted = spawn(Stuck, "echo up; exec sleep 1000")
+    assert next(iter(wanted.logs(follow=True))) == "[0] up"
+    stuck = spawn(Stuck, "true", env={"STUCK": "1"}, stop_grace=0.1)
+    stuck.initialized.get(20)
+    with pytest.raises(RuntimeError, match="did not answer"):
+        stuck.kill().get(20)
+    assert wanted.statuses().item().status == "running"
+    # This one's process is known, so that it can be killed without the launcher; with it goes what has spared that.
+    wanted.kill().get(20)
+    assert only_exit(wanted).kind == "lost"
+    one = only_exit(stuck)
+    assert one.kind == "failed"
+    assert "did not answer when asked to kill" in one.verdict
 
 
 def test_output_can_be_fed_by_hand(spawned):

@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::core::Core;
 use crate::driver::Input;
+use crate::gate::Gate;
 use crate::output::{Output, Stream};
 use crate::proc_ref::Shared;
 
@@ -36,6 +37,7 @@ impl Drain {
         output: &Arc<Output>,
         stream: Stream,
         mut pipe: Box<dyn AsyncRead + Send + Unpin>,
+        gate: Gate,
     ) {
         let (output, mut ended) = (Arc::clone(output), self.ended.subscribe());
         self.tasks.push(tokio::spawn(async move {
@@ -45,6 +47,10 @@ impl Drain {
                 next(pipe.read(&mut buffer), &mut ended, &mut deadline, PIPE_SILENCE).await
             {
                 output.push(stream, &buffer[..n]);
+                tokio::select! {
+                    () = gate.opened() => {}
+                    _ = ended.wait_for(|ended| *ended) => {}
+                }
             }
         }));
     }

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::alarms::{Alarm, Alarms};
 use crate::core::Core;
 use crate::drain::Drain;
+use crate::gate::Gate;
 use crate::launching;
 use crate::observers::ProcEvent;
 use crate::output::Stream;
@@ -76,6 +77,7 @@ pub(crate) struct Driver {
     pub(crate) drain: Drain,
     acks: Vec<(StopHow, oneshot::Sender<Result<(), String>>)>,
     setup: bytes::Bytes,
+    gate: Gate,
     /// None where the launcher is the parent itself.
     pub(crate) watched: Option<Watched>,
     /// When the first word of the end came.
@@ -110,6 +112,7 @@ impl Driver {
             drain: Drain::new(),
             acks: Vec::new(),
             setup: spec.setup.clone(),
+            gate: spec.gate.clone(),
             watched: None,
             ended_at: None,
             published: false,
@@ -261,8 +264,9 @@ impl Driver {
             Err(error) => self.feed(Event::LaunchRefused { reason: error.to_string() }).await,
             Ok(LaunchResult { pid, stdio, exit_rx, .. }) => {
                 if let StdioHandling::Captured { stdout, stderr } = stdio {
-                    self.drain.read_pipe(&self.shared.output, Stream::Stdout, stdout);
-                    self.drain.read_pipe(&self.shared.output, Stream::Stderr, stderr);
+                    for (stream, pipe) in [(Stream::Stdout, stdout), (Stream::Stderr, stderr)] {
+                        self.drain.read_pipe(&self.shared.output, stream, pipe, self.gate.clone());
+                    }
                 }
                 let parent = self.launcher.knows_status_by_parenthood();
                 let exit = async move { Input::Event(launching::exit_event(exit_rx.await.ok(), parent)) };

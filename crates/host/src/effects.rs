@@ -1,14 +1,16 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use procession_launch::ProcLauncherError;
 use procession_model::{Head, Packet, ProcExit, ProcExitKind, ProcStatus};
-use procession_supervise::{Effect, Ended, Event, Note, verdict};
+use procession_supervise::{Effect, Ended, Event, Note, StopHow, verdict};
+use tokio::time::Instant;
 
 use crate::alarms::Alarm;
 use crate::driver::{Driver, Input};
 use crate::observers::ProcEvent;
 use crate::output::Stream;
-use crate::proc_ref::status_of;
+use crate::proc_ref::{ProcRef, status_of};
 use crate::witness;
 
 /// How many lines of stderr an error quotes.
@@ -35,6 +37,7 @@ impl Driver {
                 Effect::AskAgentStop { reason } => self.ask_agent(reason),
                 Effect::AskTerminate { timeout } => self.ask_to_terminate(timeout),
                 Effect::AskKill => self.ask_to_kill(),
+                Effect::EndLauncher => self.end_launcher(),
                 Effect::Sweep => {
                     if let Some(leader) = self.watched {
                         let launch = self.shared.id.launch_id();
@@ -89,7 +92,7 @@ impl Driver {
             if !shared.request.settled().await {
                 return Ok(());
             }
-            launcher.terminate(&shared.id, timeout).await.map_err(|error| error.to_string())
+            launcher.terminate(&shared.id, timeout).await.map_err(cause)
         };
         let answer = |answer| Input::Event(Event::TerminateAnswered(answer));
         self.spawn(async move { answer(ask.await) }, |why| Input::Event(Event::TerminateAnswered(Err(why))));
@@ -97,14 +100,46 @@ impl Driver {
 
     fn ask_to_kill(&mut self) {
         let (launcher, shared) = (Arc::clone(&self.launcher), Arc::clone(&self.shared));
+        let bound = self.state.policy().kill_ack;
         let ask = async move {
             if !shared.request.settled().await {
-                return Ok(());
+                return Event::KillAnswered(Ok(()));
             }
-            launcher.kill(&shared.id).await.map_err(|error| error.to_string())
+            let asked = Instant::now();
+            match launcher.kill(&shared.id).await {
+                // The launcher has a bound of its own, and said only that this is over.
+                Err(_) if asked.elapsed() >= bound => Event::KillUnanswered,
+                answer => Event::KillAnswered(answer.map_err(cause)),
+            }
         };
-        let answer = |answer| Input::Event(Event::KillAnswered(answer));
-        self.spawn(async move { answer(ask.await) }, |why| Input::Event(Event::KillAnswered(Err(why))));
+        self.spawn(async move { Input::Event(ask.await) }, |why| Input::Event(Event::KillAnswered(Err(why))));
+    }
+
+    /// A launcher that hangs cannot end what it has launched, and its own end does. It is spared for
+    /// as long as it has procs that nobody wants to end.
+    fn end_launcher(&self) {
+        let Some(own) = self.launcher.own_proc() else { return };
+        let (core, shared) = (Arc::clone(&self.core), Arc::clone(&self.shared));
+        tokio::spawn(async move {
+            let is_wanted = |proc_: &ProcRef| {
+                proc_.0.launched_in.as_ref() == Some(&own)
+                    && proc_.0.snapshot().status != ProcStatus::Stopping
+            };
+            let idle = async {
+                while let Some(wanted) = core.live().into_iter().find(is_wanted) {
+                    wanted.ended().await;
+                }
+            };
+            let mut exit = shared.exit.subscribe();
+            tokio::select! {
+                () = idle => {}
+                _ = exit.wait_for(Option::is_some) => return,
+            }
+            if let Some(launcher) = core.find(&own) {
+                let why = format!("it did not answer when asked to kill {}", shared.id);
+                launcher.ask(StopHow::Kill, Duration::ZERO, "host", &why, None);
+            }
+        });
     }
 
     fn fail_ready(&self, phase: &str, why: &str) {
@@ -199,6 +234,14 @@ impl Drop for Driver {
             verdict,
             contradictions: Vec::new(),
         });
+    }
+}
+
+/// Why a launcher did not do what it was asked; that it did not is said by who tells of it.
+fn cause(error: ProcLauncherError) -> String {
+    match error {
+        ProcLauncherError::Terminate(why) | ProcLauncherError::Kill(why) => why,
+        error => error.to_string(),
     }
 }
 

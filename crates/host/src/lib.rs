@@ -7,6 +7,7 @@ mod door;
 mod drain;
 mod driver;
 mod effects;
+mod gate;
 mod host;
 mod hub;
 mod launching;
@@ -22,6 +23,7 @@ mod spec;
 mod witness;
 
 pub use child::{Child, ChildError, take_bootstrap};
+pub use gate::Gate;
 pub use host::{Host, HostError};
 pub use observers::{Observer, ProcEvent};
 pub use output::Stream;

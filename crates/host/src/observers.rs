@@ -15,6 +15,8 @@ pub enum ProcEvent {
         stream: Stream,
         /// The line, without its end.
         line: String,
+        /// Whether the line ends here; false for a piece of one that is longer than 64 KiB.
+        ends: bool,
     },
     /// Its status changed.
     Status(ProcStatus),

@@ -1,6 +1,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use procession_launch::Tail;
+use procession_launch::{Lines, Tail};
 
 use crate::observers::{Observers, ProcEvent};
 
@@ -23,47 +23,56 @@ impl Stream {
     }
 }
 
-/// The last lines of both streams of one proc, fed from wherever the output comes.
+/// The output of one proc, fed from wherever it comes: its last lines, and every line for observers.
 pub(crate) struct Output {
-    tails: [Mutex<Tail>; 2],
+    streams: [Mutex<Both>; 2],
     observers: Arc<Observers>,
+}
+
+struct Both {
+    tail: Tail,
+    /// For the observers.
+    lines: Lines,
 }
 
 impl Output {
     pub(crate) fn new(keep: usize, observers: Arc<Observers>) -> Self {
-        Self { tails: [Mutex::new(Tail::new(keep)), Mutex::new(Tail::new(keep))], observers }
+        let both = || Mutex::new(Both { tail: Tail::new(keep), lines: Lines::default() });
+        Self { streams: [both(), both()], observers }
     }
 
-    fn tail(&self, stream: Stream) -> MutexGuard<'_, Tail> {
-        self.tails[stream as usize].lock().unwrap_or_else(PoisonError::into_inner)
+    fn both(&self, stream: Stream) -> MutexGuard<'_, Both> {
+        self.streams[stream as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn push(&self, stream: Stream, bytes: &[u8]) {
-        self.take(stream, |tail, on_line| tail.push_with(bytes, on_line));
+        let heard = self.observers.any();
+        let mut events = Vec::new();
+        {
+            let mut both = self.both(stream);
+            both.tail.push(bytes);
+            if heard {
+                both.lines.push(bytes, |line, ends| events.push(event(stream, line, ends)));
+            }
+        }
+        // Without the lock: an observer may ask for the tail.
+        events.into_iter().for_each(|event| self.observers.tell(event));
     }
 
     /// Shows an unfinished last line of each stream.
     pub(crate) fn finish(&self) {
         for stream in [Stream::Stdout, Stream::Stderr] {
-            self.take(stream, |tail, on_line| tail.finish_with(on_line));
+            let mut last = None;
+            self.both(stream).lines.finish(|line, ends| last = Some(event(stream, line, ends)));
+            last.into_iter().for_each(|event| self.observers.tell(event));
         }
     }
 
     pub(crate) fn lines(&self, stream: Stream) -> Vec<String> {
-        self.tail(stream).lines()
+        self.both(stream).tail.lines()
     }
+}
 
-    fn take(&self, stream: Stream, feed: impl FnOnce(&mut Tail, &mut dyn FnMut(&str))) {
-        let heard = self.observers.any();
-        let mut lines = Vec::new();
-        feed(&mut self.tail(stream), &mut |line| {
-            if heard {
-                lines.push(line.to_owned());
-            }
-        });
-        // Without the lock: an observer may ask for the tail.
-        for line in lines {
-            self.observers.tell(ProcEvent::Output { stream, line });
-        }
-    }
+fn event(stream: Stream, line: &str, ends: bool) -> ProcEvent {
+    ProcEvent::Output { stream, line: line.to_owned(), ends }
 }

@@ -45,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) stop_grace: Duration,
     pub(crate) request: Request,
     pub(crate) native: bool,
+    /// The proc that its launcher has to itself.
+    pub(crate) launched_in: Option<ProcId>,
     /// Without the end, which is in `exit`.
     pub(crate) snapshot: Mutex<ProcSnapshot>,
     pub(crate) ready: watch::Sender<Option<Result<(), String>>>,
@@ -90,6 +92,7 @@ impl ProcRef {
             stop_grace: spec.policy.stop_grace,
             request: Request::new(),
             native: launcher.knows_status_by_parenthood(),
+            launched_in: launcher.own_proc(),
             snapshot: Mutex::new(ProcSnapshot {
                 status: ProcStatus::Starting,
                 pid: None,

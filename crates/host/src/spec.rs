@@ -2,6 +2,8 @@ use bytes::Bytes;
 use procession_model::{BootstrapCommand, InvalidArgument, RESERVED_PREFIX, check_name};
 use procession_supervise::Policy;
 
+use crate::gate::Gate;
+
 /// Above this a tail is cut, so that a report stays small.
 const TAIL_LIMIT: usize = 10_000;
 
@@ -26,6 +28,8 @@ pub struct SpawnSpec {
     pub tail_lines: usize,
     /// Whether anybody wants the output while the proc runs.
     pub want_stdio: bool,
+    /// What holds up the reading of its output, where the launcher hands that over as streams.
+    pub gate: Gate,
 }
 
 impl SpawnSpec {
@@ -41,6 +45,7 @@ impl SpawnSpec {
             sys_path: Vec::new(),
             tail_lines: 100,
             want_stdio: true,
+            gate: Gate::default(),
         }
     }
 

@@ -25,6 +25,12 @@ pub trait ProcLauncher: Send + Sync + 'static {
         false
     }
 
+    /// The proc that this launcher has to itself, where it runs in one: what ends it, when it has
+    /// nothing to answer any more, costs nobody else.
+    fn own_proc(&self) -> Option<ProcId> {
+        None
+    }
+
     /// Starts a proc; answers when the substrate has accepted it.
     ///
     /// # Errors

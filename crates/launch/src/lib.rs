@@ -5,8 +5,10 @@
 
 mod error;
 mod launcher;
+mod lines;
 mod tail;
 
 pub use error::ProcLauncherError;
 pub use launcher::{Capabilities, LaunchResult, ProcLauncher, StdioHandling};
+pub use lines::Lines;
 pub use tail::Tail;

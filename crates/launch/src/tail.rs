@@ -26,35 +26,22 @@ impl Tail {
     }
 
     /// Takes the next bytes of the stream, split anywhere.
-    pub fn push(&mut self, bytes: &[u8]) {
-        self.push_with(bytes, |_| ());
-    }
-
-    /// Like [`Self::push`], and shows each line that these bytes complete.
-    pub fn push_with(&mut self, mut bytes: &[u8], mut on_line: impl FnMut(&str)) {
+    pub fn push(&mut self, mut bytes: &[u8]) {
+        if self.keep == 0 {
+            return;
+        }
         while let Some(end) = bytes.iter().position(|&b| b == b'\n') {
             self.extend_open(&bytes[..end]);
             bytes = &bytes[end + 1..];
-            let line = self.close_line();
-            on_line(&line);
-            self.keep_line(line);
+            self.close_line();
         }
         self.extend_open(bytes);
-    }
-
-    /// The line that has no end yet, if there is one; for the end of the stream.
-    pub fn finish_with(&mut self, mut on_line: impl FnMut(&str)) {
-        if !self.open.is_empty() {
-            let line = self.close_line();
-            on_line(&line);
-            self.keep_line(line);
-        }
     }
 
     /// The lines kept so far, oldest first, an unfinished last line among them.
     pub fn lines(&self) -> Vec<String> {
         let mut lines: Vec<String> = self.lines.iter().cloned().collect();
-        if !self.open.is_empty() && self.keep > 0 {
+        if !self.open.is_empty() {
             lines.push(self.text_of_open());
             if lines.len() > self.keep {
                 lines.remove(0);
@@ -78,21 +65,14 @@ impl Tail {
         line
     }
 
-    fn close_line(&mut self) -> String {
+    fn close_line(&mut self) {
         let line = self.text_of_open();
         self.open.clear();
         self.open_cut = false;
-        line
-    }
-
-    fn keep_line(&mut self, line: String) {
-        if self.keep == 0 {
-            return;
-        }
         self.total += line.len();
         self.lines.push_back(line);
         while self.lines.len() > self.keep || self.total > TOTAL_LIMIT {
-            self.total -= self.lines.pop_front().map_or(0, |l| l.len());
+            self.total -= self.lines.pop_front().map_or(0, |line| line.len());
         }
     }
 }
@@ -123,12 +103,9 @@ mod tests {
     }
 
     #[test]
-    fn a_tail_of_none_keeps_none_and_still_shows_lines() {
+    fn a_tail_of_none_keeps_none() {
         let mut tail = Tail::new(0);
-        let mut seen = Vec::new();
-        tail.push_with(b"a\nb", |line| seen.push(line.to_owned()));
-        tail.finish_with(|line| seen.push(line.to_owned()));
-        assert_eq!(seen, ["a", "b"]);
+        tail.push(b"a\nb");
         assert!(tail.lines().is_empty());
     }
 

@@ -30,6 +30,7 @@ pub struct ActorProcLauncher {
     instance: Instance<()>,
     name: String,
     capabilities: Capabilities,
+    own_proc: bool,
     tracked: Arc<Tracked>,
 }
 
@@ -55,7 +56,7 @@ impl ActorProcLauncher {
             command_attributes: false,
             dial_back: DialBack::Local,
         };
-        Self { spawner, mailbox, instance, name, capabilities, tracked: Arc::default() }
+        Self { spawner, mailbox, instance, name, capabilities, own_proc: false, tracked: Arc::default() }
     }
 
     /// The same launcher under another name than its actor's.
@@ -66,6 +67,11 @@ impl ActorProcLauncher {
     /// The same launcher, able to do what its actor says.
     pub fn with_capabilities(self, capabilities: Capabilities) -> Self {
         Self { capabilities, ..self }
+    }
+
+    /// The same launcher, whose actor has a proc to itself.
+    pub fn in_its_own_proc(self) -> Self {
+        Self { own_proc: true, ..self }
     }
 
     /// What it has launched and not heard the exit of; for diagnostics.
@@ -168,6 +174,10 @@ impl ProcLauncher for ActorProcLauncher {
         self.capabilities.clone()
     }
 
+    fn own_proc(&self) -> Option<ProcId> {
+        self.own_proc.then(|| self.spawner.id().proc_id.clone())
+    }
+
     /// Answers once the actor's endpoint runs. Dropping the future gives up on the answer, not on the launch: the proc
     /// stays tracked until its exit comes.
     async fn launch(&self, proc_id: &ProcId, opts: LaunchOptions) -> Result<LaunchResult, ProcLauncherError> {
@@ -234,8 +244,7 @@ async fn exit_result(received: Result<PythonMessage, MailboxError>) -> ProcExitR
         }
         Ok(message) => convert_py_exit_result(message),
         Err(MailboxError::Closed(why)) => {
-            tracing::info!(why, "an exit port closed without an exit");
-            ProcExitResult::failed("exit port closed (spawner crashed or forgot to send)")
+            ProcExitResult::failed(format!("exit port closed (spawner crashed or forgot to send): {why}"))
         }
         Err(MailboxError::Decode(why)) => {
             ProcExitResult::failed(format!("failed to decode exit result: protocol error: {why}"))

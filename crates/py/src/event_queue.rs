@@ -2,10 +2,14 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use procession_host::Gate;
 use procession_model::{ActorId, ProcExit, ProcId, ProcStatus};
 
-/// All unread output of one subscription, in bytes; what does not fit is counted.
+/// All unread output of one subscription, in bytes. Beyond this, whoever writes is held up, where the subscriber
+/// asked for that; else what does not fit is counted.
 const OUTPUT_LIMIT: usize = 8 << 20;
+/// What those can still add who cannot be held up: procs that have ended, and launchers that feed a log channel.
+const OVERFLOW_LIMIT: usize = 64 << 20;
 /// What a queued line costs beside its text.
 const LINE_COST: usize = 96;
 
@@ -20,7 +24,7 @@ pub(crate) struct About {
 /// What happened to a proc.
 #[derive(Clone, Debug)]
 pub(crate) enum What {
-    Output { stream: &'static str, line: String },
+    Output { stream: &'static str, line: String, ends: bool },
     Dropped { stream: &'static str, count: u64 },
     Status(ProcStatus),
     Ready,
@@ -44,19 +48,31 @@ pub(crate) struct Event {
 #[derive(Debug, Default)]
 pub(crate) struct EventQueue {
     events: VecDeque<Event>,
+    /// Holds up the writers of output; none where nobody is to wait for this reader.
+    gate: Option<Gate>,
     output_bytes: usize,
     missing: HashMap<(ProcId, &'static str), (Arc<About>, u64)>,
 }
 
 impl EventQueue {
+    /// One whose `gate` closes while there is more to read than there should be.
+    pub(crate) fn holding_up(gate: Gate) -> Self {
+        Self { gate: Some(gate), ..Self::default() }
+    }
+
+    pub(crate) fn gate(&self) -> Option<Gate> {
+        self.gate.clone()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.events.is_empty() && self.missing.is_empty()
     }
 
     pub(crate) fn push(&mut self, event: Event) {
-        if let What::Output { stream, line } = &event.what {
+        if let What::Output { stream, line, .. } = &event.what {
             let cost = line.len() + LINE_COST;
-            if self.output_bytes + cost > OUTPUT_LIMIT {
+            let limit = if self.gate.is_some() { OVERFLOW_LIMIT } else { OUTPUT_LIMIT };
+            if self.output_bytes + cost > limit {
                 let about = &event.about;
                 let missing = self.missing.entry((about.proc_id.clone(), *stream));
                 missing.or_insert_with(|| (Arc::clone(about), 0)).1 += 1;
@@ -64,6 +80,9 @@ impl EventQueue {
             }
             self.tell_missing();
             self.output_bytes += cost;
+            if let Some(gate) = self.gate.as_ref().filter(|_| self.output_bytes > OUTPUT_LIMIT) {
+                gate.set_open(false);
+            }
         }
         self.events.push_back(event);
     }
@@ -75,6 +94,9 @@ impl EventQueue {
         let event = self.events.pop_front()?;
         if let What::Output { line, .. } = &event.what {
             self.output_bytes -= line.len() + LINE_COST;
+            if let Some(gate) = self.gate.as_ref().filter(|_| self.output_bytes <= OUTPUT_LIMIT / 2) {
+                gate.set_open(true);
+            }
         }
         Some(event)
     }
@@ -103,7 +125,7 @@ mod tests {
     }
 
     fn line(about: &Arc<About>, stream: &'static str, text: &str) -> Event {
-        event(about, What::Output { stream, line: text.to_owned() })
+        event(about, What::Output { stream, line: text.to_owned(), ends: true })
     }
 
     #[test]
@@ -154,5 +176,27 @@ mod tests {
         assert!(queue.output_bytes <= OUTPUT_LIMIT);
         assert!(queue.events.len() <= OUTPUT_LIMIT / LINE_COST);
         assert_eq!(queue.missing.len(), 2);
+    }
+
+    #[test]
+    fn a_queue_that_holds_its_writers_up_drops_nothing_that_they_had_written_already() {
+        let (about, gate) = (about(), Gate::default());
+        let mut queue = EventQueue::holding_up(gate.clone());
+        let text = "x".repeat(4000);
+        let written = 3 * OUTPUT_LIMIT / text.len();
+        for number in 0..written {
+            queue.push(line(&about, "stdout", &text));
+            let full = (number + 1) * (text.len() + LINE_COST) > OUTPUT_LIMIT;
+            assert_eq!(gate.is_open(), !full, "after line {number}");
+        }
+        for left in (0..written).rev() {
+            assert!(matches!(queue.pop().unwrap().what, What::Output { .. }));
+            assert_eq!(
+                gate.is_open(),
+                left * (text.len() + LINE_COST) <= OUTPUT_LIMIT / 2,
+                "{left} are left"
+            );
+        }
+        assert!(queue.is_empty());
     }
 }

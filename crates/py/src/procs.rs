@@ -78,9 +78,14 @@ impl ProcSpec {
             launch_ack: duration("ack_timeout", ack_timeout)?,
             ..Policy::default()
         };
-        let setup = setup.into();
-        let spec =
-            SpawnSpec { name, rank, incarnation, command, policy, setup, sys_path, tail_lines, want_stdio };
+        let mut spec = SpawnSpec::new(name, command);
+        spec.rank = rank;
+        spec.incarnation = incarnation;
+        spec.policy = policy;
+        spec.setup = setup.into();
+        spec.sys_path = sys_path;
+        spec.tail_lines = tail_lines;
+        spec.want_stdio = want_stdio;
         spec.check().map_err(value_error)?;
         Ok(Self(spec))
     }

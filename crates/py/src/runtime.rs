@@ -146,8 +146,11 @@ impl Runtime {
         core.refuse_while_ending()?;
         let host = core.host()?;
         let launcher = launcher.map_or_else(|| host.native_launcher(), |launcher| Arc::clone(&launcher.0));
-        let specs: Vec<_> = specs.iter().map(|spec| spec.0.clone()).collect();
+        let mut specs: Vec<_> = specs.iter().map(|spec| spec.0.clone()).collect();
         let followers = subscription.map(|subscription| {
+            if let Some(gate) = subscription.gate() {
+                specs.iter_mut().for_each(|spec| spec.gate = gate.clone());
+            }
             subscription.expect(specs.len());
             specs.iter().map(|_| subscription.follow()).collect::<Vec<_>>()
         });
@@ -172,13 +175,16 @@ impl Runtime {
         name: String,
         dial_back: (String, Option<String>, Option<String>),
         capabilities: HashMap<String, bool>,
+        own_proc: bool,
     ) -> PyResult<Launcher> {
         let core = current()?;
         core.host()?;
         let spawner = ActorHandle::attach(&core.proc_, actor_id.parse().map_err(value_error)?);
         let capabilities = read_capabilities(&capabilities, read_dial_back(dial_back)?)?;
         let launcher = ActorProcLauncher::new(spawner, core.mailbox.clone(), core.proc_.instance());
-        Ok(Launcher::new(Arc::new(launcher.with_name(name).with_capabilities(capabilities))))
+        let launcher = launcher.with_name(name).with_capabilities(capabilities);
+        let launcher = if own_proc { launcher.in_its_own_proc() } else { launcher };
+        Ok(Launcher::new(Arc::new(launcher)))
     }
 
     fn proc_actors_ended(&self, py: Python<'_>) -> PyResult<()> {

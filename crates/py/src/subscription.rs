@@ -1,7 +1,7 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::SystemTime;
 
-use procession_host::{Observer, ProcEvent, ProcRef, Stream};
+use procession_host::{Gate, Observer, ProcEvent, ProcRef, Stream};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -41,9 +41,13 @@ pub(crate) struct Subscription {
 }
 
 impl Subscription {
-    fn start(output: bool, lifecycle: bool, waits_for_procs: bool) -> Self {
-        let feed = Feed { waits_for_procs, ..Feed::default() };
+    fn start(output: bool, lifecycle: bool, feed: Feed) -> Self {
         Self { feed: Owned::new(Arc::new(Monitor::new(feed))), output, lifecycle }
+    }
+
+    /// What the output of its procs is read through, where its reader holds them up.
+    pub(crate) fn gate(&self) -> Option<Gate> {
+        self.feed.peek(|feed| feed.queue.gate())
     }
 
     /// `count` procs are followed from now on.
@@ -121,8 +125,9 @@ impl Follower {
 
 fn what(event: &ProcEvent, output: bool, lifecycle: bool) -> Option<What> {
     let what = match event {
-        ProcEvent::Output { stream, line } => {
-            return output.then(|| What::Output { stream: stream_name(*stream), line: line.clone() });
+        ProcEvent::Output { stream, line, ends } => {
+            let (stream, line, ends) = (stream_name(*stream), line.clone(), *ends);
+            return output.then_some(What::Output { stream, line, ends });
         }
         ProcEvent::Status(status) => What::Status(*status),
         ProcEvent::Ready => What::Ready,
@@ -152,10 +157,11 @@ fn event_dict<'py>(py: Python<'py>, event: &Event) -> PyResult<Bound<'py, PyDict
     dict.set_item("incarnation", about.incarnation)?;
     dict.set_item("at", epoch_seconds(*at))?;
     match what {
-        What::Output { stream, line } => {
+        What::Output { stream, line, ends } => {
             set_kind("output")?;
             dict.set_item("stream", stream)?;
             dict.set_item("line", line)?;
+            dict.set_item("ends", ends)?;
         }
         What::Dropped { stream, count } => {
             set_kind("dropped")?;
@@ -190,7 +196,8 @@ impl Subscription {
     #[pyo3(signature = (*, output, lifecycle))]
     fn new(output: bool, lifecycle: bool) -> PyResult<Self> {
         refuse_in_fork()?;
-        Ok(Self::start(output, lifecycle, true))
+        let queue = EventQueue::holding_up(Gate::default());
+        Ok(Self::start(output, lifecycle, Feed { queue, waits_for_procs: true, live: 0 }))
     }
 
     #[pyo3(signature = (timeout))]
@@ -239,7 +246,7 @@ pub(crate) fn subscribe(
     lifecycle: bool,
 ) -> PyResult<Subscription> {
     refuse_in_fork()?;
-    let subscription = Subscription::start(output, lifecycle, false);
+    let subscription = Subscription::start(output, lifecycle, Feed::default());
     subscription.expect(procs.len());
     let procs: Vec<ProcRef> = procs.iter().map(|proc_| (*proc_.0).clone()).collect();
     py.detach(|| {

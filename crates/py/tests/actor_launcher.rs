@@ -159,6 +159,12 @@ async fn a_second_answer_is_refused_at_its_sender_and_changes_nothing() {
     assert_eq!(exit.await.unwrap(), exited(0));
 }
 
+/// Why an exit port closed, as the exit tells.
+fn closed(exit: ProcExitResult) -> String {
+    let ProcExitKind::Failed { reason } = exit.kind else { panic!("{exit:?} is no failure") };
+    reason.strip_prefix(CLOSED).unwrap_or_else(|| panic!("{reason}")).to_owned()
+}
+
 #[tokio::test]
 async fn a_spawner_that_ends_closes_the_exits_it_owes() {
     for acknowledged in [true, false] {
@@ -171,7 +177,7 @@ async fn a_spawner_that_ends_closes_the_exits_it_owes() {
             }
             stage.inbox.end(Some("boom"));
         });
-        assert_eq!(launched.unwrap().exit_rx.await.unwrap(), ProcExitResult::failed(CLOSED));
+        assert_eq!(closed(launched.unwrap().exit_rx.await.unwrap()), ": boom");
         assert!(stage.launcher.tracked().is_empty());
     }
 }
@@ -181,7 +187,7 @@ async fn a_spawner_that_forgets_to_answer_is_noticed_when_the_port_is_dropped() 
     let stage = stage();
     let (incoming, exit) = stage.launched(&proc_id("w-0")).await;
     drop(incoming);
-    assert_eq!(exit.await.unwrap(), ProcExitResult::failed(CLOSED));
+    assert_eq!(closed(exit.await.unwrap()), ": the port was dropped without an answer");
 }
 
 #[tokio::test]
@@ -189,7 +195,7 @@ async fn a_spawner_whose_proc_dies_closes_the_exits_it_owes() {
     let stage = stage();
     let (incoming, exit) = stage.launched(&proc_id("w-0")).await;
     stage.session.lose(stage.away.id());
-    assert_eq!(exit.await.unwrap(), ProcExitResult::failed(CLOSED));
+    assert_eq!(closed(exit.await.unwrap()), ": killed by signal 9");
     drop(incoming);
 }
 
@@ -198,7 +204,8 @@ async fn a_spawner_that_has_ended_before_fails_the_launch_through_its_exit() {
     let stage = stage();
     stage.inbox.end(None);
     let exit = stage.launcher.launch(&proc_id("w-0"), options()).await.unwrap().exit_rx;
-    assert_eq!(exit.await.unwrap(), ProcExitResult::failed(CLOSED));
+    let why = closed(exit.await.unwrap());
+    assert!(why.contains("has ended"), "{why}");
     assert!(stage.launcher.tracked().is_empty());
 }
 

@@ -204,7 +204,10 @@ fn what_goes_wrong_in_one_launch_costs_that_launch_alone() {
                 "failed to decode exit result: exit_code must be 0 to 255, not -9; \
                  for a proc that a signal ended use signal=",
             ),
-            ("forget", "exit port closed (spawner crashed or forgot to send)"),
+            (
+                "forget",
+                "exit port closed (spawner crashed or forgot to send): the port was dropped without an answer",
+            ),
         ] {
             let exit = exit_of(&launcher, &proc_id("w"), options(program)).await;
             assert_eq!(failed(&exit), reason, "{program}");
@@ -264,7 +267,9 @@ fn a_launcher_that_ends_closes_the_exits_that_it_owes_and_its_name_is_free_again
             failure.contains("SystemExit: bye") && failure.contains(&handle.id().to_string()),
             "{failure}"
         );
-        assert_eq!(failed(&owed.await.unwrap()), "exit port closed (spawner crashed or forgot to send)");
+        let owed = failed(&owed.await.unwrap()).to_owned();
+        assert!(owed.starts_with("exit port closed (spawner crashed or forgot to send): actor "), "{owed}");
+        assert!(owed.contains("SystemExit: bye"), "{owed}");
         assert!(launcher.tracked().is_empty());
         let (handle, _, _) = scripted("mortal");
         end(handle).await;

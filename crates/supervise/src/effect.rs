@@ -27,6 +27,8 @@ pub enum Effect {
     ArmSooner(Timer, Duration),
     /// Stop the timer.
     Disarm(Timer),
+    /// The launcher did not answer a kill in time: end it too, where that costs nothing else.
+    EndLauncher,
     /// Kill what can be seen of the tree, by what cannot be reused: pidfds, control groups.
     Sweep,
     /// It will never be ready; comes at most once, and never after it was.

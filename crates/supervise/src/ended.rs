@@ -22,6 +22,10 @@ impl State {
             Event::KillAnswered(Err(why)) if !self.heard.gone => {
                 self.emit(Effect::Note(Note::KillUnavailable { why }));
             }
+            Event::KillUnanswered if !self.heard.gone => {
+                let why = "the launcher did not answer".to_owned();
+                self.emit(Effect::Note(Note::KillUnavailable { why }));
+            }
             _ => {}
         }
     }

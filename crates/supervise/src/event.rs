@@ -53,6 +53,8 @@ pub enum Event {
     LauncherReported(ProcExitResult),
     /// The status is known by parenthood.
     OsExit(ProcExitResult),
+    /// The launcher gave up on the kill without an answer to it.
+    KillUnanswered,
     /// The operating system says that it is gone, but not how it ended.
     OsGone,
     /// The launcher, or what it stands on, cannot be asked.

@@ -86,6 +86,11 @@ impl State {
         mem::take(&mut self.out)
     }
 
+    /// The deadlines that it keeps.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
     /// The status now.
     pub fn status(&self) -> ProcStatus {
         self.status
@@ -116,6 +121,7 @@ impl State {
             Event::StopAsked { how, grace, request } => self.stop_asked(how, grace, request),
             Event::TerminateAnswered(answer) => self.terminate_answered(answer),
             Event::KillAnswered(answer) => self.kill_answered(answer),
+            Event::KillUnanswered => self.kill_given_up(),
             Event::AgentStopFailed => self.agent_stop_failed(),
             Event::LauncherReported(_) | Event::OsExit(_) | Event::OsGone => self.hear(event),
             Event::Unreachable { why } => self.unreachable(why),

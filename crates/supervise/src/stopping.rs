@@ -199,10 +199,20 @@ impl State {
         self.ladder.kill = Asked::Answered(answer);
     }
 
+    pub(crate) fn kill_given_up(&mut self) {
+        if self.ladder.kill == Asked::Waiting {
+            self.disarm(Timer::KillAck);
+            self.kill_unanswered();
+        }
+    }
+
     pub(crate) fn kill_unanswered(&mut self) {
         let why = match self.ladder.kill.answer() {
             Some(Err(why)) => why,
-            _ => format!("the launcher did not answer within {:?}", self.policy.kill_ack),
+            _ => {
+                self.emit(Effect::EndLauncher);
+                format!("the launcher did not answer within {:?}", self.policy.kill_ack)
+            }
         };
         self.ladder.kill = Asked::Answered(Err(why.clone()));
         self.emit(Effect::Note(Note::KillUnavailable { why }));

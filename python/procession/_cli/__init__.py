@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from procession._cli import run
 
 
 def run_cli(argv: Sequence[str]) -> int:
     """Gives the exit code; argparse exits by itself for --help, --version and errors of usage (2)."""
+    _have_standard_streams()
     parser = argparse.ArgumentParser(
         prog="procession", description="Launches fleets of processes and never loses track of one."
     )
     parser.add_argument("--version", action="version", version=f"procession {_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     run.add_to(commands)
-    own, program = _split(argv)
-    options = parser.parse_args(own)
-    options.program = [*options.program, *program]
-    code: int = options.handler(parser, options)
+    options = parser.parse_args(argv)
+    code: int = options.handler(options)
     return code
 
 
@@ -29,10 +31,15 @@ def _version() -> str:
     return _native.__version__
 
 
-def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What is ours, and what comes after the first `--`."""
-    words = list(argv)
-    if "--" not in words:
-        return words, []
-    at = words.index("--")
-    return words[:at], words[at + 1 :]
+def _have_standard_streams() -> None:
+    """A stream that the caller has closed discards: else what is opened next would get its number, and its output."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what a terminal cannot show is no reason to stop

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -14,6 +15,18 @@ if TYPE_CHECKING:
     from procession._exits import ProcExit
 
 COLORS = (36, 33, 32, 35, 34, 31)
+READER_GONE = 128 + 13
+"""The exit code of a program that SIGPIPE ends."""
+UNWRITABLE = 74
+"""EX_IOERR of sysexits.h."""
+
+
+class Unwritable(Exception):
+    """What a stream of this process was to show could not be written."""
+
+    def __init__(self, stream: TextIO, cause: OSError) -> None:
+        super().__init__(f"{stream.name.strip('<>')} cannot be written: {cause.strerror}")
+        self.code = READER_GONE if isinstance(cause, BrokenPipeError) else UNWRITABLE
 
 
 class Output:
@@ -22,43 +35,62 @@ class Output:
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
         self._color = not as_json and sys.stdout.isatty() and "NO_COLOR" not in os.environ
-        self._closed: set[TextIO] = set()
+        self._silenced: set[TextIO] = set()
+        self._dropped = 0
 
-    def line(self, given: Mapping[str, Any]) -> None:
-        """One line that a proc has written, or how many were dropped."""
-        rank, stream = given["rank"], given["stream"]
-        dropped = given["kind"] == "dropped"
-        text = f"… {given['count']} lines were not kept up with" if dropped else given["line"]
-        if self._as_json:
-            what = {"count": given["count"]} if dropped else {"line": text}
-            self._json(event=given["kind"], rank=rank, stream=stream, **what)
-            return
-        prefix = f"[{rank}]"
-        if self._color:
-            prefix = f"\x1b[{COLORS[rank % len(COLORS)]}m{prefix}\x1b[0m"
-        self._print(sys.stderr if stream == "stderr" else sys.stdout, f"{prefix} {text}")
+    def lines(self, given: Iterable[Mapping[str, Any]]) -> None:
+        """What procs have written, and how many lines are missing where some are. Raises Unwritable."""
+        texts: dict[TextIO, list[str]] = {}
+        for one in given:
+            stream = sys.stderr if one["stream"] == "stderr" and not self._as_json else sys.stdout
+            texts.setdefault(stream, []).append(self._json_line(one) if self._as_json else self._line(one))
+            self._dropped += one.get("count", 0)
+        for stream, lines in texts.items():
+            self._write(stream, lines)
+
+    def say(self, text: str) -> None:
+        """Something for people, beside the output."""
+        self._talk(f"procession: {text}")
 
     def finish(self, exits: Sequence[ProcExit], code: int) -> None:
-        """How each ended."""
+        """How each ended, and whether all that they wrote was shown. Raises Unwritable where that is data."""
+        if self._dropped:
+            self.say(f"{self._dropped} lines were not shown: they came faster than they could be passed on")
         if self._as_json:
-            for one in exits:
-                self._json(event="exit", **asdict(one))
-            self._json(event="result", exit_code=code)
+            results = [_json(event="exit", **asdict(one)) for one in exits]
+            self._write(sys.stdout, [*results, _json(event="result", exit_code=code, dropped=self._dropped)])
         else:
-            self._print(sys.stderr, exit_table(exits))
+            self._talk(exit_table(exits))
 
-    def _json(self, **fields: Any) -> None:
-        import json
+    def _line(self, one: Mapping[str, Any]) -> str:
+        prefix = f"[{one['rank']}]"
+        if self._color:
+            prefix = f"\x1b[{COLORS[one['rank'] % len(COLORS)]}m{prefix}\x1b[0m"
+        text = f"… {one['count']} lines were not kept up with" if one["kind"] == "dropped" else one["line"]
+        return f"{prefix} {text}"
 
-        self._print(sys.stdout, json.dumps(fields))
+    def _json_line(self, one: Mapping[str, Any]) -> str:
+        known = {key: one[key] for key in ("rank", "stream", "line", "count", "ends") if key in one}
+        return _json(event=one["kind"], **known)
 
-    def _print(self, stream: TextIO, text: str) -> None:
-        """A reader that is gone (`| head`) silences its stream, and nothing else."""
-        if stream in self._closed:
+    def _write(self, stream: TextIO, lines: list[str]) -> None:
+        if stream in self._silenced:
             return
         try:
-            print(text, file=stream, flush=True)
-        except BrokenPipeError:
-            self._closed.add(stream)
+            stream.write("\n".join([*lines, ""]))
+            stream.flush()
+        except OSError as error:
+            self._silenced.add(stream)
             # What is still buffered would raise again at the end of the interpreter.
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            raise Unwritable(stream, error) from None
+
+    def _talk(self, text: str) -> None:
+        with suppress(Unwritable):  # nobody is there to be told
+            self._write(sys.stderr, [text])
+
+
+def _json(**fields: Any) -> str:
+    import json
+
+    return json.dumps(fields)

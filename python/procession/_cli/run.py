@@ -7,10 +7,11 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from procession import _validate, config
-from procession._cli.output import Output
+from procession._cli.output import Output, Unwritable
 from procession.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -20,10 +21,19 @@ if TYPE_CHECKING:
     from procession._shape import Point
 
 EPILOG = """\
-Each process finds RANK, LOCAL_RANK and WORLD_SIZE in its environment. Its output is shown with its rank in front. At the
-end comes a table of all exits, on stderr. The exit code is that of the first process to fail, 128+n for signal n, and 125
-for one that could not be run. Ctrl-C stops gracefully, a second one kills. A program that knows sd_notify may send READY=1.
+Options end where the program begins. Each process finds RANK, LOCAL_RANK and WORLD_SIZE in its environment. Its output is
+shown with its rank in front of each line, and a line of over 64 KiB in several; a process that writes faster than its output
+is read waits. At the end comes a table of all exits, on stderr. One that fails does not end the others. Ctrl-C stops
+gracefully, a second one kills. A program that knows sd_notify may send READY=1.
+
+exit codes: that of the first process in time to fail; 128+n for signal n, of the process or of an interrupt; 125 for a
+process that could not be run; 141 when whoever read the output is gone, 74 when it cannot be written, and then the
+processes are stopped; 2 for an error of usage
 """
+
+OWN_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
+BATCH = 1000
+"""Lines that are written at once."""
 
 
 def add_to(commands: Any) -> None:
@@ -32,7 +42,9 @@ def add_to(commands: Any) -> None:
         help="run a program n times",
         description="Runs a program n times and reports how each process ended.",
         epilog=EPILOG,
-        usage="procession run [options] -- program [args ...]",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="procession run [options] [--] program [args ...]",
+        allow_abbrev=False,
     )
     parser.add_argument("-n", "--procs", type=int, default=1, metavar="N", help="how many processes (default: 1)")
     parser.add_argument(
@@ -65,23 +77,36 @@ def add_to(commands: Any) -> None:
         help="seconds for each step of a stop (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line on stdout: output, exits, result")
-    parser.add_argument("program", nargs="*", help=argparse.SUPPRESS)
-    parser.set_defaults(handler=run)
+    parser.add_argument("program", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    parser.set_defaults(handler=partial(run, parser))
 
 
 def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    if options.program[:1] == ["--"]:
+        del options.program[0]
     if not options.program:
-        parser.error("name a program after --")
+        parser.error("name a program")
     from procession import _native
 
+    output = Output(as_json=options.json)
     with _Interrupts() as interrupts:
         try:
             subscription = _native.Subscription(output=True, lifecycle=False)
             procs = _spawn(options, subscription)
-        except (InvalidArgument, NotImplementedError, TypeError) as error:
+        except InvalidArgument as error:
+            parser.error(f"{_as_typed(error.field)} = {error.value}: {error.rule}")
+        except (NotImplementedError, TypeError) as error:
             parser.error(str(error))
         interrupts.stop_these(procs)
-        return _follow(procs, subscription, interrupts, Output(as_json=options.json))
+        return _follow(procs, subscription, interrupts, output)
+
+
+def _as_typed(field: str) -> str:
+    """What the command line calls an argument of `spawn_procs`."""
+    options = {"ready_timeout": "--ready-timeout", "stop_grace": "--stop-grace", "cwd": "--cwd", "name": "--name"}
+    if field.startswith("env"):
+        return "--" + field.replace('["', " ").removesuffix('"]')
+    return options.get(field, field)
 
 
 def _spawn(options: argparse.Namespace, subscription: Subscription) -> ProcMesh:
@@ -113,38 +138,60 @@ def _spawn(options: argparse.Namespace, subscription: Subscription) -> ProcMesh:
 
 def _follow(procs: ProcMesh, subscription: Subscription, interrupts: _Interrupts, output: Output) -> int:
     """Shows what comes until all have ended."""
-    while (given := subscription.next(None)) is not None:
-        output.line(given)
+    broken: Unwritable | None = None
+    while lines := _next_lines(subscription):
+        if broken is not None:
+            continue
+        try:
+            output.lines(lines)
+        except Unwritable as error:
+            broken = error
+            output.say(f"{error}; stopping")
+            procs.stop(str(error))
     exits = list(procs.wait().get().values())
     code = _code(exits)
     if interrupts.signal is not None and any(one.requested for one in exits):
         code = 128 + interrupts.signal
-    output.finish(exits, code)
-    return code
+    try:
+        output.finish(exits, code)
+    except Unwritable as error:
+        broken = error
+        output.say(str(error))
+    return code if broken is None else broken.code
+
+
+def _next_lines(subscription: Subscription) -> list[dict[str, Any]]:
+    """What has come, at least one line of it; nothing when all have ended."""
+    lines = []
+    given = subscription.next(None)
+    while given is not None:
+        lines.append(given)
+        given = subscription.next(0.0) if len(lines) < BATCH else None
+    return lines
 
 
 class _Interrupts:
-    """SIGINT and SIGTERM: the first stops gracefully, the next kills. They interrupt nothing that is being printed."""
+    """SIGINT and SIGTERM: the first stops gracefully, the next kills, one more waits for nothing any longer."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
         self._procs: ProcMesh | None = None
-        self._stopping = False
+        self._count = 0
 
     def stop_these(self, procs: ProcMesh) -> None:
         self._procs = procs
 
     def _handle(self, number: int, _: object) -> None:
         self.signal = number
-        if self._procs is None:
+        self._count += 1
+        if self._procs is None or self._count > 2:
             raise SystemExit(128 + number)
-        if self._stopping:
-            self._procs.kill()
-            self._say("killing")
-        else:
-            self._stopping = True
+        if self._count == 1:
             self._procs.stop("interrupted")
             self._say("stopping; interrupt again to kill")
+        else:
+            self._procs.kill()
+            self._say("killing")
 
     def _say(self, text: str) -> None:
         with suppress(OSError):
@@ -165,8 +212,13 @@ def _code(exits: list[ProcExit]) -> int:
 
 
 def _environment(words: list[str]) -> dict[str, str | None]:
-    pairs = (word.partition("=") for word in words)
-    return {key: value if equals else None for key, equals, value in pairs}
+    given = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if key in OWN_VARIABLES:
+            raise InvalidArgument(f'env["{key}"]', "…", "every process gets one of its own; take another name")
+        given[key] = value if equals else None
+    return given
 
 
 def _launcher(text: str) -> Any:

@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use procession_host::{ProcEvent, Stream};
+use procession_model::ProcExitKind;
 
 use crate::common::{Record, host, lives, script, shut_down, soon, spawn, within};
 
 fn lines(record: &Record, wanted: Stream) -> Vec<String> {
     let line = |event| match event {
-        ProcEvent::Output { stream, line } if stream == wanted => Some(line),
+        ProcEvent::Output { stream, line, .. } if stream == wanted => Some(line),
         _ => None,
     };
     record.events().into_iter().filter_map(line).collect()
@@ -52,6 +53,35 @@ async fn a_line_of_a_megabyte_is_cut_and_marked() {
     assert_eq!(exit.stderr_tail.len(), 2);
     assert!(exit.stderr_tail[0].len() < 5000 && exit.stderr_tail[0].ends_with("[…cut]"));
     assert_eq!(exit.stderr_tail[1], "after");
+    shut_down(host).await;
+}
+
+#[tokio::test]
+async fn a_proc_whose_output_is_held_up_waits_and_its_end_is_seen_all_the_same() {
+    let host = host().await;
+    for opens in [true, false] {
+        let record = Record::default();
+        let spec = script("p", "yes | head -c 4000000; echo last >&2");
+        let gate = spec.gate.clone();
+        gate.set_open(false);
+        let proc_ = host.spawn_watched(spec, host.native_launcher(), Some(record.observer())).unwrap();
+        // Two buffers full, and two pipes, are all that can have left the program.
+        within(Duration::from_secs(20), "its first words", || !lines(&record, Stream::Stdout).is_empty())
+            .await;
+        let seen = lines(&record, Stream::Stdout).len();
+        assert!(seen < 500_000, "{seen}");
+        assert!(proc_.exit().is_none());
+        if opens {
+            gate.set_open(true);
+            assert_eq!(soon(proc_.ended()).await.verdict, "clean exit");
+            assert_eq!(lines(&record, Stream::Stdout).len(), 2_000_000);
+        } else {
+            proc_.kill("it waits").await.unwrap();
+            let exit = soon(proc_.ended()).await;
+            assert_eq!(exit.kind, ProcExitKind::Signaled { signal: 9, core_dumped: false });
+            assert!(!exit.stdout_tail.is_empty());
+        }
+    }
     shut_down(host).await;
 }
 

@@ -56,6 +56,7 @@ fn signs_of_life() -> impl Strategy<Value = Event> {
         Just(Event::NotifiedReady),
         answers().prop_map(Event::TerminateAnswered),
         answers().prop_map(Event::KillAnswered),
+        Just(Event::KillUnanswered),
         Just(Event::AgentStopFailed),
         Just(unreachable()),
         Just(Event::HeardAgain),

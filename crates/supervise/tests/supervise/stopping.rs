@@ -220,6 +220,22 @@ fn a_launcher_that_answers_nothing_ends_every_stop_in_lost_that_says_what_was_tr
 }
 
 #[test]
+fn a_launcher_that_does_not_answer_a_kill_is_ended_and_one_that_fails_to_is_not() {
+    let ended = |answer: Option<Event>| {
+        let mut world = World::new(native());
+        world.feed(acknowledged_unseen());
+        world.feed(stop(StopHow::Kill, 0));
+        answer.map(|answer| world.feed(answer));
+        world.pass(secs(20));
+        world.times(|effect| *effect == Effect::EndLauncher)
+    };
+    assert_eq!(ended(None), [5.0]);
+    assert_eq!(ended(Some(Event::KillUnanswered)), [0.0]);
+    assert!(ended(Some(Event::KillAnswered(Ok(())))).is_empty());
+    assert!(ended(Some(Event::KillAnswered(Err("no daemon answers".to_owned())))).is_empty());
+}
+
+#[test]
 fn a_kill_that_is_acknowledged_but_without_effect_is_bounded_too() {
     let mut world = World::up(native());
     world.feed(stop(StopHow::Kill, 0));

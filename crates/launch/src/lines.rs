@@ -1,0 +1,129 @@
+/// The longest piece of a line that is passed on, in bytes.
+const PIECE: usize = 64 << 10;
+
+/// Puts a byte stream together into lines, in bounded memory and without losing any of it.
+///
+/// Lines end at LF; CR before it is dropped; bytes that are not UTF-8 become U+FFFD. What is longer
+/// than 64 KiB comes in pieces, which are cut between characters; where depends on the line alone.
+#[derive(Debug, Default)]
+pub struct Lines {
+    open: Vec<u8>,
+}
+
+impl Lines {
+    /// Takes the next bytes of the stream, split anywhere. `on_piece` is told whether a line ends
+    /// with its piece.
+    pub fn push(&mut self, mut bytes: &[u8], mut on_piece: impl FnMut(&str, bool)) {
+        while let Some(end) = bytes.iter().position(|&b| b == b'\n') {
+            self.extend(&bytes[..end], &mut on_piece);
+            let line = self.open.strip_suffix(b"\r").unwrap_or(&self.open);
+            on_piece(&String::from_utf8_lossy(line), true);
+            self.open.clear();
+            bytes = &bytes[end + 1..];
+        }
+        self.extend(bytes, &mut on_piece);
+    }
+
+    /// The line that has no end yet, if there is one; for the end of the stream.
+    pub fn finish(&mut self, mut on_piece: impl FnMut(&str, bool)) {
+        if !self.open.is_empty() {
+            on_piece(&String::from_utf8_lossy(&self.open), true);
+            self.open.clear();
+        }
+    }
+
+    fn extend(&mut self, mut bytes: &[u8], on_piece: &mut impl FnMut(&str, bool)) {
+        while self.open.len() + bytes.len() > PIECE {
+            let (now, later) = bytes.split_at(PIECE - self.open.len());
+            self.open.extend_from_slice(now);
+            let cut = whole_characters(&self.open);
+            on_piece(&String::from_utf8_lossy(&self.open[..cut]), false);
+            self.open.drain(..cut);
+            bytes = later;
+        }
+        self.open.extend_from_slice(bytes);
+    }
+}
+
+/// How many of the bytes stand before a character that is not whole yet, or before a CR that an LF may follow.
+fn whole_characters(bytes: &[u8]) -> usize {
+    if bytes.ends_with(b"\r") {
+        return bytes.len() - 1;
+    }
+    for back in 1..=3.min(bytes.len()) {
+        let length = match bytes[bytes.len() - back] {
+            0x80..=0xbf => continue,
+            0xc0..=0xdf => 2,
+            0xe0..=0xef => 3,
+            0xf0..=0xf7 => 4,
+            _ => 1,
+        };
+        return bytes.len() - if length > back { back } else { 0 };
+    }
+    bytes.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pieces(stream: &[u8], chunk: usize) -> Vec<(String, bool)> {
+        let (mut lines, mut seen) = (Lines::default(), Vec::new());
+        for part in stream.chunks(chunk) {
+            lines.push(part, |piece, ends| seen.push((piece.to_owned(), ends)));
+        }
+        lines.finish(|piece, ends| seen.push((piece.to_owned(), ends)));
+        seen
+    }
+
+    #[test]
+    fn lines_are_the_same_however_the_stream_is_split() {
+        let text = b"one\r\n\ntwo\rstill two\nthr\xffee\n\xf0\x9f\x8c\x8d four";
+        let whole = ["one", "", "two\rstill two", "thr\u{fffd}ee", "\u{1f30d} four"];
+        for chunk in 1..text.len() {
+            let seen = pieces(text, chunk);
+            assert!(seen.iter().map(|(piece, _)| piece).eq(whole), "chunks of {chunk}");
+            assert!(seen.iter().all(|(_, ends)| *ends));
+        }
+    }
+
+    #[test]
+    fn a_long_line_comes_in_pieces_and_nothing_of_it_is_lost() {
+        for shift in 0..4 {
+            let line = format!("{}{}", "x".repeat(shift), "\u{1f30d}".repeat(PIECE));
+            let stream = format!("{line}\r\nnext\n");
+            for chunk in [1 << 10, PIECE, stream.len()] {
+                let seen = pieces(stream.as_bytes(), chunk);
+                let (last, long) = seen.split_last().unwrap();
+                assert_eq!(*last, ("next".to_owned(), true));
+                assert_eq!(long.iter().map(|(piece, _)| piece.as_str()).collect::<String>(), line);
+                assert!(long.iter().all(|(piece, _)| piece.len() <= PIECE));
+                assert_eq!(long.iter().filter(|(_, ends)| *ends).count(), 1);
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_that_fits_exactly_is_whole_and_an_end_that_is_cut_off_is_still_an_end() {
+        let fits = "y".repeat(PIECE);
+        assert_eq!(pieces(format!("{fits}\n").as_bytes(), 1000), [(fits.clone(), true)]);
+        let cut = pieces(format!("{}\r\n", &fits[1..]).as_bytes(), PIECE);
+        assert_eq!(cut, [(fits[1..].to_owned(), true)]);
+        let late = pieces(format!("{fits}\r\n").as_bytes(), PIECE);
+        assert_eq!(late.iter().map(|(piece, _)| piece.as_str()).collect::<String>(), fits);
+    }
+
+    #[test]
+    fn a_stream_without_lines_costs_bounded_memory() {
+        let mut lines = Lines::default();
+        let mut bytes = 0;
+        for _ in 0..1000 {
+            lines.push(&[b'x'; 65_000], |piece, ends| {
+                assert!(!ends);
+                bytes += piece.len();
+            });
+        }
+        assert!(lines.open.capacity() <= 2 * PIECE);
+        assert_eq!(bytes + lines.open.len(), 65_000_000);
+    }
+}
