@@ -95,7 +95,15 @@ def status_from(given: Mapping[str, Any]) -> ProcStatus:
 
 
 def exit_from(given: Mapping[str, Any]) -> ProcExit:
-    return ProcExit(**_known(ProcExit, given))
+    known = _known(ProcExit, given)
+    if known["requested"] is not None:
+        known["requested"] = _request(*known["requested"])
+    return ProcExit(**known)
+
+
+def _request(by: str, at: float, why: str) -> str:
+    when = datetime.fromtimestamp(at).astimezone().isoformat(timespec="milliseconds")
+    return f"{by} at {when}" + (f": {why}" if why else "")
 
 
 def event_from(given: Mapping[str, Any]) -> ProcEvent:

@@ -103,7 +103,8 @@ class HostMesh(Mesh):
         extent = Extent([*self._own_region.labels, *sizes], [*self._own_region.sizes, *sizes.values()])
         mesh_name = f"procs-{next(_meshes)}" if name is None else _validate.name("name", name)
         _validate.name("name", f"{mesh_name}-{extent.nelements - 1}")
-        directory = None if cwd is None else _validate.path("cwd", cwd)
+        # Absolute, because it is entered by the launcher and by the proc, and theirs may be another.
+        directory = None if cwd is None else os.path.abspath(_validate.path("cwd", cwd))
         common = {
             "clear_env": _flag("clear_env", clear_env),
             "cwd": directory,
@@ -137,7 +138,7 @@ class HostMesh(Mesh):
             raise Unsupported(
                 "procs can be launched by the client only, in this version: not from inside of a launched proc"
             )
-        procs = OwnedProcs(slots, chosen.native, self._follower)
+        procs = OwnedProcs(slots, chosen, self._follower)
         return ProcMesh(mesh_name, procs, Region.dense(extent), hosts_actors=readiness == "call_back")
 
     def __repr__(self) -> str:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 class NativeLauncher:
     """The built-in launcher: processes of this machine, as children of the host's keeper."""
 
+    without_output: str | None = None
+    """Who does not hand over the output of procs; None: it is handed over."""
+
     def native(self) -> Launcher | None:
         return None
 
@@ -38,6 +41,7 @@ class ActorLauncher:
 
     def __init__(self, mesh: ActorMesh[Any]) -> None:
         self._mesh = mesh
+        self.without_output = _without_output(mesh._class)
 
     def native(self) -> Launcher | None:
         return _native_for(self._mesh, own_proc=False)
@@ -52,6 +56,7 @@ class ClassLauncher:
 
     def __init__(self, cls: type[ProcLauncher]) -> None:
         self._cls = cls
+        self.without_output = _without_output(cls)
 
     def native(self) -> Launcher | None:
         return _native_for(_spawned(self._cls), own_proc=True)
@@ -61,7 +66,10 @@ class ClassLauncher:
         refuse_unable(self._cls, slots)
 
 
-def resolve(launcher: Any) -> NativeLauncher | ActorLauncher | ClassLauncher:
+AnyLauncher = NativeLauncher | ActorLauncher | ClassLauncher
+
+
+def resolve(launcher: Any) -> AnyLauncher:
     """What the argument `launcher` stands for; refuses what is none."""
     if launcher is None:
         return NativeLauncher()
@@ -93,7 +101,15 @@ def resolve(launcher: Any) -> NativeLauncher | ActorLauncher | ClassLauncher:
     )
 
 
+def _without_output(cls: type[ProcLauncher]) -> str | None:
+    return None if cls.capabilities.stdio else cls.__qualname__
+
+
 def refuse_unable(cls: type[ProcLauncher], slots: Sequence[Slot]) -> None:
+    if cls.dial_back.kind == "stdio":
+        raise Unsupported(
+            f"{cls.__qualname__}.dial_back = DialBack.stdio(): not supported by this version; use DialBack.network(bind=...)"
+        )
     for slot in slots:
         options = slot.options
         try:
@@ -118,7 +134,6 @@ def refuse_unable(cls: type[ProcLauncher], slots: Sequence[Slot]) -> None:
 
 
 _lock = threading.RLock()
-_launchers: dict[str, Launcher] = {}
 
 
 class _Own(NamedTuple):
@@ -141,18 +156,12 @@ _names = count(1)
 
 
 def _native_for(mesh: ActorMesh[Any], *, own_proc: bool) -> Launcher:
-    cls = mesh._class
-    actor_id = mesh._refs[0].actor_id
-    with _lock:
-        known = _launchers.get(actor_id)
-        if known is None:
-            from dataclasses import asdict
+    from dataclasses import asdict
 
-            back = cls.dial_back
-            reach = (back.kind, back.bind, back.advertise)
-            known = runtime().actor_launcher(actor_id, mesh._name, reach, asdict(cls.capabilities), own_proc)
-            _launchers[actor_id] = known
-        return known
+    cls = mesh._class
+    back = cls.dial_back
+    reach = (back.kind, back.bind, back.advertise)
+    return runtime().actor_launcher(mesh._refs[0].actor_id, mesh._name, reach, asdict(cls.capabilities), own_proc)
 
 
 def _spawned(cls: type[ProcLauncher]) -> ActorMesh[Any]:

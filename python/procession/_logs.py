@@ -9,21 +9,21 @@ from procession import _native
 from procession._future import refuse_on_event_loop, wait_for
 
 if TYPE_CHECKING:
-    from procession._native import ProcHandle
+    from procession._native import ProcHandle, Subscription
 
 
 class Logs:
     """Lines, to be read once, with `for` or with `async for`."""
 
     def __init__(self, handles: list[ProcHandle], tail: int | None, follow: bool) -> None:
-        # Subscribed before the past is read: what comes in between may be given twice, and is never lost.
-        self._subscription = _native.subscribe(handles, output=True, lifecycle=False) if follow else None
+        self._subscription: Subscription | None = None
+        if follow:
+            self._subscription, past = _native.subscribe_with_past(handles)
+        else:
+            past = [[handle.output_tail(stream) for stream in ("stdout", "stderr")] for handle in handles]
         self._ranks = {handle.proc_id: rank for rank, handle in enumerate(handles)}
         self._past = [
-            f"[{rank}] {line}"
-            for rank, handle in enumerate(handles)
-            for stream in ("stdout", "stderr")
-            for line in _last(handle.output_tail(stream), tail)
+            f"[{rank}] {line}" for rank, streams in enumerate(past) for lines in streams for line in _last(lines, tail)
         ]
 
     def __iter__(self) -> Iterator[str]:

@@ -65,6 +65,8 @@ class Runtime:
     def open_port(self) -> tuple[PortRef, PortReceiver]:
         """A port that any number of values can be sent to."""
     def open_once_port(self) -> tuple[PortRef, PortReceiver]: ...
+    def live(self) -> dict[str, int]:
+        """The names of the procs that have not ended, each with its incarnation. Client only."""
     def spawn_procs(
         self, specs: Sequence[ProcSpec], launcher: Launcher | None, subscription: Subscription | None = None
     ) -> list[ProcHandle]:
@@ -93,7 +95,6 @@ class ProcSpec:
         *,
         name: str,
         rank: int,
-        incarnation: int,
         program: bytes,  # os.fsencode
         arg0: str | None,
         args: Sequence[str],
@@ -176,6 +177,12 @@ class Subscription:
 
 def subscribe(procs: Sequence[ProcHandle], *, output: bool, lifecycle: bool) -> Subscription:
     """From now on. Nobody waits for its reader: lines beyond 8 MiB unread are dropped, and counted."""
+
+def subscribe_with_past(procs: Sequence[ProcHandle]) -> tuple[Subscription, list[list[list[str]]]]:
+    """Output from now on, and what is kept of before: of each proc the lines of stdout and those of stderr.
+
+    A line is either among these or in the subscription, never in both.
+    """
 
 @final
 class Waiter:

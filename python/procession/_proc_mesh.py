@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from procession._exits import ProcEvent, ProcExit, ProcStatus
     from procession._host_mesh import HostMesh
     from procession._logs import Logs
-    from procession._native import ProcHandle, Waiter
+    from procession._native import ProcHandle, Subscription, Waiter
 
 T = TypeVar("T", bound=Actor)
 
@@ -131,24 +131,20 @@ class ProcMesh(Mesh):
         ready = _all_ready([self._own_region.rank_of(base) for base in chosen], self._procs.respawn(chosen))
         return gather([ready], lambda: _discard(ready.get()))
 
-    async def events(self) -> AsyncIterator[ProcEvent]:
-        """What happens to the procs from now on, in order; ends when all have ended."""
-        from procession._exits import event_from
-
-        subscription = _native.subscribe(self._handles(), output=False, lifecycle=True)
-        while not subscription.ended:
-            await wait_for(subscription.waiter())
-            for given in subscription.drain():
-                yield event_from(given)
+    def events(self) -> AsyncIterator[ProcEvent]:
+        """What happens to the procs from this call on, in order; ends when all have ended."""
+        return _events(_native.subscribe(self._handles(), output=False, lifecycle=True))
 
     def logs(self, tail: int | None = None, follow: bool = False) -> Logs:
         """Lines of output, each with its rank in front: `for line in procs.logs(tail=10)`, or `async for`.
 
         First what is kept of the past (of each proc and stream the last `tail` lines; None: all that are kept), then,
-        with `follow`, what comes, until all procs have ended.
+        with `follow`, what comes, until all procs have ended. Nobody waits for a reader that is slow: lines that are
+        missing are counted in their place.
         """
         from procession._logs import Logs
 
+        self._procs.check_output()
         lines = None if tail is None else _validate.count("tail", tail)
         return Logs(self._handles(), lines, follow)
 
@@ -162,10 +158,10 @@ class ProcMesh(Mesh):
         return this_host()
 
     def __enter__(self) -> Self:
+        refuse_on_event_loop("with", "use `async with`")
         return self
 
     def __exit__(self, *exc: object) -> None:
-        refuse_on_event_loop("with", "use `async with`")
         self.stop("end of its with block").get()
 
     async def __aenter__(self) -> Self:
@@ -198,6 +194,15 @@ class ProcMesh(Mesh):
 
 def _received(name: str, region: Region, ids: list[str], hosts_actors: bool) -> ProcMesh:
     return ProcMesh(name, OtherProcs(region, ids), region, hosts_actors=hosts_actors)
+
+
+async def _events(subscription: Subscription) -> AsyncIterator[ProcEvent]:
+    from procession._exits import event_from
+
+    while not subscription.ended:
+        await wait_for(subscription.waiter())
+        for given in subscription.drain():
+            yield event_from(given)
 
 
 def _discard(_: object) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 
 from procession import _native
@@ -11,7 +11,8 @@ from procession._runtime import runtime
 from procession.errors import AlreadyExists, Unsupported
 
 if TYPE_CHECKING:
-    from procession._native import Launcher, ProcHandle, Subscription
+    from procession._launcher import AnyLauncher
+    from procession._native import ProcHandle, Subscription
     from procession._shape import Region
 
 
@@ -20,6 +21,8 @@ class Procs(Protocol):
 
     def proc_id(self, rank: int) -> str: ...
     def handle(self, rank: int) -> ProcHandle: ...
+    def check_output(self) -> None:
+        """Raises Unsupported where nobody hands over what the procs write."""
 
 
 class Slot(NamedTuple):
@@ -31,9 +34,8 @@ class Slot(NamedTuple):
     """The arguments of ProcSpec that stay the same over all launches."""
 
 
-_lock = threading.Lock()
-_last: dict[str, ProcHandle] = {}
-"""The last launch of each slot name of this client."""
+_lock = threading.RLock()  # a launcher that is launched for a launch is launched inside of it
+"""Held from the look at which names are free until they are taken."""
 
 
 class OwnedProcs:
@@ -42,7 +44,7 @@ class OwnedProcs:
     def __init__(
         self,
         slots: Sequence[Slot],
-        launcher: Callable[[], Launcher | None],
+        launcher: AnyLauncher,
         follower: Subscription | None = None,
     ) -> None:
         self._slots = slots
@@ -55,6 +57,13 @@ class OwnedProcs:
     def handle(self, rank: int) -> ProcHandle:
         return self._handles[rank]
 
+    def check_output(self) -> None:
+        if self._launcher.without_output is not None:
+            raise Unsupported(
+                f"launcher {self._launcher.without_output} does not hand over the output of its procs; if it feeds the log "
+                "channel, say so with capabilities = Capabilities(stdio=True)"
+            )
+
     def respawn(self, ranks: Sequence[int]) -> list[ProcHandle]:
         """New incarnations of these ranks, which all have to be at their end."""
         handles = self._launch([self._slots[rank] for rank in ranks])
@@ -63,19 +72,14 @@ class OwnedProcs:
         return handles
 
     def _launch(self, slots: Sequence[Slot], follower: Subscription | None = None) -> list[ProcHandle]:
-        launcher = self._launcher()
         with _lock:
-            specs = []
+            live = runtime().live()
             for slot in slots:
-                last = _last.get(slot.name)
-                if last is not None and last.exit() is None:
-                    raise AlreadyExists(slot.name, last.incarnation)
-                incarnation = 1 if last is None else last.incarnation + 1
-                spec = _native.ProcSpec(name=slot.name, rank=slot.rank, incarnation=incarnation, **slot.options)
-                specs.append(spec)
-            handles = runtime().spawn_procs(specs, launcher, follower)
-            _last.update((handle.name, handle) for handle in handles)
-        return handles
+                if slot.name in live:
+                    raise AlreadyExists(slot.name, live[slot.name])
+            launcher = self._launcher.native()
+            specs = [_native.ProcSpec(name=slot.name, rank=slot.rank, **slot.options) for slot in slots]
+            return runtime().spawn_procs(specs, launcher, follower)
 
 
 class OtherProcs:
@@ -87,6 +91,9 @@ class OtherProcs:
 
     def proc_id(self, rank: int) -> str:
         return self._ids[self._region.rank_of(rank)]
+
+    def check_output(self) -> None:
+        """That is found out where the procs were spawned."""
 
     def handle(self, rank: int) -> NoReturn:
         raise Unsupported(

@@ -50,7 +50,11 @@ def shutdown() -> None:
 
 
 def shutdown_context() -> Future[None]:
-    """Stops everything that this client has launched, as the end of the interpreter does; done when it returns."""
+    """Stops everything that this client has launched, as the end of the interpreter does.
+
+    It is done when it returns, after two seconds at most, on an event loop too. In a launched proc it does nothing: a
+    proc is stopped by the client.
+    """
     from procession._future import Future
 
     shutdown()

@@ -12,6 +12,8 @@ LOG_CHANNEL_ENV: Final = "PROCESSION_LOG_CHANNEL"
 """Where a launcher that reads a proc's output itself sends it."""
 LAUNCH_ID_ENV: Final = "PROCESSION_LAUNCH_ID"
 """Marks a proc and all that it starts, so that nothing of it is missed when it ends; no secret."""
+LOG_ENV: Final = "PROCESSION_LOG"
+"""How much the runtime of a client tells on stderr: off, error, warn (the default), info, debug, trace."""
 RESERVED_PREFIX: Final = "PROCESSION_"
 """What every variable of ours starts with; users may not set these."""
 

@@ -72,7 +72,7 @@ class LaunchFailed(RuntimeError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"rank {self.rank} ({self.proc_id}): {self.reason}"
+        return f"rank {self.rank}: {self.reason}"
 
 
 class SupervisionError(RuntimeError):

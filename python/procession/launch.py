@@ -37,18 +37,18 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a launcher can do. What it cannot is refused when it is asked for, never ignored."""
+    """What a launcher can do. Asking for what it says that it cannot do is refused, never ignored."""
 
     pid: bool = False
     """It reports the pid of what it starts, and that process is on this machine."""
     stdio: bool = True
-    """It feeds the log channel when `want_stdio` is set."""
+    """It feeds the log channel when `want_stdio` is set. Without this `ProcMesh.logs` is refused."""
     tail: bool = True
-    """It keeps the last lines of stderr."""
+    """It keeps the last lines of stderr. Without this the tail of an exit has what came over the log channel."""
     tree_kill: bool = True
-    """Its kill reaches the whole process tree."""
+    """Its kill reaches the whole process tree. Without this only what is seen from the host is killed with the proc."""
     command_attributes: bool = False
-    """It honours `cwd`, `clear_env` and `env_remove` of the options."""
+    """It honours `cwd`, `clear_env` and `env_remove` of the options. Without this they are refused."""
 
 
 @dataclass(frozen=True)

@@ -133,16 +133,19 @@ impl Driver {
         while !(self.published && self.tasks.is_empty()) {
             let wake = self.alarms.next();
             tokio::select! {
+                // Who floods this with inputs must not keep deadlines and exits waiting.
                 biased;
-                Some(input) = self.inputs.recv() => self.take(input).await,
-                Some(done) = self.tasks.join_next_with_id() => self.task_done(done).await,
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
+                    // What it waits for may be here already.
+                    self.take_waiting().await;
                     match self.alarms.take_due(Instant::now()) {
                         Some(Alarm::Late) => return,
                         Some(alarm) => self.ring(alarm).await,
                         None => {}
                     }
                 }
+                Some(done) = self.tasks.join_next_with_id() => self.task_done(done).await,
+                Some(input) = self.inputs.recv() => self.take(input).await,
             }
         }
     }
@@ -170,11 +173,18 @@ impl Driver {
             self.ended_at.get_or_insert_with(SystemTime::now);
             // What it said before its end comes before its end.
             self.drain.finish().await;
-            while let Ok(before) = self.inputs.try_recv() {
-                self.take(before).await;
-            }
+            self.take_waiting().await;
         }
         self.take(input).await;
+    }
+
+    /// Takes the inputs that are here, and none that come meanwhile.
+    async fn take_waiting(&mut self) {
+        for _ in 0..self.inputs.len() {
+            if let Ok(input) = self.inputs.try_recv() {
+                self.take(input).await;
+            }
+        }
     }
 
     async fn ring(&mut self, alarm: Alarm) {

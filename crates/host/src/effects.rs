@@ -61,17 +61,19 @@ impl Driver {
             return;
         }
         let now = SystemTime::now();
-        {
+        let first_ready = {
             let mut snapshot = self.shared.snapshot();
+            let first_ready = status == ProcStatus::Ready && snapshot.ready_at.is_none();
             snapshot.status = status;
             match status {
                 ProcStatus::Running => drop(snapshot.running_at.get_or_insert(now)),
                 ProcStatus::Ready => drop(snapshot.ready_at.get_or_insert(now)),
                 _ => {}
             }
-        }
+            first_ready
+        };
         self.shared.observers.tell(ProcEvent::Status(status));
-        if status == ProcStatus::Ready {
+        if first_ready {
             self.shared.observers.tell(ProcEvent::Ready);
         }
         if status == ProcStatus::Ready || (status == ProcStatus::Running && self.never_calls_back) {

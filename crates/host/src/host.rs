@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -53,6 +54,9 @@ struct Parts {
     core: Arc<Core>,
     native: Arc<NativeLauncher>,
 }
+
+/// What owns the lifecycle of procs, by the name that it has for those who write launchers.
+pub type BootstrapProcManager = Host;
 
 impl Host {
     /// Starts the host of this process, inside a tokio runtime with time and io enabled.
@@ -124,6 +128,12 @@ impl Host {
         }
         Driver::start(Arc::clone(core), Arc::clone(&proc_.0), launcher, spec, inputs);
         Ok(proc_)
+    }
+
+    /// The names of the procs that have not ended, each with the number of its launch.
+    pub fn live(&self) -> HashMap<String, u32> {
+        let live = self.0.core.live();
+        live.iter().map(|proc_| (proc_.id().name().to_owned(), proc_.incarnation())).collect()
     }
 
     /// Something that a launcher of this process has to say about a launch that goes on.

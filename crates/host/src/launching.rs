@@ -2,11 +2,13 @@ use std::sync::Arc;
 
 use procession_actor::Answer;
 use procession_launch::{LaunchResult, ProcLauncher, ProcLauncherError};
+use procession_launch_local::marker;
 use procession_model::{
     ChannelAddr, DialBack, LOG_STDOUT_TAG, LaunchOptions, ProcExitKind, ProcExitResult, Secret,
 };
 use procession_net::Dial;
 use procession_supervise::{Event, Readiness};
+use procession_sys::MARKER;
 
 use crate::core::{Core, SHUTTING_DOWN};
 use crate::notify;
@@ -71,6 +73,10 @@ async fn options(
             format!("the socket for readiness notices could not be made: {error}; free some space or file descriptors")
         })?;
         command.env.entry("NOTIFY_SOCKET".to_owned()).or_insert(socket);
+    }
+    if !launcher.knows_status_by_parenthood() {
+        // However it starts the proc: what the client leaves when it is killed is found by this.
+        command.env.insert(MARKER.to_owned(), marker(shared.id.launch_id()));
     }
     Ok(LaunchOptions {
         bootstrap_payload: payload.encode()?,

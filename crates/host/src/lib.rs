@@ -24,7 +24,7 @@ mod witness;
 
 pub use child::{Child, ChildError, take_bootstrap};
 pub use gate::Gate;
-pub use host::{Host, HostError};
+pub use host::{BootstrapProcManager, Host, HostError};
 pub use observers::{Observer, ProcEvent};
 pub use output::Stream;
 pub use proc_ref::{ProcRef, ProcSnapshot};

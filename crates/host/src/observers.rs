@@ -41,8 +41,11 @@ pub type Observer = Arc<dyn Fn(&ProcEvent) + Send + Sync>;
 
 #[derive(Default)]
 struct State {
-    observers: Arc<[Observer]>,
+    /// Each with the number of the first event that it hears.
+    observers: Arc<[(u64, Observer)]>,
     queue: VecDeque<ProcEvent>,
+    /// The number of the event that is first in the queue.
+    first: u64,
     /// Some thread tells the queue's events, and whatever comes meanwhile.
     telling: bool,
     exit: Option<Arc<ProcExit>>,
@@ -57,16 +60,15 @@ impl Observers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells `observer` of what follows; of the exit at once, when that was it.
-    pub(crate) fn add(&self, observer: Observer) {
+    /// Tells `observer` of what is put here from now on; gives it back with the exit, when that was it.
+    pub(crate) fn add(&self, observer: Observer) -> Option<(Observer, Arc<ProcExit>)> {
         let mut state = self.state();
-        match state.exit.clone() {
-            Some(exit) => {
-                drop(state);
-                observer(&ProcEvent::Exit(exit));
-            }
-            None => state.observers = state.observers.iter().cloned().chain([observer]).collect(),
+        if let Some(exit) = state.exit.clone() {
+            return Some((observer, exit));
         }
+        let from = state.first + state.queue.len() as u64;
+        state.observers = state.observers.iter().cloned().chain([(from, observer)]).collect();
+        None
     }
 
     /// Whether anybody would hear it.
@@ -75,22 +77,36 @@ impl Observers {
     }
 
     pub(crate) fn tell(&self, event: ProcEvent) {
+        self.put([event]);
+        self.tell_all();
+    }
+
+    /// Takes events in, in their order; [`Self::tell_all`] has to follow, outside of all locks.
+    pub(crate) fn put(&self, events: impl IntoIterator<Item = ProcEvent>) {
         let mut state = self.state();
-        if state.exit.is_some() {
-            return;
+        for event in events {
+            if state.exit.is_some() {
+                return;
+            }
+            if let ProcEvent::Exit(exit) = &event {
+                state.exit = Some(Arc::clone(exit));
+            }
+            state.queue.push_back(event);
         }
-        if let ProcEvent::Exit(exit) = &event {
-            state.exit = Some(Arc::clone(exit));
-        }
-        state.queue.push_back(event);
+    }
+
+    pub(crate) fn tell_all(&self) {
+        let mut state = self.state();
         if state.telling {
             return;
         }
         state.telling = true;
         while let Some(event) = state.queue.pop_front() {
+            let number = state.first;
+            state.first += 1;
             let observers = Arc::clone(&state.observers);
             drop(state);
-            for observer in observers.iter() {
+            for (_, observer) in observers.iter().filter(|(from, _)| *from <= number) {
                 // It is supervision that calls it, and supervision must go on.
                 if catch_unwind(AssertUnwindSafe(|| observer(&event))).is_err() {
                     tracing::error!(?event, "an observer of a proc panicked");
@@ -146,5 +162,19 @@ mod tests {
         all.tell(ProcEvent::Ready);
         all.tell(note("later"));
         assert_eq!(*seen.lock().unwrap(), ["Ready", "Note(\"later\")"]);
+    }
+
+    #[test]
+    fn an_observer_hears_nothing_that_was_put_before_it_came() {
+        let all = Observers::default();
+        let (first, seen) = recorder();
+        all.add(first);
+        all.put([note("early"), note("earlier")]);
+        let (late, heard) = recorder();
+        all.add(late);
+        all.put([note("after")]);
+        all.tell_all();
+        assert_eq!(seen.lock().unwrap().len(), 3);
+        assert_eq!(*heard.lock().unwrap(), ["Note(\"after\")"]);
     }
 }

@@ -2,7 +2,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use procession_launch::{Lines, Tail};
 
-use crate::observers::{Observers, ProcEvent};
+use crate::observers::{Observer, Observers, ProcEvent};
 
 /// One of a proc's two streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,33 +46,54 @@ impl Output {
     }
 
     pub(crate) fn push(&self, stream: Stream, bytes: &[u8]) {
-        let heard = self.observers.any();
-        let mut events = Vec::new();
         {
             let mut both = self.both(stream);
+            let heard = self.observers.any();
+            let mut events = Vec::new();
             both.tail.push(bytes);
-            if heard {
-                both.lines.push(bytes, |line, ends| events.push(event(stream, line, ends)));
-            }
+            both.lines.push(bytes, |line, ends| {
+                if heard {
+                    events.push(event(stream, line, ends));
+                }
+            });
+            // Under the lock, so that whoever comes has a line either in the tail or as an event.
+            self.observers.put(events);
         }
-        // Without the lock: an observer may ask for the tail.
-        events.into_iter().for_each(|event| self.observers.tell(event));
+        self.observers.tell_all();
     }
 
     /// Shows an unfinished last line of each stream.
     pub(crate) fn finish(&self) {
         for stream in [Stream::Stdout, Stream::Stderr] {
-            let mut last = None;
-            self.both(stream).lines.finish(|line, ends| last = Some(event(stream, line, ends)));
-            last.into_iter().for_each(|event| self.observers.tell(event));
+            {
+                let mut both = self.both(stream);
+                let mut last = None;
+                both.tail.finish();
+                both.lines.finish(|line, ends| last = Some(event(stream, line, ends)));
+                self.observers.put(last);
+            }
+            self.observers.tell_all();
         }
     }
 
     pub(crate) fn lines(&self, stream: Stream) -> Vec<String> {
         self.both(stream).tail.lines()
     }
+
+    /// The lines of both streams that have ended so far, of those that are kept; `observer` is told of
+    /// all that follows.
+    pub(crate) fn follow(&self, observer: Observer) -> [Vec<String>; 2] {
+        let (stdout, stderr) = (self.both(Stream::Stdout), self.both(Stream::Stderr));
+        let past = [stdout.tail.ended_lines(), stderr.tail.ended_lines()];
+        let too_late = self.observers.add(observer);
+        drop((stdout, stderr));
+        if let Some((observer, exit)) = too_late {
+            observer(&ProcEvent::Exit(exit));
+        }
+        past
+    }
 }
 
-fn event(stream: Stream, line: &str, ends: bool) -> ProcEvent {
-    ProcEvent::Output { stream, line: line.to_owned(), ends }
+fn event(stream: Stream, line: &[u8], ends: bool) -> ProcEvent {
+    ProcEvent::Output { stream, line: String::from_utf8_lossy(line).into_owned(), ends }
 }

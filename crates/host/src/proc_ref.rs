@@ -9,7 +9,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::driver::Input;
-use crate::observers::{Observer, Observers};
+use crate::observers::{Observer, Observers, ProcEvent};
 use crate::output::{Output, Stream};
 use crate::request::Request;
 use crate::spec::SpawnSpec;
@@ -148,6 +148,11 @@ impl ProcRef {
         self.0.output.lines(stream)
     }
 
+    /// What [`Self::ready`] gives, when it gives it at once.
+    pub fn ready_now(&self) -> Option<Result<(), String>> {
+        self.0.ready.borrow().clone()
+    }
+
     /// Waits until it has called back. Cancel safe.
     ///
     /// # Errors
@@ -195,7 +200,7 @@ impl ProcRef {
         let (ack, answer) = oneshot::channel();
         self.ask(how, grace, by, why, Some(ack));
         // A driver that is gone has published the exit: an ended proc needs no stop.
-        answer.await.unwrap_or(Ok(()))
+        answer.await.unwrap_or(Ok(())).map_err(|error| format!("{by} of {} failed: {error}", self.id()))
     }
 
     pub(crate) fn ask(
@@ -213,7 +218,15 @@ impl ProcRef {
     /// Tells `observer` of everything from now on, one event after the other, on the host's io
     /// thread as a rule; it must not block. Of a proc that has ended it hears the exit at once.
     pub fn watch(&self, observer: Observer) {
-        self.0.observers.add(observer);
+        if let Some((observer, exit)) = self.0.observers.add(observer) {
+            observer(&ProcEvent::Exit(exit));
+        }
+    }
+
+    /// Like [`Self::watch`], and gives the lines of stdout and stderr that are kept of before: each
+    /// line is either among them or told, and one that has begun is told.
+    pub fn watch_with_past(&self, observer: Observer) -> [Vec<String>; 2] {
+        self.0.output.follow(observer)
     }
 }
 

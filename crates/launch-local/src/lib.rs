@@ -15,4 +15,5 @@ mod watched;
 
 pub use failure::LaunchFailure;
 pub use launcher::NativeLauncher;
+pub use prepare::marker;
 pub use watched::watched;

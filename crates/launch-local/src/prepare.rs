@@ -50,7 +50,7 @@ pub(crate) fn environment(opts: &LaunchOptions, launch: LaunchId) -> Environment
 
 /// The marker of a launch from here: it belongs to what this process launches and, where this
 /// process was launched itself, to that too.
-pub(crate) fn marker(launch: LaunchId) -> String {
+pub fn marker(launch: LaunchId) -> String {
     let session = session();
     own_marker().map_or_else(|| format!("{launch}:{session}"), |own| format!("{launch}:{session}:{own}"))
 }

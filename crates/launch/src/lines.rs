@@ -3,8 +3,8 @@ const PIECE: usize = 64 << 10;
 
 /// Puts a byte stream together into lines, in bounded memory and without losing any of it.
 ///
-/// Lines end at LF; CR before it is dropped; bytes that are not UTF-8 become U+FFFD. What is longer
-/// than 64 KiB comes in pieces, which are cut between characters; where depends on the line alone.
+/// Lines end at LF; CR before it is dropped. What is longer than 64 KiB comes in pieces, which are
+/// cut between characters of UTF-8; where depends on the line alone.
 #[derive(Debug, Default)]
 pub struct Lines {
     open: Vec<u8>,
@@ -13,11 +13,11 @@ pub struct Lines {
 impl Lines {
     /// Takes the next bytes of the stream, split anywhere. `on_piece` is told whether a line ends
     /// with its piece.
-    pub fn push(&mut self, mut bytes: &[u8], mut on_piece: impl FnMut(&str, bool)) {
+    pub fn push(&mut self, mut bytes: &[u8], mut on_piece: impl FnMut(&[u8], bool)) {
         while let Some(end) = bytes.iter().position(|&b| b == b'\n') {
             self.extend(&bytes[..end], &mut on_piece);
             let line = self.open.strip_suffix(b"\r").unwrap_or(&self.open);
-            on_piece(&String::from_utf8_lossy(line), true);
+            on_piece(line, true);
             self.open.clear();
             bytes = &bytes[end + 1..];
         }
@@ -25,19 +25,19 @@ impl Lines {
     }
 
     /// The line that has no end yet, if there is one; for the end of the stream.
-    pub fn finish(&mut self, mut on_piece: impl FnMut(&str, bool)) {
+    pub fn finish(&mut self, mut on_piece: impl FnMut(&[u8], bool)) {
         if !self.open.is_empty() {
-            on_piece(&String::from_utf8_lossy(&self.open), true);
+            on_piece(&self.open, true);
             self.open.clear();
         }
     }
 
-    fn extend(&mut self, mut bytes: &[u8], on_piece: &mut impl FnMut(&str, bool)) {
+    fn extend(&mut self, mut bytes: &[u8], on_piece: &mut impl FnMut(&[u8], bool)) {
         while self.open.len() + bytes.len() > PIECE {
             let (now, later) = bytes.split_at(PIECE - self.open.len());
             self.open.extend_from_slice(now);
             let cut = whole_characters(&self.open);
-            on_piece(&String::from_utf8_lossy(&self.open[..cut]), false);
+            on_piece(&self.open[..cut], false);
             self.open.drain(..cut);
             bytes = later;
         }
@@ -69,10 +69,9 @@ mod tests {
 
     fn pieces(stream: &[u8], chunk: usize) -> Vec<(String, bool)> {
         let (mut lines, mut seen) = (Lines::default(), Vec::new());
-        for part in stream.chunks(chunk) {
-            lines.push(part, |piece, ends| seen.push((piece.to_owned(), ends)));
-        }
-        lines.finish(|piece, ends| seen.push((piece.to_owned(), ends)));
+        let mut see = |piece: &[u8], ends| seen.push((String::from_utf8_lossy(piece).into_owned(), ends));
+        stream.chunks(chunk).for_each(|part| lines.push(part, &mut see));
+        lines.finish(&mut see);
         seen
     }
 

@@ -38,6 +38,13 @@ impl Tail {
         self.extend_open(bytes);
     }
 
+    /// The stream has ended, and with it its last line.
+    pub fn finish(&mut self) {
+        if !self.open.is_empty() {
+            self.close_line();
+        }
+    }
+
     /// The lines kept so far, oldest first, an unfinished last line among them.
     pub fn lines(&self) -> Vec<String> {
         let mut lines: Vec<String> = self.lines.iter().cloned().collect();
@@ -48,6 +55,11 @@ impl Tail {
             }
         }
         lines
+    }
+
+    /// The lines kept so far that have ended, oldest first.
+    pub fn ended_lines(&self) -> Vec<String> {
+        self.lines.iter().cloned().collect()
     }
 
     fn extend_open(&mut self, bytes: &[u8]) {

@@ -257,7 +257,7 @@ async fn acknowledgement(method: &str, message: PythonMessage) -> Result<(), Str
     match &message.kind {
         // What a launcher raises comes as plain data, like an exit.
         PythonMessageKind::Exit(result) => match &result.kind {
-            ProcExitKind::Failed { reason } => Err(format!("{method}: {reason}")),
+            ProcExitKind::Failed { reason } => Err(reason.clone()),
             kind => {
                 Err(format!("protocol error: an exit ({kind}) came where {method} should be acknowledged"))
             }

@@ -9,12 +9,14 @@ use procession_model::{ActorId, InvalidArgument};
 use pyo3::exceptions::{PyConnectionError, PyRuntimeError};
 use pyo3::prelude::*;
 use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
 
 use crate::fork::{refuse_in_fork, set_owner};
 use crate::inbox::Inbox;
 use crate::io_thread::IoThread;
 use crate::opened;
 use crate::python_actor::PythonActor;
+use crate::trace;
 use crate::waiter::{Once, Outcome, Promise};
 
 /// The runtime of this process, once it has one.
@@ -87,6 +89,7 @@ pub(crate) fn started() -> PyResult<Option<&'static Arc<Core>>> {
 /// `RuntimeError`: it could not be started, was shut down, or this process is a launched proc.
 pub(crate) fn start_client() -> PyResult<&'static Arc<Core>> {
     start(|| {
+        trace::start();
         let connected = IoThread::start(Host::start).map_err(PyErr::from)?;
         let (host, handle, io) = connected.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
         Ok(Core::new(Side::Client(host), handle, Some(io)))
@@ -99,6 +102,7 @@ pub(crate) fn start_client() -> PyResult<&'static Arc<Core>> {
 /// `ConnectionError`: nobody admits it.
 pub(crate) fn start_proc(payload: String) -> PyResult<&'static Arc<Core>> {
     start(|| {
+        trace::start();
         let connected = IoThread::start(|| async move { Child::dial_back(&payload).await });
         let connected = connected.map_err(PyErr::from)?;
         let (child, handle, io) = connected.map_err(|error| PyConnectionError::new_err(error.to_string()))?;
@@ -214,9 +218,17 @@ impl Core {
 
     /// Runs `work` on the io thread; its outcome can be waited for.
     pub(crate) fn run(&self, work: impl Future<Output = Outcome> + Send + 'static) -> Arc<Once> {
+        self.run_task(work).0
+    }
+
+    /// Like [`Self::run`], for work that can be ended when nobody wants its outcome any more.
+    pub(crate) fn run_task(
+        &self,
+        work: impl Future<Output = Outcome> + Send + 'static,
+    ) -> (Arc<Once>, AbortHandle) {
         let (promise, once) = Promise::new();
-        self.handle.spawn(async move { promise.fulfil(work.await) });
-        once
+        let task = self.handle.spawn(async move { promise.fulfil(work.await) });
+        (once, task.abort_handle())
     }
 
     /// The inbox of a new actor.

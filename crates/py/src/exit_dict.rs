@@ -44,7 +44,8 @@ pub(crate) fn exit_dict<'py>(py: Python<'py>, exit: &ProcExit) -> PyResult<Bound
     dict.set_item("stderr_tail", &exit.stderr_tail)?;
     dict.set_item("stdout_tail", &exit.stdout_tail)?;
     dict.set_item("oom", exit.oom)?;
-    dict.set_item("requested", exit.requested.as_ref().map(ToString::to_string))?;
+    let requested = exit.requested.as_ref();
+    dict.set_item("requested", requested.map(|asked| (&asked.by, epoch_seconds(asked.at), &asked.why)))?;
     dict.set_item("started_at", epoch_seconds(exit.started_at))?;
     dict.set_item("ready_at", exit.ready_at.map(epoch_seconds))?;
     dict.set_item("ended_at", epoch_seconds(exit.ended_at))?;

@@ -25,6 +25,7 @@ mod runtime;
 mod subscription;
 mod supervised;
 mod time;
+mod trace;
 mod waiter;
 
 pub mod exit_decode;

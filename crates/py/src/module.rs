@@ -54,6 +54,7 @@ pub(crate) fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(procs::native_launcher, m)?)?;
     m.add_function(wrap_pyfunction!(procs::all_ready, m)?)?;
     m.add_function(wrap_pyfunction!(subscription::subscribe, m)?)?;
+    m.add_function(wrap_pyfunction!(subscription::subscribe_with_past, m)?)?;
     m.add_function(wrap_pyfunction!(call::call, m)?)?;
     m.add_function(wrap_pyfunction!(call::send_to_port, m)?)?;
     m.add_function(wrap_pyfunction!(port::log_port, m)?)?;

@@ -26,7 +26,7 @@ pub(crate) struct ProcSpec(pub(crate) SpawnSpec);
 #[pymethods]
 impl ProcSpec {
     #[new]
-    #[pyo3(signature = (*, name, rank, incarnation, program, arg0, args, env, env_remove, clear_env, cwd, readiness,
+    #[pyo3(signature = (*, name, rank, program, arg0, args, env, env_remove, clear_env, cwd, readiness,
         setup, sys_path, ready_timeout, stop_grace, ack_timeout, tail_lines, want_stdio))]
     #[expect(
         clippy::too_many_arguments,
@@ -35,7 +35,6 @@ impl ProcSpec {
     fn new(
         name: String,
         rank: usize,
-        incarnation: u32,
         program: Vec<u8>,
         arg0: Option<String>,
         args: Vec<String>,
@@ -80,7 +79,6 @@ impl ProcSpec {
         };
         let mut spec = SpawnSpec::new(name, command);
         spec.rank = rank;
-        spec.incarnation = incarnation;
         spec.policy = policy;
         spec.setup = setup.into();
         spec.sys_path = sys_path;
@@ -164,8 +162,11 @@ impl ProcHandle {
 
     fn ready(&self) -> PyResult<Waiter> {
         refuse_in_fork()?;
+        if let Some(ready) = self.0.ready_now() {
+            return Ok(Waiter::settled(ready.into()));
+        }
         let proc_ = (*self.0).clone();
-        Ok(Waiter::once(current()?.run(async move { proc_.ready().await.into() })))
+        Ok(Waiter::of_task(current()?.run_task(async move { proc_.ready().await.into() })))
     }
 
     fn ended(&self) -> PyResult<Waiter> {
@@ -174,7 +175,7 @@ impl ProcHandle {
             return Ok(Waiter::settled(Outcome::Exit(exit)));
         }
         let proc_ = (*self.0).clone();
-        Ok(Waiter::once(current()?.run(async move { Outcome::Exit(proc_.ended().await) })))
+        Ok(Waiter::of_task(current()?.run_task(async move { Outcome::Exit(proc_.ended().await) })))
     }
 
     #[pyo3(signature = (reason, grace))]
@@ -219,7 +220,14 @@ impl ProcHandle {
 pub(crate) fn all_ready(handles: Vec<PyRef<'_, ProcHandle>>) -> PyResult<Waiter> {
     let core = current()?;
     let procs: Vec<ProcRef> = handles.iter().map(|handle| (*handle.0).clone()).collect();
-    Ok(Waiter::once(core.run(async move {
+    let now: Vec<_> = procs.iter().map(ProcRef::ready_now).collect();
+    if let Some(Some(Err(why))) = now.iter().find(|ready| matches!(ready, Some(Err(_)))) {
+        return Ok(Waiter::settled(Outcome::Failed(why.clone())));
+    }
+    if now.iter().all(Option::is_some) {
+        return Ok(Waiter::settled(Outcome::Nothing));
+    }
+    Ok(Waiter::of_task(core.run_task(async move {
         let mut ready: JoinSet<_> =
             procs.into_iter().map(|proc_| async move { proc_.ready().await }).collect();
         while let Some(one) = ready.join_next().await {

@@ -134,6 +134,10 @@ impl Runtime {
         open_once_port()
     }
 
+    fn live(&self) -> PyResult<HashMap<String, u32>> {
+        Ok(current()?.host()?.live())
+    }
+
     #[pyo3(signature = (specs, launcher, subscription = None))]
     fn spawn_procs(
         &self,

@@ -245,16 +245,36 @@ pub(crate) fn subscribe(
     output: bool,
     lifecycle: bool,
 ) -> PyResult<Subscription> {
+    Ok(follow(py, &procs, output, lifecycle)?.0)
+}
+
+/// As [`subscribe`] for output, and what is kept of the past: of each proc the lines of stdout and of stderr. A line is
+/// either among them or will be read, and never both.
+#[pyfunction]
+pub(crate) fn subscribe_with_past(
+    py: Python<'_>,
+    procs: Vec<PyRef<'_, ProcHandle>>,
+) -> PyResult<(Subscription, Vec<[Vec<String>; 2]>)> {
+    follow(py, &procs, true, false)
+}
+
+fn follow(
+    py: Python<'_>,
+    procs: &[PyRef<'_, ProcHandle>],
+    output: bool,
+    lifecycle: bool,
+) -> PyResult<(Subscription, Vec<[Vec<String>; 2]>)> {
     refuse_in_fork()?;
     let subscription = Subscription::start(output, lifecycle, Feed::default());
     subscription.expect(procs.len());
     let procs: Vec<ProcRef> = procs.iter().map(|proc_| (*proc_.0).clone()).collect();
-    py.detach(|| {
-        for proc_ in &procs {
+    let past = py.detach(|| {
+        let follow = |proc_: &ProcRef| {
             let follower = subscription.follow();
             follower.introduce(proc_);
-            proc_.watch(follower.observer());
-        }
+            proc_.watch_with_past(follower.observer())
+        };
+        procs.iter().map(follow).collect()
     });
-    Ok(subscription)
+    Ok((subscription, past))
 }

@@ -7,6 +7,7 @@ use procession_model::{ProcExit, ProcExitResult};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
+use tokio::task::AbortHandle;
 
 use crate::blocking::block_on;
 use crate::completions::Completions;
@@ -115,6 +116,35 @@ impl<S: Send> Awaited for On<S> {
     }
 }
 
+struct OfTask {
+    on: On<Option<Outcome>>,
+    task: AbortHandle,
+}
+
+impl Awaited for OfTask {
+    fn is_done(&self) -> bool {
+        self.on.is_done()
+    }
+
+    fn wait(&self, deadline: Option<Instant>) -> bool {
+        self.on.wait(deadline)
+    }
+
+    fn notify(&self, queue: Arc<Completions>, token: i64) {
+        self.on.notify(queue, token);
+    }
+
+    fn outcome(&self) -> Option<Outcome> {
+        self.on.outcome()
+    }
+}
+
+impl Drop for OfTask {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 /// Something that will be done once, and can be waited for from any thread or event loop.
 #[pyclass(frozen, module = "procession._native")]
 pub(crate) struct Waiter(Owned<Box<dyn Awaited>>);
@@ -129,6 +159,12 @@ impl Waiter {
     /// Waits for an outcome.
     pub(crate) fn once(monitor: Arc<Once>) -> Self {
         Self(Owned::new(Box::new(On { monitor, due: IS_SETTLED, outcome: Option::clone })))
+    }
+
+    /// Waits for the outcome of a task that is of no use to anybody else: it ends with this.
+    pub(crate) fn of_task((once, task): (Arc<Once>, AbortHandle)) -> Self {
+        let on = On { monitor: once, due: IS_SETTLED, outcome: Option::clone };
+        Self(Owned::new(Box::new(OfTask { on, task })))
     }
 
     /// An outcome that is there already.

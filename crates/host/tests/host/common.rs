@@ -66,6 +66,9 @@ fn launched() {
             std::thread::park();
         }
     }
+    if role == "flood" {
+        crate::floods::flood();
+    }
     let payload = take_bootstrap().expect("only a host runs this");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

@@ -4,6 +4,7 @@
 mod common;
 mod ending;
 mod exits;
+mod floods;
 mod launchers;
 mod leaks;
 mod network;
