@@ -31,6 +31,8 @@ pub struct ActorProcLauncher {
     name: String,
     capabilities: Capabilities,
     own_proc: bool,
+    /// The actor lives in this very process, whose own objects can be unpickled here.
+    is_here: bool,
     tracked: Arc<Tracked>,
 }
 
@@ -47,6 +49,7 @@ impl ActorProcLauncher {
     /// A launcher that calls `launch`, `terminate` and `kill` of `spawner`, and claims to be able to do nothing special.
     pub fn new(spawner: ActorHandle<PythonActor>, mailbox: Mailbox, instance: Instance<()>) -> Self {
         let name = spawner.id().name.to_string();
+        let is_here = spawner.id().proc_id == instance.id().proc_id;
         let capabilities = Capabilities {
             pid: false,
             stdio: false,
@@ -56,7 +59,16 @@ impl ActorProcLauncher {
             command_attributes: false,
             dial_back: DialBack::Local,
         };
-        Self { spawner, mailbox, instance, name, capabilities, own_proc: false, tracked: Arc::default() }
+        Self {
+            spawner,
+            mailbox,
+            instance,
+            name,
+            capabilities,
+            own_proc: false,
+            is_here,
+            tracked: Arc::default(),
+        }
     }
 
     /// The same launcher under another name than its actor's.
@@ -135,7 +147,7 @@ impl ActorProcLauncher {
         )?;
         let read = async {
             match answer.recv().await {
-                Ok(message) => acknowledgement(method, message).await,
+                Ok(message) => acknowledgement(method, message, self.is_here).await,
                 Err(error) => Err(format!("the spawner is gone: {error}; look for its own exit")),
             }
         };
@@ -203,8 +215,9 @@ impl ProcLauncher for ActorProcLauncher {
         let (exit_tx, exit_rx) = oneshot::channel();
         let (ended_tx, ended) = oneshot::channel::<()>();
         let (tracked, proc_id, keep) = (Arc::clone(&self.tracked), proc_id.clone(), opts.tail_lines);
+        let is_here = self.is_here;
         tokio::spawn(async move {
-            let mut result = exit_result(exit.recv().await).await;
+            let mut result = exit_result(exit.recv().await, is_here).await;
             result.stderr_tail = result.stderr_tail.map(|lines| bounded_tail(lines, keep));
             tracked.lock().remove(&proc_id);
             drop(ended_tx);
@@ -235,8 +248,13 @@ impl ProcLauncher for ActorProcLauncher {
     }
 }
 
-async fn exit_result(received: Result<PythonMessage, MailboxError>) -> ProcExitResult {
+/// From another process an exit comes as data, or it is none: nothing of the control plane is unpickled.
+async fn exit_result(received: Result<PythonMessage, MailboxError>, is_here: bool) -> ProcExitResult {
     match received {
+        Ok(message) if is_pickled(&message) && !is_here => ProcExitResult::failed(
+            "failed to decode exit result: protocol error: a pickle came from another process, and exits are not \
+             unpickled; send a ProcExitResult to the exit port itself",
+        ),
         Ok(message) if is_pickled(&message) => {
             off_thread(move || convert_py_exit_result(message)).await.unwrap_or_else(|| {
                 ProcExitResult::failed("failed to decode exit result: the interpreter is shutting down")
@@ -252,7 +270,7 @@ async fn exit_result(received: Result<PythonMessage, MailboxError>) -> ProcExitR
     }
 }
 
-async fn acknowledgement(method: &str, message: PythonMessage) -> Result<(), String> {
+async fn acknowledgement(method: &str, message: PythonMessage, is_here: bool) -> Result<(), String> {
     let raised = |text: &str| Err(format!("the spawner's {method} raised: {text}"));
     match &message.kind {
         // What a launcher raises comes as plain data, like an exit.
@@ -263,6 +281,9 @@ async fn acknowledgement(method: &str, message: PythonMessage) -> Result<(), Str
             }
         },
         PythonMessageKind::Result { .. } => Ok(()),
+        PythonMessageKind::Exception { .. } if is_pickled(&message) && !is_here => {
+            raised("an exception that came without its text, as a pickle, which is not opened here")
+        }
         PythonMessageKind::Exception { .. } if is_pickled(&message) => {
             let text = off_thread(move || raised_text(&message)).await;
             raised(text.as_deref().unwrap_or("an exception that nobody can read any more"))

@@ -27,6 +27,7 @@ const CLOSED: &str = "exit port closed (spawner crashed or forgot to send)";
 struct Stage {
     session: Session,
     host: Proc,
+    /// Where the actor lives.
     away: Proc,
     inbox: Arc<Inbox>,
     launcher: ActorProcLauncher,
@@ -35,6 +36,17 @@ struct Stage {
 fn stage() -> Stage {
     let session = Session::default();
     let (host, away) = (session.join("host"), session.join("launchers"));
+    set(session, host, away)
+}
+
+/// The same, with the actor in the process of the host.
+fn stage_of_one() -> Stage {
+    let session = Session::default();
+    let host = session.join("host");
+    set(session, host.clone(), host)
+}
+
+fn set(session: Session, host: Proc, away: Proc) -> Stage {
     let (_, inbox) = PythonActor::spawn(&away, "docker").unwrap();
     let launcher = launcher(&host, inbox.actor_id().clone());
     Stage { session, host, away, inbox, launcher }
@@ -275,7 +287,25 @@ async fn a_launch_that_is_given_up_stays_tracked_until_its_exit() {
 }
 
 #[tokio::test]
-async fn exits_that_come_pickled_are_decoded_too() {
+async fn a_pickle_from_another_process_is_no_exit_and_is_not_opened() {
+    for kind in [PythonMessageKind::Result { rank: None }, PythonMessageKind::Exception { rank: None }] {
+        let stage = stage();
+        let (incoming, exit) = stage.launched(&proc_id("w-0")).await;
+        let opened = tempfile::tempdir().unwrap();
+        let mark = opened.path().join("opened");
+        let trap = format!("type('Trap', (), {{'__reduce__': lambda _: (open, ({mark:?}, 'w'))}})()");
+        stage.answer(&incoming, PythonMessage::new(kind, pickled(&trap)));
+        let ProcExitKind::Failed { reason } = exit.await.unwrap().kind else { panic!("no failure") };
+        assert!(
+            reason.starts_with("failed to decode exit result: protocol error: a pickle came"),
+            "{reason}"
+        );
+        assert!(!mark.exists());
+    }
+}
+
+#[tokio::test]
+async fn an_exit_that_was_pickled_in_this_very_process_is_decoded_by_the_same_rules() {
     for (kind, payload, expected) in [
         (
             PythonMessageKind::Result { rank: None },
@@ -301,7 +331,7 @@ async fn exits_that_come_pickled_are_decoded_too() {
             .kind,
         ),
     ] {
-        let stage = stage();
+        let stage = stage_of_one();
         let (incoming, exit) = stage.launched(&proc_id("w-0")).await;
         stage.answer(&incoming, PythonMessage::new(kind, payload));
         assert_eq!(exit.await.unwrap().kind, expected);
@@ -347,7 +377,7 @@ fn pickled_arguments(args: Vec<procession_native::Pickle>) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_terminate_or_kill_that_raises_says_what_was_raised() {
-    let stage = stage();
+    let stage = stage_of_one();
     let id = proc_id("w-0");
     for text in [Some("no such container"), None] {
         let mut raised = PythonMessage::new(
