@@ -252,3 +252,63 @@ async fn read(
     }
     proc_.close_ports("this proc has ended");
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use procession_model::Secret;
+    use procession_net::{Address, Crowd, Listener};
+    use tokio::net::UnixListener;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::door::Door;
+
+    fn private_directory() -> tempfile::TempDir {
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o700)).expect("it is ours");
+        directory
+    }
+
+    fn how(path: &Path) -> Dial {
+        let addresses = vec![Address::unix(path).expect("a short path")];
+        Dial { addresses, launch: LaunchId::fresh(), token: Secret::random(), tls: None }
+    }
+
+    #[tokio::test]
+    async fn a_host_that_hangs_up_or_does_not_listen_for_a_moment_is_dialled_again() {
+        let directory = private_directory();
+        let path = directory.path().join("s");
+        let how = how(&path);
+        let busy = UnixListener::bind(&path).expect("a free path");
+        let door = Arc::new(Door::default());
+        let (driver, mut inputs) = mpsc::unbounded_channel();
+        door.expect(how.launch, how.token.clone(), driver);
+        let host = async {
+            for _ in 0..2 {
+                drop(busy.accept().await);
+            }
+            drop(busy);
+            std::fs::remove_file(&path).expect("the socket's file");
+            let keeper: Arc<Door> = Arc::clone(&door);
+            Listener::unix(&path).expect("the path is free again").serve(keeper, &Crowd::default())
+        };
+        let (reached, _serving) = tokio::join!(reach(&how), host);
+        assert!(reached.is_ok(), "{:?}", reached.err());
+        assert!(inputs.recv().await.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_host_that_cannot_be_trusted_is_not_dialled_again() {
+        let directory = private_directory();
+        let path = directory.path().join("s");
+        let how = how(&path);
+        let door = Arc::new(Door::default());
+        door.expect(how.launch, Secret::random(), mpsc::unbounded_channel().0);
+        let _serving = Listener::unix(&path).expect("a free path").serve(door, &Crowd::default());
+        let start = Instant::now();
+        let error = reach(&how).await.expect_err("the tokens differ");
+        assert!(!error.is_temporary() && start.elapsed() < TROUBLE, "{error}");
+    }
+}

@@ -11,7 +11,7 @@ mod secret;
 mod status;
 mod text;
 
-pub use exit::{ProcExit, ProcExitKind, ProcExitResult, ReportedExit, StopRequest, signal_name};
+pub use exit::{ProcExit, ProcExitKind, ProcExitResult, ReportedExit, StopRequest};
 pub use ids::{ActorId, HostId, LaunchId, ParseIdError, PortId, ProcId, check_name};
 pub use invalid::InvalidArgument;
 pub use options::{
