@@ -20,7 +20,7 @@ pub enum SendErrorKind {
     Unreachable(String),
     /// The message's own encoding failed.
     Encode(String),
-    /// The once port was used before.
+    /// The once port was used, moved or given up before; the word for which.
     Spent(&'static str),
 }
 
@@ -32,6 +32,12 @@ impl fmt::Display for SendErrorKind {
             ),
             Self::Unreachable(why) => f.write_str(why),
             Self::Encode(why) => write!(f, "the message could not be encoded: {why}"),
+            Self::Spent(how @ "PortClosed") => {
+                write!(f, "{how}: the once port was given up, and its owner told why; answer before that")
+            }
+            Self::Spent(how @ "AlreadyMoved") => {
+                write!(f, "{how}: the once port was sent on; only who has it now can answer it")
+            }
             Self::Spent(how) => write!(f, "{how}: a once port takes exactly one value"),
         }
     }

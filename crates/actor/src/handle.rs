@@ -7,18 +7,19 @@ use crate::actor::{Actor, Handler};
 use crate::cell::{Mail, MailSender, put};
 use crate::error::{MailboxSenderError, SendErrorKind};
 use crate::instance::Instance;
-use crate::life::Ended;
+use crate::life::{self, Ended, Epitaph, SHUT_DOWN};
 use crate::message::Message;
 use crate::process::Proc;
 
 struct Local<A: Actor> {
     mail: MailSender<A>,
     ended: watch::Receiver<Ended>,
+    epitaph: Epitaph,
 }
 
 impl<A: Actor> Clone for Local<A> {
     fn clone(&self) -> Self {
-        Self { mail: self.mail.clone(), ended: self.ended.clone() }
+        Self { mail: self.mail.clone(), ended: self.ended.clone(), epitaph: Epitaph::clone(&self.epitaph) }
     }
 }
 
@@ -35,8 +36,9 @@ impl<A: Actor> ActorHandle<A> {
         proc_: Proc,
         mail: MailSender<A>,
         ended: watch::Receiver<Ended>,
+        epitaph: Epitaph,
     ) -> Self {
-        Self { id, proc_, local: Some(Local { mail, ended }) }
+        Self { id, proc_, local: Some(Local { mail, ended, epitaph }) }
     }
 
     /// The actor called `id`, wherever it lives, reached through `proc_`.
@@ -60,7 +62,7 @@ impl<A: Actor> ActorHandle<A> {
         let from = cx.id().clone();
         match &self.local {
             Some(local) => put(&local.mail, from, message).map_err(|message| {
-                let kind = SendErrorKind::Unreachable(format!("actor {} has ended", self.id));
+                let kind = SendErrorKind::Unreachable(life::read(&local.epitaph));
                 MailboxSenderError { message, kind }
             }),
             None => self.proc_.post_message(message, |tag, ports| {
@@ -91,7 +93,7 @@ impl<A: Actor> ActorHandle<A> {
                 let mut ended = local.ended.clone();
                 match ended.wait_for(Option::is_some).await {
                     Ok(state) => state.clone().flatten(),
-                    Err(_) => Some("the runtime was shut down".to_owned()),
+                    Err(_) => Some(SHUT_DOWN.to_owned()),
                 }
             }
             None => std::future::pending().await,

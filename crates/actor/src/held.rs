@@ -1,30 +1,32 @@
 use std::cell::RefCell;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use procession_model::{Head, Packet, PortId};
+use procession_model::{Head, Packet, PortId, cut_reason};
 
 use crate::error::{MailboxSenderError, SendErrorKind};
 use crate::message::Message;
 use crate::process::{Proc, WeakProc};
 
-const LIVE: u8 = 0;
-const SPENT: u8 = 1;
-const MOVED: u8 = 2;
-const CLOSED: u8 = 3;
+enum State {
+    Live,
+    Spent,
+    /// In a message that was sent, or is about to be; if it was given up meanwhile, with the reason.
+    Moved(Option<String>),
+    Closed,
+}
 
 /// The right to answer one once port. It exists once in the session: it is spent by answering,
 /// moves away inside a message, and tells the port's owner when it goes unused.
 pub struct Held {
     port: PortId,
-    state: AtomicU8,
+    state: Mutex<State>,
     proc_: WeakProc,
 }
 
 impl Held {
     pub(crate) fn new(port: PortId, proc_: WeakProc) -> Arc<Self> {
-        Arc::new(Self { port, state: AtomicU8::new(LIVE), proc_ })
+        Arc::new(Self { port, state: Mutex::new(State::Live), proc_ })
     }
 
     /// The port.
@@ -32,12 +34,20 @@ impl Held {
         &self.port
     }
 
-    fn leave_live(&self, next: u8) -> Result<(), &'static str> {
-        match self.state.compare_exchange(LIVE, next, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => Ok(()),
-            Err(SPENT) => Err("AlreadyReported"),
-            Err(MOVED) => Err("AlreadyMoved"),
-            Err(_) => Err("PortClosed"),
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn leave_live(&self, next: State) -> Result<(), &'static str> {
+        let mut state = self.state();
+        match *state {
+            State::Live => {
+                *state = next;
+                Ok(())
+            }
+            State::Spent => Err("AlreadyReported"),
+            State::Moved(_) => Err("AlreadyMoved"),
+            State::Closed => Err("PortClosed"),
         }
     }
 
@@ -46,23 +56,39 @@ impl Held {
     /// # Errors
     /// The word for what was done with it before: `AlreadyReported`, `AlreadyMoved`, `PortClosed`.
     pub fn spend(&self) -> Result<(), &'static str> {
-        self.leave_live(SPENT)
+        self.leave_live(State::Spent)
+    }
+
+    /// Whether it could be spent or moved at this moment.
+    ///
+    /// # Errors
+    /// The word for what was done with it before, as of [`Self::spend`].
+    pub fn check(&self) -> Result<(), &'static str> {
+        self.leave_live(State::Live)
     }
 
     /// Whether it can still be answered from here.
     pub fn is_live(&self) -> bool {
-        self.state.load(Ordering::Acquire) == LIVE
+        self.check().is_ok()
     }
 
-    /// Gives the right up, telling the owner `reason`. Nothing happens when it is no longer here.
+    /// Gives the right up, telling the owner `reason`. Nothing happens when it is no longer here; of one
+    /// that is inside a message which is then not sent, the owner is told when it is back.
     pub fn close(&self, reason: &str) {
-        if self.leave_live(CLOSED).is_ok()
-            && let Some(proc_) = self.proc_.upgrade()
         {
-            proc_.send_best_effort(Packet::bare(Head::PortClosed {
-                port: self.port.clone(),
-                reason: reason.to_owned(),
-            }));
+            let mut state = self.state();
+            match &mut *state {
+                State::Live => *state = State::Closed,
+                State::Moved(given_up) => {
+                    given_up.get_or_insert_with(|| reason.to_owned());
+                    return;
+                }
+                State::Spent | State::Closed => return,
+            }
+        }
+        if let Some(proc_) = self.proc_.upgrade() {
+            let reason = cut_reason(reason);
+            proc_.send_best_effort(Packet::bare(Head::PortClosed { port: self.port.clone(), reason }));
         }
     }
 
@@ -86,12 +112,15 @@ impl Held {
 
     /// The message did not arrive here after all: the right stays with its sender.
     pub(crate) fn disown(&self) {
-        let _used_already = self.leave_live(MOVED);
+        let _used_already = self.leave_live(State::Moved(None));
     }
 
     /// Undoes a use that nobody has heard of.
     fn restore(&self) {
-        self.state.store(LIVE, Ordering::Release);
+        let before = std::mem::replace(&mut *self.state(), State::Live);
+        if let State::Moved(Some(given_up)) = before {
+            self.close(&given_up);
+        }
     }
 }
 
@@ -101,9 +130,15 @@ thread_local! {
 
 /// Drops `value`; the owners of the once ports in it are told `reason`.
 pub(crate) fn drop_because<T>(reason: &str, value: T) {
-    let outer = DROP_REASON.replace(Some(reason.to_owned()));
+    struct PutBack(Option<String>);
+    impl Drop for PutBack {
+        fn drop(&mut self) {
+            DROP_REASON.set(self.0.take());
+        }
+    }
+    // Also when the value's own code panics: what the thread drops later has other reasons.
+    let _put_back = PutBack(DROP_REASON.replace(Some(reason.to_owned())));
     drop(value);
-    DROP_REASON.set(outer);
 }
 
 impl Drop for Held {
@@ -135,7 +170,7 @@ impl Moves {
     /// # Errors
     /// It was spent or moved before.
     pub fn add(&mut self, held: &Arc<Held>) -> Result<(), &'static str> {
-        held.leave_live(MOVED)?;
+        held.leave_live(State::Moved(None))?;
         self.0.push(Arc::clone(held));
         Ok(())
     }
@@ -191,12 +226,5 @@ impl Claims {
     /// Takes all that is left.
     pub fn take_all(&mut self) -> Vec<Arc<Held>> {
         std::mem::take(&mut self.0)
-    }
-
-    /// Closes what is left, telling the owners `reason`.
-    pub fn close(self, reason: &str) {
-        for held in &self.0 {
-            held.close(reason);
-        }
     }
 }

@@ -3,8 +3,9 @@
 //! What the kernel guarantees, each in a sentence that a test holds it to:
 //! * An actor handles one message at a time, in the order in which each sender sent them.
 //! * A once port delivers at most one answer, and errs when nobody can answer it any more.
-//! * A message that cannot be delivered comes back to its sender; one that its receiver took and
-//!   then ended without handling is dropped, which closes the once ports in it.
+//! * A message that cannot be delivered comes back to the actor that sent it; a client-only context
+//!   hears of it at once or through the ports in the message, which close. One that its receiver
+//!   took and then ended without handling is dropped, which closes the once ports in it.
 //! * An actor that fails or panics ends alone; what it held is closed towards those who wait.
 //! * The end of every actor is reported exactly once, when nothing is left of it.
 

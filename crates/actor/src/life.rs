@@ -1,6 +1,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
-use procession_model::ActorId;
+use procession_model::{ActorId, cut_reason};
 use tokio::sync::{mpsc, watch};
 
 use crate::actor::{Actor, StopCause};
@@ -9,6 +9,9 @@ use crate::held::drop_because;
 use crate::instance::Instance;
 use crate::panic::caught_async;
 use crate::process::Proc;
+
+/// Why an actor ended whose task was dropped.
+pub(crate) const SHUT_DOWN: &str = "the runtime was shut down";
 
 /// How an actor ended, once it has: none for a regular end, else why.
 pub(crate) type Ended = Option<Option<String>>;
@@ -26,6 +29,11 @@ pub(crate) struct Ending {
 /// What became of an actor, as soon as it handles no more messages.
 pub(crate) type Epitaph = Arc<Mutex<String>>;
 
+/// What those are told who ask before anything is known: only a runtime's end leaves it at that.
+pub(crate) fn unwritten(id: &ActorId) -> Epitaph {
+    Arc::new(Mutex::new(format!("actor {id} has ended: {SHUT_DOWN}")))
+}
+
 /// What is known of the end at this moment.
 pub(crate) fn read(epitaph: &Epitaph) -> String {
     epitaph.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -33,7 +41,7 @@ pub(crate) fn read(epitaph: &Epitaph) -> String {
 
 impl Ending {
     pub(crate) fn new(proc_: Proc, id: ActorId, ended: watch::Sender<Ended>, epitaph: Epitaph) -> Self {
-        Self { proc_, id, ended, failure: Some("the runtime was shut down".to_owned()), epitaph }
+        Self { proc_, id, ended, failure: Some(SHUT_DOWN.to_owned()), epitaph }
     }
 
     /// Settles what those are told whose messages come too late.
@@ -41,11 +49,11 @@ impl Ending {
         let id = &self.id;
         let text = match cause {
             // A reason that names the actor needs no more words around it.
-            StopCause::Asked(why) | StopCause::Failed(why) if why.contains(id.name.as_ref()) => why.clone(),
+            StopCause::Asked(why) | StopCause::Failed(why) if why.contains(&id.to_string()) => why.clone(),
             StopCause::Asked(why) => format!("actor {id} has ended: {why}"),
             StopCause::Failed(why) => format!("actor {id} failed: {why}"),
         };
-        *self.epitaph.lock().unwrap_or_else(PoisonError::into_inner) = text;
+        *self.epitaph.lock().unwrap_or_else(PoisonError::into_inner) = cut_reason(text);
     }
 }
 
@@ -69,7 +77,9 @@ pub(crate) async fn live<A: Actor>(
     if let Some(why) = &ending.failure {
         ending.write(&StopCause::Failed(why.clone()));
     }
-    discard(&mut inbox, &read(&ending.epitaph)).await;
+    let epitaph = read(&ending.epitaph);
+    // A message whose drop panics is gone with that, and costs none of those behind it.
+    while caught_async(discard(&mut inbox, &epitaph)).await.is_err() {}
 }
 
 async fn work<A: Actor>(
@@ -115,7 +125,7 @@ async fn handle_all<A: Actor>(
             }
             Some(Mail::Returned(returned)) => actor.undelivered(cx, returned).await,
             Some(Mail::Stop(reason)) => return StopCause::Asked(reason),
-            None => return StopCause::Asked("every handle was dropped".to_owned()),
+            None => unreachable!("the actor's own entry in the process keeps a sender"),
         }
     }
 }

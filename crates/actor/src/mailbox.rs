@@ -59,11 +59,6 @@ impl Mailbox {
             self.proc_.ports().close(port.index);
         }
     }
-
-    /// The process.
-    pub fn proc_(&self) -> &Proc {
-        &self.proc_
-    }
 }
 
 impl fmt::Debug for Mailbox {

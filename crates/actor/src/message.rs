@@ -1,9 +1,11 @@
 use std::cell::RefCell;
+use std::io::ErrorKind;
 use std::thread::LocalKey;
 
 use bytes::Bytes;
-use serde::Serialize;
+use rmp_serde::decode::Error as DecodeError;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::held::{Claims, Moves};
 use crate::panic::caught;
@@ -109,12 +111,22 @@ pub fn encode_serde<T: Serialize>(value: &T, moves: &mut Moves) -> Result<Vec<By
 /// The serde type behind a wire form.
 ///
 /// # Errors
-/// The bytes are not such a value, or name a once port that did not come with the message.
+/// The bytes are not such a value and nothing else, or name a once port that did not come with the message.
 pub fn decode_serde<T: DeserializeOwned>(parts: &[Bytes], claims: &mut Claims) -> Result<T, String> {
     let [part] = parts else {
         return Err(format!("expected 1 payload segment, got {}", parts.len()));
     };
-    lend(&CLAIMS, claims, || rmp_serde::from_slice(part)).map_err(|error| error.to_string())
+    lend(&CLAIMS, claims, || {
+        let mut deserializer = rmp_serde::Deserializer::from_read_ref(part);
+        let value = T::deserialize(&mut deserializer).map_err(|error| error.to_string())?;
+        // The only way to ask this library whether bytes are left is to read on.
+        match <()>::deserialize(&mut deserializer) {
+            Err(DecodeError::InvalidMarkerRead(error)) if error.kind() == ErrorKind::UnexpectedEof => {
+                Ok(value)
+            }
+            _ => Err("bytes follow the value that do not belong to it".to_owned()),
+        }
+    })
 }
 
 impl Message for () {
@@ -124,8 +136,12 @@ impl Message for () {
         Ok(Vec::new())
     }
 
-    fn decode(_: Vec<Bytes>, _: &mut Claims) -> Result<Self, String> {
-        Ok(())
+    fn decode(parts: Vec<Bytes>, _: &mut Claims) -> Result<Self, String> {
+        if parts.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("expected no payload segment, got {}", parts.len()))
+        }
     }
 }
 

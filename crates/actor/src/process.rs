@@ -11,7 +11,7 @@ use crate::actor::Actor;
 use crate::cell::{Cell, TypedCell};
 use crate::handle::ActorHandle;
 use crate::instance::Instance;
-use crate::life::{Ending, Epitaph, live};
+use crate::life::{Ending, live, unwritten};
 use crate::mailbox::Mailbox;
 use crate::obituaries::Obituaries;
 use crate::port_table::PortTable;
@@ -113,12 +113,12 @@ impl Proc {
         let id = ActorId::new(self.id().clone(), name);
         let (mail, inbox) = mpsc::unbounded_channel();
         let (ended_tx, ended) = watch::channel(None);
-        let epitaph = Epitaph::default();
+        let epitaph = unwritten(&id);
         let cell = TypedCell::<A>::new(id.clone(), mail.clone(), Arc::clone(&epitaph));
         self.register(&id.name, Arc::new(cell))?;
-        let ending = Ending::new(self.clone(), id.clone(), ended_tx, epitaph);
+        let ending = Ending::new(self.clone(), id.clone(), ended_tx, Arc::clone(&epitaph));
         self.0.runtime.spawn(live(ending, Instance::new(self.clone(), id.clone()), inbox, actor));
-        Ok(ActorHandle::local(id, self.clone(), mail, ended))
+        Ok(ActorHandle::local(id, self.clone(), mail, ended, epitaph))
     }
 
     fn register(&self, name: &Arc<str>, cell: Arc<dyn Cell>) -> Result<(), InvalidArgument> {

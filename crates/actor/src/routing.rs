@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use procession_model::{Head, Packet, PortId, ProcId};
+use procession_model::{Head, Packet, PortId, ProcId, cut_reason};
 
 use crate::answer::Answer;
 use crate::held::{Claims, Held};
@@ -96,14 +96,12 @@ impl Proc {
 
     /// Gives a packet that nobody takes back to those who wait: its ports close, its sender gets it back.
     pub fn bounce(&self, packet: Packet, why: &str) {
+        let why = cut_reason(why);
         for port in moving_ports(&packet.head) {
-            self.send_best_effort(Packet::bare(Head::PortClosed {
-                port: port.clone(),
-                reason: why.to_owned(),
-            }));
+            self.send_best_effort(Packet::bare(Head::PortClosed { port: port.clone(), reason: why.clone() }));
         }
         if let Head::Deliver { to, from, tag, .. } = packet.head {
-            let head = Head::Returned { to, from, tag, reason: why.to_owned() };
+            let head = Head::Returned { to, from, tag, reason: why };
             self.send_best_effort(Packet { head, parts: packet.parts });
         }
     }
@@ -139,7 +137,10 @@ impl Proc {
             Head::ProcGone { proc_id, reason } => self.proc_gone(&proc_id, &reason),
             Head::Returned { to, from, tag, reason } => match self.cell(&from.name) {
                 Some(cell) => cell.returned(crate::Returned { to, tag, parts, reason }),
-                None => tracing::warn!(%to, tag, reason, "a message came back to a sender that has ended"),
+                None => {
+                    let why = "a message came back to a sender that takes none: an actor that has ended, or no actor";
+                    tracing::warn!(%to, %from, tag, reason, "{why}");
+                }
             },
             head => return Err((Packet { head, parts }, "this kind of packet is not for actors".to_owned())),
         }
@@ -152,7 +153,12 @@ pub(crate) struct NoRoute;
 
 impl Router for NoRoute {
     fn route(&self, dest: &ProcId, packet: Packet) -> Result<(), (Packet, String)> {
-        Err((packet, format!("proc {dest} cannot be reached: this process has no connection")))
+        Err((
+            packet,
+            format!(
+                "proc {dest} cannot be reached: this process has no connection; start a host, or dial back to one"
+            ),
+        ))
     }
 }
 

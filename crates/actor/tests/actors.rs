@@ -192,6 +192,55 @@ async fn stop_lets_what_is_queued_before_it_run_and_drops_what_comes_after() {
     assert!(matches!(soon(late_rx.recv()).await, Err(MailboxError::Closed(_))));
 }
 
+/// A message that cannot even be dropped in peace.
+struct Bomb;
+impl Message for Bomb {}
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("burst on drop");
+    }
+}
+
+impl Handler<Bomb> for Echo {
+    async fn handle(&mut self, _: &Instance<Self>, _: Bomb) -> Result<(), ActorFailure> {
+        unreachable!("it stays in the mailbox")
+    }
+}
+
+#[tokio::test]
+async fn messages_that_panic_when_dropped_cost_the_others_in_the_mailbox_nothing() {
+    let proc_ = lone_proc();
+    let cx = proc_.instance();
+    let (echo, _) = spawn_echo(&proc_);
+    let (queued, queued_rx) = proc_.mailbox().open_once_port();
+    // On this runtime the actor does not run before the first await: all of these are in its mailbox.
+    echo.stop("enough");
+    for _ in 0..3 {
+        echo.send(&cx, Bomb).unwrap();
+    }
+    echo.send(&cx, Keep(queued.bind())).unwrap();
+
+    assert_eq!(soon(echo.ended()).await.as_deref(), Some("panicked: burst on drop"));
+    let why = soon(queued_rx.recv()).await.unwrap_err().to_string();
+    assert!(why.ends_with("/echo failed: panicked: burst on drop"), "{why}");
+    // What this thread drops from now on is none of that actor's business.
+    let (other, other_rx) = proc_.mailbox().open_once_port::<u64>();
+    drop(other.bind());
+    let why = soon(other_rx.recv()).await.unwrap_err().to_string();
+    assert_eq!(why, "the port was dropped without an answer");
+}
+
+#[tokio::test]
+async fn a_reason_in_which_the_actors_name_occurs_is_still_told_with_its_id() {
+    let proc_ = lone_proc();
+    let (seen, _) = proc_.mailbox().open_port();
+    let actor = proc_.spawn("e", Echo::new(seen)).unwrap();
+    actor.stop("we have seen enough");
+    soon(actor.ended()).await;
+    let refused = actor.send(&proc_.instance(), Note(1)).unwrap_err().to_string();
+    assert_eq!(refused, format!("actor {} has ended: we have seen enough", actor.id()));
+}
+
 #[tokio::test]
 async fn a_name_belongs_to_one_living_actor() {
     let proc_ = lone_proc();
@@ -277,6 +326,7 @@ fn a_runtime_that_is_shut_down_ends_its_actors_with_a_report() {
     assert_eq!(ends.load(Ordering::SeqCst), 1);
     let refused = echo.send(&proc_.instance(), Note(5)).unwrap_err();
     assert_eq!(refused.message, Note(5));
+    assert!(refused.to_string().ends_with("/echo has ended: the runtime was shut down"), "{refused}");
     // An actor that is spawned now has a report too, and leaves its name free.
     for _ in 0..2 {
         spawn_echo(&proc_);

@@ -206,6 +206,79 @@ async fn a_second_answer_is_refused_as_already_reported() {
     assert_eq!(soon(answer.recv()).await, Ok(1));
 }
 
+#[tokio::test]
+async fn a_refused_answer_says_what_became_of_the_right() {
+    let hub = Arc::<Hub>::default();
+    let (a, b) = (hub.node("a"), hub.node("b"));
+    let refusal = |held: &Held| held.answer(&a.proc_, 1u64).unwrap_err().to_string();
+    let [spent, moved, given_up] = std::array::from_fn(|_| port_on(&a).0.into_held());
+    spent.answer(&a.proc_, 1u64).unwrap();
+    assert_eq!(refusal(&spent), "AlreadyReported: a once port takes exactly one value");
+    give(&a, &b, OncePortRef::from_held(Arc::clone(&moved)));
+    assert!(refusal(&moved).starts_with("AlreadyMoved: the once port was sent on"), "{}", refusal(&moved));
+    given_up.close("enough");
+    assert!(
+        refusal(&given_up).starts_with("PortClosed: the once port was given up"),
+        "{}",
+        refusal(&given_up)
+    );
+}
+
+#[tokio::test]
+async fn asking_whether_a_port_can_be_used_does_not_use_it() {
+    let hub = Arc::<Hub>::default();
+    let a = hub.node("a");
+    let (port, answer) = port_on(&a);
+    let held = port.into_held();
+    assert_eq!([held.check(), held.check()], [Ok(()), Ok(())]);
+    let mut moves = Moves::new();
+    moves.add(&held).unwrap();
+    assert_eq!(held.check(), Err("AlreadyMoved"));
+    moves.undo();
+    held.answer(&a.proc_, 4u64).unwrap();
+    assert_eq!(held.check(), Err("AlreadyReported"));
+    assert_eq!(soon(answer.recv()).await, Ok(4));
+}
+
+#[tokio::test]
+async fn a_port_that_was_given_up_in_a_message_that_was_not_sent_errs_its_receiver() {
+    let hub = Arc::<Hub>::default();
+    let a = hub.node("a");
+    let (port, answer) = port_on(&a);
+    let held = port.into_held();
+    let mut moves = Moves::new();
+    moves.add(&held).unwrap();
+    held.close("nobody wants it");
+    held.close("a second time");
+    assert_eq!(a.proc_.open_ports(), 1, "it may still be on its way to somebody");
+    moves.undo();
+    assert_eq!(held.check(), Err("PortClosed"));
+    assert_eq!(closed(answer).await, "nobody wants it");
+}
+
+#[tokio::test]
+async fn a_reason_without_measure_is_cut_before_it_travels() {
+    let hub = Arc::<Hub>::default();
+    let (a, b) = (hub.node("a"), hub.node("b"));
+    let long = "x".repeat(100_000);
+    let (port, answer) = port_on(&a);
+    carry(&a, &b, port).close(&long);
+    let (queued, other) = port_on(&a);
+    let there = echo(&a, &b);
+    soon(async {
+        b.proc_.stop_actor("echo", &long);
+        there.send(&a.proc_.instance(), Keep(queued)).unwrap();
+        b.proc_.actors_ended().await;
+    })
+    .await;
+    let (late, third) = port_on(&a);
+    there.send(&a.proc_.instance(), Keep(late)).unwrap();
+    for answer in [answer, other, third] {
+        let reason = closed(answer).await;
+        assert!(reason.len() < 10_000 && reason.ends_with("[…cut]"), "{} bytes", reason.len());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_answers_that_race_exactly_one_wins() {
     let proc_ = lone_proc();
@@ -391,6 +464,28 @@ async fn an_answer_of_another_type_is_a_decode_error() {
     let head = Head::Send { port: port.port().clone(), tag: "u64".to_owned(), ports: Vec::new() };
     a.proc_.post(Packet { head, parts: vec![vec![1].into(), vec![2].into()] }).unwrap();
     assert!(soon(answer.recv()).await.unwrap_err().to_string().contains("expected 1 payload segment, got 2"));
+}
+
+#[tokio::test]
+async fn bytes_that_follow_a_value_are_refused() {
+    let hub = Arc::<Hub>::default();
+    let a = hub.node("a");
+    let send = |port: procession_model::PortId, tag: &str, parts: Vec<bytes::Bytes>| {
+        a.proc_
+            .post(Packet { head: Head::Send { port, tag: tag.to_owned(), ports: Vec::new() }, parts })
+            .unwrap();
+    };
+    for trailing in [&[0xc0][..], &[0x00], &[0xc1], &[0xff, 0xff]] {
+        let (port, answer) = port_on(&a);
+        send(port.port().clone(), "u64", vec![[&[7][..], trailing].concat().into()]);
+        let error = soon(answer.recv()).await.unwrap_err().to_string();
+        assert!(error.contains("bytes follow the value"), "{error}");
+    }
+    for (parts, taken) in [(vec![], true), (vec![bytes::Bytes::new()], false)] {
+        let (port, answer) = a.proc_.mailbox().open_once_port::<()>();
+        send(port.bind().port().clone(), "unit", parts);
+        assert_eq!(soon(answer.recv()).await.is_ok(), taken);
+    }
 }
 
 #[tokio::test]

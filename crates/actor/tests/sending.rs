@@ -62,7 +62,7 @@ async fn a_message_to_an_actor_that_has_ended_is_handed_back() {
 
     let refused = echo.send(&cx, Note(3)).unwrap_err();
     assert_eq!(refused.message, Note(3));
-    assert!(refused.to_string().contains("has ended"), "{refused}");
+    assert!(refused.to_string().ends_with("/echo has ended: enough"), "{refused}");
     // The same through the wire form, with a port that stays usable.
     let (reply, answer) = cx.mailbox().open_once_port();
     let refused = attached(&a, &a, "echo").send(&cx, Ask { value: 1, reply: reply.bind() }).unwrap_err();

@@ -1,18 +1,26 @@
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use procession_actor::{Proc, Router};
-use procession_model::{BOOTSTRAP_ENV, Head, LaunchId, Packet, ProcId};
-use procession_net::{Dial, DialCause, DialError, Link, LinkReceiver, LinkSender, dial};
+use procession_model::{BOOTSTRAP_ENV, Head, LaunchId, Packet, ProcId, cut_reason};
+use procession_net::{Dial, DialCause, DialError, Link, LinkReceiver, LinkSender, PostError, dial};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
 
 use crate::owner::{Leaving, end_with_owner, owner_gone};
 use crate::payload::Payload;
 
-/// How often a host is dialled that takes calls and does not answer: for half a minute.
-const DIALS: usize = 15;
+/// How long a host is dialled that is there and does not answer: it may be stopped, or starved.
+const SILENCE: Duration = Duration::from_secs(30);
+/// How long it is dialled when that fails in another way that can pass.
+const TROUBLE: Duration = Duration::from_secs(2);
+/// How long is waited before the second dial, and at most before a later one.
+const PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(800);
 
 /// Why a proc could not reach back.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +62,10 @@ struct ToHost(LinkSender);
 
 impl Router for ToHost {
     fn route(&self, _: &ProcId, packet: Packet) -> Result<(), (Packet, String)> {
-        self.0.post(packet).map_err(|packet| (packet, "the connection to the host was lost".to_owned()))
+        self.0.post(packet).map_err(|(packet, why)| match why {
+            PostError::Closed => (packet, "the connection to the host was lost".to_owned()),
+            refused => (packet, refused.to_string()),
+        })
     }
 }
 
@@ -79,7 +90,7 @@ impl Child {
         proc_.set_router(Arc::new(ToHost(link.sender.clone())));
         let to_host = link.sender.clone();
         proc_.on_actor_end(move |actor, failure| {
-            let head = Head::ActorEnded { actor: actor.clone(), failure: failure.map(ToOwned::to_owned) };
+            let head = Head::ActorEnded { actor: actor.clone(), failure: failure.map(cut_reason) };
             let _host_gone = to_host.post(Packet::bare(head));
         });
         let (setup_tx, setup) = watch::channel(None);
@@ -155,6 +166,7 @@ impl Child {
         handle: Option<String>,
         progress: Option<String>,
     ) {
+        let (handle, progress) = (handle.map(cut_reason), progress.map(cut_reason));
         let head = Head::Report { proc_id: proc_id.clone(), pid, handle, progress };
         let _host_gone = self.link.post(Packet::bare(head));
     }
@@ -179,22 +191,32 @@ async fn told<T: Clone>(mut receiver: watch::Receiver<Option<T>>) -> T {
     }
 }
 
-/// Dials; again when a host takes the call and does not answer, because it may be stopped or starved
-/// and not gone.
+/// Dials; again when what failed may pass: a host that does not answer may be stopped or starved and
+/// not gone, and one that hangs up may have been cut short of places for those who call.
 async fn reach(to: &Dial) -> Result<Link, DialError> {
-    let mut tries = 1;
+    let (start, mut pause) = (Instant::now(), PAUSE);
     loop {
-        match dial(to).await {
-            Err(error) if tries < DIALS && error.attempts.iter().any(|it| is_silence(&it.cause)) => {
-                tries += 1
-            }
-            reached => return reached,
+        let error = match dial(to).await {
+            Ok(link) => return Ok(link),
+            Err(error) => error,
+        };
+        let silent = error.attempts.iter().any(|attempt| is_silence(&attempt.cause));
+        if !error.is_temporary() || start.elapsed() >= if silent { SILENCE } else { TROUBLE } {
+            return Err(error);
         }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
+/// Whether somebody is there, and has no time.
 fn is_silence(cause: &DialCause) -> bool {
-    matches!(cause, DialCause::HandshakeDeadline)
+    match cause {
+        DialCause::HandshakeDeadline => true,
+        // The backlog of its socket is full.
+        DialCause::Connect(error) => error.kind() == ErrorKind::WouldBlock,
+        _ => false,
+    }
 }
 
 /// A host that has forked may be gone without its end of the connection being closed.
@@ -229,4 +251,64 @@ async fn read(
         end_with_owner(proc_.id().launch_id());
     }
     proc_.close_ports("this proc has ended");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use procession_model::Secret;
+    use procession_net::{Address, Crowd, Listener};
+    use tokio::net::UnixListener;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::door::Door;
+
+    fn private_directory() -> tempfile::TempDir {
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o700)).expect("it is ours");
+        directory
+    }
+
+    fn how(path: &Path) -> Dial {
+        let addresses = vec![Address::unix(path).expect("a short path")];
+        Dial { addresses, launch: LaunchId::fresh(), token: Secret::random(), tls: None }
+    }
+
+    #[tokio::test]
+    async fn a_host_that_hangs_up_or_does_not_listen_for_a_moment_is_dialled_again() {
+        let directory = private_directory();
+        let path = directory.path().join("s");
+        let how = how(&path);
+        let busy = UnixListener::bind(&path).expect("a free path");
+        let door = Arc::new(Door::default());
+        let (driver, mut inputs) = mpsc::unbounded_channel();
+        door.expect(how.launch, how.token.clone(), driver);
+        let host = async {
+            for _ in 0..2 {
+                drop(busy.accept().await);
+            }
+            drop(busy);
+            std::fs::remove_file(&path).expect("the socket's file");
+            let keeper: Arc<Door> = Arc::clone(&door);
+            Listener::unix(&path).expect("the path is free again").serve(keeper, &Crowd::default())
+        };
+        let (reached, _serving) = tokio::join!(reach(&how), host);
+        assert!(reached.is_ok(), "{:?}", reached.err());
+        assert!(inputs.recv().await.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_host_that_cannot_be_trusted_is_not_dialled_again() {
+        let directory = private_directory();
+        let path = directory.path().join("s");
+        let how = how(&path);
+        let door = Arc::new(Door::default());
+        door.expect(how.launch, Secret::random(), mpsc::unbounded_channel().0);
+        let _serving = Listener::unix(&path).expect("a free path").serve(door, &Crowd::default());
+        let start = Instant::now();
+        let error = reach(&how).await.expect_err("the tokens differ");
+        assert!(!error.is_temporary() && start.elapsed() < TROUBLE, "{error}");
+    }
 }

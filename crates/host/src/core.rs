@@ -1,11 +1,12 @@
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use procession_actor::Proc;
 use procession_model::{DialBack, HostId, InvalidArgument, LaunchId, ProcId};
-use procession_net::{Address, ClientTls, Listener, Serving, SessionCa};
+use procession_net::{Address, ClientTls, Crowd, Listener, Serving, SessionCa};
 use tokio::runtime::Handle;
 
 use crate::door::Door;
@@ -25,6 +26,8 @@ pub(crate) struct Core {
     pub(crate) door: Arc<Door>,
     unix: Address,
     ca: OnceLock<SessionCa>,
+    /// Those at any of its sockets who have not proved themselves.
+    crowd: Crowd,
     /// Every socket that is listened on, by what it was asked to bind.
     listening: tokio::sync::Mutex<HashMap<String, Serving>>,
     run_dir_path: PathBuf,
@@ -50,7 +53,8 @@ impl Core {
         let door = Arc::new(Door::default());
         let address = unix.local_address().clone();
         let keeper: Arc<Door> = Arc::clone(&door);
-        let listening = HashMap::from([(address.to_string(), unix.serve(keeper))]);
+        let crowd = Crowd::default();
+        let listening = HashMap::from([(address.to_string(), unix.serve(keeper, &crowd))]);
         Self {
             id,
             machine,
@@ -60,6 +64,7 @@ impl Core {
             door,
             unix: address,
             ca: OnceLock::new(),
+            crowd,
             listening: tokio::sync::Mutex::new(listening),
             run_dir_path: run_dir.path().to_owned(),
             run_dir: Mutex::new(Some(run_dir)),
@@ -83,6 +88,9 @@ impl Core {
         match dial_back {
             DialBack::Local => Ok((vec![self.unix.clone()], None)),
             DialBack::Network { bind, advertise } => {
+                if advertise.is_none() {
+                    dialable(&Address::tcp(bind).map_err(|error| error.to_string())?, ADVERTISE)?;
+                }
                 let bound = self.listen(bind).await?;
                 let address = match advertise {
                     None => bound,
@@ -116,7 +124,7 @@ impl Core {
         }
         let listener = Listener::tcp(bind, self.ca()?).await.map_err(|error| error.to_string())?;
         let door: Arc<Door> = Arc::clone(&self.door);
-        let serving = listener.serve(door);
+        let serving = listener.serve(door, &self.crowd);
         let address = serving.local_address().clone();
         listening.insert(bind.to_owned(), serving);
         Ok(address)
@@ -227,5 +235,27 @@ fn advertised(name: &str, bound: &Address) -> Result<Address, String> {
         return Err("only a TCP address can be advertised".to_owned());
     };
     let with_port = Address::tcp(name);
-    with_port.or_else(|_| Address::tcp(&format!("{name}:{port}"))).map_err(|error| error.to_string())
+    let address = with_port.or_else(|_| Address::tcp(&format!("{name}:{port}")));
+    let address = address.map_err(|error| format!("advertise = {name:?}: {error}"))?;
+    dialable(&address, "give the name or the address at which the procs reach this machine")?;
+    match address {
+        Address::Tcp { port: 0, .. } => Err(format!(
+            "advertise = {name:?}: nobody can dial port 0; leave the port out for the one that is bound, or give the one that leads to it"
+        )),
+        address => Ok(address),
+    }
+}
+
+const ADVERTISE: &str = "give `advertise` too: the name or the address at which the procs reach this machine";
+
+/// Refuses an address that can be bound and that nobody can dial.
+fn dialable(address: &Address, instead: &str) -> Result<(), String> {
+    match address {
+        Address::Tcp { host, .. } if host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified()) => {
+            Err(format!(
+                "{address} stands for every address of this machine, and is none that can be dialled; {instead}"
+            ))
+        }
+        _ => Ok(()),
+    }
 }

@@ -98,7 +98,10 @@ impl Driver {
         spec.policy.launcher_reports = !launcher.knows_status_by_parenthood();
         let (state, first) = State::start(spec.policy.clone());
         let token = Secret::random();
-        core.door.expect(shared.id.launch_id(), token.clone(), shared.driver.clone());
+        // A token that nobody waits for serves nobody.
+        if spec.policy.readiness == Readiness::CallBack {
+            core.door.expect(shared.id.launch_id(), token.clone(), shared.driver.clone());
+        }
         let driver = Self {
             core,
             shared,

@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
 use procession_actor::{Obituaries, Proc, Router, WeakProc};
-use procession_model::{Head, Packet, ProcId};
-use procession_net::LinkSender;
+use procession_model::{Head, Packet, PortId, ProcId, cut_reason};
+use procession_net::{LinkSender, PostError};
+use procession_wire::Limits;
 
 /// How many ended procs a host remembers.
 const OBITUARIES: usize = 10_000;
@@ -79,19 +80,20 @@ impl Hub {
     /// `proc_id` is gone: nobody waits for it any longer, and `reason` tells them why.
     pub(crate) fn gone(&self, proc_id: &ProcId, reason: &str) {
         let Some(proc_) = self.proc_() else { return };
-        self.obituaries.write(proc_id.clone(), reason.to_owned());
+        let reason = cut_reason(reason);
+        self.obituaries.write(proc_id.clone(), reason.clone());
         let route = self.routes_mut().remove(proc_id);
         if let Some(Route::Pending(packets)) = route {
             for packet in packets {
-                proc_.bounce(packet, reason);
+                proc_.bounce(packet, &reason);
             }
         }
         let owners = self.waiting().remove(proc_id);
         for owner in owners.into_iter().flatten() {
-            let head = Head::ProcGone { proc_id: proc_id.clone(), reason: reason.to_owned() };
+            let head = Head::ProcGone { proc_id: proc_id.clone(), reason: reason.clone() };
             let _also_gone = self.hand_over(&owner, Packet::bare(head));
         }
-        proc_.proc_gone(proc_id, reason);
+        proc_.proc_gone(proc_id, &reason);
     }
 
     /// Takes a packet that came from a proc.
@@ -116,8 +118,7 @@ impl Hub {
 
     /// Tells the owners of the once ports that move with `head` who holds them now.
     fn announce_moves(&self, dest: &ProcId, head: &Head) {
-        let (Head::Deliver { ports, .. } | Head::Send { ports, .. }) = head else { return };
-        for port in ports.iter().filter(|port| port.proc_id != *dest) {
+        for port in moving_ports(head).iter().filter(|port| port.proc_id != *dest) {
             let moved = Packet::bare(Head::PortMoved { port: port.clone(), holder: dest.clone() });
             if port.proc_id == self.own {
                 if let Some(proc_) = self.proc_() {
@@ -133,6 +134,15 @@ impl Hub {
         }
     }
 
+    /// The packet with `head` did not get to `dest`: what moved with it is here.
+    fn take_back_moves(&self, dest: &ProcId, head: &Head) {
+        let others = |port: &&PortId| port.proc_id != *dest && port.proc_id != self.own;
+        for port in moving_ports(head).iter().filter(others) {
+            let back = Packet::bare(Head::PortMoved { port: port.clone(), holder: self.own.clone() });
+            let _owner_gone = self.hand_over(&port.proc_id, back);
+        }
+    }
+
     fn hand_over(&self, dest: &ProcId, packet: Packet) -> Result<(), (Packet, String)> {
         let unknown = |packet| {
             let became = self.obituaries.read(dest);
@@ -143,34 +153,136 @@ impl Hub {
             match routes.get(dest) {
                 None => return unknown(packet),
                 Some(Route::Up(sender)) => {
-                    return sender
-                        .post(packet)
-                        .map_err(|packet| (packet, format!("the connection to proc {dest} was lost")));
+                    return post(sender, dest, packet);
                 }
                 Some(Route::Pending(_)) => {}
             }
         }
         match self.routes_mut().get_mut(dest) {
             Some(Route::Pending(packets)) => {
+                // Its sender hears of that now, and not when there is nobody to tell it.
+                if let Err(error) = procession_wire::check(&packet, &Limits::default()) {
+                    return Err((packet, error.to_string()));
+                }
                 packets.push(packet);
                 Ok(())
             }
-            Some(Route::Up(sender)) => sender
-                .post(packet)
-                .map_err(|packet| (packet, format!("the connection to proc {dest} was lost"))),
+            Some(Route::Up(sender)) => post(sender, dest, packet),
             None => unknown(packet),
         }
     }
 }
 
+fn moving_ports(head: &Head) -> &[PortId] {
+    match head {
+        Head::Deliver { ports, .. } | Head::Send { ports, .. } => ports,
+        _ => &[],
+    }
+}
+
+fn post(sender: &LinkSender, dest: &ProcId, packet: Packet) -> Result<(), (Packet, String)> {
+    sender.post(packet).map_err(|(packet, why)| match why {
+        PostError::Closed => (packet, format!("the connection to proc {dest} was lost")),
+        refused => (packet, refused.to_string()),
+    })
+}
+
 impl Router for Hub {
     fn route(&self, dest: &ProcId, packet: Packet) -> Result<(), (Packet, String)> {
         self.announce_moves(dest, &packet.head);
-        self.hand_over(dest, packet).inspect_err(|_| {
+        self.hand_over(dest, packet).inspect_err(|(packet, _)| {
+            self.take_back_moves(dest, &packet.head);
             // Who was gone before it became a holder is not buried a second time.
             if !self.routes.read().unwrap_or_else(PoisonError::into_inner).contains_key(dest) {
                 self.waiting().remove(dest);
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use procession_model::{ActorId, HostId};
+    use procession_net::{Link, LinkReceiver, Peer};
+    use tokio::runtime::Handle;
+
+    use super::*;
+
+    fn proc_id(name: &str) -> ProcId {
+        ProcId::fresh(name, &HostId::fresh("test")).expect("a good name")
+    }
+
+    fn hub() -> (Arc<Hub>, Proc) {
+        let proc_ = Proc::new(proc_id("host"), Handle::current());
+        let hub = Arc::new(Hub::new(proc_.id().clone()));
+        hub.set_proc(&proc_);
+        let router: Arc<Hub> = Arc::clone(&hub);
+        proc_.set_router(router);
+        (hub, proc_)
+    }
+
+    /// A proc that is up, as what comes to it.
+    fn up(hub: &Hub, proc_id: &ProcId) -> (LinkReceiver, LinkSender) {
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let [near, far] = [near, far].map(|end| {
+            let (reader, writer) = tokio::io::split(end);
+            Link::over(reader, writer, Peer { pid: None, uid: None, address: "memory".into() })
+        });
+        hub.add(proc_id);
+        hub.up(proc_id, near.sender);
+        // The link lives for as long as both of its ends are read.
+        tokio::spawn(async move {
+            let mut near = near.receiver;
+            while near.recv().await.is_some() {}
+        });
+        (far.receiver, far.sender)
+    }
+
+    fn deliver(from: &ProcId, to: &ProcId, ports: Vec<PortId>) -> Packet {
+        let (to, from) = (ActorId::new(to.clone(), "a"), ActorId::new(from.clone(), "b"));
+        Packet { head: Head::Deliver { to, from, tag: "test".to_owned(), ports }, parts: Vec::new() }
+    }
+
+    #[tokio::test]
+    async fn the_owner_of_a_port_that_did_not_move_after_all_learns_where_it_is() {
+        let (hub, proc_) = hub();
+        let (owner, gone, closed) = (proc_id("owner"), proc_id("gone"), proc_id("closed"));
+        let (mut heard, _open) = up(&hub, &owner);
+        let (_, last_sender) = up(&hub, &closed);
+        drop(last_sender);
+        hub.routes_mut().entry(closed.clone()).and_modify(|route| {
+            if let Route::Up(sender) = route {
+                sender.close();
+            }
+        });
+        let port = PortId::new(owner, 7);
+        for dest in [gone, closed] {
+            proc_.post(deliver(proc_.id(), &dest, vec![port.clone()])).expect_err("it cannot get there");
+            for holder in [&dest, proc_.id()] {
+                let told = heard.recv().await.expect("a packet").expect("a good one").head;
+                assert_eq!(told, Head::PortMoved { port: port.clone(), holder: holder.clone() });
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_packet_over_a_limit_comes_back_with_the_limit_whether_or_not_its_proc_is_up() {
+        let (hub, proc_) = hub();
+        let (pending, there) = (proc_id("pending"), proc_id("there"));
+        hub.add(&pending);
+        let _link = up(&hub, &there);
+        for dest in [pending, there] {
+            let mut packet = deliver(proc_.id(), &dest, Vec::new());
+            packet.parts = vec![Bytes::new(); 1025];
+            let (back, why) = proc_.post(packet).expect_err("nobody takes so many");
+            assert_eq!(back.parts.len(), 1025);
+            assert!(why.contains("1025 segments is over the limit of 1024"), "{why}");
+            let ports = (0..2000).map(|index| PortId::new(dest.clone(), index)).collect();
+            let (_, why) = proc_.post(deliver(proc_.id(), &dest, ports)).expect_err("it is all head");
+            assert!(why.contains("fewer once ports"), "{why}");
+        }
     }
 }

@@ -140,7 +140,7 @@ pub struct ProcExit {
 }
 
 /// The name of a Linux signal on this architecture: `SIGKILL`, or `unknown`.
-pub fn signal_name(signal: i32) -> &'static str {
+fn signal_name(signal: i32) -> &'static str {
     const NAMES: [&str; 31] = [
         "SIGHUP",
         "SIGINT",

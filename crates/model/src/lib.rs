@@ -9,8 +9,9 @@ mod options;
 mod packet;
 mod secret;
 mod status;
+mod text;
 
-pub use exit::{ProcExit, ProcExitKind, ProcExitResult, ReportedExit, StopRequest, signal_name};
+pub use exit::{ProcExit, ProcExitKind, ProcExitResult, ReportedExit, StopRequest};
 pub use ids::{ActorId, HostId, LaunchId, ParseIdError, PortId, ProcId, check_name};
 pub use invalid::InvalidArgument;
 pub use options::{
@@ -20,3 +21,4 @@ pub use options::{
 pub use packet::{Head, LOG_STDERR_TAG, LOG_STDOUT_TAG, Packet};
 pub use secret::Secret;
 pub use status::ProcStatus;
+pub use text::{CUT, cut, cut_reason};

@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{ActorId, PortId, ProcId};
 
@@ -25,8 +25,9 @@ impl Packet {
     }
 }
 
-/// What a packet is.
+/// What a packet is. On the wire every field has to be there, and no other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Head {
     /// A message for an actor.
     Deliver {
@@ -85,6 +86,7 @@ pub enum Head {
         /// The actor.
         actor: ActorId,
         /// Why; none for a regular end.
+        #[serde(deserialize_with = "present")]
         failure: Option<String>,
     },
     /// Host to proc, once, first: what to run before anything else (empty: nothing).
@@ -99,10 +101,13 @@ pub enum Head {
         /// The launch.
         proc_id: ProcId,
         /// The process, where the launcher learnt one.
+        #[serde(deserialize_with = "present")]
         pid: Option<u32>,
         /// The substrate's name for it: a container's id, a job's number.
+        #[serde(deserialize_with = "present")]
         handle: Option<String>,
         /// How far the launch is; restarts the ready deadline.
+        #[serde(deserialize_with = "present")]
         progress: Option<String>,
     },
     /// Host to proc: end all actors, then yourself.
@@ -110,4 +115,9 @@ pub enum Head {
         /// Why.
         reason: String,
     },
+}
+
+/// An option that has to be there, as nothing if need be: serde alone takes a missing one for none.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Option::deserialize(deserializer)
 }

@@ -86,3 +86,32 @@ impl fmt::Display for ProcStatus {
         f.write_str(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows are from, columns to, both in the order of `ALL`.
+    const TABLE: [&str; 9] = [
+        // Starting, Running, Ready, Stopping, Unknown, Exited, Signaled, Failed, Lost
+        "- + + + + + + + +", // Starting
+        "- - + + + + + + +", // Running
+        "- - - + + + + + +", // Ready
+        "- - - - + + + + +", // Stopping
+        "+ + + + - + + + +", // Unknown
+        "- - - - - - - - -", // Exited
+        "- - - - - - - - -", // Signaled
+        "- - - - - - - - -", // Failed
+        "- - - - - - - - -", // Lost
+    ];
+
+    #[test]
+    fn the_transitions_are_those_of_the_table_and_no_others() {
+        for (from, row) in ProcStatus::ALL.into_iter().zip(TABLE) {
+            assert_eq!(row.split(' ').count(), ProcStatus::ALL.len());
+            for (to, cell) in ProcStatus::ALL.into_iter().zip(row.split(' ')) {
+                assert_eq!(from.may_become(to), cell == "+", "from {from} to {to}");
+            }
+        }
+    }
+}

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use procession_model::{ActorId, Head, HostId, LaunchId, Packet, ProcId};
-use procession_net::{Dial, Link, LinkReceiver, LinkSender, Listener, Serving, SessionCa, dial};
+use procession_net::{Crowd, Dial, Link, LinkReceiver, LinkSender, Listener, Serving, SessionCa, dial};
 
 #[path = "../tests/common/call_backs.rs"]
 mod call_backs;
@@ -37,7 +37,7 @@ async fn measure(name: &str, ca: &SessionCa) -> Result<(), Failure> {
     let tcp = Listener::tcp("127.0.0.1:0", ca).await?;
     for (kind, listener, ca) in [("unix", unix, None), ("tcp+tls", tcp, Some(ca))] {
         let call_backs = Arc::new(CallBacks::default());
-        let serving = listener.serve(call_backs.clone());
+        let serving = listener.serve(call_backs.clone(), &Crowd::default());
         let start = Instant::now();
         let mut links = Vec::new();
         for _ in 0..100 {

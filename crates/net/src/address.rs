@@ -90,13 +90,13 @@ fn parse_tcp(text: &str) -> Result<Address, (usize, &'static str)> {
         let end = text.find(':').unwrap_or(text.len());
         (&text[..end], &text[end..], end)
     };
+    if rest.matches(':').count() > 1 && !text.starts_with('[') {
+        return Err((0, "an IPv6 address stands in brackets, as in [::1]:80"));
+    }
     if host.is_empty() {
         return Err((0, "the host is missing; 127.0.0.1 is this machine"));
     }
     let digits = rest.strip_prefix(':').ok_or((at, "`:` and a port follow the host"))?;
-    if digits.contains(':') && !text.starts_with('[') {
-        return Err((0, "an IPv6 address stands in brackets, as in [::1]:80"));
-    }
     if let Some(position) = host.find(|c: char| !(c.is_ascii_alphanumeric() || ".-_:".contains(c))) {
         return Err((position, "a host is a name or an IP address"));
     }
@@ -188,7 +188,8 @@ mod tests {
             ("tcp:host:+1", 9, "0..=65535"),
             ("tcp:host:65536", 9, "0..=65535"),
             ("tcp:host:x", 9, "0..=65535"),
-            ("tcp:::1:80", 4, "host is missing"),
+            ("tcp:::1:80", 4, "brackets"),
+            ("tcp:::1", 4, "brackets"),
             ("tcp:fe80::1:80", 4, "brackets"),
             ("tcp:[::1:80", 11, "not closed"),
             ("tcp:[::1]80", 9, "a port follow"),

@@ -7,6 +7,8 @@ use procession_wire::{Limits, ProtocolError, encode_prefix};
 
 /// Copying a part up to this size costs less than a slot of its own in a vectored write.
 const COPY_UP_TO: usize = 4 << 10;
+/// How many pieces the list of chunks keeps room for.
+const CHUNKS: usize = 64;
 /// Where the current buffer ends and the next one starts; growing further would mean copying.
 const CHUNK: usize = 256 << 10;
 
@@ -54,6 +56,7 @@ impl Batch {
         if self.tail.capacity() > CHUNK {
             self.tail = BytesMut::new();
         }
+        self.chunks.shrink_to(CHUNKS);
     }
 }
 
@@ -112,9 +115,10 @@ mod tests {
             let before = batch.remaining();
             let bytes = batch.push(&packet, &limits).unwrap();
             assert_eq!(batch.remaining(), before + bytes);
-            for piece in procession_wire::encode(&packet, &limits).unwrap() {
-                expected.extend_from_slice(&piece);
-            }
+            let mut prefix = BytesMut::new();
+            encode_prefix(&packet, &limits, &mut prefix).unwrap();
+            expected.extend_from_slice(&prefix);
+            packet.parts.iter().for_each(|part| expected.extend_from_slice(part));
         }
         let mut seen = Vec::new();
         let mut step = 1;
@@ -132,5 +136,19 @@ mod tests {
         }
         assert_eq!(batch.remaining(), 0);
         assert!(seen == expected);
+    }
+
+    #[test]
+    fn a_burst_leaves_no_memory_behind() {
+        let part = Bytes::from(vec![0; COPY_UP_TO + 1]);
+        let mut batch = Batch::default();
+        for index in 0..10_000 {
+            let packet = Packet { head: Head::Ready { pid: index }, parts: vec![part.clone()] };
+            batch.push(&packet, &Limits::default()).unwrap();
+        }
+        batch.advance(batch.remaining());
+        batch.trim();
+        assert!(batch.chunks.capacity() <= 2 * CHUNKS, "room for {} pieces", batch.chunks.capacity());
+        assert!(batch.tail.capacity() <= 2 * CHUNK, "{} bytes", batch.tail.capacity());
     }
 }

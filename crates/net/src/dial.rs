@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::greet::{DEADLINE, dialling};
+use crate::keep_alive::keep_alive;
 use crate::socket_file::{is_trusted, own_uid};
 use crate::tls::client_config;
 use crate::{Address, ClientTls, Link, Peer, TlsError};
@@ -53,10 +54,10 @@ pub struct Attempt {
 #[non_exhaustive]
 pub enum DialCause {
     /// Nobody answers there.
-    #[error("cannot connect: {0}")]
+    #[error("cannot connect: {0}; check that the host runs, and that this address leads to it from here")]
     Connect(#[source] io::Error),
     /// Nobody answered in time.
-    #[error("no connection within {CONNECT:?}")]
+    #[error("no connection within {CONNECT:?}; check that this address leads to the host from here")]
     ConnectDeadline,
     /// Somebody else listens at the socket.
     #[error("the socket belongs to user {found}, and this process runs as {expected}")]
@@ -78,14 +79,16 @@ pub enum DialCause {
     /// The two ends do not trust each other.
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
-    /// The host ended the connection: it does not expect this launch, or not any more.
-    #[error("the host refused: it does not expect this launch (any more), or its token was used before")]
+    /// The host ended the connection, and does not say why.
+    #[error(
+        "the host refused: it hung up without taking this launch in, because it does not expect it (any more), its token was used before, or the host was ending or too busy; its log says which"
+    )]
     Refused,
     /// The host did not answer in time.
     #[error("the host did not answer within {DEADLINE:?}")]
     HandshakeDeadline,
     /// The connection failed.
-    #[error("the connection failed: {0}")]
+    #[error("the connection failed: {0}; check the network between this process and the host")]
     Io(#[source] io::Error),
 }
 
@@ -180,7 +183,7 @@ async fn dial_unix(dial: &Dial, address: &Address, path: &std::path::Path) -> Re
 async fn dial_tcp(dial: &Dial, address: &Address, host: &str, port: u16) -> Result<Link, DialCause> {
     let (config, name) = client_config(dial.tls.as_ref().ok_or(DialCause::NoTls)?)?;
     let stream = connect(TcpStream::connect((host, port))).await?;
-    stream.set_nodelay(true).map_err(DialCause::Io)?;
+    stream.set_nodelay(true).and_then(|()| keep_alive(&stream)).map_err(DialCause::Io)?;
     let stream = within_deadline(async {
         let mut stream = TlsConnector::from(config).connect(name, stream).await?;
         dialling(&mut stream, dial.launch, &dial.token).await?;

@@ -1,7 +1,6 @@
 //! The handshake over a connection, both ends.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use procession_model::{LaunchId, Secret};
@@ -11,6 +10,7 @@ use procession_wire::{
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use crate::crowd::Standing;
 use crate::tls::names_launch;
 use crate::{DialCause, Doorkeeper};
 
@@ -38,11 +38,11 @@ pub(crate) enum Refusal {
 }
 
 /// Reads a hello byte by byte as it comes, so that a stranger is known by its first bytes, and
-/// notes in `heard` that there are any.
+/// notes that there are any.
 async fn read_hello<const N: usize>(
     stream: &mut impl Stream,
     check: fn(&[u8]) -> Result<(), HandshakeError>,
-    heard: &AtomicBool,
+    standing: &Standing,
 ) -> io::Result<Result<[u8; N], HandshakeError>> {
     let mut hello = [0; N];
     let mut have = 0;
@@ -51,7 +51,7 @@ async fn read_hello<const N: usize>(
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             bytes => have += bytes,
         }
-        heard.store(true, Ordering::Relaxed);
+        standing.heard();
         if let Err(error) = check(&hello[..have]) {
             return Ok(Err(error));
         }
@@ -73,7 +73,7 @@ pub(crate) async fn dialling(
     let (handshake, hello) = ClientHandshake::new(launch, token);
     send(stream, &hello).await?;
     let hello =
-        read_hello::<SERVER_HELLO_LEN>(stream, ClientHandshake::check, &AtomicBool::default()).await??;
+        read_hello::<SERVER_HELLO_LEN>(stream, ClientHandshake::check, &Standing::default()).await??;
     let (waiting, proof) = handshake.server_hello(&hello)?;
     send(stream, &proof).await?;
     let mut acceptance = [0; MAC_LEN];
@@ -89,9 +89,9 @@ pub(crate) async fn listening(
     stream: &mut impl Stream,
     doorkeeper: &dyn Doorkeeper,
     certificate: Option<&CertificateDer<'_>>,
-    heard: &AtomicBool,
+    standing: &Standing,
 ) -> Result<(LaunchId, [u8; MAC_LEN]), Refusal> {
-    let hello = match read_hello::<CLIENT_HELLO_LEN>(stream, ServerHandshake::check, heard).await? {
+    let hello = match read_hello::<CLIENT_HELLO_LEN>(stream, ServerHandshake::check, standing).await? {
         Ok(hello) => hello,
         Err(error) => {
             if matches!(error, HandshakeError::Version { .. }) {
@@ -106,6 +106,7 @@ pub(crate) async fn listening(
         return Err(Refusal::Certificate(launch));
     }
     let token = doorkeeper.token(launch).ok_or(HandshakeError::UnknownLaunch(launch))?;
+    standing.known();
     let (waiting, hello) = handshake.answer(&token);
     send(stream, &hello).await?;
     let mut proof = [0; MAC_LEN];

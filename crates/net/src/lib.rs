@@ -5,12 +5,15 @@
 
 mod address;
 mod batch;
+mod crowd;
 mod dial;
 mod doorkeeper;
 mod greet;
+mod keep_alive;
 mod link;
 mod listener;
 mod outbox;
+mod ration;
 mod receiver;
 mod refusals;
 mod sender;
@@ -19,11 +22,12 @@ mod socket_file;
 mod tls;
 
 pub use address::{Address, InvalidAddress};
+pub use crowd::Crowd;
 pub use dial::{Attempt, Dial, DialCause, DialError, dial};
 pub use doorkeeper::Doorkeeper;
 pub use link::{Link, LinkError, Peer};
 pub use listener::{ListenError, Listener};
 pub use receiver::LinkReceiver;
-pub use sender::LinkSender;
+pub use sender::{LinkSender, PostError};
 pub use serve::Serving;
 pub use tls::{ClientTls, SessionCa, TlsError};

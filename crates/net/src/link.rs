@@ -33,11 +33,11 @@ pub struct Peer {
 #[non_exhaustive]
 pub enum LinkError {
     /// The peer sent what is not a packet.
-    #[error("the peer broke the protocol: {0}")]
+    #[error("the peer broke the protocol: {0}; install the same release at both ends")]
     Protocol(#[from] ProtocolError),
     /// The peer went in the middle of a packet.
     #[error(
-        "the peer left in the middle of a packet: {have} bytes had arrived, at least {missing} were to come"
+        "the peer left in the middle of a packet: {have} bytes had arrived, at least {missing} were to come; its own log or exit says why"
     )]
     CutOff {
         /// Bytes of it that had arrived.
@@ -46,10 +46,10 @@ pub enum LinkError {
         missing: usize,
     },
     /// The connection failed.
-    #[error("the connection failed: {0}")]
+    #[error("the connection failed: {0}; check the network between the two ends")]
     Io(#[source] std::io::Error),
     /// The link was closed or broke with packets still to be written.
-    #[error("the link ended with {unsent} bytes unsent")]
+    #[error("the link ended with {unsent} bytes unsent; what they were meant for has to be done again")]
     Closed {
         /// Bytes that were posted and never written.
         unsent: u64,

@@ -8,7 +8,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::serve::serve;
 use crate::socket_file::{SocketFile, own_uid};
-use crate::{Address, Doorkeeper, InvalidAddress, Serving, SessionCa};
+use crate::{Address, Crowd, Doorkeeper, InvalidAddress, Serving, SessionCa};
 
 /// Where diallers are waited for. A unix socket's file goes with it.
 pub struct Listener {
@@ -37,7 +37,9 @@ pub enum ListenError {
         why: String,
     },
     /// The kernel refused.
-    #[error("cannot listen at {address}: {source}")]
+    #[error(
+        "cannot listen at {address}: {source}; give an address of this machine that nothing else listens at"
+    )]
     Bind {
         /// Where.
         address: String,
@@ -87,11 +89,11 @@ impl Listener {
     /// Greets diallers and hands their links to `doorkeeper` until the result is dropped. Has to
     /// be called inside a runtime.
     ///
-    /// Strangers are cut off after 2 s, at most 256 of them are heard at a time, and each source
-    /// is written about once a minute.
-    pub fn serve(self, doorkeeper: Arc<dyn Doorkeeper>) -> Serving {
+    /// Strangers are cut off after 2 s, at most 256 of them are heard at a time by all listeners that
+    /// share `crowd`, and each source is written about once a minute.
+    pub fn serve(self, doorkeeper: Arc<dyn Doorkeeper>, crowd: &Crowd) -> Serving {
         let address = self.address.clone();
-        Serving::new(address, tokio::spawn(serve(self, doorkeeper)))
+        Serving::new(address, tokio::spawn(serve(self, doorkeeper, crowd.clone())))
     }
 }
 

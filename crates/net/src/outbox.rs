@@ -8,8 +8,8 @@ use procession_wire::Limits;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 
-use crate::LinkError;
 use crate::batch::Batch;
+use crate::{LinkError, PostError};
 
 /// How long a closed link waits for a peer that takes nothing more.
 const LINGER: Duration = Duration::from_secs(10);
@@ -33,7 +33,6 @@ struct State {
     written: u64,
     closing: bool,
     ended: bool,
-    limits: Limits,
 }
 
 impl Outbox {
@@ -43,20 +42,15 @@ impl Outbox {
 
     // The packet is the caller's own, given back.
     #[expect(clippy::result_large_err, reason = "boxing would cost an allocation for each failed post")]
-    pub(crate) fn post(&self, packet: Packet) -> Result<(), Packet> {
+    pub(crate) fn post(&self, packet: Packet) -> Result<(), (Packet, PostError)> {
         let mut state = self.state();
         if state.closing {
-            return Err(packet);
+            return Err((packet, PostError::Closed));
         }
         let idle = !state.batch.has_remaining();
-        let State { batch, limits, .. } = &mut *state;
-        match batch.push(&packet, limits) {
+        match state.batch.push(&packet, &Limits::default()) {
             Ok(bytes) => state.posted += bytes as u64,
-            Err(error) => {
-                drop(state);
-                tracing::error!(%error, "a packet was not sent");
-                return Err(packet);
-            }
+            Err(error) => return Err((packet, PostError::Refused(error))),
         }
         drop(state);
         if idle {

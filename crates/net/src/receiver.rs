@@ -2,7 +2,7 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use procession_model::Packet;
 use procession_wire::Decoder;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use crate::LinkError;
 use crate::outbox::Outbox;
 
-/// What is read at once.
+/// What is read at once; a packet of more is read by itself.
 const READ: usize = 64 << 10;
 /// Less room than this is not worth a system call.
 const LEAST_ROOM: usize = 4 << 10;
@@ -50,15 +50,26 @@ impl LinkReceiver {
 
     async fn read(&mut self) -> Result<Option<Packet>, LinkError> {
         loop {
+            let before = self.buffer.len();
             if let Some(packet) = self.decoder.decode(&mut self.buffer)? {
+                if before - self.buffer.len() > READ {
+                    // Its memory goes with the packet, and not at the end of the link.
+                    self.buffer = BytesMut::from(&self.buffer[..]);
+                }
                 return Ok(Some(packet));
             }
-            if self.buffer.capacity() - self.buffer.len() < LEAST_ROOM {
-                // A length field is only a promise: memory follows what has arrived.
-                let missing = self.decoder.missing(&self.buffer);
-                self.buffer.reserve(missing.min(self.buffer.len()).max(READ));
+            let missing = self.decoder.missing(&self.buffer);
+            let (least, room, most) = if before + missing > READ {
+                // A length field is only a promise: memory follows what has arrived. What comes after a
+                // big packet is not read into its memory, which it would hold on to.
+                (LEAST_ROOM.min(missing), missing.min(before.max(READ)), missing)
+            } else {
+                (LEAST_ROOM, READ, usize::MAX)
+            };
+            if self.buffer.capacity() - before < least {
+                self.buffer.reserve(room);
             }
-            match self.io.read_buf(&mut self.buffer).await {
+            match self.io.read_buf(&mut (&mut self.buffer).limit(most)).await {
                 Ok(0) => return self.end(),
                 Ok(_) => {}
                 Err(error) if is_death(&error) => return self.end(),
@@ -92,5 +103,64 @@ impl fmt::Debug for LinkReceiver {
             .field("buffered", &self.buffer.len())
             .field("ended", &self.ended)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
+mod tests {
+    use bytes::Bytes;
+    use procession_model::Head;
+
+    use super::*;
+    use crate::{Link, Peer};
+
+    fn packet(size: usize) -> Packet {
+        Packet { head: Head::Welcome, parts: vec![Bytes::from(vec![7; size])] }
+    }
+
+    /// A link whose ends are both here.
+    fn pair() -> (Link, Link) {
+        let ends = tokio::io::duplex(1 << 20);
+        let [near, far] = [ends.0, ends.1].map(|end| {
+            let (reader, writer) = tokio::io::split(end);
+            Link::over(reader, writer, Peer { pid: None, uid: None, address: "memory".into() })
+        });
+        (near, far)
+    }
+
+    #[tokio::test]
+    async fn the_memory_of_a_big_packet_goes_with_it() {
+        const BIG: usize = 16 << 20;
+        let (near, mut far) = pair();
+        let sizes = [1, BIG, 10, READ, 10, READ + 1, 10, READ * 2, 10, BIG, 10, 10];
+        for size in sizes {
+            near.sender.post(packet(size)).unwrap();
+        }
+        let mut kept = Vec::new();
+        for size in sizes {
+            let mut received = far.receiver.recv().await.unwrap().unwrap();
+            let part = received.parts.remove(0);
+            assert_eq!(part.len(), size);
+            assert!(far.receiver.buffer.capacity() <= 8 * READ, "{}", far.receiver.buffer.capacity());
+            if size > READ {
+                kept.push(part);
+            }
+        }
+        // The small packets behind the big ones were read into memory of their own.
+        assert_eq!(kept.iter().filter(|part| part.len() == BIG && part.is_unique()).count(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_small_packet_that_is_kept_keeps_little_memory() {
+        let (near, mut far) = pair();
+        let mut kept = Vec::new();
+        for _ in 0..50 {
+            near.sender.post(packet(1 << 20)).unwrap();
+            near.sender.post(packet(1)).unwrap();
+            let big = far.receiver.recv().await.unwrap().unwrap();
+            kept.push(far.receiver.recv().await.unwrap().unwrap());
+            assert!(big.parts[0].is_unique(), "the small packet shares the big one's memory");
+        }
     }
 }

@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use procession_model::Packet;
+use procession_wire::ProtocolError;
 
 use crate::LinkError;
 use crate::outbox::Outbox;
@@ -19,6 +20,17 @@ impl Drop for Last {
     }
 }
 
+/// Why a packet was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PostError {
+    /// The link is closed.
+    #[error("the connection was lost")]
+    Closed,
+    /// The packet is over a limit of the protocol; the link takes others.
+    #[error(transparent)]
+    Refused(#[from] ProtocolError),
+}
+
 impl LinkSender {
     pub(crate) fn new(outbox: Arc<Outbox>) -> Self {
         Self(Arc::new(Last(outbox)))
@@ -28,11 +40,10 @@ impl LinkSender {
     /// order in which they were posted.
     ///
     /// # Errors
-    /// The packet comes back when the link is closed, and also when it is over a limit of the
-    /// protocol, which is logged and which [`procession_wire::check`] explains. A packet that was
-    /// taken is lost when the link breaks before it is written.
+    /// The packet comes back when the link is closed, and when it is over a limit of the protocol. A
+    /// packet that was taken is lost when the link breaks before it is written.
     #[expect(clippy::result_large_err, reason = "the packet is the caller's own, given back")]
-    pub fn post(&self, packet: Packet) -> Result<(), Packet> {
+    pub fn post(&self, packet: Packet) -> Result<(), (Packet, PostError)> {
         self.0.0.post(packet)
     }
 

@@ -1,29 +1,27 @@
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use procession_model::LaunchId;
 use procession_wire::{HandshakeError, MAC_LEN};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::task::{AbortHandle, JoinHandle, JoinSet};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use crate::crowd::{Place, Standing};
 use crate::greet::{DEADLINE, Refusal, listening};
+use crate::keep_alive::keep_alive;
 use crate::listener::Socket;
+use crate::ration::Rationed;
 use crate::refusals::Refusals;
 use crate::socket_file::is_trusted;
-use crate::{Address, Doorkeeper, Link, Listener, Peer};
+use crate::{Address, Crowd, Doorkeeper, Link, Listener, Peer};
 
-/// How many peers may be connected that have not proved themselves.
-const PENDING: usize = 256;
-/// In a crowd, who has said nothing for so long makes room for the next.
-const PATIENCE: Duration = Duration::from_millis(250);
-/// How long no peer is accepted when there are no descriptors left to do it with.
-const EXHAUSTED: Duration = Duration::from_millis(100);
+/// How long no peer is accepted after that has failed, as for want of descriptors: it would fail
+/// again at once.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A listener at work. Dropping it ends the listening; links that were admitted live on.
 #[derive(Debug)]
@@ -61,73 +59,26 @@ enum Accepted {
     Tcp(TcpStream, TlsAcceptor),
 }
 
-pub(crate) async fn serve(listener: Listener, doorkeeper: Arc<dyn Doorkeeper>) {
+pub(crate) async fn serve(listener: Listener, doorkeeper: Arc<dyn Doorkeeper>, crowd: Crowd) {
     let refusals = Arc::new(Refusals::default());
-    let mut crowd = Crowd::default();
+    let mut greeted = JoinSet::new();
     loop {
-        if crowd.is_full() {
-            crowd.thin_out().await;
-            continue;
-        }
         let accepted = tokio::select! {
-            Some(_) = crowd.tasks.join_next() => continue,
+            Some(_) = greeted.join_next() => continue,
             accepted = listener.socket.accept() => accepted,
         };
         let (accepted, peer, source) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 refusals.note("accept", &error);
-                if is_exhaustion(&error) {
-                    sleep(EXHAUSTED).await;
+                if !is_the_peers_doing(&error) {
+                    sleep(PAUSE).await;
                 }
                 continue;
             }
         };
-        let heard = Arc::new(AtomicBool::new(false));
-        let task = greet(accepted, peer, source, heard.clone(), doorkeeper.clone(), refusals.clone());
-        crowd.join(task, heard);
-    }
-}
-
-/// The peers that have not proved themselves, in the order in which they came.
-#[derive(Default)]
-struct Crowd {
-    tasks: JoinSet<()>,
-    order: VecDeque<Pending>,
-}
-
-struct Pending {
-    since: Instant,
-    task: AbortHandle,
-    /// Whether it has said anything yet.
-    heard: Arc<AtomicBool>,
-}
-
-impl Crowd {
-    fn join(&mut self, task: impl Future<Output = ()> + Send + 'static, heard: Arc<AtomicBool>) {
-        self.order.push_back(Pending { since: Instant::now(), task: self.tasks.spawn(task), heard });
-    }
-
-    fn is_full(&mut self) -> bool {
-        if self.order.len() >= PENDING {
-            self.order.retain(|pending| !pending.task.is_finished());
-        }
-        self.order.len() >= PENDING
-    }
-
-    /// Waits until there is room. A burst of real diallers passes by itself; of those who say
-    /// nothing, the oldest has to go.
-    async fn thin_out(&mut self) {
-        let mute = self.order.iter().position(|pending| !pending.heard.load(Ordering::Relaxed));
-        let patience_ends = mute.map(|index| self.order[index].since + PATIENCE);
-        tokio::select! {
-            _ = self.tasks.join_next() => {}
-            () = sleep_until(patience_ends.unwrap_or_else(Instant::now)), if mute.is_some() => {
-                if let Some(pending) = mute.and_then(|index| self.order.remove(index)) {
-                    pending.task.abort();
-                }
-            }
-        }
+        let place = crowd.join(&source).await;
+        greeted.spawn(greet(accepted, peer, source, place, doorkeeper.clone(), refusals.clone()));
     }
 }
 
@@ -136,7 +87,7 @@ async fn greet(
     accepted: Accepted,
     peer: Peer,
     source: String,
-    heard: Arc<AtomicBool>,
+    mut place: Place,
     doorkeeper: Arc<dyn Doorkeeper>,
     refusals: Arc<Refusals>,
 ) {
@@ -154,35 +105,39 @@ async fn greet(
         }
     }
     let mut greeted = Greeted { refusals: &refusals, source: &source, result: Err(Refusal::CutOff) };
-    greeted.result = timeout(DEADLINE, async {
+    let standing = Arc::clone(&place.standing);
+    let greeting = timeout(DEADLINE, async {
         match accepted {
             Accepted::Unix(stream, own) => {
                 if let Some(found) = peer.uid.filter(|uid| !is_trusted(*uid, own)) {
                     return Err(Refusal::User { found, expected: own });
                 }
-                unix(stream, peer, &*doorkeeper, &heard).await
+                unix(stream, peer, &*doorkeeper, &standing).await
             }
             Accepted::Tcp(stream, acceptor) => {
                 if stream.peek(&mut [0]).await? == 0 {
                     return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
                 }
-                heard.store(true, Ordering::Relaxed);
+                standing.heard();
                 // What only TLS needs is taken when there is something to do with it.
-                Box::pin(tcp(stream, acceptor, peer, &*doorkeeper, &heard)).await
+                Box::pin(tcp(stream, acceptor, peer, &*doorkeeper, &standing)).await
             }
         }
-    })
-    .await
-    .unwrap_or(Err(Refusal::Deadline));
+    });
+    greeted.result = tokio::select! {
+        biased;
+        result = greeting => result.unwrap_or(Err(Refusal::Deadline)),
+        () = place.taken() => Err(Refusal::CutOff),
+    };
 }
 
 async fn unix(
     mut stream: UnixStream,
     peer: Peer,
     doorkeeper: &dyn Doorkeeper,
-    heard: &AtomicBool,
+    standing: &Standing,
 ) -> Result<(), Refusal> {
-    let proved = listening(&mut stream, doorkeeper, None, heard).await?;
+    let proved = listening(&mut stream, doorkeeper, None, standing).await?;
     let (reader, writer) = stream.into_split();
     admit(proved, doorkeeper, reader, writer, peer)
 }
@@ -192,14 +147,17 @@ async fn tcp(
     acceptor: TlsAcceptor,
     peer: Peer,
     doorkeeper: &dyn Doorkeeper,
-    heard: &AtomicBool,
+    standing: &Standing,
 ) -> Result<(), Refusal> {
     stream.set_nodelay(true)?;
-    let mut stream = acceptor.accept(stream).await?;
+    keep_alive(&stream)?;
+    let mut stream = acceptor.accept(Rationed::new(stream)).await?;
+    standing.known();
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).cloned();
     // The verifier demands a certificate; without one there is nothing that could be trusted.
     let certificate = certificate.ok_or_else(|| io::Error::other("it has no certificate"))?;
-    let proved = listening(&mut stream, doorkeeper, Some(&certificate), heard).await?;
+    let proved = listening(&mut stream, doorkeeper, Some(&certificate), standing).await?;
+    stream.get_mut().0.lift();
     let (reader, writer) = tokio::io::split(stream);
     admit(proved, doorkeeper, reader, writer, peer)
 }
@@ -243,7 +201,7 @@ impl Socket {
     }
 }
 
-/// Whether accepting failed for want of something that others hold, and would fail again at once.
-fn is_exhaustion(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+/// Whether accepting failed because the peer has left already; the next one is as good as any.
+fn is_the_peers_doing(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ConnectionAborted
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use common::{Host, number, packet, soon};
 use procession_model::{LaunchId, Secret};
-use procession_net::{Dial, DialCause, DialError, Doorkeeper, Link, Listener, SessionCa, dial};
+use procession_net::{Crowd, Dial, DialCause, DialError, Doorkeeper, Link, Listener, SessionCa, dial};
 use procession_wire::{
     CLIENT_HELLO_LEN, ClientHandshake, HandshakeError, MAC_LEN, SERVER_HELLO_LEN, VERSION,
 };
@@ -147,7 +147,7 @@ impl Doorkeeper for Forgetful {
 async fn bytes_that_got_one_in_are_worth_nothing_in_another_connection() {
     let directory = common::private_directory();
     let doors = Arc::new(Forgetful(LaunchId::fresh(), Secret::random(), Mutex::default()));
-    let serving = Listener::unix(directory.path().join("s")).unwrap().serve(doors.clone());
+    let serving = Listener::unix(directory.path().join("s")).unwrap().serve(doors.clone(), &Crowd::default());
     let host = Host { call_backs: Arc::default(), serving, ca: None, directory: Some(directory) };
     let how = Dial { addresses: vec![], launch: doors.0, token: doors.1.clone(), tls: None };
     let (_stream, sent) = enter(&host, &how).await;
@@ -261,6 +261,30 @@ async fn a_dialler_gives_up_on_a_host_that_says_nothing() {
 }
 
 #[tokio::test]
+async fn a_host_that_is_too_busy_to_take_the_call_is_worth_another_one() {
+    let directory = common::private_directory();
+    let path = directory.path().join("s");
+    let listener = UnixListener::bind(&path).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(stream) = UnixStream::connect(&path).await {
+        waiting.push(stream);
+    }
+    let how = Dial {
+        addresses: vec![procession_net::Address::unix(path).unwrap()],
+        launch: LaunchId::fresh(),
+        token: Secret::random(),
+        tls: None,
+    };
+    let refused = cause(soon(dial(&how)).await);
+    assert!(
+        matches!(&refused, DialCause::Connect(error) if error.kind() == std::io::ErrorKind::WouldBlock),
+        "{refused}"
+    );
+    assert!(refused.is_temporary());
+}
+
+#[tokio::test]
 async fn somebody_elses_certificates_do_not_get_in() {
     let host = Host::tcp().await;
     let ca = host.ca.as_ref().unwrap();
@@ -339,7 +363,10 @@ async fn a_peer_that_leaves_in_the_middle_of_a_packet_is_an_error_and_then_the_e
     let (how, mut call_back) = host.expect();
     let (mut stream, _) = enter(&host, &how).await;
     let mut host_end = soon(call_back.link()).await.unwrap();
-    let whole = procession_wire::encode(&packet(5, vec![1; 100]), &Default::default()).unwrap().concat();
+    let sent = packet(5, vec![1; 100]);
+    let mut whole = bytes::BytesMut::new();
+    procession_wire::encode_prefix(&sent, &Default::default(), &mut whole).unwrap();
+    whole.extend_from_slice(&sent.parts[0]);
     stream.write_all(&whole).await.unwrap();
     stream.write_all(&whole[..whole.len() - 1]).await.unwrap();
     drop(stream);

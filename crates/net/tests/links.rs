@@ -6,7 +6,7 @@ mod common;
 use bytes::Bytes;
 use common::{Host, number, packet, soon};
 use procession_model::Head;
-use procession_net::{Link, LinkError, Peer};
+use procession_net::{Link, LinkError, Peer, PostError};
 
 #[tokio::test]
 async fn a_packet_arrives_as_it_was_sent_in_both_directions() {
@@ -61,7 +61,7 @@ async fn closing_sends_what_was_posted_and_then_ends_both_directions() {
         }
         proc_end.sender.close();
         let refused = packet(9, "too late");
-        assert_eq!(proc_end.sender.post(refused.clone()).unwrap_err(), refused);
+        assert_eq!(proc_end.sender.post(refused.clone()).unwrap_err(), (refused, PostError::Closed));
         for index in 0..1000 {
             assert_eq!(number(&soon(host_end.receiver.recv()).await.unwrap().unwrap()), index);
         }
@@ -171,9 +171,13 @@ async fn a_packet_over_a_limit_comes_back_and_the_link_lives_on() {
     let (proc_end, mut host_end) = soon(host.link()).await;
     let mut many = packet(1, "");
     many.parts = vec![Bytes::new(); 1025];
-    assert_eq!(proc_end.sender.post(many.clone()).unwrap_err(), many);
+    let (back, why) = proc_end.sender.post(many.clone()).unwrap_err();
+    assert_eq!(back, many);
+    assert!(why.to_string().contains("1025 segments is over the limit of 1024"), "{why}");
     let long = procession_model::Packet::bare(Head::Stop { reason: "x".repeat(70_000) });
-    assert_eq!(proc_end.sender.post(long.clone()).unwrap_err(), long);
+    let (back, why) = proc_end.sender.post(long.clone()).unwrap_err();
+    assert_eq!(back, long);
+    assert!(why.to_string().contains("not within 1..=65536: shorten"), "{why}");
     assert!(!proc_end.sender.is_closed());
     proc_end.sender.post(packet(2, "fits")).unwrap();
     assert_eq!(number(&soon(host_end.receiver.recv()).await.unwrap().unwrap()), 2);
@@ -188,7 +192,7 @@ fn a_link_whose_runtime_is_gone_gives_packets_back() {
     });
     drop(runtime);
     let lost = packet(1, "nobody writes this");
-    assert_eq!(proc_end.sender.post(lost.clone()).unwrap_err(), lost);
+    assert_eq!(proc_end.sender.post(lost.clone()).unwrap_err(), (lost, PostError::Closed));
 }
 
 #[tokio::test]
@@ -217,4 +221,33 @@ async fn a_peer_that_takes_nothing_holds_a_closed_link_for_ten_seconds_and_no_lo
     let flushed = link.sender.flushed().await;
     assert!(matches!(flushed, Err(LinkError::Closed { unsent: 9000.. })), "{flushed:?}");
     assert_eq!(start.elapsed().as_secs(), 10);
+}
+
+/// Which timer the kernel runs for each end of the connections to `port`, as /proc/net/tcp says.
+fn timers(port: u16) -> Vec<String> {
+    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let port = format!(":{port:04X}");
+    let established = table
+        .lines()
+        .skip(1)
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|it| it[3] == "01" && (it[1].ends_with(&port) || it[2].ends_with(&port)));
+    established.map(|it| it[5].to_owned()).collect()
+}
+
+#[tokio::test]
+async fn both_ends_of_a_tcp_link_ask_within_a_second_whether_the_other_is_there() {
+    let host = Host::tcp().await;
+    let (_proc_end, _host_end) = soon(host.link()).await;
+    // 02 is the timer of keepalive; its time to go is in hundredths of a second.
+    let asks = |timer: &String| {
+        timer.strip_prefix("02:").is_some_and(|left| u32::from_str_radix(left, 16).unwrap() <= 100)
+    };
+    soon(async {
+        while timers(host.port()).iter().filter(|timer| asks(timer)).count() < 2 {
+            // What was sent last may not be acknowledged yet.
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    })
+    .await;
 }

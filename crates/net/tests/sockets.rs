@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use common::{CallBacks, Host, private_directory, soon};
-use procession_net::{Listener, SessionCa, dial};
+use procession_net::{Crowd, Listener, SessionCa, dial};
 
 fn refusal(path: impl AsRef<std::path::Path>) -> String {
     Listener::unix(path).err().expect("it listens").to_string()
@@ -119,7 +119,7 @@ async fn a_listener_that_was_never_served_leaves_no_file() {
     let path = directory.path().join("s");
     drop(Listener::unix(&path).unwrap());
     assert!(!path.exists());
-    drop(Listener::unix(&path).unwrap().serve(Arc::new(CallBacks::default())));
+    drop(Listener::unix(&path).unwrap().serve(Arc::new(CallBacks::default()), &Crowd::default()));
     tokio::task::yield_now().await;
     assert!(!path.exists());
 }

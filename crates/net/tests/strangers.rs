@@ -100,16 +100,61 @@ async fn dripping_bytes_buys_no_time() {
 }
 
 #[tokio::test]
-async fn a_crowd_that_says_nothing_does_not_keep_a_real_dialler_out() {
-    for host in Host::both().await {
+async fn a_stranger_who_talks_on_and_on_is_cut_off_before_its_words_fill_memory() {
+    let host = Host::tcp().await;
+    // One TLS message of 64 KiB, in records of 1 KiB: each is well-formed, and all is to be kept.
+    let mut words = b"\x16\x03\x01\x04\x00\x01\x00\xff\xf0".to_vec();
+    words.resize(5 + 1024, 7);
+    for _ in 0..12 {
+        words.extend_from_slice(b"\x16\x03\x01\x04\x00");
+        words.extend_from_slice(&[7; 1024]);
+    }
+    let start = Instant::now();
+    say(&host, &words).await;
+    assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn listeners_that_share_a_crowd_hear_no_more_than_one_alone() {
+    let [unix, tcp] = Host::both_in_one_crowd().await;
+    let mut strangers = Vec::new();
+    for _ in 0..200 {
+        strangers.push(connect(&unix).await.unwrap());
+        strangers.push(connect(&tcp).await.unwrap());
+    }
+    // Each listener alone would hear all of its 200 for 2 s.
+    let start = Instant::now();
+    let mut cut_off = 0;
+    while cut_off < 400 - 256 - 2 {
+        let mut gone = 0;
+        for stream in &mut strangers {
+            let read = tokio::time::timeout(Duration::ZERO, stream.read(&mut [0])).await;
+            gone += usize::from(matches!(read, Ok(Ok(0) | Err(_))));
+        }
+        cut_off = gone;
+        assert!(start.elapsed() < Duration::from_millis(1500), "{cut_off} in {:?}", start.elapsed());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for host in [unix, tcp] {
+        let (how, _call_back) = host.expect();
+        assert!(soon(dial(&how)).await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn a_crowd_that_says_nothing_or_one_byte_does_not_keep_a_real_dialler_out() {
+    let hosts = Host::both().await.into_iter().chain(Host::both().await);
+    for (host, words) in hosts.zip([&b""[..], &b""[..], &b"\xf5"[..], &TLS_HELLO[..1]]) {
         let mut crowd = Vec::new();
         for _ in 0..400 {
-            crowd.push(connect(&host).await.unwrap());
+            let mut stream = connect(&host).await.unwrap();
+            stream.write_all(words).await.unwrap();
+            crowd.push(stream);
         }
         let (how, _call_back) = host.expect();
         let start = Instant::now();
         assert!(soon(dial(&how)).await.is_ok());
-        assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_millis(1500), "{words:x?}: {:?}", start.elapsed());
         for mut stream in crowd {
             let _ = soon(stream.read_to_end(&mut Vec::new())).await;
         }

@@ -1,6 +1,6 @@
 //! What a Python launcher may report as the exit of a proc, decoded strictly.
 
-use procession_model::{ProcExitKind, ProcExitResult, ReportedExit};
+use procession_model::{CUT, ProcExitKind, ProcExitResult, ReportedExit, cut};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyInt, PyList, PySlice, PyString};
 
@@ -14,8 +14,6 @@ const LINE_LIMIT: usize = 4096;
 const TAIL_LIMIT: usize = 1 << 20;
 /// The longest text of a failure, in bytes.
 const REASON_LIMIT: usize = 64 << 10;
-/// What marks a cut text.
-const CUT: &str = " […cut]";
 
 /// Why an object is no exit. The text names the attribute.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -260,13 +258,4 @@ fn read_text(text: &Bound<'_, PyString>, limit: usize) -> String {
         read.push_str(CUT);
     }
     read
-}
-
-fn cut(mut text: String, limit: usize) -> String {
-    if text.len() > limit {
-        let end = (0..=limit).rfind(|&end| text.is_char_boundary(end)).unwrap_or(0);
-        text.truncate(end);
-        text.push_str(CUT);
-    }
-    text
 }

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use procession_actor::{Held, Moves};
+use procession_actor::Held;
 use procession_model::{Head, LOG_STDERR_TAG, LOG_STDOUT_TAG, Packet, PortId};
 use pyo3::exceptions::{PyConnectionError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -59,12 +59,10 @@ impl PortRef {
 pub(crate) fn movable(moved: &[PyRef<'_, PortRef>]) -> PyResult<Vec<Arc<Held>>> {
     let held: Vec<Arc<Held>> = moved.iter().filter_map(|port| port.target().held().cloned()).collect();
     for port in &held {
-        let mut trial = Moves::new();
-        trial.add(port).map_err(|how| {
+        port.check().map_err(|how| {
             let port = port.port();
             PyRuntimeError::new_err(format!("{how}: once port {port} was used before, and cannot be sent on"))
         })?;
-        trial.undo();
     }
     Ok(held)
 }

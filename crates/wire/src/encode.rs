@@ -1,4 +1,4 @@
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 use procession_model::Packet;
 
 use crate::frame::{PREFIX_LEN, Prefix, TABLE_ENTRY};
@@ -32,19 +32,6 @@ fn append(packet: &Packet, limits: &Limits, out: &mut BytesMut) -> Result<Prefix
     let payload: u64 = packet.parts.iter().map(|part| part.len() as u64).sum();
     let length = (count * TABLE_ENTRY + head) as u64 + payload;
     Prefix::new(count as u64, head as u64, length, limits)
-}
-
-/// The packet's frame in pieces for one vectored write; no part is copied.
-///
-/// # Errors
-/// The packet is over a limit.
-pub fn encode(packet: &Packet, limits: &Limits) -> Result<Vec<Bytes>, ProtocolError> {
-    let mut prefix = BytesMut::with_capacity(256);
-    encode_prefix(packet, limits, &mut prefix)?;
-    let mut pieces = Vec::with_capacity(1 + packet.parts.len());
-    pieces.push(prefix.freeze());
-    pieces.extend(packet.parts.iter().filter(|part| !part.is_empty()).cloned());
-    Ok(pieces)
 }
 
 /// Whether `packet` can be sent at all.

@@ -15,9 +15,7 @@ pub enum ProtocolError {
         expected: [u8; 2],
     },
     /// The frame is longer than is allowed.
-    #[error(
-        "a frame of {length} bytes is over the limit of {limit}: send it in smaller messages, or raise the limit"
-    )]
+    #[error("a frame of {length} bytes is over the limit of {limit}: send it in several smaller messages")]
     FrameLength {
         /// The length that it gives.
         length: u64,
@@ -25,7 +23,9 @@ pub enum ProtocolError {
         limit: u64,
     },
     /// The head is empty, or longer than is allowed.
-    #[error("a packet's head of {length} bytes is not within 1..={limit}: shorten its names or its reason")]
+    #[error(
+        "a packet's head of {length} bytes is not within 1..={limit}: shorten its names or its reason, or send fewer once ports in one message"
+    )]
     HeadLength {
         /// The length that it gives.
         length: u64,

@@ -8,7 +8,7 @@ mod handshake;
 mod hello;
 
 pub use decode::Decoder;
-pub use encode::{check, encode, encode_prefix};
+pub use encode::{check, encode_prefix};
 pub use error::{HandshakeError, ProtocolError};
 pub use frame::{Limits, PREFIX_LEN};
 pub use handshake::{ClientHandshake, ClientWaiting, ServerHandshake, ServerWaiting};

@@ -3,7 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 use procession_model::{ActorId, Head, Packet, PortId, ProcId};
-use procession_wire::{Decoder, Limits, PREFIX_LEN, ProtocolError, check, encode, encode_prefix};
+use procession_wire::{Decoder, Limits, PREFIX_LEN, ProtocolError, check, encode_prefix};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -50,7 +50,10 @@ fn packet() -> impl Strategy<Value = Packet> {
 }
 
 fn bytes_of(packet: &Packet) -> Vec<u8> {
-    encode(packet, &Limits::default()).unwrap().concat()
+    let mut bytes = BytesMut::new();
+    encode_prefix(packet, &Limits::default(), &mut bytes).unwrap();
+    packet.parts.iter().for_each(|part| bytes.extend_from_slice(part));
+    bytes.to_vec()
 }
 
 proptest! {
@@ -187,6 +190,7 @@ fn a_head_that_is_none_is_refused_with_what_is_wrong_with_it() {
         (stop(b"\x80"), "missing field `reason`"),
         (stop(b"\x81\xa6reason\x07"), "invalid type"),
         (stop(b"\x82\xa6reason\xa0\xa6reason\xa0"), "duplicate field"),
+        (stop(b"\x82\xa6reason\xa0\xa4more\xa0"), "unknown field `more`"),
         (stop(b"\x81\xa6reason\xdb\xff\xff\xff\xff"), "end of file"),
         (stop(b"\x81\xa6reason\xa2\xff\xfe"), "utf-8"),
         (vec![0xc1], ""),
@@ -200,6 +204,39 @@ fn a_head_that_is_none_is_refused_with_what_is_wrong_with_it() {
                 assert!(reason.len() <= 200);
             }
             other => panic!("{other} for {needle:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_optional_field_is_written_and_may_not_be_left_out() {
+    let proc_id: ProcId = format!("p.{:032x}@host-0", 1).parse().unwrap();
+    let actor = ActorId::new(proc_id.clone(), "a");
+    let whole = [
+        (Head::ActorEnded { actor, failure: None }, vec!["failure"]),
+        (
+            Head::Report { proc_id, pid: None, handle: None, progress: None },
+            vec!["pid", "handle", "progress"],
+        ),
+    ];
+    for (head, optional) in whole {
+        let bytes = bytes_of(&Packet::bare(head.clone()));
+        let decoded = Decoder::default().decode(&mut BytesMut::from(&bytes[..])).unwrap().unwrap();
+        assert_eq!(decoded.head, head);
+        for field in optional {
+            // One field less: its entry goes, and the map says so.
+            let entry = [&[0xa0 | field.len() as u8][..], field.as_bytes(), &[0xc0]].concat();
+            let mut less = bytes[PREFIX_LEN..].to_vec();
+            let at = less.windows(entry.len()).position(|window| window == entry).unwrap();
+            less.drain(at..at + entry.len());
+            let name_len = usize::from(less[1] & 0x1f);
+            less[2 + name_len] -= 1;
+            match refusal(&with_head(&less)) {
+                ProtocolError::Head(reason) => {
+                    assert!(reason.contains(&format!("missing field `{field}`")), "{reason}")
+                }
+                other => panic!("{other}"),
+            }
         }
     }
 }
@@ -223,13 +260,9 @@ fn bytes_after_the_head_are_refused() {
 }
 
 #[test]
-fn parts_are_never_copied_on_either_side() {
-    let part = Bytes::from(vec![1; 10]);
-    let packet = Packet { head: Head::Welcome, parts: vec![part.clone(), Bytes::new()] };
-    let pieces = encode(&packet, &Limits::default()).unwrap();
-    assert_eq!(pieces.len(), 2, "an empty part needs no piece");
-    assert_eq!(pieces[1].as_ptr(), part.as_ptr());
-    let mut buffer = BytesMut::from(&pieces.concat()[..]);
+fn parts_are_not_copied_out_of_the_buffer() {
+    let packet = Packet { head: Head::Welcome, parts: vec![Bytes::from(vec![1; 10]), Bytes::new()] };
+    let mut buffer = BytesMut::from(&bytes_of(&packet)[..]);
     let memory = buffer.as_ptr_range();
     let decoded = Decoder::default().decode(&mut buffer).unwrap().unwrap();
     assert!(memory.contains(&decoded.parts[0].as_ptr()));

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use procession_model::{Head, LaunchId, Packet};
-use procession_net::{Address, Dial, Link, Listener, Serving, SessionCa, dial};
+use procession_net::{Address, Crowd, Dial, Link, Listener, Serving, SessionCa, dial};
 use tempfile::TempDir;
 
 pub(crate) use call_backs::{CallBack, CallBacks};
@@ -31,23 +31,36 @@ pub(crate) fn private_directory() -> TempDir {
 
 impl Host {
     pub(crate) fn unix() -> Self {
-        let directory = private_directory();
-        let call_backs = Arc::new(CallBacks::default());
-        let listener = Listener::unix(directory.path().join("host.sock")).unwrap();
-        let serving = listener.serve(call_backs.clone());
-        Self { call_backs, serving, ca: None, directory: Some(directory) }
+        Self::unix_in(&Crowd::default())
     }
 
     pub(crate) async fn tcp() -> Self {
-        let ca = SessionCa::new("host-0123456789abcdef").unwrap();
-        let call_backs = Arc::new(CallBacks::default());
-        let listener = Listener::tcp("127.0.0.1:0", &ca).await.unwrap();
-        let serving = listener.serve(call_backs.clone());
-        Self { call_backs, serving, ca: Some(ca), directory: None }
+        Self::tcp_in(&Crowd::default()).await
     }
 
     pub(crate) async fn both() -> [Self; 2] {
         [Self::unix(), Self::tcp().await]
+    }
+
+    pub(crate) async fn both_in_one_crowd() -> [Self; 2] {
+        let crowd = Crowd::default();
+        [Self::unix_in(&crowd), Self::tcp_in(&crowd).await]
+    }
+
+    fn unix_in(crowd: &Crowd) -> Self {
+        let directory = private_directory();
+        let call_backs = Arc::new(CallBacks::default());
+        let listener = Listener::unix(directory.path().join("host.sock")).unwrap();
+        let serving = listener.serve(call_backs.clone(), crowd);
+        Self { call_backs, serving, ca: None, directory: Some(directory) }
+    }
+
+    async fn tcp_in(crowd: &Crowd) -> Self {
+        let ca = SessionCa::new("host-0123456789abcdef").unwrap();
+        let call_backs = Arc::new(CallBacks::default());
+        let listener = Listener::tcp("127.0.0.1:0", &ca).await.unwrap();
+        let serving = listener.serve(call_backs.clone(), crowd);
+        Self { call_backs, serving, ca: Some(ca), directory: None }
     }
 
     pub(crate) fn path(&self) -> PathBuf {

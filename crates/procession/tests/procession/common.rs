@@ -91,6 +91,11 @@ wire_message!(Block, "test.block");
 pub(crate) struct Leave(pub(crate) i32);
 wire_message!(Leave, "test.leave");
 
+/// Fail, in so many words.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Fail(pub(crate) usize);
+wire_message!(Fail, "test.fail");
+
 #[derive(Default)]
 pub(crate) struct Worker {
     kept: Vec<OncePortRef<u64>>,
@@ -105,6 +110,7 @@ impl Actor for Worker {
         table.add::<Ask>();
         table.add::<Block>();
         table.add::<Leave>();
+        table.add::<Fail>();
     }
 }
 
@@ -162,5 +168,11 @@ impl Handler<Block> for Worker {
 impl Handler<Leave> for Worker {
     async fn handle(&mut self, _: &Instance<Self>, Leave(code): Leave) -> Result<(), ActorFailure> {
         std::process::exit(code)
+    }
+}
+
+impl Handler<Fail> for Worker {
+    async fn handle(&mut self, _: &Instance<Self>, Fail(words): Fail) -> Result<(), ActorFailure> {
+        Err("word ".repeat(words).into())
     }
 }

@@ -1,11 +1,12 @@
 //! Once ports in the hands of procs that die.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use procession::{Host, Instance, MailboxError, OncePortReceiver, PortReceiver, PortRef, ProcRef};
+use procession::{Host, Instance, MailboxError, OncePortReceiver, PortReceiver, PortRef, ProcEvent, ProcRef};
 
 use crate::common::{
-    Add, Answer, Ask, Keep, Leave, PassOn, Worker, shut_down, sigkill, soon, spawn, worker_in,
+    Add, Answer, Ask, Fail, Keep, Leave, PassOn, Worker, shut_down, sigkill, soon, spawn, worker_in,
 };
 use crate::program::worker;
 
@@ -146,5 +147,27 @@ async fn a_port_in_a_message_that_nobody_reads_any_more_errs() {
         assert!(why.contains("exit code 1"), "{why}");
     }
     assert_eq!(session.host.proc_().open_ports(), 1, "only the one that tells what has come");
+    shut_down(session.host).await;
+}
+
+#[tokio::test]
+async fn a_failure_in_very_many_words_is_heard_by_all_who_wait() {
+    let session = Session::start().await;
+    let proc_ = session.proc_("p").await;
+    let (ends, mut ended) = tokio::sync::mpsc::unbounded_channel();
+    proc_.watch(Arc::new(move |event| {
+        if let ProcEvent::ActorEnded { failure, .. } = event {
+            let _test_is_over = ends.send(failure.clone());
+        }
+    }));
+    let worker = worker_in(&session.host, &proc_);
+    worker.send(&session.cx, Fail(20_000)).unwrap();
+    // This one finds the actor failing, or failed.
+    let (port, answer) = session.cx.mailbox().open_once_port();
+    worker.send(&session.cx, Add(1, 2, port.bind())).unwrap();
+    let why = closed(soon(answer.recv()).await);
+    assert!(why.contains("worker failed: word word") && why.ends_with("[…cut]"), "{} bytes", why.len());
+    let failure = soon(ended.recv()).await.unwrap().expect("it failed");
+    assert!(failure.starts_with("word word") && failure.ends_with("[…cut]"), "{} bytes", failure.len());
     shut_down(session.host).await;
 }
