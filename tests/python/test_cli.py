@@ -52,10 +52,15 @@ def test_its_exit_code_is_that_of_the_program(command, code, word):
 
 
 def test_its_exit_code_is_that_of_the_first_to_fail(tmp_path):
-    gate = tmp_path / "gate"
-    command = f"case $RANK in 0) exit 0;; 1) while [ ! -e {gate} ]; do sleep 0.01; done; exit 1;; 2) touch {gate}.x; exit 2;; esac"
-    opener = f"[ $RANK = 3 ] && while [ ! -e {gate}.x ]; do sleep 0.01; done && sleep 0.3 && touch {gate}; {command}"
-    assert run_shell(opener, "-n", "4").returncode == 2
+    # Rank 1 fails once the process of rank 2 is gone, and reaped by its parent: by then its end has been seen.
+    command = f"""
+        case $RANK in
+        1) while [ ! -s {tmp_path}/second ]; do sleep 0.01; done
+           while [ -e /proc/$(cat {tmp_path}/second) ]; do sleep 0.01; done
+           exit 1;;
+        2) echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/second; exit 2;;
+        esac"""
+    assert run_shell(command, "-n", "4").returncode == 2
 
 
 def test_a_program_that_cannot_be_run_is_125():
