@@ -267,6 +267,12 @@ def test_a_program_may_say_when_it_is_ready():
     assert next(one for one in events if one["event"] == "exit")["ready_at"] is not None
 
 
+def test_the_built_in_launcher_can_be_named():
+    done = run_shell("echo through it; exit 8", "--launcher", "native")
+    assert (done.returncode, done.stdout) == (8, "[0] through it\n"), done.stderr
+    assert done.stderr.splitlines()[-1].split()[:3] == ["0", "procs-1-0", "native"]
+
+
 def test_another_launcher_can_be_named(tmp_path):
     (tmp_path / "mine.py").write_text(
         textwrap.dedent(

@@ -339,23 +339,6 @@ def test_following_gives_each_line_once_where_the_past_meets_what_comes():
         procs.kill().get(20)
 
 
-def test_events_tell_a_life_in_order():
-    async def main():
-        procs = this_host().spawn_procs()
-        seen = []
-        async for event in procs.events():
-            seen.append(event)
-            if event.kind == "ready":
-                procs.stop("seen enough")
-        return procs, seen
-
-    procs, seen = asyncio.run(main())
-    statuses = [event.detail["status"] for event in seen if event.kind == "status"]
-    assert statuses[-2:] == ["stopping", "exited"]
-    assert [event.kind for event in seen][-1] == "exit"
-    assert {(event.proc_id, event.rank, event.incarnation) for event in seen} == {(procs.exits().item().proc_id, 0, 1)}
-
-
 def test_programs_that_never_call_back_host_no_actors():
     with sh("sleep 60") as procs:
         assert procs.initialized.get(20) is True

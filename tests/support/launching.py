@@ -92,15 +92,16 @@ class Followed:
     """A mesh, and all that is told of its procs, from the very beginning."""
 
     def __init__(self, launcher, command=None, **kwargs):
-        self._told = Subscription(output=False, lifecycle=True)
-        self.procs = spawn(launcher, command, host=this_host()._followed_by(self._told), **kwargs)
+        self._subscription = Subscription(output=False, lifecycle=True)
+        self.procs = spawn(launcher, command, host=this_host()._followed_by(self._subscription), **kwargs)
 
     def exits(self):
         """How all ended, by rank, once each of them has been told of exactly once."""
         given = list(self.procs.wait(20).get().values())
-        told = [one for one in iter(lambda: self._told.next(20), None) if one["kind"] == "exit"]
-        assert self._told.ended
-        assert Counter(one["proc_id"] for one in told) == {one.proc_id: 1 for one in given}
+        self.told = list(iter(lambda: self._subscription.next(20), None))
+        assert self._subscription.ended
+        told = Counter(one["proc_id"] for one in self.told if one["kind"] == "exit")
+        assert told == {one.proc_id: 1 for one in given}
         return given
 
 
