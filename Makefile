@@ -64,7 +64,7 @@ test-rust: setup
 		$(EMBED) cargo nextest run --workspace $(LOCKED); \
 	else \
 		echo 'cargo-nextest is not installed (cargo install cargo-nextest --locked): using cargo test'; \
-		$(EMBED) cargo test --workspace $(LOCKED) --lib --bins --tests --examples; \
+		$(EMBED) cargo test --workspace $(LOCKED) --no-fail-fast --lib --bins --tests --examples -- --test-threads=1; \
 	fi
 	$(EMBED) cargo test --workspace $(LOCKED) --doc
 
