@@ -52,15 +52,22 @@ def test_its_exit_code_is_that_of_the_program(command, code, word):
 
 
 def test_its_exit_code_is_that_of_the_first_to_fail(tmp_path):
-    # Rank 1 fails once the process of rank 2 is gone, and reaped by its parent: by then its end has been seen.
+    # Rank 1 fails once the process of rank 2 is gone, and something that came later has been heard of.
+    second, gate = tmp_path / "second", tmp_path / "gate"
     command = f"""
         case $RANK in
-        1) while [ ! -s {tmp_path}/second ]; do sleep 0.01; done
-           while [ -e /proc/$(cat {tmp_path}/second) ]; do sleep 0.01; done
+        1) while [ ! -s {second} ]; do sleep 0.01; done
+           while [ -e /proc/$(cat {second}) ]; do sleep 0.01; done
+           echo gone
+           while [ ! -e {gate} ]; do sleep 0.01; done
            exit 1;;
-        2) echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/second; exit 2;;
+        2) echo $$ > {tmp_path}/new; mv {tmp_path}/new {second}; exit 2;;
         esac"""
-    assert run_shell(command, "-n", "4").returncode == 2
+    running = Running("-n", "4", "--", "/bin/sh", "-c", command)
+    assert running.wait_for_lines(1) == ["[1] gone\n"]
+    gate.touch()
+    returned, _, err = running.end()
+    assert returned == 2, err
 
 
 def test_a_program_that_cannot_be_run_is_125():

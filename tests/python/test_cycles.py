@@ -57,7 +57,7 @@ def traces(processes: dict[str, int]) -> dict[str, int]:
     return found
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("launcher", [None, Plain], ids=["native", "python"])
 def test_two_hundred_lives_leave_no_descriptor_thread_or_socket(launcher):
     processes = {"client": os.getpid(), "keeper": lives(None)}
