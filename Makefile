@@ -27,6 +27,9 @@ export PYO3_PYTHON := $(PY)
 unexport PYTHONHOME PYTHONPATH
 EMBED = LD_LIBRARY_PATH="$$($(PY) -c 'import sysconfig; print(sysconfig.get_config_var("LIBDIR"))')$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}"
 
+# What nextest does by itself: a process for each test.
+ALONE = --config 'target."cfg(all())".runner = "$(CURDIR)/scripts/each_alone.py"'
+
 WITH_DOCKER := engines/docker.sh with engines/with-image.sh
 
 .PHONY: help setup demo test test-rust test-python test-engines lint bench engines wheel ci clean env
@@ -64,7 +67,8 @@ test-rust: setup
 		$(EMBED) cargo nextest run --workspace $(LOCKED); \
 	else \
 		echo 'cargo-nextest is not installed (cargo install cargo-nextest --locked): using cargo test'; \
-		$(EMBED) cargo test --workspace $(LOCKED) --lib --bins --tests --examples; \
+		$(EMBED) cargo build --workspace $(LOCKED) --examples && \
+		$(EMBED) cargo test --workspace $(LOCKED) --no-fail-fast --lib --bins --tests $(ALONE); \
 	fi
 	$(EMBED) cargo test --workspace $(LOCKED) --doc
 

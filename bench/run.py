@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import platform
+import select
 import signal
 import statistics
 import subprocess
@@ -26,6 +27,31 @@ from procession.launch import LaunchOptions, Port, ProcExitResult, ProcLauncher,
 
 PROCS = 16
 CALLS = 500
+DEATHS = 100
+
+IMPORT = "import procession.actor"
+SPAWN = f"spawn {PROCS} Python procs until each answered a call"
+CALL = "call from the client to a proc, tiny payload, p50"
+CALL_ACROSS = "call from one proc to another, tiny payload, p50"
+CALL_ALL = f"call to {PROCS} procs and all answers, p50"
+FAILS = "SIGKILL until the waiting call fails"
+EXIT_P50 = f"SIGKILL until wait gives the exit, beside {PROCS} live procs, p50"
+EXIT_P99 = EXIT_P50.replace("p50", "p99")
+LAUNCHER = "8 procs through a Python launcher"
+
+HEADING = ["figure", "Procession", "bound", "of the bound", "peer", "of the peer"]
+# The rows in their order: what the bound is, and what the peer.
+FIGURES = {
+    SPAWN: ("as many times python -c pass", "multiprocessing, spawn"),
+    CALL: ("", "multiprocessing.Pipe ping"),
+    CALL_ACROSS: ("", "multiprocessing.Pipe ping between two children"),
+    CALL_ALL: ("", "a loop over as many Pipes"),
+    FAILS: ("", "EOF of a Pipe"),
+    EXIT_P50: ("poll of a plain child's pidfd", ""),
+    EXIT_P99: ("poll of a plain child's pidfd", ""),
+    LAUNCHER: ("the native launcher", ""),
+    IMPORT: ("bare interpreter", ""),
+}
 
 
 class Echo(Actor):
@@ -40,6 +66,10 @@ class Echo(Actor):
     @endpoint
     def hang(self) -> None:
         signal.pause()
+
+    @endpoint
+    def call_other(self, other: Echo) -> float:
+        return p50(lambda: other.echo.call_one(1).get(), CALLS)
 
 
 class Plain(ProcLauncher):
@@ -92,6 +122,15 @@ def _answer(connection: Connection) -> None:
         connection.send(value)
 
 
+def _ping(connection: Connection, result: Connection) -> None:
+    def ping() -> None:
+        connection.send(1)
+        connection.recv()
+
+    result.send(p50(ping, CALLS))
+    connection.send(None)
+
+
 def pipes(procs: int) -> list[tuple[multiprocessing.process.BaseProcess, Connection]]:
     context = multiprocessing.get_context("spawn")
     made = []
@@ -139,25 +178,42 @@ def spawn_bound() -> float:
 # --- messages --------------------------------------------------------------------------------------------------
 
 
-def call_procession() -> tuple[float, float]:
+def call_procession() -> tuple[float, float, float]:
     mesh = this_host().spawn_procs(per_host={"workers": PROCS})
     echoes = mesh.spawn("echo", Echo)
-    one = echoes.slice(workers=0)
+    one, other = echoes.slice(workers=0), echoes.slice(workers=1)
     single = p50(lambda: one.echo.call_one(1).get(), CALLS)
+    across = one.call_other.call_one(other).get(timeout=60)
     everyone = p50(lambda: echoes.echo.call(1).get(), CALLS // 5)
     mesh.stop().get(timeout=60)
-    return single, everyone
+    return single, across, everyone
 
 
-def call_pipes() -> tuple[float, float]:
+def call_pipes() -> tuple[float, float, float]:
     made = pipes(PROCS)
     single = p50(lambda: ask_all(made[:1]), CALLS)
+    across = ping_across()
     everyone = p50(lambda: ask_all(made), CALLS // 5)
     close(made)
-    return single, everyone
+    return single, across, everyone
 
 
-# --- death: from SIGKILL until the waiting call fails --------------------------------------------------------------
+def ping_across() -> float:
+    """Measured in a child, while as many others live as there are procs in the measurement beside it."""
+    context = multiprocessing.get_context("spawn")
+    (one, other), (receiver, sender) = context.Pipe(), context.Pipe(duplex=False)
+    children = [context.Process(target=_ping, args=(one, sender)), context.Process(target=_answer, args=(other,))]
+    for child in children:
+        child.start()
+    took = receiver.recv()
+    for child in children:
+        child.join()
+    for connection in (one, other, receiver, sender):
+        connection.close()
+    return took
+
+
+# --- death: from SIGKILL until it is known -------------------------------------------------------------------------
 
 
 def death_procession() -> float:
@@ -171,6 +227,8 @@ def death_procession() -> float:
         waiting.get(timeout=60)
     except SupervisionError:
         took = time.perf_counter() - start
+    else:
+        raise AssertionError("the call to a killed proc did not fail")
     mesh.stop().get(timeout=60)
     return took
 
@@ -184,9 +242,52 @@ def death_pipe() -> float:
         connection.recv()
     except EOFError:
         took = time.perf_counter() - start
+    else:
+        raise AssertionError("the pipe of a killed process did not end")
     process.join()
     connection.close()
     return took
+
+
+def exits() -> tuple[list[float], list[float]]:
+    """What it takes until a death is known, of procs and of plain children, in turn."""
+    procs, children = [], []
+    with this_host().spawn_procs(per_host={"workers": PROCS}) as others:
+        others.initialized.get(timeout=60)
+        for _ in range(DEATHS):
+            procs.append(exit_procession())
+            children.append(exit_child())
+    return procs, children
+
+
+def exit_procession() -> float:
+    victim = this_host().spawn_procs(bootstrap_command=["sleep", "1000"], readiness="none")
+    victim.initialized.get(timeout=60)
+    pid = victim.statuses().item().pid
+    assert pid is not None
+    start = time.perf_counter()
+    os.kill(pid, signal.SIGKILL)
+    end = victim.wait(60).get().item()
+    took = time.perf_counter() - start
+    assert end.signal == signal.SIGKILL
+    return took
+
+
+def exit_child() -> float:
+    with subprocess.Popen(["sleep", "1000"]) as child:
+        pidfd = os.pidfd_open(child.pid)
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        start = time.perf_counter()
+        child.kill()
+        poll.poll()
+        took = time.perf_counter() - start
+        os.close(pidfd)
+    return took
+
+
+def p99(values: list[float]) -> float:
+    return statistics.quantiles(values, n=100)[-1]
 
 
 def importing(module: str) -> float:
@@ -199,34 +300,26 @@ def measure(rounds: int) -> list[dict]:
     def add(figure: str, who: str, value: float) -> None:
         samples.setdefault((figure, who), []).append(value)
 
-    spawn = f"spawn {PROCS} Python procs until each answered a call"
-    one, every = "call, tiny payload, between procs, p50", f"call to {PROCS} procs and all answers, p50"
-    death, launcher = "SIGKILL until the waiting call fails", "8 procs through a Python launcher"
     for number in range(rounds):
         print(f"round {number + 1} of {rounds}", file=sys.stderr)
-        add(spawn, "bound", spawn_bound())
-        add(spawn, "procession", spawn_procession())
-        add(spawn, "peer", spawn_multiprocessing())
-        for who, (single, everyone) in (("procession", call_procession()), ("peer", call_pipes())):
-            add(one, who, single)
-            add(every, who, everyone)
-        add(death, "procession", death_procession())
-        add(death, "peer", death_pipe())
-        add(launcher, "procession", spawn_procession(Plain, 8))
-        add(launcher, "bound", spawn_procession(None, 8))
-        add("import procession.actor", "procession", importing("procession.actor"))
-        add("import procession.actor", "bound", importing("sys"))
+        add(SPAWN, "bound", spawn_bound())
+        add(SPAWN, "procession", spawn_procession())
+        add(SPAWN, "peer", spawn_multiprocessing())
+        for who, figures in (("procession", call_procession()), ("peer", call_pipes())):
+            for figure, value in zip((CALL, CALL_ACROSS, CALL_ALL), figures, strict=True):
+                add(figure, who, value)
+        add(FAILS, "procession", death_procession())
+        add(FAILS, "peer", death_pipe())
+        for who, values in zip(("procession", "bound"), exits(), strict=True):
+            add(EXIT_P50, who, statistics.median(values))
+            add(EXIT_P99, who, p99(values))
+        add(LAUNCHER, "procession", spawn_procession(Plain, 8))
+        add(LAUNCHER, "bound", spawn_procession(None, 8))
+        add(IMPORT, "procession", importing("procession.actor"))
+        add(IMPORT, "bound", importing("sys"))
 
-    notes = {
-        spawn: ("as many times python -c pass", "multiprocessing, spawn"),
-        one: ("", "multiprocessing.Pipe ping"),
-        every: ("", "a loop over as many Pipes"),
-        death: ("", "EOF of a Pipe"),
-        launcher: ("the native launcher", ""),
-        "import procession.actor": ("bare interpreter", ""),
-    }
     rows = []
-    for figure, (bound_is, peer_is) in notes.items():
+    for figure, (bound_is, peer_is) in FIGURES.items():
         row: dict = {"figure": figure, "bound_is": bound_is, "peer_is": peer_is}
         for who in ("procession", "bound", "peer"):
             values = samples.get((figure, who))
@@ -255,8 +348,8 @@ def main() -> None:
     rows = measure(options.rounds)
     machine = f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
     print(f"\n{machine}; median of {options.rounds} rounds (min-max)\n")
-    print("| figure | Procession | bound | of the bound | peer | of the peer |")
-    print("|---|---|---|---|---|---|")
+    print(f"| {' | '.join(HEADING)} |")
+    print("|---" * len(HEADING) + "|")
     for row in rows:
         bound, peer = show(row["bound"], row["bound_is"]), show(row["peer"], row["peer_is"])
         print(

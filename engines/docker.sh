@@ -16,7 +16,7 @@ usage: engines/docker.sh COMMAND
   up           starts a private engine
   status       says what there is
   run CMD...   runs CMD where the private engine is, with DOCKER_HOST set
-  with CMD...  runs CMD with whatever engine answers, else with a private one that ends with CMD
+  with CMD...  runs CMD with whatever engine answers, else (and always when CI is set) with a private one that ends with CMD
   down         ends the private engine; nothing of it stays
 TEXT
 }
@@ -30,10 +30,13 @@ missing() {
 
 answers() { command -v docker >/dev/null && docker version >/dev/null 2>&1; }
 
+# Elsewhere a lane would test whatever somebody has installed, and would leave its traces there.
+is_private() { [ -n "${CI:-}" ] || ! answers; }
+
 check() {
     local why packages
-    answers && return
-    why=$(place_possible) || skip "no Docker answers, and none can be started: $why"
+    is_private || return 0
+    why=$(place_possible) || skip "no Docker that may be used answers, and none can be started: $why"
     packages=$(missing)
     [ -z "$packages" ] || command -v apt-get >/dev/null || skip "missing, and there is no apt-get: ${packages//$'\n'/ }"
 }
@@ -80,8 +83,8 @@ inside() { DOCKER_HOST=unix://$(place_work "$NAME")/docker.sock place_run "$NAME
 down() { place_remove "$NAME" && say "$NAME is gone"; }
 
 with() {
-    local stale code=0
-    if answers; then
+    local stale before code=0
+    if ! is_private; then
         "$@"
         return
     fi
@@ -91,14 +94,17 @@ with() {
     for stale in $(places "$PREFIX-"); do
         [ -d "/proc/${stale##*-}" ] || place_remove "$stale"
     done
+    before=$(footprint)
     NAME=$PREFIX-$$ TIED=1
     trap 'down' EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM
     up
     inside "$@" || code=$?
+    untouched "$before" 'while it runs' || code=1
     trap - EXIT
     down || code=1
+    untouched "$before" 'after its end' || code=1
     return "$code"
 }
 

@@ -97,3 +97,27 @@ places() {
         [ ! -d "$work" ] || basename "$work"
     done
 }
+
+# footprint: what an engine could change outside of its place: links, network namespaces, mounts, rules
+footprint() {
+    local PATH=$PATH:/usr/sbin:/sbin tool
+    ip -o link show | cut -d: -f1,2
+    ip netns list
+    # The numbers of mounts say nothing; what is mounted where does.
+    cut -d' ' -f4- /proc/self/mountinfo
+    for tool in iptables-save ip6tables-save; do
+        # Dates and counters change by themselves.
+        ! command -v "$tool" >/dev/null || "$tool" | sed '/^#/d; s/ \[[0-9:]*\]$//'
+    done
+    ! command -v nft >/dev/null || nft --stateless list ruleset
+}
+
+# untouched BEFORE WHEN: fails, with what differs, when the footprint is not what it was
+untouched() {
+    local now
+    now=$(footprint)
+    [ "$now" = "$1" ] && return
+    say "this machine is not as it was before the engine came ($2):"
+    diff <(echo "$1") <(echo "$now") >&2
+    return 1
+}

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Runs every lane, whatever becomes of the others, and says at the end what ran, what not and why.
 
-A lane is skipped only when its `needs` command ends with 77; the last line that this prints is the reason.
+A lane is skipped only when its `needs` command ends with 77; the last line that this prints is the reason. A lane that
+leaves out a part of its work prints a line `skipped: what and why`, which its summary repeats.
 """
 
 import os
@@ -145,10 +146,13 @@ def run_lane(lane: Lane) -> Outcome:
 
     code, output = run(lane.command, lane.minutes)
     counts = count_tests(output)
+    parts = re.findall(r"(?m)^skipped: (.*)$", output)
+    counts.update(["skipped"] * len(parts))
     tests = sum(counts.values()) - counts["skipped"]
     detail = f"{' '.join(lane.command)} ({tests} tests)" if tests else " ".join(lane.command)
     if lane.quotes and (quoted := re.findall(rf"(?m){lane.quotes}.*$", output)):
         detail += f": {quoted[-1].strip()}"
+    detail += "".join(f"; skipped: {part}" for part in parts)
     if code == 0:
         if not tests:
             counts["passed"] += 1

@@ -75,6 +75,31 @@ def test_a_lane_is_skipped_only_for_what_its_needs_say():
     assert outcome.verdict == "failed"
 
 
+def test_what_a_lane_leaves_out_stands_in_its_summary_and_counts_as_skipped():
+    code = "print('skipped: cargo deny, which is not installed'); print('test result: ok. 5 passed; 1 ignored')"
+    outcome = ci.run_lane(lane(code))
+    assert outcome.verdict == "ok"
+    assert (
+        str(outcome)
+        .partition(", ")[2]
+        .rpartition(", ")[0]
+        .endswith("(5 tests); skipped: cargo deny, which is not installed")
+    )
+    assert outcome.counts == {"passed": 5, "skipped": 2}
+
+
+def test_a_lint_without_cargo_deny_says_that_it_left_that_out(tmp_path):
+    # The last step of the lane as it stands in the Makefile, where cargo knows no such command.
+    (tmp_path / "cargo").write_text("#!/bin/sh\nexit 101\n")
+    (tmp_path / "cargo").chmod(0o755)
+    makefile = (Path(__file__).parents[2] / "Makefile").read_text()
+    (step,) = re.findall(r"^\t@(if cargo deny --version .*?fi)$", makefile, re.MULTILINE | re.DOTALL)
+    shell = ["env", f"PATH={tmp_path}:/usr/bin:/bin", "sh", "-c", step.replace("\\\n\t", "")]
+    outcome = ci.run_lane(ci.Lane("lint", shell, 1))
+    assert "skipped: cargo deny" in str(outcome)
+    assert outcome.counts["skipped"] == 1
+
+
 def test_a_lane_that_takes_too_long_is_ended_with_its_children():
     code = "import subprocess, time; c = subprocess.Popen(['sleep', '60']); print('child', c.pid, flush=True); time.sleep(60)"
     command = [PY, "-c", code]

@@ -52,10 +52,22 @@ def test_its_exit_code_is_that_of_the_program(command, code, word):
 
 
 def test_its_exit_code_is_that_of_the_first_to_fail(tmp_path):
-    gate = tmp_path / "gate"
-    command = f"case $RANK in 0) exit 0;; 1) while [ ! -e {gate} ]; do sleep 0.01; done; exit 1;; 2) touch {gate}.x; exit 2;; esac"
-    opener = f"[ $RANK = 3 ] && while [ ! -e {gate}.x ]; do sleep 0.01; done && sleep 0.3 && touch {gate}; {command}"
-    assert run_shell(opener, "-n", "4").returncode == 2
+    # Rank 1 fails once the process of rank 2 is gone, and something that came later has been heard of.
+    second, gate = tmp_path / "second", tmp_path / "gate"
+    command = f"""
+        case $RANK in
+        1) while [ ! -s {second} ]; do sleep 0.01; done
+           while [ -e /proc/$(cat {second}) ]; do sleep 0.01; done
+           echo gone
+           while [ ! -e {gate} ]; do sleep 0.01; done
+           exit 1;;
+        2) echo $$ > {tmp_path}/new; mv {tmp_path}/new {second}; exit 2;;
+        esac"""
+    running = Running("-n", "4", "--", "/bin/sh", "-c", command)
+    assert running.wait_for_lines(1) == ["[1] gone\n"]
+    gate.touch()
+    returned, _, err = running.end()
+    assert returned == 2, err
 
 
 def test_a_program_that_cannot_be_run_is_125():
@@ -260,6 +272,12 @@ def test_a_program_may_say_when_it_is_ready():
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0, done.stderr
     assert next(one for one in events if one["event"] == "exit")["ready_at"] is not None
+
+
+def test_the_built_in_launcher_can_be_named():
+    done = run_shell("echo through it; exit 8", "--launcher", "native")
+    assert (done.returncode, done.stdout) == (8, "[0] through it\n"), done.stderr
+    assert done.stderr.splitlines()[-1].split()[:3] == ["0", "procs-1-0", "native"]
 
 
 def test_another_launcher_can_be_named(tmp_path):

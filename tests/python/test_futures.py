@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 import threading
 import time
 
@@ -222,7 +223,14 @@ def test_loops_leave_nothing_behind(echo):
 
 def test_a_keyboard_interrupt_breaks_a_wait(later):
     future, port = later
-    interrupter = threading.Timer(0.1, signal.raise_signal, [signal.SIGINT])
+    main = threading.get_ident()
+
+    def interrupt_once_it_waits():
+        while sys._current_frames()[main].f_code is not Future._wait.__code__:
+            time.sleep(0.001)
+        signal.raise_signal(signal.SIGINT)
+
+    interrupter = threading.Thread(target=interrupt_once_it_waits)
     begun = time.monotonic()
     interrupter.start()
     try:

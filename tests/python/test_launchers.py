@@ -1,97 +1,33 @@
-"""Launchers written in Python: well behaved, and misbehaving on purpose."""
+"""Launchers written in Python that do as the contract says."""
 
 import asyncio
+import dataclasses
 import os
 import signal
-import subprocess
+import socket
 import sys
+import textwrap
 import threading
-from pathlib import Path
+import time
 
 import pytest
 
+from launching import Blocking, Supervising, Where, exit_told_once, only_exit, parent_of, spawn
 from procession import launchers
-from procession.actor import Actor, ActorError, current_rank, endpoint, this_host
-from procession.errors import InvalidArgument, LaunchFailed, Unsupported
-from procession.launch import Capabilities, LogWriter, ProcExitResult, ProcLauncher, supervise
+from procession.actor import Actor, endpoint, this_host
+from procession.errors import InvalidArgument, Unsupported
+from procession.launch import (
+    BOOTSTRAP_ENV,
+    LOG_CHANNEL_ENV,
+    PROCESS_NAME_ENV,
+    Capabilities,
+    DialBack,
+    LaunchOptions,
+    LogWriter,
+    ProcExitResult,
+)
 
 pytestmark = pytest.mark.usefixtures("four")  # started before what each test is compared with
-
-CLEAN = ProcExitResult(0, None, False, None, [])
-
-
-class Supervising(ProcLauncher):
-    """As short as a launcher gets."""
-
-    capabilities = Capabilities(command_attributes=True)
-
-    def __init__(self, params=None):
-        super().__init__(params)
-        self.running = {}
-
-    async def launch(self, exit_port, proc_id, opts):
-        process = self.running[proc_id] = await supervise(opts)
-        self.report(proc_id, pid=process.pid, handle=f"process {process.pid}")
-        exit_port.send(await process.wait())
-
-    async def terminate(self, proc_id, timeout_secs):
-        await self.running[proc_id].terminate(timeout_secs)
-
-    async def kill(self, proc_id):
-        await self.running[proc_id].kill()
-
-    @endpoint
-    async def known(self):
-        return list(self.running), os.getpid()
-
-
-class Blocking(ProcLauncher):
-    """Its methods are plain ones that block, as those of most client libraries."""
-
-    def __init__(self, params=None):
-        super().__init__(params)
-        self.running = {}
-        self.changed = threading.Condition()
-
-    def launch(self, exit_port, proc_id, opts):
-        process = subprocess.Popen(opts.argv, env=opts.environment(), start_new_session=True)
-        with self.changed:
-            self.running[proc_id] = process
-            self.changed.notify_all()
-        code = process.wait()
-        exit_port.send(ProcExitResult(code if code >= 0 else None, -code if code < 0 else None, False, None, []))
-
-    def terminate(self, proc_id, timeout_secs):
-        self._signal(proc_id, signal.SIGTERM)
-
-    def kill(self, proc_id):
-        self._signal(proc_id, signal.SIGKILL)
-
-    def _signal(self, proc_id, number):
-        with self.changed:  # its launch has begun, and may not have come far
-            self.changed.wait_for(lambda: proc_id in self.running)
-        os.killpg(self.running[proc_id].pid, number)
-
-
-class Where(Actor):
-    @endpoint
-    def where(self):
-        return current_rank().rank, os.getpid(), os.getppid()
-
-    @endpoint
-    def say(self, text):
-        print(text, flush=True)
-
-
-def spawn(launcher, command=None, **kwargs):
-    """A mesh through a launcher; of a program that never calls back, when there is a command."""
-    if command is not None:
-        kwargs |= {"bootstrap_command": ["/bin/sh", "-c", command], "readiness": "none"}
-    return this_host().spawn_procs(launcher=launcher, **kwargs)
-
-
-def only_exit(procs):
-    return procs.wait(20).get().item()
 
 
 @pytest.fixture(params=[Supervising, Blocking])
@@ -181,289 +117,6 @@ def test_actors_that_are_no_launcher_or_several_are_refused(spawned, four):
         this_host().spawn_procs(launcher=spawned(Supervising, procs=four))
 
 
-class Scripted(ProcLauncher):
-    """Does what its params say, in `launch`."""
-
-    def __init__(self, params=None):
-        super().__init__(params)
-        self.ports = {}
-        self.asked = []
-
-    async def launch(self, exit_port, proc_id, opts):
-        how = self.params["how"]
-        if how == "never answers":
-            self.ports[proc_id] = exit_port
-        elif how == "answers twice":
-            exit_port.send(ProcExitResult(7, None, False, None, ["the first"]))
-            exit_port.send(ProcExitResult(8, None, False, None, ["the second"]))
-        elif how == "raises":
-            raise OSError("no such image")
-        elif how == "raises after answering":
-            exit_port.send(CLEAN)
-            raise OSError("too late")
-        elif how == "sends an exception":
-            exit_port.exception(OSError("not today"))
-        elif how == "drops the port":
-            return
-        elif how == "dies":
-            os._exit(9)
-        elif how == "leaves":
-            sys.exit(1)
-        elif how == "hangs":
-            await asyncio.Event().wait()
-        elif how == "answers from a thread":
-            threading.Thread(target=exit_port.send, args=(CLEAN,)).start()
-        else:
-            exit_port.send(how)
-
-    async def terminate(self, proc_id, timeout_secs):
-        self.asked.append(("terminate", timeout_secs))
-        if self.params.get("terminate") == "raises":
-            raise PermissionError("not mine")
-
-    async def kill(self, proc_id):
-        self.asked.append(("kill",))
-        port = self.ports.pop(proc_id, None)
-        if port is not None:
-            port.send(ProcExitResult(None, 9, False, None, []))
-
-    @endpoint
-    async def get_asked(self):
-        return self.asked
-
-
-def scripted(spawned, how, procs=None, **params):
-    return spawned(Scripted, {"how": how, **params}, procs=procs)
-
-
-def test_one_that_never_answers_is_asked_to_kill_when_it_is_time(spawned):
-    launcher = scripted(spawned, "never answers")
-    procs = spawn(launcher, "true")
-    procs.terminate(0.2).get(20)
-    one = only_exit(procs)
-    assert (one.kind, one.signal) == ("signaled", 9)
-    assert launcher.get_asked.call_one().get(10) == [("terminate", pytest.approx(0.2)), ("kill",)]
-
-
-def test_one_that_answers_twice_is_believed_once_and_lives(spawned, capfd):
-    launcher = scripted(spawned, "answers twice")
-    for _ in range(2):
-        one = only_exit(spawn(launcher, "true"))
-        assert (one.exit_code, one.stderr_tail) == (7, ["the first"])
-
-
-@pytest.mark.parametrize(
-    ("how", "reason"),
-    [
-        ("raises", "spawner raised: no such image"),
-        ("sends an exception", "spawner raised: not today"),
-        ("drops the port", "exit port closed (spawner crashed or forgot to send)"),
-    ],
-)
-def test_one_that_fails_costs_that_launch_only(spawned, how, reason):
-    launcher = scripted(spawned, how)
-    for _ in range(2):
-        one = only_exit(spawn(launcher, "true"))
-        assert (one.kind, one.shell_code) == ("failed", 125)
-        assert reason in one.failed_reason
-    assert launcher.get_asked.call_one().get(10) is not None
-
-
-def test_initialized_says_why_a_launch_failed(spawned):
-    procs = spawn(scripted(spawned, "raises"))
-    with pytest.raises(LaunchFailed, match="no such image"):
-        procs.initialized.get(20)
-
-
-def test_raising_after_the_answer_changes_nothing(spawned, capfd):
-    launcher = scripted(spawned, "raises after answering")
-    assert only_exit(spawn(launcher, "true")).ok
-    assert launcher.get_asked.call_one().get(10) == []
-    assert "launch raised after it had answered" in capfd.readouterr().err
-
-
-def test_an_answer_may_come_from_any_thread(spawned):
-    assert only_exit(spawn(scripted(spawned, "answers from a thread"), "true")).ok
-
-
-def test_one_that_dies_resolves_its_launches():
-    with this_host().spawn_procs(name="dying") as home:
-        launcher = home.spawn("dying", Scripted, {"how": "dies"})
-        launcher.initialized.get(30)
-        one = only_exit(spawn(launcher, "true"))
-        assert (one.kind, "exit port closed" in one.failed_reason) == ("failed", True)
-        assert home.wait(20).get().item().exit_code == 9
-
-
-def test_one_that_exits_its_interpreter_ends_and_resolves_its_launches(spawned, capfd):
-    launcher = scripted(spawned, "leaves")
-    one = only_exit(spawn(launcher, "true"))
-    assert one.kind == "failed"
-
-
-def test_a_launch_that_awaits_the_life_of_its_proc_does_not_hold_up_the_others(spawned):
-    launcher = scripted(spawned, "hangs")
-    first, second = spawn(launcher, "true"), spawn(launcher, "true")
-    for procs in (first, second):
-        procs.initialized.get(20)
-    first.kill().get(20)
-    assert launcher.get_asked.call_one().get(10) == [("kill",)]
-    launcher.stop().get(10)
-    for procs in (first, second):
-        assert only_exit(procs).kind == "failed"
-
-
-def test_a_terminate_that_raises_says_so_and_the_kill_follows(spawned):
-    launcher = scripted(spawned, "never answers", terminate="raises")
-    procs = spawn(launcher, "true")
-    procs.initialized.get(20)
-    with pytest.raises(RuntimeError, match="not mine"):
-        procs.terminate(0.1).get(20)
-    assert only_exit(procs).signal == 9
-
-
-@pytest.mark.parametrize(
-    ("answer", "attribute"),
-    [
-        (None, "exit_code"),
-        (ProcExitResult("0", None, False, None, []), "exit_code"),
-        (ProcExitResult(True, None, False, None, []), "exit_code"),
-        (ProcExitResult(-9, None, False, None, []), "exit_code"),
-        (ProcExitResult(256, None, False, None, []), "exit_code"),
-        (ProcExitResult(None, "9", False, None, []), "signal"),
-        (ProcExitResult(0, None, None, None, []), "core_dumped"),
-        (ProcExitResult(0, None, False, 3, []), "failed_reason"),
-        (ProcExitResult(0, None, False, None, None), "stderr_tail"),
-        (ProcExitResult(0, None, False, None, [b"x"]), "stderr_tail"),
-    ],
-)
-def test_an_answer_that_is_none_names_the_attribute(spawned, answer, attribute, capfd):
-    launcher = scripted(spawned, answer)
-    one = only_exit(spawn(launcher, "true"))
-    assert one.kind == "failed"
-    assert one.failed_reason.startswith("failed to decode exit result: ")
-    assert attribute in one.failed_reason
-    assert launcher.get_asked.call_one().get(10) is not None
-
-
-@pytest.mark.parametrize(
-    ("answer", "kind", "code"),
-    [
-        (ProcExitResult(3, 9, False, "why not", []), "failed", None),
-        (ProcExitResult(3, 9, True, None, []), "signaled", None),
-        (ProcExitResult(3, None, False, None, ["a", "b\ud800"]), "exited", 3),
-    ],
-)
-def test_reason_goes_before_signal_and_that_before_code(spawned, answer, kind, code):
-    one = only_exit(spawn(scripted(spawned, answer), "true"))
-    assert one.kind == kind
-    assert code is None or one.exit_code == code
-
-
-def test_an_unknown_code_stays_unknown(spawned):
-    one = only_exit(spawn(scripted(spawned, ProcExitResult(None, None, False, None, [])), "true"))
-    assert (one.kind, one.exit_code in (None, -1), one.shell_code) == ("exited", True, 125)
-
-
-def test_users_can_call_a_launcher_too(spawned):
-    launcher = scripted(spawned, "never answers", terminate="raises")
-    assert launcher.kill.call_one("nobody").get(10) is None
-    with pytest.raises(ActorError, match="not mine"):
-        launcher.terminate.call_one("nobody", 1.0).get(10)
-
-
-def test_a_launcher_class_that_cannot_be_built_fails_its_launches(tmp_path):
-    class Broken(Supervising):
-        def __init__(self):
-            if (tmp_path / "broken").exists():
-                raise OSError("no daemon answers")
-            super().__init__()
-
-    (tmp_path / "broken").touch()
-    one = only_exit(spawn(Broken, "true"))
-    assert one.kind == "failed"
-    assert "OSError: no daemon answers" in one.failed_reason
-    assert "OSError: no daemon answers" in one.verdict
-    (tmp_path / "broken").unlink()
-    assert only_exit(spawn(Broken, "true")).ok
-
-
-def test_a_launcher_class_that_dies_while_it_is_built_says_how():
-    class Dying(Supervising):
-        def __init__(self):
-            print("these are its last words", file=sys.stderr, flush=True)
-            os._exit(3)
-
-    one = only_exit(spawn(Dying, "true"))
-    assert one.kind == "failed"
-    assert "exit code 3" in one.failed_reason
-    assert "these are its last words" in one.failed_reason
-
-
-class Stuck(Supervising):
-    """It blocks its event loop for good once it is told to."""
-
-    async def launch(self, exit_port, proc_id, opts):
-        if "STUCK" in opts.env:
-            threading.Event().wait()
-        await super().launch(exit_port, proc_id, opts)
-
-
-def test_a_launcher_class_that_hangs_is_ended_with_what_it_should_have_killed():
-    procs = spawn(Stuck, "true", env={"STUCK": "1"}, stop_grace=0.1)
-    procs.initialized.get(20)  # the launch has begun
-    procs.stop("enough").get(20)
-    (one,) = procs.exits().values()
-    assert one.kind == "failed"
-    assert one.failed_reason.startswith("exit port closed (spawner crashed or forgot to send): proc ")
-    assert "did not answer when asked to kill" in one.verdict
-    assert one.requested is not None
-    assert only_exit(spawn(Stuck, "exit 4")).exit_code == 4
-
-
-def test_a_launcher_class_that_hangs_is_spared_while_it_has_procs_that_are_wanted():
-    wanted = spawn(Stuck, "echo up; exec sleep 1000")
-    assert next(iter(wanted.logs(follow=True))) == "[0] up"
-    stuck = spawn(Stuck, "true", env={"STUCK": "1"}, stop_grace=0.1)
-    stuck.initialized.get(20)
-    with pytest.raises(RuntimeError, match="did not answer"):
-        stuck.kill().get(20)
-    assert wanted.statuses().item().status == "running"
-    # This one's process is known, so that it can be killed without the launcher; with it goes what has spared that.
-    wanted.kill().get(20)
-    assert only_exit(wanted).kind == "lost"
-    one = only_exit(stuck)
-    assert one.kind == "failed"
-    assert "did not answer when asked to kill" in one.verdict
-
-
-def test_output_can_be_fed_by_hand(spawned):
-    class Feeding(Scripted):
-        async def launch(self, exit_port, proc_id, opts):
-            log = LogWriter(opts.log_channel)
-            log.stdout(b"one\ntw")
-            log.stdout(b"o\n")
-            log.stderr(b"\xff three\n")
-            log.stdout(b"")
-            self.ports[proc_id] = exit_port
-
-    with spawn(spawned(Feeding), "true") as procs:
-        lines = iter(procs.logs(follow=True))
-        seen = {next(lines) for _ in range(3)}
-    assert seen == {"[0] one", "[0] two", "[0] \N{REPLACEMENT CHARACTER} three"}
-
-
-def test_every_launch_goes_through_the_launcher_and_fails_when_it_cannot_be_reached(spawned):
-    launcher = scripted(spawned, "answers twice")
-    launcher.stop().get(10)
-    one = only_exit(spawn(launcher, "true"))
-    assert one.kind == "failed"
-    # Which of the two depends on whether the launcher was still on its way out.
-    lost = ("send to spawner failed: ", "exit port closed (spawner crashed or forgot to send)")
-    assert one.failed_reason is not None
-    assert one.failed_reason.startswith(lost)
-
-
 def test_a_proc_is_a_child_of_its_launcher_and_not_of_the_client():
     with this_host().spawn_procs(per_host={"workers": 2}, launcher=Supervising) as procs:
         procs.initialized.get(30)
@@ -472,5 +125,170 @@ def test_a_proc_is_a_child_of_its_launcher_and_not_of_the_client():
     assert launcher != os.getpid()
 
 
-def parent_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+class Feeding(Supervising):
+    """It reads no output; it says some."""
+
+    async def launch(self, exit_port, proc_id, opts):
+        log = LogWriter(opts.log_channel)
+        log.stdout(b"one\ntw")
+        log.stdout(b"o\n")
+        log.stderr(b"\xff three\n")
+        log.stdout(b"")
+        opts.want_stdio = False
+        await super().launch(exit_port, proc_id, opts)
+
+
+@pytest.mark.parametrize("own_process", [False, True])
+def test_output_can_be_fed_by_hand_from_any_process(spawned, own_process):
+    with spawn(Feeding if own_process else spawned(Feeding), "exec sleep 60") as procs:
+        lines = iter(procs.logs(follow=True))
+        seen = {next(lines) for _ in range(3)}
+        procs.kill().get(20)
+    assert seen == {"[0] one", "[0] two", "[0] \N{REPLACEMENT CHARACTER} three"}
+
+
+def test_without_a_channel_output_is_dropped():
+    log = LogWriter(None)
+    assert log.stdout(b"nobody wants it\n") is log.stderr(b"nor this\n") is None
+
+
+class ByHand(Supervising):
+    """It takes nothing but the nine fields of the contract and the exported names, and builds the rest itself."""
+
+    capabilities = Capabilities()
+
+    async def launch(self, exit_port, proc_id, opts):
+        payload, name, program, arg0, args, env, want_stdio, tail_lines, log_channel = (
+            getattr(opts, field.name) for field in dataclasses.fields(opts)[:9]
+        )
+        assert dataclasses.replace(opts) == LaunchOptions(
+            payload, name, program, arg0, args, env, want_stdio, tail_lines, log_channel
+        )
+        environment = {"PATH": os.environ["PATH"], **env, BOOTSTRAP_ENV: payload, PROCESS_NAME_ENV: name}
+        if log_channel is not None:
+            environment[LOG_CHANNEL_ENV] = log_channel
+        process = await asyncio.create_subprocess_exec(
+            arg0 or program, *args, executable=program, env=environment, start_new_session=True
+        )
+        self.running[proc_id] = Handmade(process)
+        code = await process.wait()
+        exit_port.send(ProcExitResult(max(code, 0), -code if code < 0 else None, False, None, []))
+
+
+class Handmade:
+    def __init__(self, process):
+        self.process = process
+
+    async def terminate(self, timeout):
+        os.killpg(self.process.pid, signal.SIGTERM)
+
+    async def kill(self):
+        os.killpg(self.process.pid, signal.SIGKILL)
+
+
+def test_a_launcher_may_build_the_environment_itself(spawned):
+    with spawn(spawned(ByHand), per_host={"x": 2}, env={"ASKED": "for"}) as procs:
+        places = list(procs.spawn("where", Where).where.call().get(30).values())
+        assert [rank for rank, _, _ in places] == [0, 1]
+    assert [(one.kind, one.exit_code) for one in procs.exits().values()] == [("exited", 0)] * 2
+    assert exit_told_once(spawned(ByHand), "exit 5").exit_code == 5
+    assert exit_told_once(spawned(ByHand), "kill -10 $$").signal == 10
+
+
+class Slow(Supervising):
+    """It reports how far it is, from a thread, until that has gone on for long enough; then no more."""
+
+    STEPS, SECONDS = 20, 0.1
+
+    async def launch(self, exit_port, proc_id, opts):
+        def pull():
+            for step in range(self.STEPS):
+                self.report(proc_id, progress=f"pulled {step + 1} of {self.STEPS}")
+                time.sleep(self.SECONDS)
+
+        threading.Thread(target=pull).start()
+        await super().launch(exit_port, proc_id, opts)
+
+
+def test_progress_may_be_reported_from_any_thread_and_restarts_the_ready_deadline(spawned):
+    deadline = Slow.STEPS * Slow.SECONDS / 2
+    procs = spawn(spawned(Slow), bootstrap_command=["sleep", "60"], readiness="call_back", ready_timeout=deadline)
+    shown = set()
+    while (status := procs.statuses().item()).progress != f"pulled {Slow.STEPS} of {Slow.STEPS}":
+        assert status.status in ("starting", "running")
+        shown.add(status.progress)
+    last = time.time()
+    assert len(shown) > Slow.STEPS / 2
+    one = only_exit(procs)
+    assert "ready deadline" in one.requested
+    assert one.ended_at - one.started_at > 2 * deadline
+    assert one.ended_at - last > deadline / 2
+
+
+class OverTcp(Supervising):
+    dial_back = DialBack.network(bind="127.0.0.1:0")
+
+
+@pytest.fixture(scope="module")
+def listening():
+    """The address that procs reach back to over the network; the client listens there until it ends."""
+    with this_host().spawn_procs() as home, spawn(home.spawn("first", OverTcp)) as procs:
+        procs.initialized.get(30)
+
+
+class Connected(Actor):
+    @endpoint
+    def families(self):
+        found = set()
+        for fd in os.listdir("/proc/self/fd"):
+            try:
+                with socket.socket(fileno=os.dup(int(fd))) as one:
+                    found.add((one.family.name, one.getpeername()[0] if one.family == socket.AF_INET else None))
+            except OSError:
+                continue  # no socket, or one of ours that is not connected
+        return found
+
+
+@pytest.mark.usefixtures("listening")
+@pytest.mark.parametrize("own_process", [False, True])
+def test_procs_reach_back_over_the_network_when_their_launcher_says_so(spawned, own_process):
+    launcher = OverTcp if own_process else spawned(OverTcp)
+    # They could be on another machine, and so they are not told where modules are here.
+    paths = {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+    with spawn(launcher, per_host={"x": 2}, env=paths) as procs, spawn(None) as others:
+        assert procs.initialized.get(30) is True
+        for families in procs.spawn("connected", Connected).families.call().get(30).values():
+            assert ("AF_INET", "127.0.0.1") in families
+            assert not any(family == "AF_UNIX" for family, _ in families)
+        families = others.spawn("connected", Connected).families.call_one().get(30)
+        assert not any(family == "AF_INET" for family, _ in families)
+
+
+def test_reaching_back_over_stdio_is_refused_and_says_what_to_use(spawned):
+    class OverStdio(Supervising):
+        dial_back = DialBack.stdio()
+
+    procs = spawn(spawned(OverStdio))
+    one = only_exit(procs)
+    assert one.kind == "failed"
+    assert "stdio" in one.failed_reason
+    assert "DialBack.network(bind=" in one.failed_reason
+
+
+def test_a_program_may_say_when_it_is_ready_through_a_launcher_too(spawned):
+    code = """
+    import os, socket, sys
+    notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notify.connect(os.environ["NOTIFY_SOCKET"])
+    notify.send(b"READY=1")
+    sys.stdin.read()
+    """
+    one = only_exit(
+        spawn(
+            spawned(Supervising),
+            bootstrap_command=[sys.executable, "-c", textwrap.dedent(code)],
+            readiness="none",
+        )
+    )
+    assert (one.exit_code, one.stderr_tail) == (0, [])
+    assert one.started_at < one.ready_at < one.ended_at

@@ -1,5 +1,6 @@
 """When a client is killed, nothing of what it started is left: no proc, no launcher, no grandchild that moved away."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ GONE_SECONDS = 1.0
 
 # A launcher of each kind, two procs each; every proc starts a child, and a grandchild that is a daemon of its own.
 CLIENT = """
-import os, subprocess, sys
+import os, signal, subprocess, sys
 from procession.actor import Actor, Port, endpoint, this_host, this_proc
 from procession.launch import LaunchOptions, ProcExitResult, ProcLauncher, supervise
 
@@ -40,23 +41,46 @@ class Supervising(ProcLauncher):
     async def kill(self, proc_id: str) -> None:
         await self.procs[proc_id].kill()
 
+class Popening(ProcLauncher):
+    # It knows nothing of supervise, as launchers that start somebody's client program.
+    def launch(self, exit_port, proc_id, opts):
+        code = subprocess.Popen(opts.argv, env=opts.environment()).wait()
+        exit_port.send(ProcExitResult(max(code, 0), -code if code < 0 else None, False, None, []))
+
+    def terminate(self, proc_id, timeout_secs):
+        pass
+
+    def kill(self, proc_id):
+        pass
+
+DAEMON = "setsid sh -c 'setsid sleep 1000 > /dev/null 2>&1 < /dev/null & echo started'"
+
 class Parent(Actor):
     @endpoint
     def start(self) -> None:
         subprocess.Popen(["sleep", "1000"])
-        daemon = "setsid sh -c 'setsid sleep 1000 > /dev/null 2>&1 < /dev/null & echo started'"
-        subprocess.run(daemon, shell=True, check=True, stdout=subprocess.PIPE)
+        subprocess.run(DAEMON, shell=True, check=True, stdout=subprocess.PIPE)
 
 launcher = {
     "native": lambda: None,
     "class": lambda: Supervising,
     "actor": lambda: this_proc().spawn("launcher", Supervising),
+    "popen class": lambda: Popening,
+    "popen actor": lambda: this_proc().spawn("launcher", Popening),
 }[sys.argv[1]]()
-procs = this_host().spawn_procs(per_host={"workers": 2}, launcher=launcher)
-procs.spawn("parent", Parent).start.call().get(timeout=40)
-if sys.argv[2] == "forked" and os.fork() == 0:
-    os.execvp("sleep", ["sleep", "1001"])  # a child of the client's own, with all that it inherits
-print("up", flush=True)
+shape = {"workers": 2}
+if "popen" in sys.argv[1]:
+    program = ["/bin/sh", "-c", DAEMON + "; sleep 1000; :"]
+    this_host().spawn_procs(shape, launcher=launcher, bootstrap_command=program, readiness="none")
+else:
+    procs = this_host().spawn_procs(shape, launcher=launcher)
+    procs.spawn("parent", Parent).start.call().get(timeout=40)
+child = 0
+if sys.argv[2] == "forked":
+    child = os.fork()
+    if child == 0:
+        signal.pause()  # and so keeps open all that the client has
+print("up", child, flush=True)
 sys.stdin.read()
 """
 
@@ -76,7 +100,16 @@ def marked(marker: str) -> dict[int, str]:
 
 @pytest.mark.parametrize("user", ["self", "ordinary"])
 @pytest.mark.parametrize("fork", ["alone", "forked"])
-@pytest.mark.parametrize("launcher", ["native", "class", "actor"])
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        "native",
+        "class",
+        "actor",
+        "popen class",
+        pytest.param("popen actor", marks=pytest.mark.xfail(reason="environment() carries no marker yet", strict=True)),
+    ],
+)
 def test_a_killed_client_leaves_nothing_behind(launcher, fork, user):
     # Not pytest's folder, which other users may not enter.
     with tempfile.TemporaryDirectory() as folder:
@@ -97,24 +130,23 @@ def killed_client_leaves_nothing(command: list[str], environ: dict[str, str], ma
     pipe = subprocess.PIPE
     with subprocess.Popen(command, env=environ, cwd="/", stdin=pipe, stdout=pipe, text=True) as client:
         assert client.stdout is not None
-        assert client.stdout.readline() == "up\n"
-        expected = ["sleep 1000 "] * 4 + [OWN_CHILD] * forked
-        while True:  # what was forked is about to execute these
-            alive = marked(marker)
-            if sorted(what for what in alive.values() if what.startswith("sleep ")) == expected:
-                break
-        own = {pid for pid, what in alive.items() if what == OWN_CHILD}
+        up, child = client.stdout.readline().split()
+        own = {int(child)} if forked else set()
+        assert up == "up"
+        assert bool(own) == (child != "0")
+        # What was forked is about to execute these.
+        while sum(what == "sleep 1000 " for what in marked(marker).values()) < 4:
+            time.sleep(0.01)
         os.kill(client.pid, signal.SIGKILL)
         deadline = time.monotonic() + GONE_SECONDS
-        left = marked(marker)
-        while set(left) - own and time.monotonic() < deadline:
-            left = marked(marker)
-        for pid in own:
-            os.kill(pid, signal.SIGKILL)
+        while set(left := marked(marker)) - own and time.monotonic() < deadline:
+            pass
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     assert set(left) == own, left
 
 
-OWN_CHILD = "sleep 1001 "
 AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 
 

@@ -1,6 +1,7 @@
 """The lives of procs: how they start, how they are watched, and how they end."""
 
 import asyncio
+import itertools
 import os
 import re
 import signal
@@ -310,29 +311,32 @@ def test_logs_can_be_followed_to_the_end(tmp_path):
     for line in procs.logs(follow=True):
         seen.append(line)
         gate.touch()
-    assert set(seen) == {"[0] first", "[0] second", "[0] third"}
+    assert seen[0] == "[0] first"
+    assert sorted(seen) == ["[0] first", "[0] second", "[0] third"]
 
     async def follow():
-        return [line async for line in sh("sleep 0.1; echo a; echo b").logs(follow=True)]
-
-    assert asyncio.run(follow()) == ["[0] a", "[0] b"]
-
-
-def test_events_tell_a_life_in_order():
-    async def main():
-        procs = this_host().spawn_procs()
         seen = []
-        async for event in procs.events():
-            seen.append(event)
-            if event.kind == "ready":
-                procs.stop("seen enough")
-        return procs, seen
+        async for line in sh(f"while [ -e {gate} ]; do sleep 0.01; done; echo a; echo b").logs(follow=True):
+            seen.append(line)
+        return seen
 
-    procs, seen = asyncio.run(main())
-    statuses = [event.detail["status"] for event in seen if event.kind == "status"]
-    assert statuses[-2:] == ["stopping", "exited"]
-    assert [event.kind for event in seen][-1] == "exit"
-    assert {(event.proc_id, event.rank, event.incarnation) for event in seen} == {(procs.exits().item().proc_id, 0, 1)}
+    async def open_and_follow():
+        following = asyncio.create_task(follow())
+        await asyncio.sleep(0)  # it has subscribed
+        gate.unlink()
+        return await following
+
+    assert asyncio.run(open_and_follow()) == ["[0] a", "[0] b"]
+
+
+@pytest.mark.xfail(reason="lines that come while the past is read are given twice", strict=True)
+def test_following_gives_each_line_once_where_the_past_meets_what_comes():
+    with sh("i=0; while :; do i=$((i+1)); echo $i; done") as procs:
+        assert next(iter(procs.logs(follow=True)))
+        for _ in range(300):
+            numbers = [int(line.split()[1]) for line in itertools.islice(procs.logs(follow=True), 150)]
+            assert numbers == list(range(numbers[0], numbers[0] + 150))
+        procs.kill().get(20)
 
 
 def test_programs_that_never_call_back_host_no_actors():

@@ -1,5 +1,6 @@
 """The README's programs do what it says."""
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -7,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
 FIRST, LAUNCHER = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -43,4 +45,16 @@ def test_the_command_prefixes_the_output_by_rank():
 
 @pytest.mark.parametrize("path", re.findall(r"\]\(([^)#:]+)\)", README))
 def test_what_the_readme_points_at_exists(path):
-    assert (Path(__file__).parents[2] / path).exists()
+    assert (ROOT / path).exists()
+
+
+def test_the_table_of_figures_has_the_rows_that_the_benchmark_prints():
+    spec = importlib.util.spec_from_file_location("bench_run", ROOT / "bench/run.py")
+    bench = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    heading, _, *rows = [line.strip("|").split("|") for line in README.splitlines() if line.startswith("|")]
+    assert [cell.strip() for cell in heading] == bench.HEADING
+    assert [row[0].strip() for row in rows] == list(bench.FIGURES)
+    for row, (bound_is, peer_is) in zip(rows, bench.FIGURES.values(), strict=True):
+        assert row[2].strip().endswith(bound_is or "-")
+        assert row[4].strip().endswith(peer_is or "-")

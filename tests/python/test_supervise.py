@@ -68,14 +68,18 @@ def test_all_who_wait_get_the_same_result():
     assert asyncio.run(main()) == {5}
 
 
-def test_terminate_escalates():
+def test_terminate_escalates(tmp_path):
+    ready = tmp_path / "ready"
+
     async def main():
-        code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('set', flush=True); signal.pause()"
-        process = await supervise(argv=[sys.executable, "-c", code])
-        await process.terminate(0)
+        code = "import pathlib, signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); pathlib.Path(sys.argv[1]).touch(); signal.pause()"
+        process = await supervise(argv=[sys.executable, "-c", code, ready])
+        while not ready.exists():
+            await asyncio.sleep(0.01)
+        await process.terminate(0.1)
         return await process.wait()
 
-    assert asyncio.run(main()).signal in (signal.SIGKILL, signal.SIGTERM)
+    assert asyncio.run(main()).signal == signal.SIGKILL
 
 
 def test_kill_takes_the_whole_tree(tmp_path):
@@ -102,7 +106,7 @@ def test_output_without_end_is_read_in_bounded_memory():
 
 
 def test_a_grandchild_that_holds_the_pipes_does_not_hold_up_the_exit():
-    assert run("sleep 60 & exit 4").exit_code == 4
+    assert run("setsid sleep 1000 & exit 4").exit_code == 4
 
 
 @pytest.mark.parametrize("program", ["/no/such/program", "/etc/passwd"])

@@ -4,5 +4,6 @@
 mod actors;
 mod client;
 mod common;
+mod example;
 mod ports;
 mod program;

@@ -1,0 +1,59 @@
+#!/usr/bin/env python3
+"""A runner for `cargo test` that gives each test a process of its own, as nextest does.
+
+Tests look at the process that they run in, at its children and at its signals; in one process they see each other's.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+SECONDS = float(os.environ.get("EACH_ALONE_SECONDS", "180"))
+
+
+def names(executable: str, *options: str) -> list[str]:
+    done = subprocess.run([executable, "--list", "--format", "terse", *options], stdout=subprocess.PIPE, check=True)
+    return [line.removesuffix(": test") for line in done.stdout.decode().splitlines() if line.endswith(": test")]
+
+
+def run(executable: str, name: str) -> tuple[bool, str]:
+    """Whether it passed, and what to show when it did not."""
+    process = subprocess.Popen(
+        [executable, "--exact", name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, process_group=0
+    )
+    try:
+        output, _ = process.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired as error:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return False, f"{(error.stdout or b'').decode(errors='replace')}\nlonger than {SECONDS:g} s"
+    return process.returncode == 0, output.decode(errors="replace")
+
+
+def main() -> int:
+    executable = os.path.abspath(sys.argv[1])
+    ignored = set(names(executable, "--ignored"))
+    wanted = [name for name in names(executable) if name not in ignored]
+    began = time.monotonic()
+    failed = {}
+    for name in wanted:
+        passed, output = run(executable, name)
+        if not passed:
+            failed[name] = output
+        print(f"test {name} ... {'ok' if passed else 'FAILED'}", flush=True)
+    for name, output in failed.items():
+        print(f"\n---- {name}\n{output}")
+    print(
+        f"\ntest result: {'FAILED' if failed else 'ok'}. {len(wanted) - len(failed)} passed; {len(failed)} failed; "
+        f"{len(ignored)} ignored; finished in {time.monotonic() - began:.2f}s\n",
+        flush=True,
+    )
+    return 101 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

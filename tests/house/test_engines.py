@@ -1,0 +1,56 @@
+"""The scripts around engines: which one is used, and that what they leave on a machine is seen."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ENGINES = Path(__file__).parents[2] / "engines"
+
+
+def bash(text, *prefix):
+    command = [*prefix, "bash", "-euo", "pipefail", "-c", f". {ENGINES}/lib.sh; {text}"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30)
+
+
+@pytest.mark.parametrize(("ci", "code"), [(None, 0), ("", 0), ("true", 77)])
+def test_a_docker_that_answers_will_do_unless_ci_is_set(tmp_path, ci, code):
+    (tmp_path / "docker").write_text("#!/bin/sh\n")  # it answers
+    (tmp_path / "docker").chmod(0o755)
+    for tool in ("bash", "dirname", "id", "sort"):
+        (tmp_path / tool).symlink_to(shutil.which(tool))
+    # Without the tools that a place is made with there can be no private one.
+    environ = {name: value for name, value in os.environ.items() if name != "CI"} | {"PATH": str(tmp_path)}
+    if ci is not None:
+        environ["CI"] = ci
+    done = subprocess.run([ENGINES / "docker.sh", "check"], env=environ, capture_output=True, text=True, timeout=30)
+    assert done.returncode == code, done.stderr
+    assert done.stdout.startswith("no Docker that may be used answers") or code == 0
+
+
+@pytest.mark.parametrize(
+    ("trace", "shown"),
+    [
+        ("true", None),
+        ("mount -t tmpfs trace /mnt", "/mnt"),
+        ("ip link add trace type bridge", "trace"),
+        ("iptables -N LEFT-OVER", "LEFT-OVER"),
+        ("ip netns add trace", "trace"),
+    ],
+)
+def test_what_an_engine_leaves_on_a_machine_is_shown(trace, shown):
+    if (possible := bash("place_possible")).returncode != 0:
+        pytest.skip(possible.stdout.strip())
+    if (tool := shutil.which(trace.split()[0], path=f"{os.environ['PATH']}:/usr/sbin:/sbin")) is None:
+        pytest.skip(f"{trace.split()[0]} is not installed")
+    own = ["unshare", "--net", "--mount", "--propagation", "private"]
+    prepare = "mount -t tmpfs own /run; before=$(footprint)"
+    if bash(f"{prepare}; {trace.replace(trace.split()[0], tool, 1)}", *own).returncode != 0:
+        pytest.skip(f"the kernel here cannot do it: {trace}")
+    done = bash(f'{prepare}; {trace.replace(trace.split()[0], tool, 1)}; untouched "$before" "afterwards"', *own)
+    assert done.returncode == (0 if shown is None else 1), done.stderr
+    if shown is not None:
+        assert "not as it was before the engine came (afterwards)" in done.stderr
+        assert any(line.startswith("> ") and shown in line for line in done.stderr.splitlines())
