@@ -42,9 +42,9 @@ impl Host {
         [Self::unix(), Self::tcp().await]
     }
 
-    pub(crate) async fn both_in_one_crowd() -> [Self; 2] {
-        let crowd = Crowd::default();
-        [Self::unix_in(&crowd), Self::tcp_in(&crowd).await]
+    /// Hosts whose strangers are counted together.
+    pub(crate) async fn both_in(crowd: &Crowd) -> [Self; 2] {
+        [Self::unix_in(crowd), Self::tcp_in(crowd).await]
     }
 
     fn unix_in(crowd: &Crowd) -> Self {
