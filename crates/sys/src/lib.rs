@@ -30,4 +30,4 @@ pub use spawn::{Child, Program, SpawnError, SpawnSpec, Spawning, Stage, Stdio, s
 pub use this_process::{
     SignalFd, become_subreaper, ignore_signal, oom_score_adj, set_name, watch_child_signals,
 };
-pub use tree::{ENOUGH_EMPTY_LOOKS, Tree};
+pub use tree::{ENOUGH_EMPTY_LOOKS, LOOK_AGAIN, Tree};

@@ -8,6 +8,8 @@ use crate::{Process, Snapshot, reap_child};
 /// How many looks in a row have to find nothing before nothing is left: a look takes its time, and may
 /// miss what is forked meanwhile by a process that has ended before its turn comes.
 pub const ENOUGH_EMPTY_LOOKS: u32 = 2;
+/// When a look at `/proc` failed, such as for want of a descriptor, until the next.
+pub const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A proc and everything that it started, however far that has moved away.
 ///
@@ -109,13 +111,20 @@ impl Tree {
     /// so the leaders' own status has to be taken before, if it matters.
     ///
     /// # Errors
-    /// `/proc` cannot be read.
+    /// `/proc` could not be read when the time was over, so that what is left is not known.
     pub fn kill(trees: &mut [Self], bound: Duration) -> io::Result<Vec<Process>> {
         let deadline = Instant::now() + bound;
         let mut pause = Duration::from_millis(1);
         let mut empty = 0;
         loop {
-            let all = Snapshot::take()?;
+            let all = match Snapshot::take() {
+                Ok(all) => all,
+                Err(error) if Instant::now() >= deadline => return Err(error),
+                Err(_) => {
+                    thread::sleep(LOOK_AGAIN);
+                    continue;
+                }
+            };
             let mut left = Vec::new();
             let mut waiting = false;
             for process in trees.iter_mut().flat_map(|tree| tree.members(&all)) {
