@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use procession_actor::WeakProc;
@@ -81,8 +81,64 @@ fn start_error(error: ProcLauncherError) -> PyErr {
     }
     let failure = inner.and_then(|inner| inner.downcast_ref::<LaunchFailure>());
     match failure.map(LaunchFailure::errno).or(source.raw_os_error()) {
-        Some(errno) => PyOSError::new_err((errno, source.to_string())),
+        // Python shows the number, and so the text need not.
+        Some(errno) => {
+            let text = failure.map_or_else(|| source.to_string(), |failure| failure.text().to_owned());
+            PyOSError::new_err((errno, text))
+        }
         None => PyOSError::new_err(source.to_string()),
+    }
+}
+
+/// What became of a start; none when it was taken, or when nobody wants it any more.
+enum Start {
+    UnderWay,
+    Over(Option<Result<Process, ProcLauncherError>>),
+}
+
+/// A process of this process that is being started; when it is dropped before it was taken, the process is killed.
+#[pyclass(frozen, module = "procession._native")]
+pub(crate) struct Starting {
+    slot: Owned<Arc<Mutex<Start>>>,
+    done: Owned<Arc<Once>>,
+}
+
+#[pymethods]
+impl Starting {
+    /// Done when it was started, or cannot be.
+    fn wait(&self) -> PyResult<Waiter> {
+        refuse_in_fork()?;
+        Ok(Waiter::once(Arc::clone(&self.done)))
+    }
+
+    /// The process, once.
+    fn take(&self) -> PyResult<Supervised> {
+        refuse_in_fork()?;
+        let core = current()?;
+        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let Start::Over(result) = &mut *slot else {
+            return Err(PyRuntimeError::new_err("the process is not started yet; wait for that first"));
+        };
+        let taken = || PyRuntimeError::new_err("the process was taken before; keep what you got then");
+        let process = result.take().ok_or_else(taken)?.map_err(start_error)?;
+        let watched = process.clone();
+        let exit = core.run(async move { Outcome::Supervised(Arc::new(watched.wait().await)) });
+        Ok(Supervised { process: Owned::new(process), exit: Owned::new(exit) })
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        // A fork must leave it alone, and its lock may be taken there for ever.
+        if refuse_in_fork().is_err() {
+            return;
+        }
+        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Start::Over(Some(Ok(process))) = std::mem::replace(&mut *slot, Start::Over(None))
+            && let Ok(core) = current()
+        {
+            let _nobody_waits = core.run(async move { asked(process.kill().await) });
+        }
     }
 }
 
@@ -91,14 +147,13 @@ fn start_error(error: ProcLauncherError) -> PyErr {
 #[pyfunction]
 #[pyo3(signature = (argv, arg0, env, cwd, tail_lines, log_channel))]
 pub(crate) fn supervise(
-    py: Python<'_>,
     argv: Vec<OsString>,
     arg0: Option<String>,
     env: HashMap<OsString, OsString>,
     cwd: Option<PathBuf>,
     tail_lines: usize,
     log_channel: Option<&str>,
-) -> PyResult<Supervised> {
+) -> PyResult<Starting> {
     let core = current()?;
     let mut argv = argv.into_iter();
     let program =
@@ -118,16 +173,25 @@ pub(crate) fn supervise(
         tail_lines,
         sink: port.map(|port| log_sink(core.proc_.downgrade(), port)),
     };
+    let slot = Arc::new(Mutex::new(Start::UnderWay));
+    let place = Arc::clone(&slot);
     // It is watched where it is started, and everything is watched on the io thread.
-    let (tx, started) = mpsc::channel();
-    let _started = core.run(async move {
-        let _interrupted = tx.send(Process::spawn(spec));
-        Outcome::Nothing
+    let done = core.run(async move {
+        let result = Process::spawn(spec).await;
+        let unwanted = {
+            let mut slot = place.lock().unwrap_or_else(PoisonError::into_inner);
+            match *slot {
+                Start::UnderWay => {
+                    *slot = Start::Over(Some(result));
+                    None
+                }
+                Start::Over(_) => result.ok(),
+            }
+        };
+        match unwanted {
+            Some(process) => asked(process.kill().await),
+            None => Outcome::Nothing,
+        }
     });
-    let gone =
-        || PyRuntimeError::new_err("the Procession runtime was shut down before the program was started");
-    let process = py.detach(move || started.recv()).map_err(|_| gone())?.map_err(start_error)?;
-    let watched = process.clone();
-    let exit = core.run(async move { Outcome::Supervised(Arc::new(watched.wait().await)) });
-    Ok(Supervised { process: Owned::new(process), exit: Owned::new(exit) })
+    Ok(Starting { slot: Owned::new(slot), done: Owned::new(done) })
 }
