@@ -173,7 +173,11 @@ mod tests {
         let left_behind = Process::made_up(21, ROOT, 20, 201, None);
         let mut tree = Tree::new(10, 100, "launch", None);
         assert_eq!(pids(&mut tree, &[leader.clone(), daemon, left_behind.clone()]), [10, 20]);
-        assert_eq!(pids(&mut tree, &[leader.clone(), left_behind]), [10, 21], "who made its session was a member");
+        assert_eq!(
+            pids(&mut tree, &[leader.clone(), left_behind]),
+            [10, 21],
+            "who made its session was a member"
+        );
 
         let stranger = Process::made_up(20, ROOT, 20, 999, None);
         let its_child = Process::made_up(22, 20, 20, 1000, None);

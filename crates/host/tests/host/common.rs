@@ -66,6 +66,9 @@ fn launched() {
             std::thread::park();
         }
     }
+    if role == "deaf and immune" {
+        procession_sys::ignore_signal(15).unwrap();
+    }
     let payload = take_bootstrap().expect("only a host runs this");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -76,7 +79,7 @@ fn launched() {
                 child.stopped().await;
                 child.goodbye().await;
             }
-            "deaf" => std::future::pending().await,
+            "deaf" | "deaf and immune" => std::future::pending().await,
             "short" => {
                 child.proc_().spawn("short", Short).unwrap().stop("its work is done");
                 child.proc_().actors_ended().await;
