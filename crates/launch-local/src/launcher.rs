@@ -171,8 +171,9 @@ impl ProcLauncher for NativeLauncher {
             let command = opts.command;
             prepare(&command.program, command.arg0.as_deref(), &command.args, &env, command.cwd.as_deref())
         });
-        let prepared =
-            prepared.await.map_err(|error| ProcLauncherError::Other(format!("not looked up: {error}")))??;
+        let prepared = prepared.await.map_err(|error| {
+            ProcLauncherError::Other(format!("the program was not looked up: {error}; launch it again"))
+        })??;
         let _place = self.window.acquire().await;
         let started_at = SystemTime::now();
         let shown = prepared.shown;

@@ -69,7 +69,8 @@ fn launched() {
     if role == "deaf and immune" {
         procession_sys::ignore_signal(15).unwrap();
     }
-    let payload = take_bootstrap().expect("only a host runs this");
+    assert!(take_bootstrap().unwrap_err().to_string().contains("first in main"), "tests have threads");
+    let payload = std::env::var(procession_model::BOOTSTRAP_ENV).expect("only a host runs this");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let child = Child::dial_back(&payload).await.unwrap();
