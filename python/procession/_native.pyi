@@ -349,15 +349,6 @@ class Inbox:
         """The actor has ended (None: regularly). Every once port it still holds errs at its owner, saying `failure`."""
 
 @final
-class Starting:
-    """A process that is being started; killed when this is dropped before it was taken."""
-
-    def wait(self) -> Waiter:
-        """Done when it was started, or cannot be."""
-    def take(self) -> Supervised:
-        """The process, once. Raises `OSError` naming program and cause."""
-
-@final
 class Supervised:
     @property
     def pid(self) -> int: ...
@@ -373,5 +364,5 @@ def supervise(
     cwd: str | None,
     tail_lines: int,
     log_channel: str | None,
-) -> Starting:
-    """Starts an OS process of this process, and does not wait for that: own session, both pipes read in bounded memory, its tree killed when it ends."""
+) -> Supervised:
+    """Starts an OS process of this process: own session, both pipes read in bounded memory, its tree killed when it ends. Raises `OSError` naming program and cause."""

@@ -276,8 +276,7 @@ async def supervise(
     """Runs the OS process that `opts` asks for; `argv`, `env` and `cwd` stand for what they name in it.
 
     It gets a session of its own; both pipes are read in bounded memory, whoever else holds them; when it ends, its
-    whole tree does. A file system that does not answer holds up this call and nothing else; when the call is
-    cancelled, what it started is killed. Raises OSError, naming program and cause, when it cannot be started.
+    whole tree does. Raises OSError, naming program and cause, when it cannot be started.
     """
     if opts is None and argv is None:
         raise TypeError("supervise needs opts, or argv")
@@ -298,9 +297,7 @@ async def supervise(
     arg0 = opts.arg0 if opts is not None and argv is None else None
     directory = None if cwd is None else os.fsdecode(cwd)
     lines = _validate.tail_lines("tail_lines", tail_lines)
-    starting = _native.supervise(words, arg0, dict(env), directory, lines, channel)
-    await wait_for(starting.wait())
-    return Supervised(starting.take())
+    return Supervised(_native.supervise(words, arg0, dict(env), directory, lines, channel))
 
 
 def safe_name(proc_id: str) -> str:

@@ -5,6 +5,8 @@ import contextlib
 import fcntl
 import os
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -34,29 +36,30 @@ def program(tmp_path):
     return path
 
 
+def exit_code(*argv):
+    async def main():
+        process = await supervise(argv=argv)
+        code = (await process.wait()).exit_code
+        await process.kill()
+        return code
+
+    return asyncio.run(main())
+
+
 def test_a_program_that_cannot_be_read_yet_holds_up_its_own_start_only(program):
-    async def main():
+    with ThreadPoolExecutor() as pool:
         with unanswered(program):
-            slow = asyncio.create_task(supervise(argv=[program]))
-            await asyncio.sleep(0)
-            other = await supervise(argv=["/bin/sh", "-c", "exit 3"])
-            assert (await other.wait()).exit_code == 3
-            await other.kill()
+            slow = pool.submit(exit_code, program)
+            assert exit_code("/bin/sh", "-c", "exit 3") == 3
             assert not slow.done()
-        return (await (await slow).wait()).exit_code
-
-    assert asyncio.run(main()) == 7
+        assert slow.result(30) == 7
 
 
-def test_a_start_that_is_cancelled_leaves_nothing(program):
+def test_a_start_that_is_interrupted_leaves_nothing(program):
     program.write_text("#!/bin/sh\nexec sleep 1000\n")
-
-    async def main():
-        with unanswered(program):
-            slow = asyncio.create_task(supervise(argv=[program]))
-            await asyncio.sleep(0)
-            slow.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await slow
-
-    asyncio.run(main())
+    with unanswered(program):
+        interrupt = threading.Timer(0.2, signal.raise_signal, [signal.SIGINT])
+        interrupt.start()
+        with pytest.raises(KeyboardInterrupt):
+            supervise(argv=[program]).send(None)  # without a loop, which would have a handler of its own
+        interrupt.join()

@@ -11,7 +11,7 @@ use crate::procs::{self, Launcher, ProcHandle, ProcSpec};
 use crate::replies::Replies;
 use crate::runtime::{self, Runtime};
 use crate::subscription::{self, Subscription};
-use crate::supervised::{self, Starting, Supervised};
+use crate::supervised::{self, Supervised};
 use crate::waiter::{CompletionQueue, Waiter};
 
 /// The Rust runtime behind the package.
@@ -44,7 +44,6 @@ pub(crate) fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<Claims>()?;
     m.add_class::<Message>()?;
     m.add_class::<Inbox>()?;
-    m.add_class::<Starting>()?;
     m.add_class::<Supervised>()?;
     m.add_function(wrap_pyfunction!(runtime::start_client, m)?)?;
     m.add_function(wrap_pyfunction!(runtime::start_proc, m)?)?;

@@ -12,11 +12,12 @@ use procession_model::{Head, InvalidArgument, LOG_STDERR_TAG, LOG_STDOUT_TAG, Pa
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
+use crate::blocking::block_on;
 use crate::core::current;
 use crate::errors::value_error;
 use crate::fork::{Owned, refuse_in_fork};
 use crate::time::duration;
-use crate::waiter::{Once, Outcome, Waiter};
+use crate::waiter::{IS_SETTLED, Once, Outcome, Waiter};
 
 /// A process of this process, watched to its end.
 #[pyclass(frozen, module = "procession._native")]
@@ -90,51 +91,29 @@ fn start_error(error: ProcLauncherError) -> PyErr {
     }
 }
 
-/// What became of a start; none when it was taken, or when nobody wants it any more.
+/// What became of a start; none when nobody wants it any more.
 enum Start {
     UnderWay,
     Over(Option<Result<Process, ProcLauncherError>>),
 }
 
-/// A process of this process that is being started; when it is dropped before it was taken, the process is killed.
-#[pyclass(frozen, module = "procession._native")]
-pub(crate) struct Starting {
-    slot: Owned<Arc<Mutex<Start>>>,
-    done: Owned<Arc<Once>>,
-}
+/// A start that somebody waits for; when that ends before it was taken, what it started is killed.
+struct Awaited(Arc<Mutex<Start>>);
 
-#[pymethods]
-impl Starting {
-    /// Done when it was started, or cannot be.
-    fn wait(&self) -> PyResult<Waiter> {
-        refuse_in_fork()?;
-        Ok(Waiter::once(Arc::clone(&self.done)))
-    }
-
-    /// The process, once.
-    fn take(&self) -> PyResult<Supervised> {
-        refuse_in_fork()?;
-        let core = current()?;
-        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
-        let Start::Over(result) = &mut *slot else {
-            return Err(PyRuntimeError::new_err("the process is not started yet; wait for that first"));
-        };
-        let taken = || PyRuntimeError::new_err("the process was taken before; keep what you got then");
-        let process = result.take().ok_or_else(taken)?.map_err(start_error)?;
-        let watched = process.clone();
-        let exit = core.run(async move { Outcome::Supervised(Arc::new(watched.wait().await)) });
-        Ok(Supervised { process: Owned::new(process), exit: Owned::new(exit) })
-    }
-}
-
-impl Drop for Starting {
-    fn drop(&mut self) {
-        // A fork must leave it alone, and its lock may be taken there for ever.
-        if refuse_in_fork().is_err() {
-            return;
+impl Awaited {
+    /// Leaves the start to nobody; gives what became of it so far.
+    fn take(&self) -> Option<Result<Process, ProcLauncherError>> {
+        let mut start = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match std::mem::replace(&mut *start, Start::Over(None)) {
+            Start::Over(result) => result,
+            Start::UnderWay => None,
         }
-        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Start::Over(Some(Ok(process))) = std::mem::replace(&mut *slot, Start::Over(None))
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        if let Some(Ok(process)) = self.take()
             && let Ok(core) = current()
         {
             let _nobody_waits = core.run(async move { asked(process.kill().await) });
@@ -147,13 +126,14 @@ impl Drop for Starting {
 #[pyfunction]
 #[pyo3(signature = (argv, arg0, env, cwd, tail_lines, log_channel))]
 pub(crate) fn supervise(
+    py: Python<'_>,
     argv: Vec<OsString>,
     arg0: Option<String>,
     env: HashMap<OsString, OsString>,
     cwd: Option<PathBuf>,
     tail_lines: usize,
     log_channel: Option<&str>,
-) -> PyResult<Starting> {
+) -> PyResult<Supervised> {
     let core = current()?;
     let mut argv = argv.into_iter();
     let program =
@@ -173,16 +153,16 @@ pub(crate) fn supervise(
         tail_lines,
         sink: port.map(|port| log_sink(core.proc_.downgrade(), port)),
     };
-    let slot = Arc::new(Mutex::new(Start::UnderWay));
-    let place = Arc::clone(&slot);
+    let start = Arc::new(Mutex::new(Start::UnderWay));
+    let awaited = Awaited(Arc::clone(&start));
     // It is watched where it is started, and everything is watched on the io thread.
     let done = core.run(async move {
         let result = Process::spawn(spec).await;
         let unwanted = {
-            let mut slot = place.lock().unwrap_or_else(PoisonError::into_inner);
-            match *slot {
+            let mut start = start.lock().unwrap_or_else(PoisonError::into_inner);
+            match *start {
                 Start::UnderWay => {
-                    *slot = Start::Over(Some(result));
+                    *start = Start::Over(Some(result));
                     None
                 }
                 Start::Over(_) => result.ok(),
@@ -193,5 +173,13 @@ pub(crate) fn supervise(
             None => Outcome::Nothing,
         }
     });
-    Ok(Starting { slot: Owned::new(slot), done: Owned::new(done) })
+    // A launcher that is told of the launch and of its end finds the process as soon as it looks for it: so this
+    // blocks its thread, for as long as the file system takes.
+    block_on(py, None, |deadline| done.wait(IS_SETTLED, deadline).then_some(()))?;
+    let gone =
+        || PyRuntimeError::new_err("the Procession runtime was shut down before the program was started");
+    let process = awaited.take().ok_or_else(gone)?.map_err(start_error)?;
+    let watched = process.clone();
+    let exit = core.run(async move { Outcome::Supervised(Arc::new(watched.wait().await)) });
+    Ok(Supervised { process: Owned::new(process), exit: Owned::new(exit) })
 }
