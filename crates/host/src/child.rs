@@ -1,4 +1,4 @@
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +28,9 @@ pub enum ChildError {
     /// The bootstrap payload is not one.
     #[error("PROCESSION_BOOTSTRAP cannot be read: {0}")]
     Payload(String),
+    /// The bootstrap payload cannot be taken out of the environment.
+    #[error(transparent)]
+    Environment(io::Error),
     /// Nobody answered, or nobody admitted it.
     #[error("the host could not be reached: {0}")]
     Dial(#[from] DialError),
@@ -37,8 +40,12 @@ pub enum ChildError {
 /// launched it.
 ///
 /// Has to be called while there is no other thread: at the start of `main`.
-pub fn take_bootstrap() -> Option<String> {
-    procession_sys::take_variable(BOOTSTRAP_ENV).map(|payload| payload.to_string_lossy().into_owned())
+///
+/// # Errors
+/// A host launched it, and there are other threads.
+pub fn take_bootstrap() -> Result<Option<String>, ChildError> {
+    let payload = procession_sys::take_variable(BOOTSTRAP_ENV).map_err(ChildError::Environment)?;
+    Ok(payload.map(|payload| payload.to_string_lossy().into_owned()))
 }
 
 /// The launched side: this process's node, connected to its host.

@@ -29,7 +29,9 @@ const STUCK: Duration = Duration::from_secs(4);
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
     /// Its run directory could not be made.
-    #[error("the run directory could not be made: {0}; set TMPDIR to a directory that can be written")]
+    #[error(
+        "no run directory could be made: {0}; set TMPDIR to a directory with a short path that can be written"
+    )]
     RunDir(#[source] io::Error),
     /// It could not listen for its procs.
     #[error("the host cannot listen for its procs: {0}")]

@@ -34,7 +34,7 @@ pub(crate) async fn launch(
     }
     let options = options.map_err(ProcLauncherError::Other)?;
     if !shared.request.may_go_out() {
-        return Err(ProcLauncherError::Other("cancelled before start".to_owned()));
+        return Err(ProcLauncherError::Other("the launcher was not asked".to_owned()));
     }
     let mut launching = launcher.launch(&shared.id, options);
     tokio::select! {

@@ -34,15 +34,41 @@ pub(crate) fn listen(run_dir: &Path, shared: &Arc<Shared>) -> io::Result<String>
     Ok(text)
 }
 
+/// Whatever one datagram says over and over costs the driver two inputs at most.
 fn take(shared: &Shared, datagram: &[u8]) {
-    for line in String::from_utf8_lossy(datagram).lines() {
-        let input = match line.split_once('=') {
-            Some(("READY", "1")) => Input::Event(Event::NotifiedReady),
-            Some(("STATUS", text)) => {
-                Input::ReportedBy { pid: None, handle: None, progress: Some(text.to_owned()) }
-            }
-            _ => continue,
-        };
+    let text = String::from_utf8_lossy(datagram);
+    let Notices { ready, status } = notices(&text);
+    let ready = ready.then_some(Input::Event(Event::NotifiedReady));
+    let status =
+        status.map(|text| Input::ReportedBy { pid: None, handle: None, progress: Some(text.to_owned()) });
+    for input in ready.into_iter().chain(status) {
         let _driver_gone = shared.driver.send(input);
+    }
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct Notices<'a> {
+    ready: bool,
+    /// The last one counts.
+    status: Option<&'a str>,
+}
+
+fn notices(datagram: &str) -> Notices<'_> {
+    datagram.lines().fold(Notices::default(), |so_far, line| match line.split_once('=') {
+        Some(("READY", "1")) => Notices { ready: true, ..so_far },
+        Some(("STATUS", text)) => Notices { status: Some(text), ..so_far },
+        _ => so_far,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_notices_in_one_datagram_the_last_status_and_one_readiness_count() {
+        let text = "STATUS=one\nREADY=0\nMAINPID=1\nREADY=1\nSTATUS=two = 2\nREADY=1\nnothing".repeat(50);
+        assert_eq!(notices(&text), Notices { ready: true, status: Some("two = 2") });
+        assert_eq!(notices("READY=yes\n=\nSTATUS"), Notices::default());
     }
 }

@@ -2,6 +2,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -9,6 +10,8 @@ const PREFIX: &str = "procession-";
 const LOCK: &str = "lock";
 /// Leaves room for a file name below the 107 bytes of a socket's path.
 const LONGEST: usize = 70;
+/// No host takes as long as that to lock its directory and to give it its name.
+const STILLBORN: Duration = Duration::from_secs(600);
 
 /// The directory of one host: only its user can enter, it is locked while the host lives, and it
 /// goes with it.
@@ -21,10 +24,43 @@ pub(crate) struct RunDir {
 }
 
 impl RunDir {
-    /// Makes a fresh one, and takes away what hosts that died without cleaning up have left.
+    /// Makes a fresh one in the first place that allows it, and takes away what hosts that died without
+    /// cleaning up have left there.
+    ///
+    /// # Errors
+    /// Says of each place where its path came from, and what is wrong with it.
     pub(crate) fn create(unique: &str) -> io::Result<Self> {
-        let base = base();
-        sweep(&base);
+        let given = |name| std::env::var_os(name).map(|path| (name, PathBuf::from(path)));
+        // What another user's session left in the environment is not for this one.
+        let places =
+            [given("XDG_RUNTIME_DIR"), given("TMPDIR"), Some(("the default", PathBuf::from("/tmp")))];
+        Self::create_in(places.into_iter().flatten(), unique)
+    }
+
+    fn create_in<'a>(places: impl Iterator<Item = (&'a str, PathBuf)>, unique: &str) -> io::Result<Self> {
+        let mut kind = io::ErrorKind::NotFound;
+        let mut refused = Vec::new();
+        for (source, base) in places {
+            match Self::create_at(&base, unique) {
+                Ok(made) => return Ok(made),
+                Err(error) => {
+                    kind = error.kind();
+                    refused.push(format!("{} ({source}): {error}", base.display()));
+                }
+            }
+        }
+        Err(io::Error::new(kind, refused.join("; ")))
+    }
+
+    fn create_at(base: &Path, unique: &str) -> io::Result<Self> {
+        let unfit = |why: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        if !base.is_absolute() {
+            return unfit("the path is not absolute");
+        }
+        if base.as_os_str().len() > LONGEST {
+            return unfit("the path is too long for sockets");
+        }
+        sweep(base, STILLBORN);
         let path = base.join(format!("{PREFIX}{unique}"));
         // It gets its name once it is locked: no sweep ever sees it without its owner.
         let nameless = base.join(format!(".{PREFIX}{unique}"));
@@ -56,30 +92,88 @@ impl Drop for RunDir {
     }
 }
 
-fn base() -> PathBuf {
-    let fits = |path: &PathBuf| path.is_absolute() && path.is_dir() && path.as_os_str().len() <= LONGEST;
-    std::env::var_os("XDG_RUNTIME_DIR")
-        .map(PathBuf::from)
-        .filter(fits)
-        .or_else(|| Some(std::env::temp_dir()).filter(fits))
-        .unwrap_or_else(|| PathBuf::from("/tmp"))
-}
-
-/// Removes run directories whose host no longer holds the lock. Those of others are left alone.
-fn sweep(base: &Path) {
+/// Removes run directories whose host no longer holds the lock, and those that never got so far as to be
+/// named and are older than `stillborn`. Those of others are left alone.
+fn sweep(base: &Path, stillborn: Duration) {
     let Ok(own) = fs::metadata("/proc/self").map(|meta| meta.uid()) else { return };
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        if !name.to_str().is_some_and(|name| name.starts_with(PREFIX)) {
+        let Some(name) = name.to_str() else { continue };
+        let is_nameless = name.strip_prefix('.').is_some_and(|name| name.starts_with(PREFIX));
+        if !is_nameless && !name.starts_with(PREFIX) {
             continue;
         }
-        let meta = fs::symlink_metadata(entry.path());
-        if !meta.is_ok_and(|meta| meta.is_dir() && meta.uid() == own) {
+        let Ok(meta) = fs::symlink_metadata(entry.path()) else { continue };
+        if !meta.is_dir() || meta.uid() != own {
             continue;
         }
-        let Ok(lock) = File::open(entry.path().join(LOCK)) else { continue };
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        let age = meta.modified().ok().and_then(|made| made.elapsed().ok()).unwrap_or_default();
+        if is_nameless && age <= stillborn {
+            continue;
+        }
+        let lock = File::open(entry.path().join(LOCK));
+        let abandoned = match &lock {
+            Ok(lock) => flock(lock, FlockOperation::NonBlockingLockExclusive).is_ok(),
+            // Something else may have such a name, but nothing with a dot before it.
+            Err(error) => is_nameless && error.kind() == io::ErrorKind::NotFound,
+        };
+        if abandoned {
             let _raced_with_another_sweep = fs::remove_dir_all(entry.path());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_that_cannot_be_used_is_passed_over_for_the_next() {
+        let good = tempfile::tempdir().unwrap();
+        let places = [
+            ("XDG_RUNTIME_DIR", PathBuf::from("/proc/self")),
+            ("TMPDIR", PathBuf::from("relative")),
+            ("the default", good.path().to_owned()),
+        ];
+        let made = RunDir::create_in(places.into_iter(), "test").unwrap();
+        assert_eq!(made.path(), good.path().join("procession-test"));
+        drop(made);
+        assert_eq!(fs::read_dir(good.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn when_no_place_can_be_used_each_is_named_with_where_it_came_from_and_why() {
+        let long = PathBuf::from(format!("/{}", "x".repeat(LONGEST)));
+        let places = [("XDG_RUNTIME_DIR", PathBuf::from("/proc/self")), ("TMPDIR", long)];
+        let text = RunDir::create_in(places.into_iter(), "test").unwrap_err().to_string();
+        assert!(text.starts_with("/proc/self (XDG_RUNTIME_DIR): "), "{text}");
+        assert!(text.contains("x (TMPDIR): the path is too long for sockets"), "{text}");
+    }
+
+    #[test]
+    fn what_dead_hosts_left_is_taken_away_and_nothing_else() {
+        let base = tempfile::tempdir().unwrap();
+        let make = |name: &str, locked: bool| {
+            let path = base.path().join(name);
+            fs::create_dir(&path).unwrap();
+            locked.then(|| lock_in(&path).unwrap())
+        };
+        drop(make("procession-dead", true));
+        drop(make(".procession-stillborn", true));
+        make(".procession-stillborn-without-a-lock", false);
+        make("procession-somebody-elses", false);
+        let _lives = [make("procession-lives", true), make(".procession-being-born", true)];
+        sweep(base.path(), STILLBORN);
+        let left = || {
+            let mut left: Vec<_> = fs::read_dir(base.path())
+                .unwrap()
+                .map(|e| e.unwrap().file_name().into_string().unwrap())
+                .collect();
+            left.sort();
+            left
+        };
+        assert_eq!(left().len(), 5, "what has no name yet is left for a while: {:?}", left());
+        sweep(base.path(), Duration::ZERO);
+        assert_eq!(left(), [".procession-being-born", "procession-lives", "procession-somebody-elses"]);
     }
 }

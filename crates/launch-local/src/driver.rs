@@ -10,11 +10,12 @@ use procession_model::{LaunchId, ProcExitKind, ProcExitResult};
 use procession_sys::{self as sys, ExitStatus, Tree};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
 
-use crate::failure::LaunchFailure;
+use crate::failure::{LaunchFailure, Shown};
 use crate::keeper::Keeper;
 use crate::launcher::Known;
-use crate::protocol::{Reply, Request, SIZE};
+use crate::protocol::{Reply, Request, SEND_AGAIN, SIZE};
 use crate::watched::watched;
 
 /// How long procs that outlive their keeper are hunted before they are reported.
@@ -29,7 +30,7 @@ pub(crate) struct Started {
 /// One launch on its way to the keeper.
 pub(crate) struct Launch {
     pub(crate) launch: LaunchId,
-    pub(crate) program: String,
+    pub(crate) shown: Shown,
     pub(crate) captured: bool,
     /// As [`Request::Launch`] wants them.
     pub(crate) fds: Vec<OwnedFd>,
@@ -48,7 +49,7 @@ pub(crate) enum Command {
 
 struct Open {
     launch: LaunchId,
-    program: String,
+    shown: Shown,
     captured: bool,
     started: Option<oneshot::Sender<Result<Started, LaunchFailure>>>,
     exit: Option<oneshot::Sender<ProcExitResult>>,
@@ -64,6 +65,8 @@ pub(crate) struct Driver {
     commands: mpsc::UnboundedReceiver<Command>,
     known: Weak<Mutex<Known>>,
     unsent: VecDeque<(Request, Vec<OwnedFd>)>,
+    /// The kernel was short of something; until then it is not asked again.
+    pause: Option<Instant>,
     open: HashMap<u64, Open>,
     terminations: HashMap<u64, Vec<oneshot::Sender<()>>>,
     kills: HashMap<u64, Vec<oneshot::Sender<Option<u32>>>>,
@@ -82,6 +85,7 @@ impl Driver {
             commands,
             known,
             unsent: VecDeque::new(),
+            pause: None,
             open: HashMap::new(),
             terminations: HashMap::new(),
             kills: HashMap::new(),
@@ -120,7 +124,11 @@ impl Driver {
                 drop(ready);
                 self.receive_all()
             }
-            ready = self.socket.writable(), if !self.unsent.is_empty() => {
+            () = sleep_until(self.pause.unwrap_or_else(Instant::now)), if self.pause.is_some() => {
+                self.pause = None;
+                self.flush()
+            }
+            ready = self.socket.writable(), if !self.unsent.is_empty() && self.pause.is_none() => {
                 let Ok(mut ready) = ready else { return false };
                 ready.retain_ready();
                 drop(ready);
@@ -131,9 +139,8 @@ impl Driver {
 
     fn take(&mut self, command: Command) {
         let request = match command {
-            Command::Launch(id, Launch { launch, program, captured, fds, started }) => {
-                let open =
-                    Open { launch, program, captured, started: Some(started), exit: None, leader: None };
+            Command::Launch(id, Launch { launch, shown, captured, fds, started }) => {
+                let open = Open { launch, shown, captured, started: Some(started), exit: None, leader: None };
                 self.open.insert(id, open);
                 self.unsent.push_back((Request::Launch { id, captured }, fds));
                 return;
@@ -155,6 +162,9 @@ impl Driver {
     }
 
     fn flush(&mut self) -> bool {
+        if self.pause.is_some() {
+            return true;
+        }
         while let Some((request, fds)) = self.unsent.front() {
             let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
             let sent = self.socket.try_io(tokio::io::Interest::WRITABLE, |socket| {
@@ -164,7 +174,13 @@ impl Driver {
                 Ok(()) => drop(self.unsent.pop_front()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
                 // What it had said before it died is still to be read.
-                Err(_) => self.unsent.clear(),
+                Err(error) if sys::is_gone(&error) => self.unsent.clear(),
+                // Such as too many descriptors on their way to somebody: no reason to drop anything.
+                Err(error) => {
+                    tracing::debug!(%error, "the keeper cannot be told something yet");
+                    self.pause = Some(Instant::now() + SEND_AGAIN);
+                    return true;
+                }
             }
         }
         true
@@ -194,7 +210,7 @@ impl Driver {
             Reply::Refused { id, stage, errno } => {
                 if let Some(open) = self.open.remove(&id) {
                     self.forget(open.launch);
-                    let failure = LaunchFailure::at(stage, errno, &open.program);
+                    let failure = LaunchFailure::at(stage, errno, &open.shown);
                     // Whoever asked has given up, which changes nothing.
                     let _ = open.started.map(|started| started.send(Err(failure)));
                 }
@@ -225,17 +241,14 @@ impl Driver {
         let pipes = <[OwnedFd; 2]>::try_from(fds).ok();
         let reply = if open.captured && pipes.is_none() {
             Err(LaunchFailure::new(
-                "its output could not be taken over: no file descriptor is left; raise ulimit -n",
+                "its output could not be taken over: no file descriptor is left; close some, or raise ulimit -n",
                 libc::EMFILE,
             ))
         } else {
             Ok(Started { pid, pipes, exit })
         };
-        let failed = reply.is_err();
-        let unheard = open.started.take().is_none_or(|started| started.send(reply).is_err());
-        if failed || unheard {
-            self.unsent.push_back((Request::Kill { id }, Vec::new()));
-        }
+        // Whoever asked and does not take it, or cannot use it, kills it.
+        let _ = open.started.take().map(|started| started.send(reply));
     }
 
     fn forget(&self, launch: LaunchId) {
@@ -258,21 +271,19 @@ impl Driver {
                 }
             })
             .collect();
-        let mut left = 0;
+        let mut left = "nothing of it is left".to_owned();
         if !trees.is_empty() {
             tracing::warn!(keeper = self.keeper.pid, %how, procs = trees.len(), "the keeper ended with procs open");
             let swept = tokio::task::spawn_blocking(move || Tree::kill(&mut trees, SWEEP)).await;
-            left = swept.map_or(0, |left| left.map_or(0, |left| left.len()));
-        }
-        let reason = format!(
-            "its keeper (pid {}) {how}, and its exit status with it; {}",
-            self.keeper.pid,
-            if left == 0 {
-                "nothing of it is left".to_owned()
-            } else {
-                format!("{left} processes could not be killed yet")
+            match swept {
+                Ok(Ok(alive)) if alive.is_empty() => {}
+                Ok(Ok(alive)) => left = format!("{} processes could not be killed yet", alive.len()),
+                Ok(Err(error)) => left = format!("what it started could not be looked for: {error}"),
+                Err(_) => left = "what it started was not looked for".to_owned(),
             }
-        );
+        }
+        let reason =
+            format!("its keeper (pid {}) {how}, and its exit status with it; {left}", self.keeper.pid);
         // From here on nobody can ask this keeper any more: the next launch starts another. What was
         // asked meanwhile is answered by being dropped.
         self.commands.close();

@@ -9,10 +9,17 @@ use procession_sys::Stage;
 /// It is the inner error of [`ProcLauncherError::Launch`]; arguments that are refused whatever the
 /// machine looks like are [`InvalidArgument`] there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text} (errno {errno}: {})", io::Error::from_raw_os_error(*errno).kind())]
+#[error("{text} ({}, errno {errno})", words_of(*errno))]
 pub struct LaunchFailure {
     text: String,
     errno: i32,
+}
+
+/// What messages call the parts of a launch.
+#[derive(Clone, Debug)]
+pub(crate) struct Shown {
+    pub(crate) program: String,
+    pub(crate) cwd: String,
 }
 
 impl LaunchFailure {
@@ -20,24 +27,34 @@ impl LaunchFailure {
         Self { text: text.into(), errno }
     }
 
+    /// `text` names what could not be done and what to do next, unless the machine is short of
+    /// something, which is then nobody else's fault.
     pub(crate) fn of(text: &str, error: &io::Error) -> Self {
-        Self::new(format!("{text}: {error}"), error.raw_os_error().unwrap_or(libc::EIO))
+        match error.raw_os_error() {
+            Some(errno) => Self::new(shortage(errno).unwrap_or(text), errno),
+            None => Self::new(format!("{text}: {error}"), libc::EIO),
+        }
     }
 
-    /// What is known when `program` got as far as `stage`.
-    pub(crate) fn at(stage: Stage, errno: i32, program: &str) -> Self {
+    /// What is known when the program got as far as `stage`.
+    pub(crate) fn at(stage: Stage, errno: i32, shown: &Shown) -> Self {
+        if let Some(shortage) = shortage(errno) {
+            return Self::new(shortage, errno);
+        }
+        let Shown { program, cwd } = shown;
         let text = match (stage, errno) {
             (Stage::Clone, libc::EAGAIN) => {
                 "no process could be made: a limit on processes is reached; try again, or raise ulimit -u or pids.max"
                     .to_owned()
             }
-            (_, libc::EMFILE | libc::ENFILE) => {
-                "no file descriptor is left; close some, or raise ulimit -n".to_owned()
-            }
-            (Stage::Clone, libc::ECANCELED) => "the launcher is shutting down; start a new one".to_owned(),
+            (Stage::Clone, libc::ECANCELED) => SHUT_DOWN.to_owned(),
             (Stage::Clone, _) => "no process could be made; try again".to_owned(),
-            (Stage::Setup, _) => "the new process could not be set up".to_owned(),
-            (Stage::Directory, _) => "the cwd cannot be entered; check its permissions".to_owned(),
+            (Stage::Setup, _) => {
+                "the new process could not be given its session, limits and descriptors; see whether a security \
+                 policy forbids that here"
+                    .to_owned()
+            }
+            (Stage::Directory, _) => format!("the cwd {cwd} cannot be entered; give one that this user may enter"),
             (Stage::Exec, libc::ENOENT) => {
                 format!("{program} is there, but the loader that it names is not; install its C library")
             }
@@ -45,11 +62,20 @@ impl LaunchFailure {
                 "{program} is neither an executable of this machine nor a script that starts with #!; add such a line"
             ),
             (Stage::Exec, libc::EACCES) => {
-                format!("{program} may not be executed; check its permissions, and that its file system is not noexec")
+                format!("{program} may not be executed; chmod +x it, or see whether its file system is noexec")
             }
-            (Stage::Exec, _) => format!("{program} cannot be executed"),
+            (Stage::Exec, libc::ETXTBSY) => format!("{program} is being written; try again when that is done"),
+            (Stage::Exec, libc::E2BIG) => {
+                format!("{program} is given more arguments and environment than fit; pass them in a file")
+            }
+            (Stage::Exec, _) => format!("{program} cannot be executed; run it by hand here to see why"),
         };
         Self::new(text, errno)
+    }
+
+    /// What went wrong and what to do next, without the kernel's word on it.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// The kernel's error number: ENOENT, EACCES, ENOEXEC, EAGAIN, …
@@ -61,6 +87,25 @@ impl LaunchFailure {
     pub fn is_retryable(&self) -> bool {
         matches!(self.errno, libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::ETXTBSY)
     }
+}
+
+/// For what is asked of a launcher after its end.
+pub(crate) const SHUT_DOWN: &str = "the launcher was shut down; start a new one";
+
+/// What to say when it is not about what was asked for.
+pub(crate) fn shortage(errno: i32) -> Option<&'static str> {
+    match errno {
+        libc::EMFILE => Some("no file descriptor is left; close some, or raise ulimit -n"),
+        libc::ENFILE => Some("no file descriptor is left on this machine; close some, or raise fs.file-max"),
+        libc::ENOMEM => Some("no memory is left; free some, and try again"),
+        _ => None,
+    }
+}
+
+/// The kernel's word for an error, without its number.
+fn words_of(errno: i32) -> String {
+    let text = io::Error::from_raw_os_error(errno).to_string();
+    text.rsplit_once(" (os error").map_or(text.clone(), |(words, _)| words.to_owned())
 }
 
 impl From<LaunchFailure> for ProcLauncherError {
@@ -77,4 +122,39 @@ pub(crate) fn invalid(
 ) -> ProcLauncherError {
     let refused = InvalidArgument::new(field, value, rule);
     ProcLauncherError::Launch(io::Error::new(io::ErrorKind::InvalidInput, refused))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown() -> Shown {
+        Shown { program: "\"/bin/it\"".to_owned(), cwd: "\"/the/cwd\"".to_owned() }
+    }
+
+    #[test]
+    fn the_number_and_the_kernels_word_stand_once_and_something_to_do_always() {
+        for stage in Stage::ALL {
+            for errno in [libc::EPERM, libc::ENOENT, libc::EACCES, libc::ELOOP, libc::EMFILE, libc::ENOMEM] {
+                let text = LaunchFailure::at(stage, errno, &shown()).to_string();
+                assert_eq!(text.matches(&errno.to_string()).count(), 1, "{text}");
+                assert_eq!(text.matches(&words_of(errno)).count(), 1, "{text}");
+                assert!(text.contains(';') && !text.contains("uncategorized"), "{text}");
+            }
+        }
+        let text = LaunchFailure::at(Stage::Directory, libc::EACCES, &shown()).to_string();
+        assert_eq!(
+            text,
+            "the cwd \"/the/cwd\" cannot be entered; give one that this user may enter (Permission denied, errno 13)"
+        );
+    }
+
+    #[test]
+    fn a_shortage_is_blamed_on_nothing_that_was_asked_for() {
+        let none_left = io::Error::from_raw_os_error(libc::EMFILE);
+        let text = LaunchFailure::of("the cwd \"/x\" cannot be used; correct it", &none_left).to_string();
+        assert!(text.contains("ulimit -n") && !text.contains("cwd"), "{text}");
+        let text = LaunchFailure::at(Stage::Exec, libc::EMFILE, &shown()).to_string();
+        assert!(text.contains("ulimit -n") && !text.contains("/bin/it"), "{text}");
+    }
 }

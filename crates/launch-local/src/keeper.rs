@@ -8,8 +8,9 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 use procession_model::LaunchId;
-use procession_sys::{self as sys, Child, Pidfd, Program, SpawnError, SpawnSpec};
+use procession_sys::{self as sys, Child, Pidfd, Program, SpawnSpec};
 
+use crate::own::reap_later;
 use crate::prepare::{own_marker, session};
 use crate::protocol::{CONTROL_FD, HOST_FD};
 
@@ -24,12 +25,9 @@ pub(crate) struct Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        let Some(pidfd) = self.pidfd.take() else { return };
-        if matches!(pidfd.reap(), Ok(None)) {
-            // It is about to end, and nobody else will take its zombie away.
-            let reaper = std::thread::Builder::new().name("procession-reap".into());
-            // Without a thread the zombie stays until this process ends, which harms nobody.
-            let _ = reaper.spawn(move || drop(pidfd.wait()));
+        // It is about to end, and nobody else will take its zombie away.
+        if let Some(pidfd) = self.pidfd.take() {
+            reap_later(pidfd);
         }
     }
 }
@@ -41,7 +39,15 @@ pub(crate) fn start() -> io::Result<(Keeper, OwnedFd)> {
     let child = sys::executable_memfd(c"procession-keeper", KEEPER)
         .and_then(|file| run(&Program::Fd(file.as_fd()), &theirs, &host))
         // The system may forbid to execute memory, and still allow a file.
-        .or_else(|_| from_file(&theirs, &host))?;
+        .or_else(|first| {
+            from_file(&theirs, &host).map_err(|second| {
+                let text = format!(
+                    "from memory: {first}; from a file: {second}; set TMPDIR to a directory where \
+                                    programs may be executed"
+                );
+                io::Error::new(second.kind(), text)
+            })
+        })?;
     Ok((Keeper { pid: child.pid, pidfd: Some(child.pidfd) }, ours))
 }
 
@@ -56,24 +62,23 @@ fn run(program: &Program<'_>, control: &OwnedFd, host: &Pidfd) -> io::Result<Chi
     };
     debug_assert_eq!((CONTROL_FD, HOST_FD), (3, 4));
     spec.fds = vec![control.as_fd(), host.as_fd()];
-    sys::spawn(&spec).map_err(|SpawnError { stage, source }| {
-        let text = format!("the keeper could not be started at {stage:?}: {source}");
-        io::Error::new(source.kind(), text)
-    })
+    sys::spawn(&spec).map_err(|error| io::Error::new(error.source.kind(), error))
 }
 
 /// Executes a file that only this user can read, and that is gone before this returns.
 fn from_file(control: &OwnedFd, host: &Pidfd) -> io::Result<Child> {
     let directory = std::env::temp_dir().join(format!("procession-{}", LaunchId::fresh()));
-    DirBuilder::new().mode(0o700).create(&directory)?;
+    let unmade = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", directory.display()));
+    DirBuilder::new().mode(0o700).create(&directory).map_err(unmade)?;
     let path = directory.join("keeper");
     let started = write_program(&path).and_then(|()| {
         let path = CString::new(path.clone().into_os_string().into_encoded_bytes())?;
         run(&Program::Path(path), control, host)
     });
-    let removed = std::fs::remove_dir_all(&directory);
-    let child = started?;
-    removed.map(|()| child)
+    if let Err(error) = std::fs::remove_dir_all(&directory) {
+        tracing::warn!(path = %directory.display(), %error, "the keeper's file could not be removed");
+    }
+    started.map_err(unmade)
 }
 
 fn write_program(path: &PathBuf) -> io::Result<()> {

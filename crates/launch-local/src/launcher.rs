@@ -13,15 +13,14 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
 use crate::driver::{Command, Driver, Launch, Started};
-use crate::failure::LaunchFailure;
+use crate::failure::{LaunchFailure, SHUT_DOWN};
 use crate::prepare::{environment, prepare};
+use crate::protocol::PATIENCE;
 
 /// Launches on their way at one moment; the rest wait. It bounds the descriptors in flight.
 const WINDOW: usize = 64;
 /// How many ended procs are remembered, so that to stop one of them is no mistake.
 const REMEMBERED: usize = 65_536;
-/// After this a keeper that does not answer a kill is reported.
-const KILL_ANSWER: Duration = Duration::from_secs(6);
 
 type Keeper = mpsc::UnboundedSender<Command>;
 
@@ -29,6 +28,7 @@ type Keeper = mpsc::UnboundedSender<Command>;
 #[derive(Default)]
 pub(crate) struct Known {
     keeper: Option<Keeper>,
+    shut_down: bool,
     procs: HashMap<LaunchId, (u64, Keeper)>,
     ended: VecDeque<LaunchId>,
     next: u64,
@@ -44,6 +44,18 @@ impl Known {
     }
 }
 
+/// Kills a launch whose caller does not take what became of it.
+struct KillUnlessTaken(Option<(u64, Keeper)>);
+
+impl Drop for KillUnlessTaken {
+    fn drop(&mut self) {
+        if let Some((id, keeper)) = self.0.take() {
+            // Nobody waits for the answer; a keeper that is gone has killed it.
+            let _ = keeper.send(Command::Kill(id, oneshot::channel().0));
+        }
+    }
+}
+
 /// Launches procs as processes of this machine.
 ///
 /// They are children of a keeper, a small process of its own: when this process is gone, however it
@@ -54,6 +66,10 @@ pub struct NativeLauncher {
 }
 
 impl NativeLauncher {
+    /// After this a keeper that does not answer a terminate or a kill is reported: later than a process
+    /// that does not die, and sooner than whoever asked gives up.
+    pub const ANSWER: Duration = Duration::from_millis(4500);
+
     /// Starts the keeper; to be called inside a tokio runtime with time and I/O enabled, on which
     /// the conversation with it runs from then on.
     ///
@@ -66,12 +82,17 @@ impl NativeLauncher {
         Ok(launcher)
     }
 
-    /// Kills all procs and ends the keeper; returns when nothing of them is left. The next launch
-    /// would start a new one.
+    /// Kills all procs and ends the keeper; returns when nothing of them is left, however many ask for
+    /// it. Later launches are refused.
     ///
     /// Cancel safe: once polled, it happens whoever waits.
     pub async fn shutdown(&self) {
-        let Some(keeper) = self.known().keeper.take() else { return };
+        let keeper = {
+            let mut known = self.known();
+            known.shut_down = true;
+            known.keeper.clone()
+        };
+        let Some(keeper) = keeper else { return };
         let (done, ended) = oneshot::channel();
         if keeper.send(Command::Shutdown(done)).is_ok() {
             // An error means that the keeper had died before, and was buried.
@@ -84,9 +105,12 @@ impl NativeLauncher {
     }
 
     /// Hands a launch to the keeper, or to a new one when that is gone.
-    fn post(&self, proc_id: &ProcId, launch: Launch) -> Result<(), ProcLauncherError> {
+    fn post(&self, proc_id: &ProcId, launch: Launch) -> Result<KillUnlessTaken, ProcLauncherError> {
         let id = proc_id.launch_id();
         let mut known = self.known();
+        if known.shut_down {
+            return Err(LaunchFailure::new(SHUT_DOWN, libc::ECANCELED).into());
+        }
         if known.procs.contains_key(&id) {
             let text = format!("{proc_id} was launched already; an id serves for one launch only");
             return Err(ProcLauncherError::Other(text));
@@ -95,13 +119,14 @@ impl NativeLauncher {
         known.next += 1;
         let keeper = match known.keeper.take().filter(|keeper| !keeper.is_closed()) {
             Some(keeper) => keeper,
-            None => Driver::start(Arc::downgrade(&self.known)).map_err(ProcLauncherError::Launch)?,
+            None => Driver::start(Arc::downgrade(&self.known))
+                .map_err(|error| LaunchFailure::of("the keeper could not be started", &error))?,
         };
         // A keeper that dies just now drops the launch, and its receiver tells.
         let _ = keeper.send(Command::Launch(number, launch));
         known.procs.insert(id, (number, keeper.clone()));
-        known.keeper = Some(keeper);
-        Ok(())
+        known.keeper = Some(keeper.clone());
+        Ok(KillUnlessTaken(Some((number, keeper))))
     }
 
     fn find(&self, proc_id: &ProcId) -> Result<(u64, Keeper), ProcLauncherError> {
@@ -146,19 +171,20 @@ impl ProcLauncher for NativeLauncher {
             let command = opts.command;
             prepare(&command.program, command.arg0.as_deref(), &command.args, &env, command.cwd.as_deref())
         });
-        let prepared =
-            prepared.await.map_err(|error| ProcLauncherError::Other(format!("not looked up: {error}")))??;
+        let prepared = prepared.await.map_err(|error| {
+            ProcLauncherError::Other(format!("the program was not looked up: {error}; launch it again"))
+        })??;
         let _place = self.window.acquire().await;
         let started_at = SystemTime::now();
-        let program = prepared.program();
+        let shown = prepared.shown;
         let strings =
-            sys::sealed_memfd(c"procession-launch", &prepared.strings.encode()).map_err(no_descriptor)?;
+            sys::sealed_memfd(c"procession-launch", &prepared.strings.encode()).map_err(unwritten)?;
         let mut fds = vec![strings, prepared.cwd];
         if !captured {
             fds.extend([own_output(io::stdout())?, own_output(io::stderr())?]);
         }
         let (started, answer) = oneshot::channel();
-        self.post(proc_id, Launch { launch, program, captured, fds, started })?;
+        let mut not_taken = self.post(proc_id, Launch { launch, shown, captured, fds, started })?;
         let Started { pid, pipes, exit: exit_rx } = answer.await.unwrap_or_else(|_| {
             self.known().ended(launch);
             Err(LaunchFailure::new(
@@ -172,6 +198,7 @@ impl ProcLauncher for NativeLauncher {
             }
             None => StdioHandling::Inherited,
         };
+        not_taken.0 = None;
         Ok(LaunchResult { pid: Some(pid), started_at, stdio, exit_rx })
     }
 
@@ -179,11 +206,12 @@ impl ProcLauncher for NativeLauncher {
     async fn terminate(&self, proc_id: &ProcId, _timeout: Duration) -> Result<(), ProcLauncherError> {
         let (id, keeper) = self.find(proc_id)?;
         let (done, answer) = oneshot::channel();
-        if keeper.send(Command::Terminate(id, done)).is_ok() {
-            // An error means that the keeper died, and with it what it kept.
-            let _ = answer.await;
+        if keeper.send(Command::Terminate(id, done)).is_err() {
+            return Ok(());
         }
-        Ok(())
+        // That it was dropped means that the keeper died, and with it what it kept.
+        let answered = tokio::time::timeout(Self::ANSWER, answer).await;
+        answered.map(drop).map_err(|_| ProcLauncherError::Terminate(mute_keeper()))
     }
 
     /// Returns when nothing of the tree is left. Cancel safe: once polled, it happens whoever waits.
@@ -193,12 +221,10 @@ impl ProcLauncher for NativeLauncher {
         if keeper.send(Command::Kill(id, done)).is_err() {
             return Ok(());
         }
-        match tokio::time::timeout(KILL_ANSWER, answer).await {
+        match tokio::time::timeout(Self::ANSWER, answer).await {
             Ok(Ok(Some(pid))) => Err(ProcLauncherError::Kill(stuck(pid))),
             Ok(_) => Ok(()),
-            Err(_) => Err(ProcLauncherError::Kill(format!(
-                "the keeper has not answered for {KILL_ANSWER:?}; see whether it is stopped"
-            ))),
+            Err(_) => Err(ProcLauncherError::Kill(mute_keeper())),
         }
     }
 }
@@ -207,22 +233,37 @@ fn stuck(pid: u32) -> String {
     let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
     let state = sys::Process::look(pid).map_or('?', |process| process.state);
     format!(
-        "process {pid} has not died 5 s after SIGKILL: it is in state {state}, in {:?}; what it waits for has to \
+        "process {pid} has not died {PATIENCE:?} after SIGKILL: it is in state {state}, in {:?}; what it waits for has to \
          answer or go away first, and then it dies",
         read("wchan")
     )
 }
 
-fn no_descriptor(error: io::Error) -> ProcLauncherError {
-    LaunchFailure::of("the launch could not be written down", &error).into()
+fn mute_keeper() -> String {
+    format!("the keeper has not answered for {:?}; see whether it is stopped", NativeLauncher::ANSWER)
+}
+
+fn unwritten(error: io::Error) -> ProcLauncherError {
+    LaunchFailure::of("the launch could not be written into memory; free some, and try again", &error).into()
 }
 
 /// A duplicate of this process's own output; `/dev/null` where it has none.
 fn own_output(output: impl AsFd) -> Result<OwnedFd, ProcLauncherError> {
     let fd = output.as_fd();
-    fd.try_clone_to_owned().or_else(|_| sys::open_null()).map_err(no_descriptor)
+    fd.try_clone_to_owned().or_else(|_| sys::open_null()).map_err(unwritten)
 }
 
 fn stream(pipe: OwnedFd) -> Result<Box<Receiver>, ProcLauncherError> {
-    Receiver::from_owned_fd(pipe).map(Box::new).map_err(ProcLauncherError::Launch)
+    let unread = |error| LaunchFailure::of("its output cannot be read; launch it again", &error).into();
+    Receiver::from_owned_fd(pipe).map(Box::new).map_err(unread)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_does_not_die_is_told_of_before_the_keeper_is_said_to_be_mute() {
+        assert!(PATIENCE + Duration::from_millis(300) < NativeLauncher::ANSWER);
+    }
 }

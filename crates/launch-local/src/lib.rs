@@ -4,6 +4,7 @@ mod driver;
 mod failure;
 mod keeper;
 mod launcher;
+mod own;
 mod prepare;
 #[path = "../keeper/src/protocol.rs"]
 #[expect(dead_code, reason = "the keeper uses the other half")]

@@ -12,7 +12,7 @@ use procession_launch::ProcLauncherError;
 use procession_model::{LaunchId, LaunchOptions, RESERVED_PREFIX};
 use procession_sys::{self as sys, ArgumentsError, MARKER, Process, ProgramError};
 
-use crate::failure::{LaunchFailure, invalid};
+use crate::failure::{LaunchFailure, Shown, invalid};
 use crate::protocol::Strings;
 
 /// Every variable that the program gets.
@@ -23,13 +23,8 @@ pub(crate) type Environment = BTreeMap<OsString, OsString>;
 pub(crate) struct Prepared {
     pub(crate) strings: Strings,
     pub(crate) cwd: OwnedFd,
-}
-
-impl Prepared {
-    /// The program's absolute path, for messages.
-    pub(crate) fn program(&self) -> String {
-        format!("{:?}", OsStr::from_bytes(self.strings.program.as_bytes()))
-    }
+    /// With absolute paths.
+    pub(crate) shown: Shown,
 }
 
 /// What a launched proc gets: this process's environment without what is ours, the launch's own
@@ -115,7 +110,11 @@ pub(crate) fn prepare(
         sys::resolve_program(program, path, &cwd_path, cwd.is_some()).map_err(|e| refused(&shown, &e))?;
     sys::check_arguments(&argv, &envp).map_err(|error| too_long(&error, &argv, env))?;
     let program = CString::new(program.into_os_string().into_vec()).map_err(|_| no_nul("program", &shown))?;
-    Ok(Prepared { strings: Strings { program, argv, envp }, cwd: cwd_fd })
+    let shown = Shown {
+        program: format!("{:?}", OsStr::from_bytes(program.as_bytes())),
+        cwd: format!("{cwd_path:?}"),
+    };
+    Ok(Prepared { strings: Strings { program, argv, envp }, cwd: cwd_fd, shown })
 }
 
 fn directory(cwd: Option<&Path>) -> Result<(PathBuf, OwnedFd), ProcLauncherError> {
@@ -131,8 +130,9 @@ fn directory(cwd: Option<&Path>) -> Result<(PathBuf, OwnedFd), ProcLauncherError
     }
     let fd = sys::open_directory(cwd)
         .map_err(|error| LaunchFailure::of(&format!("the cwd {cwd:?} cannot be used; correct it"), &error))?;
-    let absolute = std::path::absolute(cwd)
-        .map_err(|error| LaunchFailure::of(&format!("the cwd {cwd:?} has no absolute form"), &error))?;
+    let absolute = std::path::absolute(cwd).map_err(|error| {
+        LaunchFailure::of(&format!("the cwd {cwd:?} has no absolute form; give it"), &error)
+    })?;
     Ok((absolute, fd))
 }
 

@@ -2,16 +2,28 @@
 //! the thread that made them, so it has to be one that never ends.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{OnceLock, mpsc};
+use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
 use std::{io, process, thread};
 
 use procession_launch::ProcLauncherError;
 
+use crate::failure::LaunchFailure;
+
 type Job = Box<dyn FnOnce() + Send>;
 
-static SPAWNER: OnceLock<(u32, mpsc::Sender<Job>)> = OnceLock::new();
+/// The process that it is a thread of, and what it is asked through.
+type Spawner = (u32, mpsc::Sender<Job>);
 
-fn start() -> (u32, mpsc::Sender<Job>) {
+fn spawner() -> io::Result<&'static Spawner> {
+    static SPAWNER: OnceLock<Spawner> = OnceLock::new();
+    static STARTING: Mutex<()> = Mutex::new(());
+    if let Some(spawner) = SPAWNER.get() {
+        return Ok(spawner);
+    }
+    let _one_at_a_time = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(spawner) = SPAWNER.get() {
+        return Ok(spawner);
+    }
     let (sender, jobs) = mpsc::channel::<Job>();
     let run = move || {
         while let Ok(job) = jobs.recv() {
@@ -19,9 +31,9 @@ fn start() -> (u32, mpsc::Sender<Job>) {
             let _ = catch_unwind(AssertUnwindSafe(job));
         }
     };
-    // A thread that cannot be made drops the receiver, and every job is refused.
-    let _ = thread::Builder::new().name("procession-spawn".into()).spawn(run);
-    (process::id(), sender)
+    // Only what could be made is kept: the next call may have more luck.
+    thread::Builder::new().name("procession-spawn".into()).spawn(run)?;
+    Ok(SPAWNER.get_or_init(|| (process::id(), sender)))
 }
 
 /// Runs `job` on that thread, and blocks until it is done.
@@ -31,7 +43,9 @@ fn start() -> (u32, mpsc::Sender<Job>) {
 pub(crate) fn on_immortal_thread<T: Send + 'static>(
     job: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ProcLauncherError> {
-    let (owner, sender) = SPAWNER.get_or_init(start);
+    let (owner, sender) = spawner().map_err(|error| {
+        LaunchFailure::of("the thread that spawns could not be made; try again, or raise ulimit -u", &error)
+    })?;
     if *owner != process::id() {
         return Err(ProcLauncherError::Other(format!(
             "process {} is a fork of {owner}, and forks have no runtime; start it with the spawn method instead",
@@ -41,6 +55,6 @@ pub(crate) fn on_immortal_thread<T: Send + 'static>(
     let (answer, result) = mpsc::channel();
     let send = move || drop(answer.send(job()));
     sender.send(Box::new(send)).ok().and_then(|()| result.recv().ok()).ok_or_else(|| {
-        ProcLauncherError::Launch(io::Error::other("the thread that spawns is missing; raise ulimit -u"))
+        ProcLauncherError::Other("the thread that spawns panicked; see the log for where".to_owned())
     })
 }

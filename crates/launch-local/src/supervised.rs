@@ -8,19 +8,24 @@ use std::time::Duration;
 
 use procession_launch::{ProcLauncherError, Tail};
 use procession_model::{LaunchId, ProcExitKind, ProcExitResult};
-use procession_sys::{self as sys, SpawnError, SpawnSpec, Stdio, Tree};
+use procession_sys::{self as sys, SpawnError, SpawnSpec, Spawning, Stdio, Tree};
 use tokio::net::unix::pipe::Receiver;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
-use crate::failure::LaunchFailure;
+use crate::failure::{LaunchFailure, Shown, shortage};
+use crate::own::{Own, Starting};
 use crate::prepare::{marker, prepare};
 use crate::spawner::on_immortal_thread;
 use crate::watch_child::{Child, Command, Output};
 use crate::watched::watched;
 
-/// After this a process that does not die of SIGKILL is reported.
-const KILL_BOUND: Duration = Duration::from_secs(5);
+/// Programs that are looked up at one moment; the rest wait. It bounds the threads that a file system
+/// which does not answer can hold.
+static LOOKUPS: Semaphore = Semaphore::const_new(32);
+/// How often a start is looked at that nothing has told of.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Which output some bytes came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,53 +77,66 @@ pub struct Supervised {
 }
 
 impl Supervised {
+    /// After this a process that does not die of SIGKILL is reported, which is before whoever asked a
+    /// launcher for it gives up.
+    pub const KILL_BOUND: Duration = Duration::from_secs(4);
+
     /// Starts the program; to be called inside a tokio runtime with time and I/O enabled, which
-    /// watches it from then on. Blocks for the few milliseconds that a start takes.
+    /// watches it from then on. Blocks none of the runtime's threads, whatever the file system does.
+    ///
+    /// Cancel safe: what was started is killed then.
     ///
     /// # Errors
     /// Nothing was started: an argument is refused, or the operating system refused.
-    pub fn spawn(spec: SupervisedSpec) -> Result<Self, ProcLauncherError> {
+    pub async fn spawn(spec: SupervisedSpec) -> Result<Self, ProcLauncherError> {
         let SupervisedSpec { program, arg0, args, mut env, cwd, tail_lines, sink } = spec;
         let launch = LaunchId::fresh();
         env.insert(sys::MARKER.into(), marker(launch).into());
-        let prepared = prepare(&program, arg0.as_deref(), &args, &env, cwd.as_deref())?;
-        let shown = prepared.program();
-        let started = on_immortal_thread(move || {
-            let strings = prepared.strings;
-            sys::spawn(&SpawnSpec {
-                cwd: Some(prepared.cwd.as_fd()),
-                stdout: Stdio::Pipe,
-                stderr: Stdio::Pipe,
-                die_with_parent: true,
-                ..SpawnSpec::new(strings.program, strings.argv, strings.envp)
-            })
-        })?;
-        let child = started.map_err(|SpawnError { stage, source }| {
-            LaunchFailure::at(stage, source.raw_os_error().unwrap_or(libc::EIO), &shown)
-        })?;
+        let place = LOOKUPS.acquire().await;
+        let start = move || {
+            // Held by the thread that may hang, whoever waits for it.
+            let _place = place;
+            let prepared = prepare(&program, arg0.as_deref(), &args, &env, cwd.as_deref())?;
+            let shown = prepared.shown.clone();
+            let starting = on_immortal_thread(move || {
+                let strings = prepared.strings;
+                let spec = SpawnSpec {
+                    cwd: Some(prepared.cwd.as_fd()),
+                    stdout: Stdio::Pipe,
+                    stderr: Stdio::Pipe,
+                    die_with_parent: true,
+                    ..SpawnSpec::new(strings.program, strings.argv, strings.envp)
+                };
+                Spawning::start(&spec).map(Starting::new)
+            })?;
+            Ok::<_, ProcLauncherError>((starting.map_err(|error| refused(&error, &shown))?, shown))
+        };
+        let (starting, shown) = spawn_blocking(start).await.map_err(ended)??;
+        let child = executing(starting).await?.map_err(|error| refused(&error, &shown))?;
         Self::watch(child, launch, tail_lines, sink)
     }
 
     fn watch(
-        child: sys::Child,
+        mut child: Own,
         launch: LaunchId,
         tail_lines: usize,
         sink: Option<Sink>,
     ) -> Result<Self, ProcLauncherError> {
-        let pid = child.pid;
+        let Some(sys::Child { pid, stdout, stderr, .. }) = child.get_mut() else { return Err(vanished()) };
+        let (pid, stdout, stderr) = (*pid, stdout.take(), stderr.take());
         // Until it is watched, and so until it is reaped, it can be looked at even when it has ended.
         let start_time = sys::Process::look(pid).map_or(0, |process| process.started);
         let (commands, asked) = mpsc::unbounded_channel();
         let (publish, exit) = watch::channel(None);
         let output = |fd: Option<OwnedFd>| {
-            let pipe = fd.map(Receiver::from_owned_fd).transpose().map_err(ProcLauncherError::Launch)?;
+            let pipe = fd.map(Receiver::from_owned_fd).transpose().map_err(|error| unwatched(&error))?;
             Ok::<_, ProcLauncherError>(Output { pipe, tail: Tail::new(tail_lines) })
         };
         let child = Child {
-            pidfd: watched(child.pidfd).map_err(ProcLauncherError::Launch)?,
+            stdout: output(stdout)?,
+            stderr: output(stderr)?,
+            own: watched(child).map_err(|error| unwatched(&error))?,
             tree: Tree::new(pid, start_time, launch.to_string(), None),
-            stdout: output(child.stdout)?,
-            stderr: output(child.stderr)?,
             sink,
             publish,
         };
@@ -144,30 +162,69 @@ impl Supervised {
     /// earliest of several deadlines counts. Cancel safe: once polled, it happens whoever waits.
     ///
     /// # Errors
-    /// Something of it has not died 5 s after SIGKILL.
+    /// Something of it has not died [`Self::KILL_BOUND`] after SIGKILL.
     pub async fn terminate(&self, timeout: Duration) -> Result<(), ProcLauncherError> {
         let now = Instant::now();
         let deadline = now.checked_add(timeout).unwrap_or(now + Duration::from_secs(86_400 * 365));
         let _ = self.commands.send(Command::Terminate { deadline });
-        self.gone(timeout.saturating_add(KILL_BOUND)).await.map_err(ProcLauncherError::Terminate)
+        self.gone(timeout.saturating_add(Self::KILL_BOUND)).await.map_err(ProcLauncherError::Terminate)
     }
 
     /// SIGKILL to the whole tree; returns when nothing of it is left. Cancel safe: once polled, it
     /// happens whoever waits.
     ///
     /// # Errors
-    /// Something of it has not died after 5 s.
+    /// Something of it has not died after [`Self::KILL_BOUND`].
     pub async fn kill(&self) -> Result<(), ProcLauncherError> {
         let _ = self.commands.send(Command::Kill);
-        self.gone(KILL_BOUND).await.map_err(ProcLauncherError::Kill)
+        self.gone(Self::KILL_BOUND).await.map_err(ProcLauncherError::Kill)
     }
 
     async fn gone(&self, bound: Duration) -> Result<(), String> {
         tokio::time::timeout(bound, self.commands.closed()).await.map_err(|_| {
-            let state = sys::Process::look(self.pid).map_or('?', |process| process.state);
-            format!("process {} (state {state}), or one that it started, does not die of SIGKILL", self.pid)
+            let found = sys::Process::look(self.pid);
+            let short = found.as_ref().err().and_then(|error| shortage(error.raw_os_error()?));
+            let state = found.map_or('?', |process| process.state);
+            short.map_or_else(
+                || {
+                    format!(
+                        "process {} (state {state}), or one that it started, does not die of SIGKILL; what it waits \
+                         for has to answer or go away first, and then it dies",
+                        self.pid
+                    )
+                },
+                |why| format!("what process {} started cannot be looked for: {why}", self.pid),
+            )
         })
     }
+}
+
+/// Waits until a child executes its program, or has failed to.
+async fn executing(starting: Starting) -> Result<Result<Own, SpawnError>, ProcLauncherError> {
+    let starting = watched(starting).map_err(|error| unwatched(&error))?;
+    while tokio::time::timeout(LOOK, starting.readable()).await.is_err() && !starting.get_ref().is_over() {}
+    let starting = starting.into_inner();
+    spawn_blocking(move || starting.finish()).await.map_err(ended)?.ok_or_else(vanished)
+}
+
+fn refused(SpawnError { stage, source }: &SpawnError, shown: &Shown) -> ProcLauncherError {
+    LaunchFailure::at(*stage, source.raw_os_error().unwrap_or(libc::EIO), shown).into()
+}
+
+fn unwatched(error: &std::io::Error) -> ProcLauncherError {
+    LaunchFailure::of(
+        "it cannot be watched, and was killed; see whether fs.epoll.max_user_watches is too low",
+        error,
+    )
+    .into()
+}
+
+fn ended(_: tokio::task::JoinError) -> ProcLauncherError {
+    ProcLauncherError::Other("the runtime ended before the program was started; start another".to_owned())
+}
+
+fn vanished() -> ProcLauncherError {
+    ProcLauncherError::Other("the child was given up while it was started; start it again".to_owned())
 }
 
 fn watcher_gone() -> ProcExitResult {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use procession_launch::Tail;
 use procession_model::{ProcExitKind, ProcExitResult};
-use procession_sys::{self as sys, ExitStatus, Pidfd, Snapshot, Tree};
+use procession_sys::{self as sys, ExitStatus, LOOK_AGAIN, Snapshot, Tree};
 use tokio::io::AsyncReadExt;
 use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe::Receiver;
@@ -17,6 +17,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
 use crate::driver::kind_of;
+use crate::own::Own;
 use crate::supervised::{Sink, Stream};
 
 /// How much is read at a time.
@@ -39,7 +40,7 @@ pub(crate) struct Output {
 }
 
 pub(crate) struct Child {
-    pub(crate) pidfd: AsyncFd<Pidfd>,
+    pub(crate) own: AsyncFd<Own>,
     pub(crate) tree: Tree,
     pub(crate) stdout: Output,
     pub(crate) stderr: Output,
@@ -51,7 +52,7 @@ impl Child {
     /// Returns, and so closes `commands`, when nothing of the tree is left.
     pub(crate) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
         self.live(&mut commands).await;
-        let status = self.pidfd.get_ref().peek();
+        let status = self.child().map_or(Ok(None), |child| child.pidfd.peek());
         self.stdout.drain(Stream::Stdout, &mut self.sink);
         self.stderr.drain(Stream::Stderr, &mut self.sink);
         self.publish.send_replace(Some(ProcExitResult {
@@ -62,21 +63,30 @@ impl Child {
         self.clean_up().await;
     }
 
+    /// None once it is reaped, which is the last that is done with it.
+    fn child(&self) -> Option<&sys::Child> {
+        self.own.get_ref().get()
+    }
+
     /// Reads its output and does as asked, until the leader has ended.
     async fn live(&mut self, commands: &mut mpsc::UnboundedReceiver<Command>) {
         let mut out = vec![0; BUFFER];
         let mut err = vec![0; BUFFER];
         let mut deadline: Option<Instant> = None;
+        // When those are looked for again that SIGTERM has not reached yet.
+        let mut rest: Option<Instant> = None;
         let mut asking = true;
         loop {
             tokio::select! {
                 // The exit comes before all output that is still there.
                 biased;
-                _ = self.pidfd.readable() => return,
+                _ = self.own.readable() => return,
                 command = commands.recv(), if asking => match command {
                     Some(Command::Terminate { deadline: new }) => {
-                        if deadline.is_none() {
-                            self.signal_tree(libc::SIGTERM).await;
+                        if deadline.is_none() && !self.signal_tree(libc::SIGTERM, true).await {
+                            // It can be reached whatever the machine is short of.
+                            self.child().map(|child| child.pidfd.signal(libc::SIGTERM));
+                            rest = Some(Instant::now() + LOOK_AGAIN);
                         }
                         deadline = Some(deadline.map_or(new, |old| old.min(new)));
                     }
@@ -85,10 +95,14 @@ impl Child {
                 },
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     // Again and again, because somebody may have forked meanwhile.
-                    let _ = self.pidfd.get_ref().signal_group(libc::SIGKILL);
-                    let _ = self.pidfd.get_ref().signal(libc::SIGKILL);
-                    self.signal_tree(libc::SIGKILL).await;
+                    self.child().map(sys::Child::kill_group);
+                    self.signal_tree(libc::SIGKILL, true).await;
+                    rest = None;
                     deadline = Some(Instant::now() + Duration::from_millis(20));
+                }
+                () = sleep_until(rest.unwrap_or_else(Instant::now)), if rest.is_some() => {
+                    let reached = self.signal_tree(libc::SIGTERM, false).await;
+                    rest = (!reached).then(|| Instant::now() + LOOK_AGAIN);
                 }
                 length = self.stdout.read(&mut out) => self.stdout.take(Stream::Stdout, &out[..length], &mut self.sink),
                 length = self.stderr.read(&mut err) => self.stderr.take(Stream::Stderr, &err[..length], &mut self.sink),
@@ -96,34 +110,46 @@ impl Child {
         }
     }
 
-    /// Looks through `/proc` away from the runtime's threads.
-    async fn signal_tree(&mut self, signal: i32) {
+    /// Signals the tree, with its leader or without; false when it could not be looked for. Looks through
+    /// `/proc` away from the runtime's threads.
+    async fn signal_tree(&mut self, signal: i32, leader_too: bool) -> bool {
         let mut tree = self.tree.clone();
+        let spared = self.child().map(|child| child.pid).filter(|_| !leader_too);
         let signalled = spawn_blocking(move || {
             let all = Snapshot::take()?;
-            tree.signal(signal, &all);
+            let members = tree.members(&all).into_iter();
+            for process in members.filter(|process| process.is_alive() && Some(process.pid) != spared) {
+                process.signal(signal);
+            }
             io::Result::Ok(tree)
         });
-        if let Ok(Ok(tree)) = signalled.await {
-            self.tree = tree;
+        match signalled.await {
+            Ok(Ok(tree)) => {
+                self.tree = tree;
+                true
+            }
+            _ => false,
         }
     }
 
     async fn clean_up(mut self) {
-        let pidfd = self.pidfd.get_ref();
-        let _ = pidfd.signal_group(libc::SIGKILL);
-        // To fail is to be too late: the status was taken, and the zombie with it.
-        let _ = pidfd.reap();
+        self.child().map(sys::Child::kill_group);
+        self.own.get_mut().reap();
         loop {
             let mut tree = self.tree.clone();
             let swept = spawn_blocking(move || {
-                let left = Tree::kill(std::slice::from_mut(&mut tree), KILL_ATTEMPT)?;
-                io::Result::Ok((tree, left.len()))
+                let left = Tree::kill(std::slice::from_mut(&mut tree), KILL_ATTEMPT);
+                left.map(|left| (tree, left.len()))
             });
             match swept.await {
-                Ok(Ok((tree, left))) if left > 0 => self.tree = tree,
-                // Nothing is left; or nobody can look, or the runtime is ending.
-                _ => return,
+                Ok(Ok((_, 0))) => return,
+                Ok(Ok((tree, _))) => self.tree = tree,
+                // For want of a descriptor, and nobody may hear that nothing is left.
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "what a supervised child left cannot be looked for yet")
+                }
+                // The runtime is ending.
+                Err(_) => return,
             }
         }
     }
@@ -172,15 +198,5 @@ fn exit_kind(status: io::Result<Option<ExitStatus>>) -> ProcExitKind {
             ProcExitKind::Lost { reason: "the kernel says that it has ended, and has no status".to_owned() }
         }
         Err(error) => ProcExitKind::Lost { reason: format!("its exit status cannot be read: {error}") },
-    }
-}
-
-impl Drop for Child {
-    fn drop(&mut self) {
-        // Without a runtime nobody watches it any more; the kernel would kill it only at our own end.
-        if self.publish.borrow().is_none() {
-            let _ = self.pidfd.get_ref().signal_group(libc::SIGKILL);
-            let _ = self.pidfd.get_ref().signal(libc::SIGKILL);
-        }
     }
 }

@@ -4,11 +4,12 @@
 mod common;
 
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{
     Running, exit_of, fresh, keeper_pid, lives, members, open_fds, options, shell, within, zombies,
@@ -95,6 +96,11 @@ impl Host {
     }
 }
 
+/// Who is not is an ordinary user already.
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").unwrap().uid() == 0
+}
+
 fn this_test() -> std::path::PathBuf {
     std::env::current_exe().unwrap()
 }
@@ -126,9 +132,7 @@ fn nothing_stays_when_an_ordinary_users_host_is_killed() {
     std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let test = directory.path().join("test");
     std::fs::copy(this_test(), &test).unwrap();
-    // Only root may look into the first process; everybody else is an ordinary user already.
-    let is_root = std::fs::read("/proc/1/environ").is_ok();
-    let mut host = Host::start(&test, "waits", is_root.then_some(65534));
+    let mut host = Host::start(&test, "waits", is_root().then_some(65534));
     host.child.kill().unwrap();
     within(SECOND, "all is gone", || host.all_gone());
     host.child.wait().unwrap();
@@ -289,7 +293,7 @@ async fn the_keeper_holds_nothing_of_the_clients_and_is_known_by_its_name() {
 }
 
 #[tokio::test]
-async fn a_shut_down_launcher_has_told_every_exit_and_can_start_again() {
+async fn a_shut_down_launcher_has_told_every_exit_and_launches_nothing_more() {
     let launcher = NativeLauncher::start().unwrap();
     let mut proc = Running::start(&launcher, shell("sleep 1000")).await;
     launcher.shutdown().await;
@@ -299,8 +303,114 @@ async fn a_shut_down_launcher_has_told_every_exit_and_can_start_again() {
     ));
     assert_eq!(zombies(), 0);
     launcher.shutdown().await;
-    assert_eq!(exit_of(&launcher, "exit 1").await, ProcExitKind::Exited { code: 1 });
-    launcher.shutdown().await;
+    let refused = launcher.launch(&fresh(), shell("exit 1")).await.unwrap_err().to_string();
+    assert!(refused.contains("was shut down; start a new one"), "{refused}");
+    assert_eq!(zombies(), 0);
+}
+
+#[tokio::test]
+async fn whoever_asks_for_a_shutdown_that_is_under_way_waits_for_it_too() {
+    let launcher = std::sync::Arc::new(NativeLauncher::start().unwrap());
+    let proc = Running::start(&launcher, shell("exec sleep 1000")).await;
+    let keeper = Pidfd::open(keeper_pid()).unwrap();
+    keeper.signal(libc::SIGSTOP).unwrap();
+    let asked: Vec<_> = (0..3)
+        .map(|_| {
+            let launcher = launcher.clone();
+            tokio::spawn(async move { launcher.shutdown().await })
+        })
+        .collect();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(asked.iter().all(|task| !task.is_finished()), "a proc still lives");
+    keeper.signal(libc::SIGCONT).unwrap();
+    for task in asked {
+        task.await.unwrap();
+        assert!(members(&proc.id).is_empty());
+    }
+    assert_eq!(zombies(), 0);
+}
+
+/// Descriptors on their way to nobody, more than this user may have there.
+fn too_many_on_their_way() -> Vec<(std::os::fd::OwnedFd, std::os::fd::OwnedFd)> {
+    let mut pairs = Vec::new();
+    let null = std::fs::File::open("/dev/null").unwrap();
+    let eight = [null.as_fd(); 8];
+    loop {
+        let pair = procession_sys::seqpacket_pair().unwrap();
+        let error = std::iter::repeat_with(|| procession_sys::send(pair.0.as_fd(), b"x", &eight))
+            .find_map(Result::err)
+            .unwrap();
+        pairs.push(pair);
+        match error.raw_os_error() {
+            Some(libc::ETOOMANYREFS) => return pairs,
+            _ => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock),
+        }
+    }
+}
+
+/// Lets the runtime's other tasks get as far as they can.
+async fn for_a_moment() {
+    let start = Instant::now();
+    while start.elapsed() < SECOND / 4 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[test]
+#[ignore = "a role that another test plays in a process of its own"]
+fn role_of_a_host_that_may_send_nothing() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let launcher = std::sync::Arc::new(NativeLauncher::start().unwrap());
+        let spared = Running::start(&launcher, shell("exec sleep 1000")).await;
+        let launch = |id: ProcId| {
+            let launcher = launcher.clone();
+            tokio::spawn(async move { launcher.launch(&id, shell("exec sleep 1000")).await.unwrap() })
+        };
+        // The host cannot send at first.
+        let flood = too_many_on_their_way();
+        let first = launch(fresh());
+        for_a_moment().await;
+        assert!(!first.is_finished());
+        drop(flood);
+        first.await.unwrap();
+        launcher.kill(&spared.id).await.unwrap();
+        assert!(members(&spared.id).is_empty());
+
+        // Neither can the keeper, when it has been told.
+        let keeper = Pidfd::open(keeper_pid()).unwrap();
+        keeper.signal(libc::SIGSTOP).unwrap();
+        let id = fresh();
+        let second = launch(id.clone());
+        for_a_moment().await;
+        let flood = too_many_on_their_way();
+        keeper.signal(libc::SIGCONT).unwrap();
+        within(10 * SECOND, "it is started", || !members(&id).is_empty());
+        drop(flood);
+        second.await.unwrap();
+        assert!(!members(&id).is_empty(), "to be unable to tell is no reason to end anything");
+        launcher.shutdown().await;
+    });
+}
+
+#[test]
+fn a_kernel_that_takes_no_descriptors_for_a_while_costs_a_while_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let test = directory.path().join("test");
+    std::fs::copy(this_test(), &test).unwrap();
+    let script =
+        "ulimit -n 64; exec \"$0\" --exact role_of_a_host_that_may_send_nothing --ignored --nocapture";
+    let mut role = Command::new("/bin/sh");
+    role.args(["-c", script]).arg(test).current_dir("/");
+    // The limit is an ordinary user's; the number is one that nobody has.
+    if is_root() {
+        role.uid(64_999).gid(64_999);
+    }
+    let role = role.output().unwrap();
+    assert!(role.status.success(), "{}", String::from_utf8_lossy(&role.stderr));
 }
 
 #[tokio::test]

@@ -83,6 +83,8 @@ async fn what_cannot_be_executed_is_refused_with_its_cause() {
     foreign[18] ^= 0x55;
     let mut broken = std::fs::read("/bin/true").unwrap();
     broken[16] = 77;
+    let in_a_loop = directory.path().join("loop");
+    std::os::unix::fs::symlink(&in_a_loop, &in_a_loop).unwrap();
     let cases = [
         (directory.path().join("missing"), libc::ENOENT, "does not exist"),
         (directory.path().to_owned(), libc::EACCES, "is a directory"),
@@ -95,11 +97,14 @@ async fn what_cannot_be_executed_is_refused_with_its_cause() {
         (at("broken", &broken, 0o755), libc::ENOEXEC, "neither an executable"),
         (PathBuf::from("no-such-name"), libc::ENOENT, "PATH"),
         (PathBuf::from("/etc/passwd/x"), libc::ENOTDIR, "/etc/passwd/x"),
+        (in_a_loop, libc::ELOOP, "symbolic links"),
+        (directory.path().join("n".repeat(300)), libc::ENAMETOOLONG, "shorten it"),
     ];
     for (program, errno, word) in cases {
         let (found, text) = refusal(&launcher, options(BootstrapCommand::new(&program))).await;
         assert_eq!(found, Some(errno), "{program:?}: {text}");
         assert!(text.contains(word), "{program:?}: {text}");
+        assert_eq!(text.matches("errno").count(), 1, "{text}");
     }
     launcher.shutdown().await;
 }

@@ -76,8 +76,8 @@ async fn an_exit_does_not_wait_for_whoever_holds_the_output() {
     procession_sys::Pidfd::open(proc.pid).unwrap().signal(libc::SIGKILL).unwrap();
     let start = Instant::now();
     assert_eq!(proc.exit().await, KILLED);
-    assert!(start.elapsed() < 300 * Duration::from_millis(1));
-    within(SECOND, "the holder is gone", || !holder.is_same_now());
+    assert!(start.elapsed() < 3 * SECOND, "the exit came with the end of its output");
+    within(10 * SECOND, "the holder is gone", || !holder.is_same_now());
     assert_eq!(proc.rest().await, "", "its end of the output closes with it");
     launcher.shutdown().await;
 }
@@ -125,7 +125,6 @@ async fn a_tree_of_a_hundred_is_killed_whole() {
     launcher.kill(&proc.id).await.unwrap();
     println!("a tree of 111 is gone after {:?}", start.elapsed());
     assert!(members(&proc.id).is_empty());
-    assert!(start.elapsed() < SECOND);
     launcher.shutdown().await;
 }
 
@@ -138,9 +137,7 @@ async fn a_tree_that_forks_without_end_is_killed_whole() {
     let mut proc = Running::start(&launcher, shell(script)).await;
     assert_eq!(proc.line().await, "up");
     within(20 * SECOND, "it forks", || members(&proc.id).len() > 4);
-    let start = Instant::now();
-    launcher.kill(&proc.id).await.unwrap();
-    assert!(start.elapsed() < 5 * SECOND);
+    launcher.kill(&proc.id).await.expect("it dies within the bound of a kill");
     assert!(members(&proc.id).is_empty());
     launcher.shutdown().await;
 }
@@ -212,6 +209,27 @@ async fn a_launch_that_nobody_waits_for_any_more_leaves_nothing() {
     };
     while left() {
         assert!(start.elapsed() < 2 * SECOND, "the launches that were given up are gone");
+        tokio::task::yield_now().await;
+    }
+    launcher.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_launch_that_was_made_and_is_never_taken_is_killed() {
+    let launcher = NativeLauncher::start().unwrap();
+    let id = fresh();
+    let mut launch = Box::pin(launcher.launch(&id, shell("exec sleep 1000")));
+    let mut unheard = std::task::Context::from_waker(std::task::Waker::noop());
+    while members(&id).is_empty() {
+        assert!(launch.as_mut().poll(&mut unheard).is_pending(), "it is asked before it can be done");
+        tokio::task::yield_now().await;
+    }
+    // What is told of a later launch comes after what is told of this one.
+    Running::start(&launcher, shell("exit 0")).await.exit().await;
+    drop(launch);
+    let start = Instant::now();
+    while !members(&id).is_empty() {
+        assert!(start.elapsed() < 10 * SECOND, "it is killed");
         tokio::task::yield_now().await;
     }
     launcher.shutdown().await;

@@ -4,7 +4,7 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 pub enum ProcLauncherError {
     /// The operating system refused to start the program.
-    #[error("launch failed: {0}")]
+    #[error("{0}")]
     Launch(#[source] io::Error),
     /// The proc could not be asked to end.
     #[error("terminate failed: {0}")]

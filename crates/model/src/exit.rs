@@ -3,7 +3,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ProcId;
+use crate::{ProcId, ProcStatus};
 
 /// How a launch ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,18 @@ pub enum ProcExitKind {
         /// What is known.
         reason: String,
     },
+}
+
+impl ProcExitKind {
+    /// The status of a proc that ended so.
+    pub fn status(&self) -> ProcStatus {
+        match self {
+            Self::Exited { .. } => ProcStatus::Exited,
+            Self::Signaled { .. } => ProcStatus::Signaled,
+            Self::Failed { .. } => ProcStatus::Failed,
+            Self::Lost { .. } => ProcStatus::Lost,
+        }
+    }
 }
 
 impl fmt::Display for ProcExitKind {

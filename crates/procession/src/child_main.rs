@@ -23,16 +23,29 @@ pub enum ChildMainError<E> {
 /// actor does the program ends when its host is gone.
 ///
 /// Has to be called first in `main`, before there is any other thread: it takes the token out of the
-/// environment.
+/// environment, and refuses where other threads may be using that.
+///
+/// # Errors
+/// There are other threads, the host could not be reached, or `setup` failed.
+pub fn child_main<E>(setup: impl FnOnce(&Proc) -> Result<(), E>) -> Result<bool, ChildMainError<E>> {
+    let Some(payload) = take_bootstrap()? else { return Ok(false) };
+    child_main_with(&payload, setup).map(|()| true)
+}
+
+/// What [`child_main`] does in a launched program, for one that cannot be called first in its `main`:
+/// it takes the payload out of the environment itself, where [`BOOTSTRAP_ENV`](crate::BOOTSTRAP_ENV)
+/// names it, and before anything that must not see the token can.
 ///
 /// # Errors
 /// The host could not be reached, or `setup` failed.
-pub fn child_main<E>(setup: impl FnOnce(&Proc) -> Result<(), E>) -> Result<bool, ChildMainError<E>> {
-    let Some(payload) = take_bootstrap() else { return Ok(false) };
+pub fn child_main_with<E>(
+    payload: &str,
+    setup: impl FnOnce(&Proc) -> Result<(), E>,
+) -> Result<(), ChildMainError<E>> {
     let io =
         Builder::new_multi_thread().worker_threads(1).thread_name("procession-io").enable_all().build()?;
     let actors = Builder::new_current_thread().enable_all().build()?;
-    let child = io.block_on(Child::dial_back_for(&payload, actors.handle().clone()))?;
+    let child = io.block_on(Child::dial_back_for(payload, actors.handle().clone()))?;
     actors.block_on(async {
         setup(child.proc_()).map_err(ChildMainError::Setup)?;
         child.ready();
@@ -41,5 +54,5 @@ pub fn child_main<E>(setup: impl FnOnce(&Proc) -> Result<(), E>) -> Result<bool,
         Ok::<(), ChildMainError<E>>(())
     })?;
     io.block_on(child.goodbye());
-    Ok(true)
+    Ok(())
 }

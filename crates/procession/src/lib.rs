@@ -9,7 +9,7 @@
 
 mod child_main;
 
-pub use child_main::{ChildMainError, child_main};
+pub use child_main::{ChildMainError, child_main, child_main_with};
 pub use procession_actor::{
     Actor, ActorFailure, ActorHandle, Handler, Handlers, Instance, Mailbox, MailboxError, MailboxSenderError,
     Message, OncePortHandle, OncePortReceiver, OncePortRef, PortHandle, PortReceiver, PortRef, Proc,

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use procession_actor::WeakProc;
@@ -12,11 +12,12 @@ use procession_model::{Head, InvalidArgument, LOG_STDERR_TAG, LOG_STDOUT_TAG, Pa
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
+use crate::blocking::block_on;
 use crate::core::current;
 use crate::errors::value_error;
 use crate::fork::{Owned, refuse_in_fork};
 use crate::time::duration;
-use crate::waiter::{Once, Outcome, Waiter};
+use crate::waiter::{IS_SETTLED, Once, Outcome, Waiter};
 
 /// A process of this process, watched to its end.
 #[pyclass(frozen, module = "procession._native")]
@@ -81,8 +82,42 @@ fn start_error(error: ProcLauncherError) -> PyErr {
     }
     let failure = inner.and_then(|inner| inner.downcast_ref::<LaunchFailure>());
     match failure.map(LaunchFailure::errno).or(source.raw_os_error()) {
-        Some(errno) => PyOSError::new_err((errno, source.to_string())),
+        // Python shows the number, and so the text need not.
+        Some(errno) => {
+            let text = failure.map_or_else(|| source.to_string(), |failure| failure.text().to_owned());
+            PyOSError::new_err((errno, text))
+        }
         None => PyOSError::new_err(source.to_string()),
+    }
+}
+
+/// What became of a start; none when nobody wants it any more.
+enum Start {
+    UnderWay,
+    Over(Option<Result<Process, ProcLauncherError>>),
+}
+
+/// A start that somebody waits for; when that ends before it was taken, what it started is killed.
+struct Awaited(Arc<Mutex<Start>>);
+
+impl Awaited {
+    /// Leaves the start to nobody; gives what became of it so far.
+    fn take(&self) -> Option<Result<Process, ProcLauncherError>> {
+        let mut start = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match std::mem::replace(&mut *start, Start::Over(None)) {
+            Start::Over(result) => result,
+            Start::UnderWay => None,
+        }
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        if let Some(Ok(process)) = self.take()
+            && let Ok(core) = current()
+        {
+            let _nobody_waits = core.run(async move { asked(process.kill().await) });
+        }
     }
 }
 
@@ -118,15 +153,32 @@ pub(crate) fn supervise(
         tail_lines,
         sink: port.map(|port| log_sink(core.proc_.downgrade(), port)),
     };
+    let start = Arc::new(Mutex::new(Start::UnderWay));
+    let awaited = Awaited(Arc::clone(&start));
     // It is watched where it is started, and everything is watched on the io thread.
-    let (tx, started) = mpsc::channel();
-    let _started = core.run(async move {
-        let _interrupted = tx.send(Process::spawn(spec));
-        Outcome::Nothing
+    let done = core.run(async move {
+        let result = Process::spawn(spec).await;
+        let unwanted = {
+            let mut start = start.lock().unwrap_or_else(PoisonError::into_inner);
+            match *start {
+                Start::UnderWay => {
+                    *start = Start::Over(Some(result));
+                    None
+                }
+                Start::Over(_) => result.ok(),
+            }
+        };
+        match unwanted {
+            Some(process) => asked(process.kill().await),
+            None => Outcome::Nothing,
+        }
     });
+    // A launcher that is told of the launch and of its end finds the process as soon as it looks for it: so this
+    // blocks its thread, for as long as the file system takes.
+    block_on(py, None, |deadline| done.wait(IS_SETTLED, deadline).then_some(()))?;
     let gone =
         || PyRuntimeError::new_err("the Procession runtime was shut down before the program was started");
-    let process = py.detach(move || started.recv()).map_err(|_| gone())?.map_err(start_error)?;
+    let process = awaited.take().ok_or_else(gone)?.map_err(start_error)?;
     let watched = process.clone();
     let exit = core.run(async move { Outcome::Supervised(Arc::new(watched.wait().await)) });
     Ok(Supervised { process: Owned::new(process), exit: Owned::new(exit) })

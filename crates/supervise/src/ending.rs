@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use procession_model::{ProcExitKind, ProcExitResult, ProcStatus};
+use procession_model::{ProcExitKind, ProcExitResult};
 
 use crate::merge::Merged;
 use crate::{BootFailure, Effect, Ended, Event, Note, State, Timer, verdict};
@@ -81,17 +81,16 @@ impl State {
         }
         if !self.initialized && self.requested.is_none() {
             let why = "ended before it was ready".to_owned();
-            self.fail_ready(format!("{why}: {kind}"));
+            self.fail_ready(match &kind {
+                // What was never started has not ended either.
+                ProcExitKind::Failed { reason } if !self.acknowledged => reason.clone(),
+                kind => format!("{why}: {kind}"),
+            });
             self.boot = Some(BootFailure { phase: self.boot_phase(), why });
         }
         self.disarm_all();
         self.emit(Effect::Sweep);
-        self.enter(match kind {
-            ProcExitKind::Exited { .. } => ProcStatus::Exited,
-            ProcExitKind::Signaled { .. } => ProcStatus::Signaled,
-            ProcExitKind::Failed { .. } => ProcStatus::Failed,
-            ProcExitKind::Lost { .. } => ProcStatus::Lost,
-        });
+        self.enter(kind.status());
         let verdict = verdict(&kind, self.boot.as_ref(), self.requested.as_ref());
         self.emit(Effect::Publish(Ended {
             kind,

@@ -22,7 +22,7 @@ pub enum Event {
     Reported {
         /// The process, where it is watched.
         pid: Option<u32>,
-        /// The substrate's name for it: a container's id, a job's number.
+        /// The substrate's name for it: a container's id, a job's number. Nothing depends on it.
         handle: Option<String>,
         /// How far the launch is; restarts the ready deadline.
         progress: Option<String>,

@@ -27,9 +27,8 @@ impl State {
         self.heard_again();
     }
 
-    pub(crate) fn reported(&mut self, pid: Option<u32>, handle: Option<String>, progress: Option<String>) {
+    pub(crate) fn reported(&mut self, pid: Option<u32>, progress: Option<String>) {
         self.know(pid);
-        self.handle = handle.or(self.handle.take());
         if progress.is_some() {
             self.progress = progress;
             if self.is_armed(Timer::Ready) {

@@ -19,7 +19,6 @@ pub struct State {
     /// The status that `Unknown` hides.
     pub(crate) hidden: Option<ProcStatus>,
     pub(crate) pid: Option<u32>,
-    pub(crate) handle: Option<String>,
     pub(crate) progress: Option<String>,
     /// The launcher acknowledged the launch, or the proc itself proved it.
     pub(crate) acknowledged: bool,
@@ -46,7 +45,6 @@ impl State {
             status: ProcStatus::Starting,
             hidden: None,
             pid: None,
-            handle: None,
             progress: None,
             acknowledged: false,
             agent: false,
@@ -96,26 +94,11 @@ impl State {
         self.status
     }
 
-    /// The watched process, once it is known.
-    pub fn pid(&self) -> Option<u32> {
-        self.pid
-    }
-
-    /// The substrate's name for the proc, as its launcher reported it.
-    pub fn handle(&self) -> Option<&str> {
-        self.handle.as_deref()
-    }
-
-    /// The last progress that its launcher reported.
-    pub fn progress(&self) -> Option<&str> {
-        self.progress.as_deref()
-    }
-
     fn while_alive(&mut self, event: Event) {
         match event {
             Event::LaunchAcknowledged { pid } => self.launch_acknowledged(pid),
             Event::LaunchRefused { reason } => self.launch_refused(&reason),
-            Event::Reported { pid, handle, progress } => self.reported(pid, handle, progress),
+            Event::Reported { pid, progress, .. } => self.reported(pid, progress),
             Event::CalledBack { pid } => self.called_back(pid),
             Event::NotifiedReady => self.ready(),
             Event::StopAsked { how, grace, request } => self.stop_asked(how, grace, request),

@@ -230,7 +230,12 @@ impl State {
             self.policy.kill_gone,
             tell(&self.ladder.terminate),
             tell(&self.ladder.kill),
-            self.pid.map_or_else(|| "not known".to_owned(), |pid| format!("{pid} swept")),
+            match self.pid {
+                None => "not known".to_owned(),
+                // Where the launcher is the parent its kill is all that there is.
+                Some(pid) if !self.policy.launcher_reports => pid.to_string(),
+                Some(pid) => format!("{pid} swept"),
+            },
         );
         self.end(ProcExitKind::Lost { reason });
     }

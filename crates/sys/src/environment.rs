@@ -1,12 +1,38 @@
 use std::ffi::{OsStr, OsString};
+use std::io;
 
 /// Takes a variable out of this process's environment; none when it is not set.
 ///
-/// Has to be called while no other thread of the process reads or writes the environment: at the
-/// start of `main`.
-pub fn take_variable(name: impl AsRef<OsStr>) -> Option<OsString> {
-    let value = std::env::var_os(name.as_ref())?;
-    // SAFETY: the caller has no other thread that uses the environment, as the contract above says.
-    unsafe { std::env::remove_var(name.as_ref()) };
-    Some(value)
+/// # Errors
+/// It is set, and this process has other threads, which may be using the environment: it stays. To be
+/// called at the start of `main`.
+pub fn take_variable(name: impl AsRef<OsStr>) -> io::Result<Option<OsString>> {
+    let name = name.as_ref();
+    let Some(value) = std::env::var_os(name) else { return Ok(None) };
+    let threads = std::fs::read_dir("/proc/self/task")?.count();
+    if threads != 1 {
+        let text = format!(
+            "{} cannot be taken out of the environment, which {} other threads may be using; do it first in main",
+            name.display(),
+            threads - 1
+        );
+        return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
+    }
+    // SAFETY: no other thread uses the environment, since there is none and nobody but this one could
+    // start one.
+    unsafe { std::env::remove_var(name) };
+    Ok(Some(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_stays_where_other_threads_may_be_using_it() {
+        let text = take_variable("PATH").expect_err("tests have threads").to_string();
+        assert!(text.starts_with("PATH cannot be taken") && text.contains("first in main"), "{text}");
+        assert!(std::env::var_os("PATH").is_some());
+        assert_eq!(take_variable("PROCESSION_TEST_NOT_SET").expect("it is not set"), None);
+    }
 }

@@ -44,33 +44,26 @@ pub fn open_null() -> io::Result<OwnedFd> {
 
 /// Takes over the descriptor that a parent passed under this number, for a program's start.
 ///
+/// What this process opened itself is refused: it is closed on exec, which nothing that came through
+/// an exec can be.
+///
 /// # Errors
-/// Nothing was passed under it.
+/// Nothing was passed under it, or it was taken over before.
 pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: duplicates a number, which fails unless it is open; what the caller gets is the
-    // duplicate, and nobody but the passing parent ever knew the original.
+    let refused = |why| io::Error::new(io::ErrorKind::InvalidInput, format!("descriptor {number} {why}"));
+    if number <= libc::STDERR_FILENO {
+        return Err(refused("is a standard one, which stays where it is"));
+    }
+    // SAFETY: asks for flags only, whatever the number means.
+    if check(unsafe { libc::fcntl(number, libc::F_GETFD) })? & libc::FD_CLOEXEC != 0 {
+        return Err(refused("was opened by this process, and belongs to whoever did"));
+    }
+    // SAFETY: it came from the passing parent, so nobody here owns the number but who takes it over
+    // now; what the caller gets is a duplicate, closed on exec, which is never taken over again.
     unsafe {
         let fd = check(libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3))?;
         libc::close(number);
         Ok(OwnedFd::from_raw_fd(fd))
-    }
-}
-
-/// Whether `fd` is open in this process.
-pub fn is_open(fd: RawFd) -> bool {
-    // SAFETY: asks for flags only, whatever the number means.
-    unsafe { libc::fcntl(fd, libc::F_GETFD) != -1 }
-}
-
-/// Makes reads and writes on `fd`, and on all its duplicates, return at once.
-///
-/// # Errors
-/// None is expected.
-pub fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: the descriptor is open; only its status flags change.
-    unsafe {
-        let flags = check(libc::fcntl(fd.as_raw_fd(), libc::F_GETFL))?;
-        check(libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK)).map(drop)
     }
 }
 

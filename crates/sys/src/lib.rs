@@ -18,16 +18,16 @@ mod tree;
 
 pub use children::{next_ended_child, reap_child};
 pub use environment::take_variable;
-pub use fd::{bytes_waiting, inherited, is_open, open_directory, open_null, pipe, set_nonblocking};
+pub use fd::{bytes_waiting, inherited, open_directory, open_null, pipe};
 pub use limits::{ArgumentsError, OpenFiles, check_arguments, raise_open_files};
 pub use memfd::{executable_memfd, sealed_memfd};
 pub use pidfd::{ExitStatus, Pidfd};
 pub use poll::{Watch, poll};
 pub use process::{MARKER, Process, Snapshot};
 pub use program::{ProgramError, resolve_program};
-pub use socket::{Received, receive, send, seqpacket_pair, shut_down};
+pub use socket::{Received, is_gone, receive, send, seqpacket_pair, shut_down};
 pub use spawn::{Child, Program, SpawnError, SpawnSpec, Spawning, Stage, Stdio, spawn};
 pub use this_process::{
     SignalFd, become_subreaper, ignore_signal, oom_score_adj, set_name, watch_child_signals,
 };
-pub use tree::Tree;
+pub use tree::{ENOUGH_EMPTY_LOOKS, LOOK_AGAIN, Tree};

@@ -24,8 +24,13 @@ pub struct Process {
     pub state: char,
     /// When it started, in clock ticks since boot: with the pid this names one process for good.
     pub started: u64,
+    /// The kernel's flags of it.
+    flags: u32,
     marker: OnceCell<Option<String>>,
 }
+
+/// It was forked and has not executed anything since (PF_FORKNOEXEC).
+const ONLY_FORKED: u32 = 0x40;
 
 impl Process {
     /// The process that has `pid` now.
@@ -44,8 +49,14 @@ impl Process {
         let state = fields.next()?.chars().next()?;
         let mut number = || fields.next()?.parse().ok();
         let (parent, group, session) = (number()?, number()?, number()?);
-        let started = fields.nth(15)?.parse().ok()?;
-        Some(Self { pid, parent, group, session, state, started, marker: OnceCell::new() })
+        let flags = fields.nth(2)?.parse().ok()?;
+        let started = fields.nth(12)?.parse().ok()?;
+        Some(Self { pid, parent, group, session, state, started, flags, marker: OnceCell::new() })
+    }
+
+    /// Whether it has executed a program since it was forked.
+    pub fn has_executed(&self) -> bool {
+        self.flags & ONLY_FORKED == 0
     }
 
     /// Whether it still runs, or could.
@@ -116,11 +127,15 @@ impl Snapshot {
                 Err(_) => {}
             }
         }
+        Ok(Self::of(all))
+    }
+
+    pub(crate) fn of(all: Vec<Process>) -> Self {
         let mut children: HashMap<u32, Vec<usize>> = HashMap::new();
         for (index, process) in all.iter().enumerate() {
             children.entry(process.parent).or_default().push(index);
         }
-        Ok(Self { all, children })
+        Self { all, children }
     }
 
     /// All of them, by rising pid.
@@ -147,6 +162,15 @@ impl Snapshot {
             }
         }
         found
+    }
+}
+
+#[cfg(test)]
+impl Process {
+    /// One that leads no group, in `session`.
+    pub(crate) fn made_up(pid: u32, parent: u32, session: u32, started: u64, marker: Option<&str>) -> Self {
+        let marker = OnceCell::from(marker.map(str::to_owned));
+        Self { pid, parent, group: 0, session, state: 'S', started, flags: 0, marker }
     }
 }
 

@@ -61,7 +61,13 @@ pub enum ProgramError {
     #[error("{0:?} is a binary for another architecture; install the one for this machine")]
     Architecture(PathBuf),
     /// The file system would not say.
-    #[error("{path:?} cannot be looked at (errno {errno}); check the directories above it")]
+    #[error("{path:?} cannot be looked at; {}", match *errno {
+        libc::EACCES => "let this user enter the directories above it",
+        libc::ENOTDIR => "what stands above it is no directory; correct the path",
+        libc::ELOOP => "it leads through symbolic links without end; correct them",
+        libc::ENAMETOOLONG => "its name is too long; shorten it",
+        _ => "see whether its file system answers",
+    })]
     Unreachable {
         /// The program.
         path: PathBuf,

@@ -31,7 +31,8 @@ pub fn shut_down(socket: BorrowedFd<'_>) {
 /// Sends one message with duplicates of `fds` (at most eight).
 ///
 /// # Errors
-/// `WouldBlock` when the peer reads too slowly; otherwise the peer is gone.
+/// `WouldBlock` when the peer reads too slowly; that the peer is gone, which [`is_gone`] knows; or that
+/// the kernel is short of something for a while.
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     assert!(fds.len() <= MAX_FDS, "one message carries at most {MAX_FDS} descriptors");
     let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
@@ -58,15 +59,18 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io:
     }
 }
 
+/// Whether a [`send`] that failed with `error` says that nobody will ever receive.
+pub fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET | libc::ENOTCONN))
+}
+
 /// One message.
 #[derive(Debug)]
 pub struct Received {
     /// How many bytes of the buffer it filled; 0: the peer is gone.
     pub length: usize,
-    /// The descriptors that came with it.
+    /// The descriptors that came with it; fewer than were sent when this process may not have more.
     pub fds: Vec<OwnedFd>,
-    /// Some descriptors were lost because this process may not have more of them.
-    pub fds_lost: bool,
 }
 
 /// Receives one message into `buffer`.
@@ -99,6 +103,6 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received
             }
             header = libc::CMSG_NXTHDR(&raw const message, header);
         }
-        Ok(Received { length, fds, fds_lost: message.msg_flags & libc::MSG_CTRUNC != 0 })
+        Ok(Received { length, fds })
     }
 }

@@ -3,11 +3,12 @@ mod child;
 use std::ffi::{CString, c_char};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr;
+use std::time::Duration;
 
 use crate::limits::OpenFiles;
-use crate::{Pidfd, open_null, pipe};
+use crate::{Pidfd, Process, Watch, open_null, pipe, poll};
 
 /// What to execute.
 #[derive(Debug)]
@@ -138,8 +139,21 @@ impl Child {
     }
 }
 
-/// A child between clone and execve. Its descriptor is readable once [`Self::finish`] will not
-/// block.
+impl AsFd for Child {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+impl AsRawFd for Child {
+    fn as_raw_fd(&self) -> RawFd {
+        self.pidfd.as_raw_fd()
+    }
+}
+
+/// A child between clone and execve. Its descriptor is readable once it executes its program, or has
+/// failed to; but a fork that this process made at the wrong moment holds that back for as long as it
+/// lives, and then only [`Self::executes`] tells.
 #[derive(Debug)]
 pub struct Spawning {
     /// The child, already there to be killed.
@@ -153,10 +167,10 @@ impl Spawning {
     /// # Errors
     /// At [`Stage::Clone`]; the later ones are told by [`Self::finish`].
     pub fn start(spec: &SpawnSpec<'_>) -> Result<Self, SpawnError> {
-        Self::begin(spec).map_err(|source| SpawnError { stage: Stage::Clone, source })
+        Self::begin(spec, false).map_err(|source| SpawnError { stage: Stage::Clone, source })
     }
 
-    fn begin(spec: &SpawnSpec<'_>) -> io::Result<Self> {
+    fn begin(spec: &SpawnSpec<'_>, until_exec: bool) -> io::Result<Self> {
         let null = open_null()?;
         let (report, report_end) = pipe()?;
         let (stdout, stdout_end) = output(&spec.stdout)?;
@@ -188,11 +202,17 @@ impl Spawning {
             open_files: spec.open_files,
             oom_score_adj: oom_score_adj.as_deref().map(str::as_bytes),
         };
-        let (pid, pidfd) = child::clone(&mut plan)?;
+        let (pid, pidfd) = child::clone(&mut plan, until_exec)?;
         Ok(Self { child: Child { pid, pidfd: pidfd.into(), stdout, stderr }, report })
     }
 
-    /// Waits until the child executes its program, or has failed to and is reaped.
+    /// Whether it executes its program by now, as far as can be seen.
+    pub fn executes(&self) -> bool {
+        Process::look(self.child.pid).is_ok_and(|process| process.has_executed())
+    }
+
+    /// What became of it, to be asked once that is known: a child that executes its program, or one
+    /// that failed to and is reaped. Never waits for the former.
     ///
     /// A child that is killed before that counts as started.
     ///
@@ -200,10 +220,14 @@ impl Spawning {
     /// Says at which stage the child failed, and why.
     pub fn finish(self) -> Result<Child, SpawnError> {
         let mut report = [0; 5];
-        if File::from(self.report).read_exact(&mut report).is_err() {
+        let mut told = [Watch::readable(self.report.as_fd())];
+        // Where a fork of this process holds the other end, the end of the pipe never comes.
+        let nothing = poll(&mut told, Some(Duration::ZERO)).is_err() || !told[0].is_ready();
+        if nothing || File::from(self.report).read_exact(&mut report).is_err() {
             return Ok(self.child);
         }
-        // It is about to exit; somebody else who reaps it does no harm here.
+        // It is about to exit, unless somebody has stopped it; who else reaps it does no harm here.
+        let _ = self.child.pidfd.signal(libc::SIGKILL);
         let _ = self.child.pidfd.wait();
         let [stage, errno @ ..] = report;
         let source = io::Error::from_raw_os_error(i32::from_ne_bytes(errno));
@@ -217,12 +241,19 @@ impl AsFd for Spawning {
     }
 }
 
-/// Starts a child and waits until it executes its program.
+impl AsRawFd for Spawning {
+    fn as_raw_fd(&self) -> RawFd {
+        self.report.as_raw_fd()
+    }
+}
+
+/// Starts a child and waits until it executes its program, whatever else this process forks meanwhile.
 ///
 /// # Errors
 /// Nothing was started, or what was is gone again.
 pub fn spawn(spec: &SpawnSpec<'_>) -> Result<Child, SpawnError> {
-    Spawning::start(spec)?.finish()
+    let begun = Spawning::begin(spec, true);
+    begun.map_err(|source| SpawnError { stage: Stage::Clone, source })?.finish()
 }
 
 fn output(stdio: &Stdio<'_>) -> io::Result<(Option<OwnedFd>, Option<OwnedFd>)> {

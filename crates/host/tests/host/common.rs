@@ -69,7 +69,11 @@ fn launched() {
     if role == "flood" {
         crate::floods::flood();
     }
-    let payload = take_bootstrap().expect("only a host runs this");
+    if role == "deaf and immune" {
+        procession_sys::ignore_signal(15).unwrap();
+    }
+    assert!(take_bootstrap().unwrap_err().to_string().contains("first in main"), "tests have threads");
+    let payload = std::env::var(procession_model::BOOTSTRAP_ENV).expect("only a host runs this");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let child = Child::dial_back(&payload).await.unwrap();
@@ -79,7 +83,7 @@ fn launched() {
                 child.stopped().await;
                 child.goodbye().await;
             }
-            "deaf" => std::future::pending().await,
+            "deaf" | "deaf and immune" => std::future::pending().await,
             "short" => {
                 child.proc_().spawn("short", Short).unwrap().stop("its work is done");
                 child.proc_().actors_ended().await;

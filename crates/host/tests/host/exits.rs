@@ -1,6 +1,6 @@
 //! From the launch to the exit: readiness, and how what was not asked for ends.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use procession_host::{ProcEvent, SpawnSpec, Stream};
 use procession_model::{BootstrapCommand, ProcExitKind, ProcStatus};
@@ -44,10 +44,8 @@ async fn a_program_that_ends_before_it_is_ready_fails_the_wait_at_once_with_phas
     for code in [0, 1, 42, 255] {
         let proc_ = spawn(&host, booting_script("p", &format!("echo a last word >&2; exit {code}")));
         let text = soon(proc_.ready()).await.unwrap_err();
-        let told = Instant::now();
         assert!(text.contains("while running") && text.contains("a last word"), "{text}");
         let exit = soon(proc_.ended()).await;
-        assert!(told.elapsed() < Duration::from_secs(1), "the exit comes with the failure");
         assert_eq!(exit.kind, ProcExitKind::Exited { code });
         assert!(exit.verdict.starts_with("boot failed (running: "), "{}", exit.verdict);
         assert_eq!(exit.stderr_tail, ["a last word"]);
@@ -75,10 +73,11 @@ async fn a_missing_program_is_a_failed_launch_that_names_it() {
     let host = host().await;
     let proc_ = spawn(&host, SpawnSpec::new("p", BootstrapCommand::new("/no/such/program")));
     let text = soon(proc_.ready()).await.unwrap_err();
-    assert!(text.contains("/no/such/program") && text.contains("while starting"), "{text}");
+    assert!(text.contains("\"/no/such/program\" does not exist; check the path (No such"), "{text}");
+    assert!(text.contains("while starting") && !text.contains("ended"), "{text}");
     let exit = soon(proc_.ended()).await;
     assert!(matches!(&exit.kind, ProcExitKind::Failed { reason } if reason.contains("/no/such/program")));
-    assert!(exit.verdict.starts_with("launcher failed: "), "{}", exit.verdict);
+    assert!(exit.verdict.starts_with("launcher failed: \"/no/such/program\" does not"), "{}", exit.verdict);
     assert_eq!(exit.pid, None);
     shut_down(host).await;
 }
@@ -92,6 +91,7 @@ async fn a_missed_ready_deadline_ends_the_proc_and_its_verdict_says_so() {
     let proc_ = spawn(&host, spec);
     let text = soon(proc_.ready()).await.unwrap_err();
     assert!(text.contains("not ready within 400ms") && text.contains("booting"), "{text}");
+    assert!(text.contains("(while running)"), "{text}");
     let exit = soon(proc_.ended()).await;
     assert_eq!(exit.kind, ProcExitKind::Signaled { signal: 9, core_dumped: false });
     assert!(exit.verdict.starts_with("boot failed (running: not ready within 400ms)"), "{}", exit.verdict);

@@ -2,10 +2,11 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
+use std::time::Instant;
 
 use procession_sys as sys;
 
-use crate::protocol::{Reply, Request, SIZE};
+use crate::protocol::{Reply, Request, SEND_AGAIN, SIZE};
 
 /// The read ends of a proc's output: the host gets duplicates, these stay until its exit is told.
 pub(crate) type Pipes = Rc<[OwnedFd; 2]>;
@@ -15,11 +16,18 @@ pub(crate) struct Control {
     socket: OwnedFd,
     unsent: VecDeque<(Reply, Option<Pipes>)>,
     closed: bool,
+    /// The kernel was short of something; until then it is not asked again.
+    pause: Option<Instant>,
 }
 
 impl Control {
     pub(crate) fn new(socket: OwnedFd) -> Self {
-        Self { socket, unsent: VecDeque::new(), closed: false }
+        Self { socket, unsent: VecDeque::new(), closed: false, pause: None }
+    }
+
+    /// When [`Self::flush`] is to be tried again, whatever [`Self::watch`] says.
+    pub(crate) fn next_try(&self) -> Option<Instant> {
+        self.pause
     }
 
     /// Whether the host has closed its end.
@@ -34,7 +42,8 @@ impl Control {
 
     pub(crate) fn watch(&self) -> Option<sys::Watch<'_>> {
         let watch = sys::Watch::readable(self.socket.as_fd());
-        (!self.closed).then(|| if self.unsent.is_empty() { watch } else { watch.or_writable() })
+        let wants_room = !self.unsent.is_empty() && self.pause.is_none();
+        (!self.closed).then(|| if wants_room { watch.or_writable() } else { watch })
     }
 
     pub(crate) fn receive(&mut self) -> Option<(Request, Vec<OwnedFd>)> {
@@ -65,14 +74,23 @@ impl Control {
 
     /// Sends what the socket takes.
     pub(crate) fn flush(&mut self) {
+        if self.pause.is_some_and(|until| Instant::now() < until) {
+            return;
+        }
+        self.pause = None;
         while let Some((reply, pipes)) = self.unsent.front() {
             let fds: Vec<BorrowedFd<'_>> = pipes.iter().flat_map(|p| p.iter().map(AsFd::as_fd)).collect();
             match sys::send(self.socket.as_fd(), &reply.encode(), &fds) {
                 Ok(()) => drop(self.unsent.pop_front()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => {
+                Err(error) if sys::is_gone(&error) => {
                     self.closed = true;
                     self.unsent.clear();
+                }
+                // Such as too many descriptors on their way to somebody: no reason to end anything.
+                Err(_) => {
+                    self.pause = Some(Instant::now() + SEND_AGAIN);
+                    return;
                 }
             }
         }

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use procession_sys::{
-    self as sys, Child, ExitStatus, OpenFiles, Pidfd, Process, Program, SignalFd, Snapshot, SpawnError,
-    SpawnSpec, Spawning, Stage, Stdio, Tree,
+    self as sys, Child, ENOUGH_EMPTY_LOOKS, ExitStatus, LOOK_AGAIN, OpenFiles, Pidfd, Process, Program, SignalFd,
+    Snapshot, SpawnError, SpawnSpec, Spawning, Stage, Stdio, Tree,
 };
 
 use crate::control::{Control, Pipes};
@@ -18,8 +18,8 @@ use crate::protocol::{Reply, Request, Strings};
 const BATCH: usize = 16;
 /// Descriptors that no launch may use up: without them nothing could be found and killed.
 const RESERVE: usize = 8;
-/// When a look at `/proc` failed, until the next.
-const AGAIN: Duration = Duration::from_millis(50);
+/// Between two rounds of ending everything: the first pause, doubled up to the last.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 /// How long a host takes to end once its sockets are closed, at most.
 const DYING: Duration = Duration::from_secs(1);
 /// What a proc's out-of-memory score is above the keeper's: the kernel takes procs first.
@@ -66,6 +66,8 @@ pub(crate) struct Keeper {
     told: bool,
     /// When the conversation broke off without that word.
     broken: Option<Instant>,
+    /// How many rounds of ending everything in a row have found nothing.
+    empty: u32,
 }
 
 impl Keeper {
@@ -85,6 +87,7 @@ impl Keeper {
             ending: false,
             told: false,
             broken: None,
+            empty: 0,
         })
     }
 
@@ -104,13 +107,13 @@ impl Keeper {
 
     /// Keeps until the host is gone or says that it is enough; returns when no descendant is left.
     pub(crate) fn run(mut self) -> io::Result<()> {
-        let mut pause = Duration::from_millis(1);
+        let mut pause = PAUSES.0;
         loop {
             let timeout = if self.ending {
                 Some(pause)
             } else {
-                let again = (!self.terminations.is_empty()).then(|| Instant::now() + AGAIN);
-                let due = self.kills.next_due().into_iter().chain(again).min();
+                let again = (!self.terminations.is_empty()).then(|| Instant::now() + LOOK_AGAIN);
+                let due = self.kills.next_due().into_iter().chain(again).chain(self.control.next_try()).min();
                 due.map(|due| due.saturating_duration_since(Instant::now()))
             };
             self.refill_reserve();
@@ -135,7 +138,7 @@ impl Keeper {
                 if self.end_all(host_gone) && (host_gone || self.may_leave()) {
                     return Ok(());
                 }
-                pause = (pause * 2).min(Duration::from_millis(50));
+                pause = if self.empty == 1 { PAUSES.0 } else { (pause * 2).min(PAUSES.1) };
             }
         }
     }
@@ -292,7 +295,7 @@ impl Keeper {
             return;
         }
         let Some(all) = self.look() else {
-            self.kills.postpone(AGAIN);
+            self.kills.postpone(LOOK_AGAIN);
             return;
         };
         for id in std::mem::take(&mut self.terminations) {
@@ -329,7 +332,8 @@ impl Keeper {
         if host_gone {
             left += self.beside.signal(libc::SIGKILL, &all);
         }
-        left == 0 && self.procs.is_empty()
+        self.empty = if left == 0 && self.procs.is_empty() { self.empty + 1 } else { 0 };
+        self.empty >= ENOUGH_EMPTY_LOOKS
     }
 }
 

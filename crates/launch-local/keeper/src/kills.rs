@@ -1,14 +1,12 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use procession_sys::{Snapshot, Tree};
+use procession_sys::{ENOUGH_EMPTY_LOOKS, Snapshot, Tree};
 
-use crate::protocol::Reply;
+use crate::protocol::{PATIENCE, Reply};
 
 /// How long what a leader leaves behind may wait, so that many exits share one look at `/proc`.
 const LEFTOVER_DELAY: Duration = Duration::from_millis(20);
-/// After this a process that does not die is reported, and still killed.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks at a tree: the first pause, doubled up to the last.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
 
@@ -18,6 +16,8 @@ struct Kill {
     asked: Option<Instant>,
     next: Instant,
     pause: Duration,
+    /// How many looks in a row have found nothing.
+    empty: u32,
 }
 
 /// The trees of which nothing may be left.
@@ -28,7 +28,7 @@ impl Kills {
     /// Adds what a leader that has just ended may have left.
     pub(crate) fn add_leftover(&mut self, id: u64, tree: Tree) {
         let next = Instant::now() + LEFTOVER_DELAY;
-        self.0.entry(id).or_insert(Kill { tree, asked: None, next, pause: PAUSES.0 });
+        self.0.entry(id).or_insert(Kill { tree, asked: None, next, pause: PAUSES.0, empty: 0 });
     }
 
     /// Adds a tree that the host wants dead now.
@@ -68,7 +68,8 @@ impl Kills {
                 return true;
             }
             let living: Vec<_> = kill.tree.members(all).into_iter().filter(|p| p.is_alive()).collect();
-            if living.is_empty() && !leads(id) {
+            kill.empty = if living.is_empty() && !leads(id) { kill.empty + 1 } else { 0 };
+            if kill.empty == ENOUGH_EMPTY_LOOKS {
                 replies.extend(kill.asked.map(|_| Reply::Killed { id }));
                 return false;
             }
@@ -80,6 +81,9 @@ impl Kills {
             {
                 replies.push(Reply::Stuck { id, pid: first.pid });
                 kill.asked = None;
+            }
+            if kill.empty > 0 {
+                kill.pause = PAUSES.0;
             }
             kill.next = now + kill.pause;
             kill.pause = (kill.pause * 2).min(PAUSES.1);

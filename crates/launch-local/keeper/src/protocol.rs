@@ -3,6 +3,7 @@
 //! always of the same version.
 
 use std::ffi::CString;
+use std::time::Duration;
 
 use procession_sys::{ExitStatus, Stage};
 
@@ -10,6 +11,11 @@ use procession_sys::{ExitStatus, Stage};
 pub(crate) const CONTROL_FD: i32 = 3;
 /// The descriptor under which it finds the host's pidfd.
 pub(crate) const HOST_FD: i32 = 4;
+/// After this a process that does not die of SIGKILL is told of, and still killed. Whoever waits for a
+/// kill waits longer, so that this is what it hears.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
+/// When the kernel is short of what a message takes, until the next try.
+pub(crate) const SEND_AGAIN: Duration = Duration::from_millis(10);
 /// The bytes of every message.
 pub(crate) const SIZE: usize = 25;
 

@@ -110,15 +110,19 @@ pub(crate) fn open_fds() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-/// The keeper of this process.
+/// The keeper of this process. Its name shows a moment after it was started.
 pub(crate) fn keeper_pid() -> u32 {
-    let name = |p: &&Process| {
-        std::fs::read(format!("/proc/{}/cmdline", p.pid))
-            .is_ok_and(|line| line.starts_with(b"procession-keeper\0"))
+    let is_keeper = |p: &&Process| {
+        p.parent == std::process::id()
+            && p.is_alive()
+            && std::fs::read(format!("/proc/{}/cmdline", p.pid))
+                .is_ok_and(|line| line.starts_with(b"procession-keeper\0"))
     };
-    let all = Snapshot::take().unwrap();
-    let mut found = all.all().iter().filter(|p| p.parent == std::process::id() && p.is_alive()).filter(name);
-    let keeper = found.next().expect("a keeper");
-    assert!(found.next().is_none(), "one keeper is enough");
-    keeper.pid
+    let mut found = Vec::new();
+    within(Duration::from_secs(10), "a keeper", || {
+        found = Snapshot::take().unwrap().all().iter().filter(is_keeper).map(|p| p.pid).collect();
+        !found.is_empty()
+    });
+    assert_eq!(found.len(), 1, "one keeper is enough");
+    found[0]
 }

@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use procession::{
-    ActorHandle, ActorId, BootstrapCommand, Capabilities, DialBack, Host, LaunchOptions, LaunchResult,
-    ProcId, ProcLauncher, ProcLauncherError, ProcStatus, SpawnSpec, StdioHandling, child_main,
+    ActorHandle, ActorId, BOOTSTRAP_ENV, BootstrapCommand, Capabilities, DialBack, Host, LaunchOptions,
+    LaunchResult, ProcId, ProcLauncher, ProcLauncherError, ProcStatus, SpawnSpec, StdioHandling, child_main,
+    child_main_with,
 };
 
 use crate::common::{Block, Worker, script};
@@ -46,9 +47,11 @@ fn launched() {
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
-        let served = child_main(|proc_| proc_.spawn("worker", Worker::default()).map(drop)).unwrap();
-        assert!(served, "only a host runs this");
-        return;
+        let payload = std::env::var(BOOTSTRAP_ENV).expect("only a host runs this");
+        let refused = child_main(|_| Ok::<_, String>(())).unwrap_err().to_string();
+        assert!(refused.contains("do it first in main"), "tests have threads: {refused}");
+        return child_main_with(&payload, |proc_| proc_.spawn("worker", Worker::default()).map(drop))
+            .unwrap();
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use procession_model::{ProcExitKind, ProcStatus};
-use procession_supervise::{Effect, Event, Note, StopHow, Timer};
+use procession_supervise::{Effect, Event, Note, Policy, StopHow, Timer};
 
 use crate::world::*;
 
@@ -210,13 +210,22 @@ fn a_launcher_that_answers_nothing_ends_every_stop_in_lost_that_says_what_was_tr
         let ProcExitKind::Lost { reason } = &world.ended().kind else { panic!("{:?}", world.ended()) };
         assert!(reason.starts_with("no exit within 30s of the kill (terminate "), "{reason}");
         assert!(
-            reason.contains("; kill failed: the launcher did not answer within 5s; process 4711 swept)"),
-            "{reason}"
+            reason.contains("; kill failed: the launcher did not answer within 5s; process 4711)"),
+            "nothing is swept where the launcher is the parent: {reason}"
         );
         assert_eq!(reason.contains("(terminate not asked;"), how == StopHow::Kill);
         assert!(world.ended().verdict.starts_with("lost: "));
         assert!(world.ended().verdict.contains("we had asked for its end"));
     }
+}
+
+#[test]
+fn what_was_swept_in_vain_is_said_where_the_launchers_word_is_only_a_claim() {
+    let mut world = World::up(Policy::default());
+    world.feed(stop(StopHow::Kill, 0));
+    world.run_out();
+    let ProcExitKind::Lost { reason } = &world.ended().kind else { panic!("{:?}", world.ended()) };
+    assert!(reason.contains("; process 4711 swept)"), "{reason}");
 }
 
 #[test]

@@ -30,8 +30,9 @@ pub(super) struct Plan<'a> {
     pub(super) oom_score_adj: Option<&'a [u8]>,
 }
 
-/// Makes the child; only the parent returns, with the child's pid and pidfd.
-pub(super) fn clone(plan: &mut Plan<'_>) -> io::Result<(u32, OwnedFd)> {
+/// Makes the child; only the parent returns, with the child's pid and pidfd: at once, or when the child
+/// executes its program or has ended.
+pub(super) fn clone(plan: &mut Plan<'_>, until_exec: bool) -> io::Result<(u32, OwnedFd)> {
     let mut pidfd: c_int = -1;
     let mut before = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: the pointers are to live locals, and `run` keeps to what is allowed after a fork.
@@ -40,7 +41,7 @@ pub(super) fn clone(plan: &mut Plan<'_>) -> io::Result<(u32, OwnedFd)> {
         let mut all = MaybeUninit::uninit();
         libc::sigfillset(all.as_mut_ptr());
         libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
-        let pid = raw_clone(&mut pidfd);
+        let pid = raw_clone(&mut pidfd, until_exec);
         if matches!(pid, Ok(0)) {
             run(plan);
         }
@@ -52,18 +53,20 @@ pub(super) fn clone(plan: &mut Plan<'_>) -> io::Result<(u32, OwnedFd)> {
 }
 
 /// fork without the handlers that libraries registered for it: they may take locks.
-unsafe fn raw_clone(pidfd: &mut c_int) -> io::Result<c_int> {
+unsafe fn raw_clone(pidfd: &mut c_int, until_exec: bool) -> io::Result<c_int> {
+    // The kernel itself lets the parent wait; as vfork does, but without sharing memory.
+    let flags = libc::CLONE_PIDFD | if until_exec { libc::CLONE_VFORK } else { 0 };
     // SAFETY: no flag shares memory or a stack; the kernel writes one int through the pointer.
     unsafe {
         let mut args: libc::clone_args = std::mem::zeroed();
-        args.flags = libc::CLONE_PIDFD as u64;
+        args.flags = flags as u64;
         args.pidfd = ptr::from_mut(pidfd) as u64;
         args.exit_signal = libc::SIGCHLD as u64;
         let pid = check(libc::syscall(libc::SYS_clone3, &raw mut args, size_of_val(&args)) as c_int);
         match pid {
             // What sandboxes answer that do not know clone3.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
-                let flags = libc::CLONE_PIDFD | libc::SIGCHLD;
+                let flags = flags | libc::SIGCHLD;
                 check(libc::syscall(libc::SYS_clone, flags, 0, ptr::from_mut(pidfd), 0, 0) as c_int)
             }
             other => other,
