@@ -365,6 +365,26 @@ def test_an_unknown_code_stays_unknown(spawned):
     assert (one.kind, one.exit_code in (None, -1), one.shell_code) == ("exited", True, 125)
 
 
+class Exhausted(ProcLauncher):
+    def launch(self, exit_port, proc_id, opts):
+        next(iter(()))
+
+    def terminate(self, proc_id, timeout_secs):
+        next(iter(()))
+
+    def kill(self, proc_id):
+        next(iter(()))
+
+
+def test_a_method_in_a_thread_that_runs_out_of_something_fails_as_with_any_exception(spawned):
+    launcher = spawned(Exhausted)
+    one = only_exit(spawn(launcher, "true"))
+    assert "Exhausted.launch raised StopIteration" in one.failed_reason
+    for call in (launcher.kill.call_one("nobody"), launcher.terminate.call_one("nobody", 1.0)):
+        with pytest.raises(ActorError, match="raised StopIteration"):
+            call.get(10)
+
+
 def test_users_can_call_a_launcher_too(spawned):
     launcher = scripted(spawned, "never answers", terminate="raises")
     assert launcher.kill.call_one("nobody").get(10) is None
