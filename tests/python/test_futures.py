@@ -346,7 +346,8 @@ def test_loops_that_have_ended_hold_no_descriptor(echo, later):
 
     async def main():
         waiting = asyncio.ensure_future(stuck())
-        await echo.echo.call_one(1)
+        await asyncio.sleep(0)
+        assert await echo.echo.call_one(1) == 1
         waiting.cancel()
 
     asyncio.run(main())
