@@ -97,8 +97,12 @@ def endpoint(
 ) -> Any:
     """Makes a method callable from other actors, as `@endpoint` or `@endpoint(explicit_response_port=True)`.
 
-    With `explicit_response_port` the method gets a Port as its first argument and answers through it, now or
+    With `explicit_response_port` the method gets a Port as its first argument and answers through it, once, now or
     later. `propagate` and `instrument` are accepted for source compatibility and have no meaning here.
+
+    An exception goes to the caller, and the actor lives on. Where nobody can be told (a broadcast; an explicit port that
+    was answered or passed on before) it ends the actor, which prints the traceback. SystemExit, and whatever else is no
+    Exception, ends the actor in any case, after the caller was told.
     """
     if method is None:
         return lambda method: EndpointProperty(method, explicit_response_port, concurrent=False)

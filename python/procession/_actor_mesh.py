@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=Actor)
 
-_turns = count()
-
 
 class ActorMesh(Mesh, Generic[T]):
     """Actors of one class, one on each proc of a mesh. It can be sliced, pickled, and passed to any actor."""
@@ -40,6 +38,7 @@ class ActorMesh(Mesh, Generic[T]):
         """What `spawn` was called on; ranks of a message are given in relation to it."""
         self._own_region = region or spawned
         self._started = started
+        self._turns = count()
 
     @property
     def initialized(self) -> Future[Literal[True]]:
@@ -73,7 +72,7 @@ class ActorMesh(Mesh, Generic[T]):
         return None if self._own_region == self._spawned else self._own_region._key()
 
     def _next_ref(self) -> ActorRef:
-        return self._refs[next(_turns) % len(self._refs)]
+        return self._refs[next(self._turns) % len(self._refs)]
 
     def __getattr__(self, name: str) -> Endpoint[Any, Any]:
         if name.startswith("__"):

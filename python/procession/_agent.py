@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from procession import _answer, _native, _pickle
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from procession._native import Inbox, Message, PortRef
 
 AGENT = "agent"
+INIT = "__init__"
 
 
 class LocalActor:
@@ -39,8 +42,17 @@ class LocalActor:
             self._ended.set()
 
     def start(self) -> None:
-        """Serves it on a thread of its own, which never holds up the end of the interpreter."""
-        threading.Thread(target=self.run, name=f"procession {self.name}", daemon=True).start()
+        """Serves it on a thread of its own, which never holds up the end of the interpreter.
+
+        RuntimeError where there can be no more threads; whoever waits for the actor has been told then.
+        """
+        try:
+            threading.Thread(target=self.run, name=f"procession {self.name}", daemon=True).start()
+        except RuntimeError as error:
+            _actors.pop(self.name, None)
+            self._server.cannot_run(error)
+            self._ended.set()
+            raise
 
     def wait(self, seconds: float | None) -> bool:
         return self._ended.wait(seconds)
@@ -49,35 +61,27 @@ class LocalActor:
 _actors: dict[str, LocalActor] = {}
 
 
-def create(
-    actor_name: str,
+def _host(
+    inbox: Inbox,
     mesh_name: str,
     cls: type[Actor],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    build: Callable[[], Actor],
     region: Region,
-    started: PortRef,
+    rank: int,
+    started: Callable[[BaseException | None], None],
 ) -> LocalActor:
-    """An actor of this process that is not running yet; its inbox takes messages from now on."""
-    check_class(cls)
-    node = runtime()
-    instance_id = f"{node.proc_id}/{actor_name}"
-    inbox = node.register_actor(actor_name)
-    kind = f"{cls.__module__}.{cls.__qualname__}"
-    instance = Instance(instance_id, mesh_name, kind, region, node.rank, inbox)
-    server = _server_class(cls)(cls, lambda: cls(*args, **kwargs), instance, inbox, lambda error: _tell(started, error))
-    actor = _actors[actor_name] = LocalActor(server, actor_name)
+    """An actor of this process that is not running yet."""
+    instance = Instance(inbox.actor_id, mesh_name, f"{cls.__module__}.{cls.__qualname__}", region, rank, inbox)
+    server = _server_class(cls)(cls, build, instance, inbox, started)
+    name = inbox.actor_id.rpartition("/")[2]
+    actor = _actors[name] = LocalActor(server, name)
     return actor
 
 
 def host_object(inbox: Inbox, actor: Actor) -> None:
     """Serves an actor that exists already, on a thread of its own. For programs that embed the interpreter."""
-    cls = type(actor)
     name = inbox.actor_id.rpartition("/")[2]
-    instance = Instance(inbox.actor_id, name, f"{cls.__module__}.{cls.__qualname__}", Region.dense({}), 0, inbox)
-    server = _server_class(cls)(cls, lambda: actor, instance, inbox, lambda error: None)
-    local = _actors[name] = LocalActor(server, name)
-    local.start()
+    _host(inbox, name, type(actor), lambda: actor, Region.dense({}), 0, lambda error: None).start()
 
 
 def _server_class(cls: type[Actor]) -> type[ActorServer]:
@@ -104,10 +108,39 @@ def unique_name(name: str) -> str:
 def spawn_here(
     actor_name: str, mesh_name: str, cls: type[Actor], args: Any, kwargs: Any, region: Region
 ) -> Future[None]:
-    """Starts an actor in this process; the future is done when its `__init__` has finished."""
+    """Starts an actor in this process; the future is done when its `__init__` has finished.
+
+    Its arguments come in a message to itself, so that it shares nothing with who spawns it, and owns the ports in them.
+    """
+    payload, moved = _pickle.dumps((args, kwargs), here=True)
     port, answered = _once()
-    create(actor_name, mesh_name, cls, args, kwargs, region, port).start()
+    node = runtime()
+    inbox = node.register_actor(actor_name)
+
+    def build() -> Actor:
+        message = inbox.next(None)
+        if message is None:
+            raise RuntimeError(f"actor {inbox.actor_id} was stopped before it was built")
+        with message.claims():
+            args, kwargs = _pickle.loads(message.payload)
+        return cls(*args, **kwargs)
+
+    with _ended_by_failure(inbox):
+        _native.call([_native.ActorRef(inbox.actor_id)], INIT, _native.ONE_WAY, payload, moved, sender())
+        actor = _host(inbox, mesh_name, cls, build, region, node.rank, partial(_tell, port))
+    with suppress(RuntimeError):  # the future tells
+        actor.start()
     return answered
+
+
+@contextmanager
+def _ended_by_failure(inbox: Inbox) -> Iterator[None]:
+    """Calls may have been sent to the inbox already; when its actor cannot be made, they get the reason as their answer."""
+    try:
+        yield
+    except Exception as error:
+        inbox.end(f"actor {inbox.actor_id} was not created: {_answer.summary(error)}")
+        raise
 
 
 def spawn_elsewhere(
@@ -150,12 +183,14 @@ class Agent:
             actor = self._handle(message)
             if actor is not None:
                 return actor
+            del message  # it may have brought much, and the wait for the next may be long
         return None
 
     def serve(self) -> None:
         """Serves until the inbox is closed, with a thread for each actor."""
         while (actor := self.first_actor()) is not None:
-            actor.start()
+            with suppress(RuntimeError):  # who asked for the actor was told
+                actor.start()
         self._inbox.end(None)
 
     def _handle(self, message: Message) -> LocalActor | None:
@@ -171,17 +206,13 @@ class Agent:
             return None
 
     def _create(self, message: Message, actor_name: str, port: PortRef) -> LocalActor:
-        try:
-            with message.claims():
+        node = runtime()
+        inbox = node.register_actor(actor_name)
+        with _ended_by_failure(inbox):
+            with message.claims(inbox):
                 cls, args, kwargs, mesh_name, region = _pickle.loads(message.payload)
-            return create(actor_name, mesh_name, cls, args, kwargs, region, port)
-        except Exception as error:
-            # Calls may have been sent to it already; they get this as their answer.
-            with suppress(ValueError):
-                runtime().register_actor(actor_name).end(
-                    f"actor {actor_name} was not created: {_answer.summary(error)}"
-                )
-            raise
+            check_class(cls)
+            return _host(inbox, mesh_name, cls, lambda: cls(*args, **kwargs), region, node.rank, partial(_tell, port))
 
 
 _serving = threading.Lock()

@@ -6,6 +6,7 @@ import pickle
 from typing import TYPE_CHECKING, Any
 
 from procession import _native, _pickle
+from procession._context import sender
 from procession.errors import ActorError, NotPicklable, RemoteException, SupervisionError
 
 if TYPE_CHECKING:
@@ -17,11 +18,10 @@ if TYPE_CHECKING:
 def take(answer: Answer, endpoint: str | None = None) -> Any:
     """The value of `answer`; raises ActorError for an exception, SupervisionError when nobody can answer."""
     if answer.outcome == _native.RESULT:
-        with answer.claims():
+        with answer.claims(sender()):
             return _pickle.loads(answer.payload)
     if answer.outcome == _native.EXCEPTION:
-        with answer.claims():
-            raise _rebuild(answer.payload, answer.text, endpoint)
+        raise _rebuild(answer.payload, answer.text, endpoint)
     error = SupervisionError(answer.text if endpoint is None else f"Endpoint call {endpoint}() failed: {answer.text}")
     error.endpoint = endpoint
     raise error

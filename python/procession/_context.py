@@ -18,6 +18,10 @@ STOP = "__stop__"
 """The message that an actor stops at; it comes in line with the others, and its port closes when the actor has ended."""
 
 
+CLIENT = "client"
+"""Stands for the class of an actor, whose names always have a module in front."""
+
+
 class Instance:
     """The running actor, as it sees itself."""
 
@@ -46,9 +50,14 @@ class Instance:
         return this_proc()
 
     def stop(self, reason: str | None = None) -> None:
-        """Ends the actor after the messages that have come until now. From any of its threads and tasks."""
-        if self._inbox is None:
+        """Ends the actor after the messages that have come until now. From any of its threads and tasks.
+
+        Nothing happens when it has ended already.
+        """
+        if self.class_name == CLIENT:
             raise RuntimeError("the client is not an actor that could be stopped: see shutdown_context()")
+        if self._inbox is None:
+            return  # it has ended
         payload, moved = _pickle.dumps(reason or "stopped by itself")
         own = _native.ActorRef(self.actor_id)
         _native.call([own], STOP, _native.ONE_WAY, payload, moved, self._inbox)
@@ -87,7 +96,7 @@ def context() -> Context:
 
 def _client() -> Context:
     whole = Region.dense(Extent([], []))
-    return Context(Instance(f"{runtime().proc_id}/client", "client", "client", whole, 0, None))
+    return Context(Instance(f"{runtime().proc_id}/client", CLIENT, CLIENT, whole, 0, None))
 
 
 def sender() -> Inbox | None:

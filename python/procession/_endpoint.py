@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, ParamSpec, TypeVar, cast
 
 from procession import _answer, _native, _pickle
@@ -15,7 +13,7 @@ from procession._value_mesh import ValueMesh
 if TYPE_CHECKING:
     from procession._actor import EndpointProperty
     from procession._actor_mesh import ActorMesh
-    from procession._native import ActorRef, Replies, Waiter
+    from procession._native import ActorRef, Answer, Replies
     from procession._port import Port
 
 P = ParamSpec("P")
@@ -42,12 +40,12 @@ class Endpoint(Generic[P, R]):
         mesh = self._mesh
         replies = self._send(mesh._refs, args, kwargs)
         extent = mesh.extent
+        taken: list[Answer | None] = []
 
         def finish() -> ValueMesh[R]:
             bad = replies.first_bad()
-            if bad is not None:
-                self._take(replies, bad)
-            return ValueMesh(extent, [self._take(replies, rank) for rank in range(len(replies))])
+            ranks = range(len(replies)) if bad is None else [bad]
+            return ValueMesh(extent, self._take(replies, ranks, taken))
 
         return when_done(replies.all_done(), finish)
 
@@ -65,17 +63,21 @@ class Endpoint(Generic[P, R]):
     def stream(self, *args: P.args, **kwargs: P.kwargs) -> Iterator[Future[R]]:
         """Calls every actor. The iterator gives a future for each, and they complete in the order of the answers."""
         replies = self._send(self._mesh._refs, args, kwargs)
-        order = _CompletionOrder(replies)
 
-        def finish(place: int) -> R:
-            return cast(R, self._take(replies, order.positions[place]))
+        def nth(place: int) -> Future[R]:
+            taken: list[Answer | None] = []
 
-        places = range(len(replies))
-        return iter([Future._of(partial(order.pending, place), partial(finish, place)) for place in places])
+            def finish() -> R:
+                position = replies.nth(place)
+                return cast(R, self._take(replies, [cast(int, position)], taken)[0])
+
+            return when_done(replies.nth_done(place), finish)
+
+        return iter([nth(place) for place in range(len(replies))])
 
     def broadcast(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Sends to every actor and waits for nothing. An exception ends the actor that raised it."""
-        self._send(self._mesh._refs, args, kwargs, style=_native.ONE_WAY)
+        self._send_one_way(self._mesh._refs, args, kwargs)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Only on the actor itself, where an endpoint is its plain method."""
@@ -85,25 +87,39 @@ class Endpoint(Generic[P, R]):
 
     def _one(self, refs: Sequence[ActorRef], args: Any, kwargs: Any) -> Future[R]:
         replies = self._send(refs, args, kwargs)
+        taken: list[Answer | None] = []
 
         def finish() -> R:
-            return cast(R, self._take(replies, 0))
+            return cast(R, self._take(replies, [0], taken)[0])
 
         return when_done(replies.one_done(0), finish)
 
-    def _send(self, refs: Sequence[ActorRef], args: Any, kwargs: Any, style: int | None = None) -> Replies:
+    def _send(self, refs: Sequence[ActorRef], args: Any, kwargs: Any) -> Replies:
         payload, moved = self._pack(args, kwargs)
-        if style is None:
-            style = _native.EXPLICIT if self._explicit else _native.RETURNS
-        return _native.call(refs, self._name, style, payload, moved, sender())
+        return _native.call(refs, self._name, self._style, payload, moved, sender())
+
+    def _send_one_way(self, refs: Sequence[ActorRef], args: Any, kwargs: Any) -> None:
+        payload, moved = self._pack(args, kwargs)
+        style = _native.EXPLICIT_ONE_WAY if self._explicit else _native.ONE_WAY
+        _native.call(refs, self._name, style, payload, moved, sender())
+
+    @property
+    def _style(self) -> int:
+        return _native.EXPLICIT if self._explicit else _native.RETURNS
 
     def _pack(self, args: Any, kwargs: Any) -> tuple[list[_native.Buffer], list[_native.PortRef]]:
         check_arguments(self._method, 1 + self._explicit, args, kwargs)
         region = self._mesh._message_region
         return _pickle.dumps((args, kwargs) if region is None else (args, kwargs, region))
 
-    def _take(self, replies: Replies, position: int) -> Any:
-        answer = replies.take(position)
+    def _take(self, replies: Replies, positions: Sequence[int], taken: list[Answer | None]) -> list[Any]:
+        """The values at `positions`. Whoever is interrupted and calls again passes the same list, with the answers."""
+        if not taken:
+            # In one call without bytecode, so that no signal handler can raise while an answer is in nobody's hands.
+            taken.extend(map(replies.take, positions))
+        return [self._open(answer, place, replies) for answer, place in zip(taken, positions, strict=True)]
+
+    def _open(self, answer: Answer | None, position: int, replies: Replies) -> Any:
         if answer is None:
             raise AssertionError(f"the answer at {position} was announced and is missing")
         try:
@@ -121,24 +137,6 @@ class Endpoint(Generic[P, R]):
         return f"<Endpoint {self._label} of {self._mesh!r}>"
 
 
-class _CompletionOrder:
-    """The positions of replies in the order in which they came, shared by the futures of one stream."""
-
-    def __init__(self, replies: Replies) -> None:
-        self.positions: list[int] = []
-        self._replies = replies
-        self._lock = threading.Lock()
-
-    def pending(self, place: int) -> Waiter | None:
-        with self._lock:
-            while len(self.positions) <= place:
-                position = self._replies.next_done(0)
-                if position is None:
-                    return self._replies.next_waiter()
-                self.positions.append(position)
-            return None
-
-
 class NotAnEndpoint:
     """A method of an actor that was not marked as an endpoint."""
 
@@ -147,7 +145,13 @@ class NotAnEndpoint:
         self._name = name
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise RuntimeError(
+        raise RuntimeError(self._hint())
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(name if name.startswith("_") else self._hint())
+
+    def _hint(self) -> str:
+        return (
             f"Actor {self._mesh._class}.{self._name} is not annotated as an endpoint. To call it as one, add a @endpoint "
             "decorator to it, or directly wrap it in one: as_endpoint(mesh.method).call(...)"
         )
@@ -176,13 +180,12 @@ def send(
         raise ValueError(f'selection = {selection!r}: use "all" or "choose"')
     refs = mesh._refs if selection == "all" else [mesh._next_ref()]
     if port is None or port._ref is None:
-        endpoint._send(refs, args, kwargs, style=_native.ONE_WAY)
+        endpoint._send_one_way(refs, args, kwargs)
         return
     if len(refs) > 1 and port._ref.once:
         raise ValueError(f"a once port takes one answer, and {len(refs)} actors would answer: open one with once=False")
     payload, moved = endpoint._pack(args, kwargs)
-    for ref in refs:
-        _native.send_to_port(ref, endpoint._name, payload, moved, sender(), port._ref)
+    _native.send_to_port(refs, endpoint._name, endpoint._style, payload, moved, sender(), port._ref)
 
 
 class Accumulator(Generic[P, R, A]):

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from procession import _validate
@@ -27,12 +28,15 @@ class Future(Generic[R]):
     waiter that is cancelled or runs into its timeout changes nothing for the others.
     """
 
+    # What raises the kept error lets go of `self`, or the error's traceback and the future would keep each other, and all
+    # that the caller's frames hold, until the garbage collector comes.
+
     __slots__ = ("_deadline", "_error", "_finish", "_lock", "_pending", "_value")
 
     _deadline: float | None
     _error: BaseException | None
     _finish: Callable[[], R]
-    _lock: threading.Lock
+    _lock: threading.RLock
     _pending: Callable[[], Waiter | None]
     _value: R
 
@@ -43,13 +47,16 @@ class Future(Generic[R]):
     def _of(
         cls, pending: Callable[[], Waiter | None], finish: Callable[[], R], deadline: float | None = None
     ) -> Future[R]:
-        """`pending` gives something to wait for, again and again, until None; then `finish` is called, once."""
+        """`pending` gives something to wait for, again and again, until None; then `finish` is called.
+
+        `pending` changes nothing. `finish` is called again after a KeyboardInterrupt, and after it raised `Missed`.
+        """
         future = object.__new__(cls)
         future._pending = pending
         future._finish = finish
         future._deadline = deadline
         future._error = None
-        future._lock = threading.Lock()
+        future._lock = threading.RLock()  # a signal handler may ask for the same future
         return future
 
     @classmethod
@@ -63,12 +70,18 @@ class Future(Generic[R]):
 
         Refused (WrongContext) where a running event loop would be blocked: write `await future` there.
         """
-        self._wait(timeout)
-        return self._outcome()
+        try:
+            self._wait(timeout)
+            return self._outcome()
+        finally:
+            del self
 
     def result(self, timeout: float | None = None) -> R:
         """As `get`."""
-        return self.get(timeout)
+        try:
+            return self.get(timeout)
+        finally:
+            del self
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What went wrong, or None. A wait that takes too long raises TimeoutError."""
@@ -81,9 +94,12 @@ class Future(Generic[R]):
             return self._is_settled() or self._pending() is None or _left(self._deadline) == 0
 
     def __await__(self) -> Generator[Any, None, R]:
-        while (waiter := self._next_waiter()) is not None:
-            yield from _wait_in_loop(waiter, _left(self._deadline)).__await__()
-        return self._outcome()
+        try:
+            while (waiter := self._next_waiter()) is not None:
+                yield from _wait_in_loop(waiter, _left(self._deadline)).__await__()
+            return self._outcome()
+        finally:
+            del self
 
     def as_asyncio(self) -> asyncio.Future[R]:
         """An asyncio future of the running loop that gets this result."""
@@ -105,35 +121,48 @@ class Future(Generic[R]):
     def _next_waiter(self) -> Waiter | None:
         """What to wait for next; None once settled."""
         with self._lock:
-            if self._is_settled():
-                return None
-            waiter = self._pending()
-            if waiter is not None and _left(self._deadline) != 0:
-                return waiter
-            try:
-                if waiter is not None:
-                    raise TimeoutError("not all of it had happened at the deadline")
-                self._value = self._finish()
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:
-                self._error = error.with_traceback(None)
-            # What was waited for may hold buffers and ports.
-            self._pending, self._finish = _nothing_pending, _already_finished
+            while not self._is_settled():
+                waiter = self._pending()
+                if waiter is not None and _left(self._deadline) != 0:
+                    return waiter
+                with suppress(Missed):
+                    self._settle(timed_out=waiter is not None)
             return None
+
+    def _settle(self, timed_out: bool) -> None:
+        try:
+            if timed_out:
+                raise TimeoutError("not all of it had happened at the deadline")
+            value = self._finish()
+            if not self._is_settled():  # by a signal handler
+                self._value = value
+        except (KeyboardInterrupt, Missed):
+            raise
+        except BaseException as error:
+            if not self._is_settled():
+                self._error = error.with_traceback(None)
+        # What was waited for may hold buffers and ports.
+        self._pending, self._finish = _nothing_pending, _already_finished
 
     def _is_settled(self) -> bool:
         return self._error is not None or hasattr(self, "_value")
 
     def _outcome(self) -> R:
-        if self._error is not None:
+        if self._error is None:
+            return self._value
+        try:
             raise self._error.with_traceback(None)
-        return self._value
+        finally:
+            del self
 
     def __repr__(self) -> str:
         if not self._is_settled():
             return f"<Future {'done' if self.done() else 'pending'}>"
         return f"<Future raised {self._error!r}>" if self._error is not None else f"<Future {self._value!r}>"
+
+
+class Missed(Exception):
+    """Somebody else was faster to take what a future had seen: it waits for the next."""
 
 
 def _nothing_pending() -> None:

@@ -76,9 +76,13 @@ async def in_own_thread(function: Callable[..., Any], args: tuple[Any, ...], kwa
             done.set_exception(error)
 
     def run() -> None:
-        result, failure = None, None
+        result: Any = None
+        failure: BaseException | None = None
         try:
             result = context.run(function, *args, **kwargs)
+        except StopIteration as error:  # no future takes one: it would end whoever awaits it
+            failure = RuntimeError(f"{function.__qualname__} raised StopIteration")
+            failure.__cause__ = error
         except BaseException as error:
             failure = error
         if not loop.is_closed():

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
@@ -17,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class LoopQueue:
-    """The tokens that a loop waits for. It ends with its loop."""
+    """The tokens that a loop waits for.
+
+    The loop holds it, and drops it when it is closed: not earlier, because what runs at the very end waits too.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -25,31 +26,22 @@ class LoopQueue:
         self._tokens = count(1)
         self._waiting: dict[int, asyncio.Future[None]] = {}
         loop.add_reader(self._queue.fileno(), self._drain)
-        # Loops have no hook for their end, but they finish every generator that was started in them.
-        self._until_end = self._close_at_end()
-        with suppress(StopIteration):
-            self._until_end.asend(None).send(None)
-
-    async def _close_at_end(self) -> AsyncGenerator[None, None]:
-        try:
-            yield
-        finally:
-            _queues.pop(id(self._loop), None)
-            self._loop.remove_reader(self._queue.fileno())
-            self._queue.close()
 
     async def wait(self, waiter: Waiter, seconds: float | None) -> None:
         """Until `waiter` is done, or `seconds` have passed. Cancel safe."""
         token = next(self._tokens)
         done = self._waiting[token] = self._loop.create_future()
         timer = None if seconds is None else self._loop.call_later(seconds, _set_done, done)
-        waiter.notify(self._queue, token)
+        notification = waiter.notify(self._queue, token)
         try:
             await done
         finally:
             self._waiting.pop(token, None)
+            if notification is not None:
+                waiter.forget(notification)
             if timer is not None:
                 timer.cancel()
+            del self  # the traceback of a cancelled task may last longer than the loop, whose descriptor this holds
 
     def _drain(self) -> None:
         for token in self._queue.drain():

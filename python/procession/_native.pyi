@@ -15,12 +15,12 @@ RETURNS: Final[int]  # the runtime sends what the endpoint returns or raises
 EXPLICIT: Final[int]  # the endpoint answers on the port it is given
 EXIT: Final[int]  # like EXPLICIT, and the answer is one proc's exit, decoded strictly where it is sent
 ONE_WAY: Final[int]  # nobody waits for an answer
+EXPLICIT_ONE_WAY: Final[int]  # like ONE_WAY, of an endpoint that gets a port
 
 # Outcome of an answer.
 RESULT: Final[int]  # payload is a pickled value
 EXCEPTION: Final[int]  # payload is a pickled exception
 CLOSED: Final[int]  # nobody can answer any more; text says why
-LOG: Final[int]  # payload is bytes of output; text is "stdout" or "stderr"
 
 def start_client() -> Runtime:
     """The runtime of a client: an io thread, a host with its run directory. The same one for every later call of this process."""
@@ -61,7 +61,7 @@ class Runtime:
     def stopped(self, timeout: float | None) -> str | None:
         """In a proc: waits for the host's stop; gives its reason, or None at `timeout`."""
     def register_actor(self, name: str) -> Inbox:
-        """Raises `ValueError` when an actor of that name lives here already."""
+        """Raises `ValueError` when an actor of that name lives here already, or this proc was asked to stop."""
     def open_port(self) -> tuple[PortRef, PortReceiver]:
         """A port that any number of values can be sent to."""
     def open_once_port(self) -> tuple[PortRef, PortReceiver]: ...
@@ -193,8 +193,10 @@ class Waiter:
         """False at `timeout`. Handles signals: a KeyboardInterrupt ends the wait."""
     def result(self) -> Any:
         """Raises what went wrong; call it only when done."""
-    def notify(self, queue: CompletionQueue, token: int) -> None:
-        """Puts `token` into `queue` once done (at once when it already is)."""
+    def notify(self, queue: CompletionQueue, token: int) -> int | None:
+        """Puts `token` into `queue` once done: at once when it already is, otherwise gives what `forget` takes."""
+    def forget(self, notification: int) -> None:
+        """Takes a notification back, also one that has happened."""
 
 @final
 class CompletionQueue:
@@ -203,7 +205,6 @@ class CompletionQueue:
     def __new__(cls) -> CompletionQueue: ...
     def fileno(self) -> int: ...
     def drain(self) -> list[int]: ...
-    def close(self) -> None: ...
 
 @final
 class ActorRef:
@@ -212,10 +213,6 @@ class ActorRef:
     def __new__(cls, actor_id: str) -> ActorRef: ...
     @property
     def actor_id(self) -> str: ...
-    @property
-    def proc_id(self) -> str: ...
-    @property
-    def name(self) -> str: ...
 
 def call(
     refs: Sequence[ActorRef],
@@ -226,21 +223,22 @@ def call(
     sender: Inbox | None,
     opens: str | None = None,
 ) -> Replies:
-    """Sends one message to each actor at once, `payload` shared, each with a once port of its own for the answer (none when ONE_WAY).
+    """Sends one message to each actor at once, `payload` shared, each with a once port of its own for the answer (none when nobody waits for one).
 
     `moved` are the ports that were met while pickling `payload`. `sender` is the actor that calls, None the client. A once port may only be moved to one actor.
     Where the message arrives, an inbox called `opens` starts to queue messages before the message can be read.
     """
 
 def send_to_port(
-    actor: ActorRef,
+    refs: Sequence[ActorRef],
     method: str,
+    style: int,
     payload: Sequence[Buffer],
     moved: Sequence[PortRef],
     sender: Inbox | None,
     port: PortRef,
 ) -> None:
-    """Sends one message whose answer goes to `port`, which a once port is moved by."""
+    """As `call`, with all answers sent to `port`, which a once port is moved by."""
 
 @final
 class Replies:
@@ -253,9 +251,9 @@ class Replies:
     def take(self, index: int) -> Answer | None:
         """None while it has not come."""
     def first_bad(self) -> int | None: ...
-    def next_done(self, timeout: float | None) -> int | None:
-        """The next position to complete, in completion order, each once; None at `timeout` or when all were given."""
-    def next_waiter(self) -> Waiter: ...
+    def nth(self, place: int) -> int | None:
+        """The position that was the first (0), second (1), … to complete; None while so many have not."""
+    def nth_done(self, place: int) -> Waiter: ...
 
 @final
 class Answer:
@@ -267,7 +265,7 @@ class Answer:
     def payload(self) -> list[memoryview]: ...
     @property
     def rank(self) -> int | None: ...
-    def claims(self) -> Claims: ...
+    def claims(self, holder: Inbox | None = None) -> Claims: ...
 
 @final
 class PortRef:
@@ -311,7 +309,10 @@ class PortReceiver:
 
 @final
 class Claims:
-    """`with message.claims(): pickle.loads(…)`: makes the ports of the message available to `claim_port` on this thread."""
+    """`with message.claims(): pickle.loads(…)`: makes the ports of the message available to `claim_port` on this thread.
+
+    With a holder they close with that actor, as those of its own messages do.
+    """
 
     def __enter__(self) -> Claims: ...
     def __exit__(self, *exc: object) -> None: ...
@@ -321,10 +322,8 @@ class Message:
     @property
     def method(self) -> str: ...
     @property
-    def style(self) -> int: ...
-    @property
-    def sender(self) -> str:
-        """The id of the actor that sent it."""
+    def explicit(self) -> bool:
+        """The caller takes it for an endpoint that gets a port."""
     @property
     def payload(self) -> list[memoryview]: ...
     @property
@@ -333,7 +332,7 @@ class Message:
     @property
     def ack_port(self) -> PortRef | None:
         """For a launch: answered when its endpoint starts to run."""
-    def claims(self) -> Claims: ...
+    def claims(self, holder: Inbox | None = None) -> Claims: ...
 
 @final
 class Inbox:
@@ -348,8 +347,6 @@ class Inbox:
         """Readable when `drain()` has something to give or the inbox is closed."""
     @property
     def closed(self) -> bool: ...
-    @property
-    def stop_reason(self) -> str | None: ...
     def close(self, reason: str) -> None:
         """Takes no more; `next` gives what is queued and then None."""
     def end(self, failure: str | None) -> None:

@@ -7,6 +7,7 @@ import pickle
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ from procession.errors import NotPicklable
 
 if TYPE_CHECKING:
     from procession._native import Buffer, PortRef
+
+MOST_PARTS = 100
+"""That are looked into for what cannot be pickled."""
 
 OUT_OF_BAND_BYTES = 16 * 1024
 """Buffers smaller than this cost less inside the pickle."""
@@ -37,13 +41,14 @@ class _Pickler(pickle.Pickler):
         return NotImplemented
 
 
-def dumps(value: object) -> tuple[list[Buffer], list[PortRef]]:
+def dumps(value: object, *, here: bool = False) -> tuple[list[Buffer], list[PortRef]]:
     """The segments of a message (the pickle, then its large buffers) and the ports met in it.
 
-    Raises NotPicklable, which names the part that cannot be sent.
+    `here`: it is read in this process, which has every class already. Raises NotPicklable, which names the part that
+    cannot be sent.
     """
     try:
-        return _dump(_Pickler, value)
+        return _dump(pickle.Pickler if here else _Pickler, value)
     except _NeedsSource:
         pass
     except RecursionError as error:
@@ -153,7 +158,7 @@ def _importable(name: str) -> bool:
 
 
 def _explain(value: object, error: Exception) -> str:
-    path, culprit = _culprit(value, 0) or ("", value)
+    path, culprit = _culprit(value, {}) or ("", value)
     where = f"{path.lstrip('.')} is" if path else "it is"
     kind = type(culprit)
     return f"cannot send {_summary(value)}: {where} a {kind.__module__}.{kind.__qualname__}, which cannot be pickled ({error})"
@@ -163,15 +168,21 @@ def _summary(value: object) -> str:
     return f"a value of type {type(value).__qualname__}"
 
 
-def _culprit(value: object, depth: int) -> tuple[str, object] | None:
-    """The innermost part of `value` that cannot be pickled, with the path to it; None when `value` can be."""
-    if depth > 8 or _can_pickle(value):
-        return None
+def _culprit(value: object, seen: dict[int, object]) -> tuple[str, object] | None:
+    """A part of `value`, which cannot be pickled, that cannot be either though all of its own parts can; and the path to it.
+
+    None when there is none, or only in what was `seen` on another way to it.
+    """
+    seen[id(value)] = value
+    to_blame = False
     for step, part in _parts(value):
-        found = _culprit(part, depth + 1)
+        if _can_pickle(part):
+            continue
+        to_blame = True
+        found = _culprit(part, seen) if id(part) not in seen and len(seen) < MOST_PARTS else None
         if found is not None:
             return step + found[0], found[1]
-    return "", value
+    return None if to_blame else ("", value)
 
 
 def _can_pickle(value: object) -> bool:
@@ -193,7 +204,8 @@ def _parts(value: object) -> Iterator[tuple[str, object]]:
         yield ".__self__", value.__self__
     elif isinstance(value, FunctionType):
         for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=False):
-            yield f".<closure variable {name}>", cell.cell_contents
+            with suppress(ValueError):  # a name that is not bound yet
+                yield f".<closure variable {name}>", cell.cell_contents
         for name in value.__code__.co_names:
             if name in value.__globals__:
                 yield f".<global {name}>", value.__globals__[name]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from procession import _answer, _native, _pickle
-from procession._future import Future
+from procession._future import Future, Missed
 from procession._runtime import runtime
 
 if TYPE_CHECKING:
@@ -24,8 +25,12 @@ class Port(Generic[R]):
         self._rank = rank
 
     def send(self, value: R) -> None:
-        """Sends `value`. Raises RuntimeError (AlreadyReported, AlreadyMoved) when a once port is spent, NotPicklable
-        for what cannot travel, ConnectionError when the receiving process is gone. A broadcast's port drops it."""
+        """Sends `value`. A broadcast's port drops it.
+
+        Raises RuntimeError (AlreadyReported, AlreadyMoved) when a once port is spent, NotPicklable for what cannot travel,
+        ConnectionError when the receiving process is gone. The port that an endpoint answers on is a once port: a second
+        answer raises, and the actor ends when the endpoint lets that out, because nobody waits for it any more.
+        """
         if self._ref is None:
             return
         if self._ref.style == _native.EXIT:
@@ -65,7 +70,7 @@ class PortReceiver(Generic[R]):
         self._receiver = receiver
 
     def recv(self) -> Future[R]:
-        """The next value. It is taken when it is waited for, by whichever waiter asks first."""
+        """The next value. It is taken when it is waited for, by whichever waiter asks first, and not by `done()`."""
         return self._receive(_answer.take)
 
     def ranked(self) -> RankedPortReceiver[R]:
@@ -80,13 +85,20 @@ class PortReceiver(Generic[R]):
         taken: list[Answer] = []
 
         def pending() -> Waiter | None:
-            answer = taken[0] if taken else self._receiver.try_recv()
-            if answer is None:
-                return self._receiver.waiter()
-            taken[:] = [answer]
-            return None
+            if taken:
+                return None
+            waiter = self._receiver.waiter()
+            return None if waiter.done() else waiter
 
-        return Future._of(pending, lambda: decode(taken[0]))
+        def finish() -> Any:
+            if not taken:
+                # In one call without bytecode, so that no signal handler can raise while an answer is in nobody's hands.
+                taken.extend(islice(iter(self._receiver.try_recv, None), 1))
+            if not taken:
+                raise Missed
+            return decode(taken[0])
+
+        return Future._of(pending, finish)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._receiver.port_id}>"

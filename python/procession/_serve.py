@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from procession import _answer, _context, _native, _pickle
+from procession import _answer, _context, _pickle
 from procession._actor import Actor, EndpointProperty, endpoints_of, is_async, is_async_actor
 from procession._context import STOP
 from procession._port import Port
@@ -60,13 +60,23 @@ class ActorServer:
                 self._run_sync()
         except BaseException as error:  # such as a loop that could not be made, or a second interrupt
             self._fail(error)
-        failure, inbox = self._failure, self._inbox
         if self._stop_reason is not None:
-            inbox.close(self._stop_reason)
-        inbox.end(None if failure is None else f"actor {self._instance.actor_id} failed: {_answer.summary(failure)}")
+            self._inbox.close(self._stop_reason)
+        self._end(self._failure, "failed")
         # Loops, tasks and tracebacks of the user's may refer to this for longer, in cycles; the inbox holds a descriptor.
         self._instance._inbox = None
         del self._actor, self._failure, self._inbox, self._main, self._messages, self._unanswered
+
+    def cannot_run(self, error: BaseException) -> None:
+        """In place of `run`."""
+        del self._build
+        self._started(error)
+        self._end(error, "could not be started")
+        self._instance._inbox = None
+
+    def _end(self, error: BaseException | None, how: str) -> None:
+        told = None if error is None else f"actor {self._instance.actor_id} {how}: {_answer.summary(error)}"
+        self._inbox.end(told)
 
     def _construct(self) -> Actor | None:
         _context.enter(_context.Context(self._instance))
@@ -96,24 +106,23 @@ class ActorServer:
         if actor is None:
             return
         try:
-            for message in self._until_stopped():
-                if message.method == STOP:
-                    self._stop(message)
-                else:
-                    self._handle_sync(actor, message)
+            while self._stop_reason is None:
+                message = self._inbox.next(None)
+                if message is None:
+                    break
+                self._handle_sync(actor, message)
+                del message  # what it brought goes before the wait for the next, which may be long
+            self._messages.extend(self._inbox.drain())
+            while self._messages:
+                self._handle_sync(actor, self._messages.popleft())
         except BaseException as error:
             self._fail(error)
         self._clean_up(actor)
 
-    def _until_stopped(self) -> Iterator[Message]:
-        while self._stop_reason is None:
-            message = self._inbox.next(None)
-            if message is None:
-                return
-            yield message
-        yield from self._inbox.drain()
-
     def _handle_sync(self, actor: Actor, message: Message) -> None:
+        if message.method == STOP:
+            self._stop(message)
+            return
         port = message.reply_port  # held here until it is answered: it closes when it is let go of
         try:
             function, args, kwargs, explicit = self._open(actor, message, port)
@@ -236,7 +245,7 @@ class ActorServer:
         task.add_done_callback(ended)
 
     async def _handle_async(self, actor: Actor, message: Message) -> None:
-        from asyncio import CancelledError, current_task
+        from asyncio import CancelledError
 
         port = message.reply_port  # held here until it is answered: it closes when it is let go of
         try:
@@ -247,8 +256,7 @@ class ActorServer:
             if not explicit:
                 self._answer(port, result)
         except CancelledError as error:
-            task = current_task()
-            if task is not None and task.cancelling():
+            if _is_being_cancelled():
                 self._unanswered.append(port)
                 raise  # the actor ends
             self._report(message.method, port, error)
@@ -262,7 +270,8 @@ class ActorServer:
     def _stop(self, message: Message) -> None:
         """What has come until now is still handled; what comes later is told of the end."""
         self._unanswered.append(message.reply_port)
-        self._stop_reason = _pickle.loads(message.payload)
+        if self._stop_reason is None:
+            self._stop_reason = _pickle.loads(message.payload)
 
     def _open(
         self, actor: Actor, message: Message, port: PortRef | None
@@ -280,7 +289,7 @@ class ActorServer:
         function = getattr(actor, name)
         if found is None and is_async(function) and not self._is_async:
             raise TypeError(f"{name} is `async def`, and no endpoint of this actor is: it has no event loop")
-        explicit = message.style in (_native.EXPLICIT, _native.EXIT) if found is None else found.explicit
+        explicit = message.explicit if found is None else found.explicit
         if explicit:
             args = (Port(port, self._rank()), *args)
         return function, args, kwargs, explicit
@@ -305,8 +314,16 @@ class ActorServer:
 
     def _report_and_end(self, method: str, port: PortRef | None, error: BaseException) -> None:
         """For SystemExit and its like: the actor ends also when somebody was told."""
+        error.add_note(f"{type(error).__qualname__} is no Exception: it has ended actor {self._instance.actor_id}")
         self._report(method, port, error)
         raise ActorFailed from error
+
+
+def _is_being_cancelled() -> bool:
+    from asyncio import current_task
+
+    task = current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _await(awaitable: Any) -> Any:

@@ -289,7 +289,13 @@ class Mesh:
 
     def rename(self, **names: str) -> Self:
         """The same mesh with dimensions renamed: `mesh.rename(gpus="tp")`."""
-        return self._with_region(self._region.split({label: (new,) for label, new in names.items()}, {}))
+        region = self._region
+        for label in names:
+            if label not in region.labels:
+                raise TypeError(
+                    f"{label}={names[label]!r}: there is no dimension of that name, only {list(region.labels)!r}"
+                )
+        return self._with_region(region.split({label: (new,) for label, new in names.items()}, {}))
 
     def size(self, dim: str | Sequence[str] | None = None) -> int:
         """The size of one dimension, the product of several, or of all."""

@@ -97,8 +97,9 @@ class RemoteException(Exception):
 
 
 class ActorError(Exception):
-    """An exception that an endpoint raised. The actor lives on.
+    """An exception that an endpoint raised. The actor lives on, unless it raised SystemExit or its like.
 
+    What is no Exception ends the actor: a note at `exception` says so, and later calls raise SupervisionError.
     `exception` is the original, or a `RemoteException` in its place; it is `__cause__` too.
     """
 

@@ -6,6 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any, ClassVar, Literal
 
 from procession import _native, _validate
@@ -190,6 +191,7 @@ class ProcLauncher(Actor, ABC):
             own = vars(cls).get(name)
             if own is not None:
                 method = own.method if isinstance(own, EndpointProperty) else own
+                _check_signature(f"{cls.__qualname__}.{name}", method, getattr(ProcLauncher, name).method)
                 setattr(cls, name, EndpointProperty(method, explicit=name == "launch", concurrent=True))
         super().__init_subclass__(**kwargs)
         for name, kind in (("capabilities", Capabilities), ("dial_back", DialBack)):
@@ -220,6 +222,21 @@ class ProcLauncher(Actor, ABC):
     ) -> None:
         """Tells what is known about a launch: at any time, from any thread. Progress restarts the ready deadline."""
         _native.report_launch(proc_id, pid, handle, progress)
+
+
+def _check_signature(name: str, method: Any, contract: Any) -> None:
+    """TypeError unless `method` can be called with the arguments of `contract`, by position."""
+    expected = signature(contract)
+    try:
+        given = signature(method)
+        given.bind(*expected.parameters)
+    except ValueError:  # it has no signature that could be known
+        return
+    except TypeError as error:
+        names = ", ".join(expected.parameters)
+        raise TypeError(
+            f"{name}{given} cannot be called as {name}({names}): {error}; write it with these parameters"
+        ) from None
 
 
 class LogWriter:

@@ -136,6 +136,29 @@ def test_the_endpoints_of_a_launcher_run_concurrently_whatever_they_are_declared
     assert is_async_actor(Full)
 
 
+@pytest.mark.parametrize(
+    ("name", "method", "expected"),
+    [
+        ("launch", lambda self, proc_id, opts: None, r"Odd\.launch\(self, exit_port, proc_id, opts\)"),
+        ("terminate", lambda self, proc_id: None, r"Odd\.terminate\(self, proc_id, timeout_secs\)"),
+        ("kill", lambda self, proc_id, signal: None, r"Odd\.kill\(self, proc_id\)"),
+        ("kill", endpoint(lambda self: None), r"Odd\.kill\(self, proc_id\)"),
+    ],
+)
+def test_a_launcher_with_other_parameters_is_refused_when_the_class_is_made(name, method, expected):
+    with pytest.raises(TypeError, match=expected):
+        type("Odd", (ProcLauncher,), {name: method})
+
+
+def test_the_parameters_of_a_launcher_may_have_other_names_and_defaults():
+    class Free(ProcLauncher):
+        def launch(self, *args): ...
+        def terminate(self, proc, seconds=1.0, force=False): ...
+        def kill(self, proc, **rest): ...
+
+    check_class(Free)
+
+
 def test_a_launcher_keeps_its_params():
     class Full(ProcLauncher):
         async def launch(self, exit_port, proc_id, opts): ...

@@ -120,6 +120,15 @@ def test_choose_takes_each_in_its_turn(counters):
     assert list(counters.add.call(0).get(10).values()) == [12] * 4
 
 
+def test_meshes_take_turns_each_on_its_own(spawned, four):
+    meshes = [spawned(Counter, procs=four.slice(gpus=slice(first, first + 2))) for first in (0, 2)]
+    chosen = [[], []]
+    for _ in range(4):
+        for mesh, ranks in zip(meshes, chosen, strict=True):
+            ranks.append(mesh.rank.choose().get(10).rank)
+    assert chosen == [[0, 1, 0, 1]] * 2
+
+
 def test_call_one_of_several_is_refused(counters):
     with pytest.raises(ValueError, match="call_one requires exactly 1 actor, but mesh has 4"):
         counters.add.call_one()
@@ -286,6 +295,9 @@ def test_a_method_that_is_no_endpoint_says_what_to_do(counter):
     assert as_endpoint(counter.plain).call_one(3).get(10) == ("plain", 3)
     with pytest.raises(ValueError, match="expected a method of a spawned actor"):
         as_endpoint(len)
+    for way in ("call", "call_one", "choose", "stream", "broadcast"):
+        with pytest.raises(AttributeError, match=r"plain is not annotated as an endpoint.*as_endpoint"):
+            getattr(counter.plain, way)
 
 
 @pytest.mark.parametrize("name", ["nothing", "value"])

@@ -1,6 +1,8 @@
 """Waiting for results: from threads, from event loops, with and without a limit."""
 
 import asyncio
+import gc
+import os
 import signal
 import sys
 import threading
@@ -8,6 +10,7 @@ import time
 
 import pytest
 
+from procession._loop import queue_of_running_loop
 from procession.actor import Actor, ActorError, Channel, Future, endpoint
 from procession.errors import InvalidArgument, WrongContext
 
@@ -258,3 +261,110 @@ def test_a_dropped_future_costs_nothing(echo):
     for n in range(100):
         echo.echo.call_one(n)
     assert echo.echo.call_one("last").get(10) == "last"
+
+
+def test_asking_whether_a_value_came_leaves_it_to_whoever_takes_it():
+    port, receiver = Channel.open()
+    asked, taking = receiver.recv(), receiver.recv()
+    port.send(1)
+    assert receiver._receiver.waiter().wait(10)
+    assert asked.done()
+    assert repr(asked) == "<Future done>"
+    assert taking.get(10) == 1
+    assert not asked.done()
+    port.send(2)
+    assert asked.get(10) == 2
+    receiver.close()
+
+
+def test_each_of_many_that_wait_for_a_port_gets_a_value_of_its_own():
+    port, receiver = Channel.open()
+
+    async def main():
+        waiting = [asyncio.ensure_future(receiver.recv().as_asyncio()) for _ in range(50)]
+        await asyncio.sleep(0)
+        for n in range(50):
+            port.send(n)
+        return await asyncio.gather(*waiting)
+
+    assert sorted(asyncio.run(main())) == list(range(50))
+    receiver.close()
+
+
+class Recording:
+    """A waiter that is never done."""
+
+    def __init__(self):
+        self.notifications = []
+
+    def notify(self, queue, token):
+        self.notifications.append(token)
+        return token
+
+    def forget(self, notification):
+        self.notifications.remove(notification)
+
+
+def test_a_wait_in_a_loop_that_is_given_up_leaves_nothing_with_what_it_waited_for():
+    late, cancelled = Recording(), Recording()
+
+    async def main():
+        await queue_of_running_loop().wait(late, 0.0)
+        task = asyncio.ensure_future(queue_of_running_loop().wait(cancelled, None))
+        await asyncio.sleep(0)
+        assert cancelled.notifications
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(main())
+    assert late.notifications == cancelled.notifications == []
+
+
+def test_generators_may_still_wait_at_the_end_of_their_loop(echo):
+    got, started = [], []
+
+    async def generator(n):
+        try:
+            yield
+        finally:
+            got.extend([await echo.echo.call_one(n), await echo.echo.call_one(n)])
+
+    async def main():
+        await echo.echo.call_one(0)
+        for n in range(20):
+            started.append(generator(n))
+            await anext(started[-1])
+
+    # In a thread, so that a loop which does not end fails this test and does not hang it.
+    thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert sorted(got) == sorted([*range(20), *range(20)])
+
+
+def test_loops_that_have_ended_hold_no_descriptor(echo, later):
+    cancelled = []
+
+    async def stuck():
+        try:
+            await later[0]
+        except asyncio.CancelledError as error:
+            cancelled.append(error)  # and with it every frame of this wait
+            raise
+
+    async def main():
+        waiting = asyncio.ensure_future(stuck())
+        await asyncio.sleep(0)
+        assert await echo.echo.call_one(1) == 1
+        waiting.cancel()
+
+    asyncio.run(main())
+    gc.disable()
+    try:
+        before = os.listdir("/proc/self/fd")
+        for _ in range(5):
+            asyncio.run(main())
+        assert len(os.listdir("/proc/self/fd")) == len(before)
+    finally:
+        gc.enable()
+    assert len(cancelled) == 6

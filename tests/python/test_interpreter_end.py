@@ -101,6 +101,24 @@ if __name__ == "__main__":
     assert "shut down" in done.stdout
 
 
+def test_who_waits_for_a_port_when_everything_ends_learns_it_every_time(script):
+    done = script(
+        """
+        from procession.actor import Channel, SupervisionError, shutdown_context
+
+        _, receiver = Channel.open()
+        waiting = receiver.recv()
+        shutdown_context().get()
+        for future in (waiting, receiver.recv(), receiver.recv()):
+            try:
+                future.get(10)
+            except SupervisionError as error:
+                print(error)
+        """
+    )
+    assert done.stdout.count("was shut down") == 3
+
+
 def test_a_forked_child_is_refused_and_its_parent_goes_on(script):
     done = script(
         PRELUDE

@@ -414,3 +414,23 @@ def test_a_kill_right_after_the_spawn_reaches_a_launcher_after_the_launch_or_nei
         assert told[:1] in ([], ["launch"])
         assert (one.kind == "signaled" and one.signal == 9) if told else "cancelled before start" in one.failed_reason
         assert "kill" in one.requested
+
+
+class Exhausted(ProcLauncher):
+    def launch(self, exit_port, proc_id, opts):
+        next(iter(()))
+
+    def terminate(self, proc_id, timeout_secs):
+        next(iter(()))
+
+    def kill(self, proc_id):
+        next(iter(()))
+
+
+def test_a_method_in_a_thread_that_runs_out_of_something_fails_as_with_any_exception(spawned):
+    launcher = spawned(Exhausted)
+    one = only_exit(spawn(launcher, "true"))
+    assert "Exhausted.launch raised StopIteration" in one.failed_reason
+    for call in (launcher.kill.call_one("nobody"), launcher.terminate.call_one("nobody", 1.0)):
+        with pytest.raises(ActorError, match="raised StopIteration"):
+            call.get(10)

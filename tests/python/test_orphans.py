@@ -107,7 +107,7 @@ def marked(marker: str) -> dict[int, str]:
         "class",
         "actor",
         "popen class",
-        pytest.param("popen actor", marks=pytest.mark.xfail(reason="environment() carries no marker yet", strict=True)),
+        "popen actor",
     ],
 )
 def test_a_killed_client_leaves_nothing_behind(launcher, fork, user):

@@ -130,6 +130,27 @@ def test_a_closure_that_cannot_travel_names_its_variable():
         _pickle.dumps(lambda: lock)
 
 
+def test_a_name_that_is_not_bound_yet_does_not_hide_what_cannot_travel():
+    lock = threading.Lock()
+
+    def uses_both():
+        return lock, later
+
+    with pytest.raises(NotPicklable, match=r"<closure variable lock> is a _thread\.lock"):
+        _pickle.dumps(uses_both)
+    later = None
+
+
+def test_references_back_are_not_taken_for_the_part_that_cannot_travel():
+    first, second = Holder(peers=[]), Holder(peers=[])
+    first.peers.append(second)
+    second.peers.append(first)
+    first.lock = threading.Lock()
+    for value, path in ((first, r"\.?lock"), (second, r"peers\[0\]\.lock")):
+        with pytest.raises(NotPicklable, match=rf"Holder: {path} is a _thread\.lock"):
+            _pickle.dumps(value)
+
+
 def test_an_object_that_refuses_to_be_pickled_is_named_itself():
     class Refuses:
         def __reduce__(self):

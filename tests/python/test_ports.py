@@ -2,13 +2,25 @@
 
 import asyncio
 import copy
+import gc
 import os
 import pickle
 import threading
+from contextlib import suppress
 
 import pytest
 
-from procession.actor import Actor, ActorError, Channel, Port, SupervisionError, endpoint, send, this_host
+from procession.actor import (
+    Actor,
+    ActorError,
+    Channel,
+    Port,
+    SupervisionError,
+    as_endpoint,
+    endpoint,
+    send,
+    this_host,
+)
 from procession.errors import NotPicklable
 
 pytestmark = pytest.mark.usefixtures("four")  # started before what each test is compared with
@@ -229,6 +241,47 @@ def test_an_explicit_endpoint_that_answers_twice_ends_the_actor(sender, capfd):
         sender.value.call_one().get(10)
 
 
+class Swallower(Actor):
+    @endpoint(explicit_response_port=True)
+    def swallow(self, port: Port, failing, wait):
+        with suppress(ActorError):
+            getattr(failing.fail.call_one(), wait)()
+
+    @endpoint
+    def value(self):
+        return "value"
+
+
+class AsyncSwallower(Actor):
+    @endpoint(explicit_response_port=True)
+    async def swallow(self, port: Port, failing, wait):
+        with suppress(ActorError):
+            await failing.fail.call_one()
+
+    @endpoint
+    async def value(self):
+        return "value"
+
+
+class Failing(Actor):
+    @endpoint
+    def fail(self):
+        raise ValueError("no")
+
+
+@pytest.mark.parametrize(("cls", "wait"), [(Swallower, "get"), (Swallower, "result"), (AsyncSwallower, "")])
+def test_an_endpoint_that_forgets_to_answer_after_an_error_errs_its_caller_at_once(spawned, four, cls, wait):
+    swallower, failing = spawned(cls), spawned(Failing, procs=four.slice(gpus=0))
+    failing.initialized.get(10)
+    swallower.initialized.get(10)
+    gc.disable()
+    try:
+        with pytest.raises(SupervisionError, match="dropped without an answer"):
+            swallower.swallow.call_one(failing, wait).get(1)
+    finally:
+        gc.enable()
+
+
 def test_a_broadcast_to_an_explicit_endpoint_drops_what_it_sends(sender):
     sender.explicit.broadcast("send")
     assert sender.value.call_one().get(10) == "value"
@@ -256,3 +309,48 @@ def test_send_without_a_port_is_a_broadcast(sender):
     assert sender.value.call_one().get(10) == "value"
     with pytest.raises(ValueError, match="selection"):
         send(sender.value, (), {}, selection="some")
+
+
+class Plain(Actor):
+    def double(self, value):
+        return 2 * value
+
+    def answer(self, port, value):
+        port.send(2 * value)
+
+    @endpoint
+    def ping(self):
+        return "pong"
+
+
+@pytest.fixture(params=["here", "elsewhere"])
+def plain(request, spawned, four):
+    return spawned(Plain, procs=None if request.param == "here" else four.slice(gpus=0))
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_send_takes_methods_that_return_and_methods_that_get_a_port(plain, once):
+    for endpoint_ in (as_endpoint(plain.double), as_endpoint(plain.answer, explicit_response_port=True)):
+        port, receiver = Channel.open(once=once)
+        send(endpoint_, (3,), {}, port)
+        assert receiver.recv().get(10) == 6
+        receiver.close()
+
+
+def test_a_broadcast_to_a_method_that_gets_a_port_gives_it_one(plain):
+    answer = as_endpoint(plain.answer, explicit_response_port=True)
+    answer.broadcast(1)
+    send(answer, (1,), {})
+    assert plain.ping.call_one().get(10) == "pong"
+
+
+def test_a_once_port_cannot_be_sent_to_several_and_stays(spawned, four, channel):
+    senders = spawned(Sender, procs=four)
+    once, received = Channel.open(once=True)
+    with pytest.raises(ValueError, match="cannot be sent to 4 actors"):
+        send(senders.send, (once, 1), {}, channel[0])
+    senders.value.call().get(10)
+    with pytest.raises(TimeoutError):
+        channel[1].recv().get(0)
+    once.send("still here")
+    assert received.recv().get(10) == "still here"

@@ -329,7 +329,6 @@ def test_logs_can_be_followed_to_the_end(tmp_path):
     assert asyncio.run(open_and_follow()) == ["[0] a", "[0] b"]
 
 
-@pytest.mark.xfail(reason="lines that come while the past is read are given twice", strict=True)
 def test_following_gives_each_line_once_where_the_past_meets_what_comes():
     with sh("i=0; while :; do i=$((i+1)); echo $i; done") as procs:
         assert next(iter(procs.logs(follow=True)))

@@ -142,6 +142,8 @@ def test_a_mesh_with_gaps_cannot_be_flattened(mesh):
 
 def test_rename_changes_labels_only(mesh):
     assert mesh.rename(gpus="tp").slice(tp=1).ranks == mesh.slice(gpus=1).ranks
+    with pytest.raises(TypeError, match=r"typo='x': there is no dimension of that name, only \['hosts', 'gpus'\]"):
+        mesh.rename(typo="x")
 
 
 def test_size_counts_all_one_or_several_dimensions(mesh):

@@ -1,7 +1,7 @@
 //! One supervised child of this very process: what a launcher that runs programs itself builds on.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::failure::{LaunchFailure, Shown, shortage};
 use crate::own::{Own, Starting};
-use crate::prepare::{marker, prepare};
+use crate::prepare::{marker, own_marker, prepare};
 use crate::spawner::on_immortal_thread;
 use crate::watch_child::{Child, Command, Output};
 use crate::watched::watched;
@@ -91,7 +91,12 @@ impl Supervised {
     pub async fn spawn(spec: SupervisedSpec) -> Result<Self, ProcLauncherError> {
         let SupervisedSpec { program, arg0, args, mut env, cwd, tail_lines, sink } = spec;
         let launch = LaunchId::fresh();
-        env.insert(sys::MARKER.into(), marker(launch).into());
+        let mark = match env.get(OsStr::new(sys::MARKER)).and_then(|given| given.to_str()) {
+            // That of the launch that this is started for, by which others look for what belongs to it.
+            Some(given) if own_marker() != Some(given) => format!("{}:{given}", marker(launch)),
+            _ => marker(launch),
+        };
+        env.insert(sys::MARKER.into(), mark.into());
         let place = LOOKUPS.acquire().await;
         let start = move || {
             // Held by the thread that may hang, whoever waits for it.

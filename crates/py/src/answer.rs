@@ -9,6 +9,7 @@ use pyo3::types::PyList;
 use crate::buffers::ReceivedPayload;
 use crate::claims::{Claims, Ports};
 use crate::fork::Owned;
+use crate::inbox_py::Inbox;
 use crate::message::{PYTHON_TAG, PythonMessage, PythonMessageKind};
 
 /// A pickled value.
@@ -125,8 +126,9 @@ impl Answer {
         self.rank
     }
 
-    fn claims(&self) -> Claims {
-        Claims::new(&self.ports)
+    #[pyo3(signature = (holder = None))]
+    fn claims(&self, holder: Option<PyRef<'_, Inbox>>) -> Claims {
+        Claims::new(&self.ports, holder.as_deref())
     }
 }
 

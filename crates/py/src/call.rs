@@ -25,6 +25,8 @@ pub(crate) const EXPLICIT: u8 = 1;
 pub(crate) const EXIT: u8 = 2;
 /// Nobody waits for an answer.
 pub(crate) const ONE_WAY: u8 = 3;
+/// As [`ONE_WAY`], of an endpoint that gets a port.
+pub(crate) const EXPLICIT_ONE_WAY: u8 = 4;
 
 /// The address of an actor, parsed once.
 #[pyclass(frozen, eq, hash, module = "procession._native")]
@@ -41,16 +43,6 @@ impl ActorRef {
     #[getter]
     fn actor_id(&self) -> String {
         self.0.to_string()
-    }
-
-    #[getter]
-    fn proc_id(&self) -> &str {
-        self.0.proc_id.as_str()
-    }
-
-    #[getter]
-    fn name(&self) -> &str {
-        &self.0.name
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
@@ -70,8 +62,8 @@ fn method_specifier(style: u8, name: &str) -> PyResult<MethodSpecifier> {
     let name = name.to_owned();
     match style {
         RETURNS | ONE_WAY => Ok(MethodSpecifier::ReturnsResponse { name }),
-        EXPLICIT | EXIT => Ok(MethodSpecifier::ExplicitPort { name }),
-        _ => Err(PyValueError::new_err(format!("style = {style}: give RETURNS, EXPLICIT, EXIT or ONE_WAY"))),
+        EXPLICIT | EXIT | EXPLICIT_ONE_WAY => Ok(MethodSpecifier::ExplicitPort { name }),
+        _ => Err(PyValueError::new_err(format!("style = {style}: give one of the styles of a call"))),
     }
 }
 
@@ -99,6 +91,24 @@ struct Call {
 }
 
 impl Call {
+    fn new(
+        to: &[PyRef<'_, ActorRef>],
+        method: &str,
+        style: u8,
+        payload: Vec<Bound<'_, PyAny>>,
+        moved: &[PyRef<'_, PortRef>],
+    ) -> PyResult<Self> {
+        let moved = movable(moved)?;
+        if !moved.is_empty() && to.len() != 1 {
+            return Err(PyValueError::new_err(format!(
+                "a once port takes one value, so it cannot be sent to {} actors; call one of them, or send a port for many values",
+                to.len()
+            )));
+        }
+        let method = method_specifier(style, method)?;
+        Ok(Self { method, exit: style == EXIT, payload: copy_payload(payload)?, opens: None, moved })
+    }
+
     fn message(&self, response_port: Option<EitherPortRef>) -> PythonMessage {
         let kind = PythonMessageKind::CallMethod { name: self.method.clone(), response_port };
         let mut message = PythonMessage::new(kind, self.payload.clone());
@@ -138,24 +148,12 @@ pub(crate) fn call(
     opens: Option<String>,
 ) -> PyResult<Replies> {
     let core = current()?;
-    let call = Call {
-        method: method_specifier(style, method)?,
-        exit: style == EXIT,
-        payload: copy_payload(payload)?,
-        opens,
-        moved: movable(&moved)?,
-    };
-    if !call.moved.is_empty() && refs.len() != 1 {
-        return Err(PyValueError::new_err(format!(
-            "a once port takes one value, so it cannot be sent to {} actors; call one of them, or send a port for many values",
-            refs.len()
-        )));
-    }
+    let call = Call { opens, ..Call::new(&refs, method, style, payload, &moved)? };
     let from = sender_id(core, sender.as_deref()).clone();
     let to: Vec<ActorId> = refs.iter().map(|actor| actor.0.clone()).collect();
     drop((refs, moved, sender));
     Ok(py.detach(|| {
-        if style == ONE_WAY {
+        if matches!(style, ONE_WAY | EXPLICIT_ONE_WAY) {
             to.iter().for_each(|to| call.send_one_way(core, &from, to));
             return Replies::new(ReplyState::expecting(0));
         }
@@ -167,11 +165,12 @@ pub(crate) fn call(
     }))
 }
 
-/// Sends one message whose answer goes to `port`, which a once port is moved by.
+/// Sends one message to each actor, whose answers go to `port`, which a once port is moved by.
 #[pyfunction]
 pub(crate) fn send_to_port(
-    actor: &ActorRef,
+    refs: Vec<PyRef<'_, ActorRef>>,
     method: &str,
+    style: u8,
     payload: Vec<Bound<'_, PyAny>>,
     moved: Vec<PyRef<'_, PortRef>>,
     sender: Option<PyRef<'_, Inbox>>,
@@ -179,16 +178,11 @@ pub(crate) fn send_to_port(
 ) -> PyResult<()> {
     refuse_in_fork()?;
     let core = current()?;
-    let call = Call {
-        method: method_specifier(EXPLICIT, method)?,
-        exit: false,
-        payload: copy_payload(payload)?,
-        opens: None,
-        moved: movable(&moved)?,
-    };
+    let call = Call::new(&refs, method, style, payload, &moved)?;
     movable(std::slice::from_ref(&port))?;
     let message = call.message(Some(port.target().clone()));
-    post(core, sender_id(core, sender.as_deref()), &actor.0, &message).map_err(PyConnectionError::new_err)
+    let from = sender_id(core, sender.as_deref());
+    refs.iter().try_for_each(|to| post(core, from, &to.0, &message)).map_err(PyConnectionError::new_err)
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use crate::fork::{Owned, refuse_in_fork};
+use crate::inbox;
+use crate::inbox_py::Inbox;
 
 /// The once ports that came with a message, until unpickling takes them out. What is left closes with the message.
 #[derive(Default)]
@@ -15,6 +17,10 @@ pub(crate) struct Ports(Mutex<Vec<Arc<Held>>>);
 impl Ports {
     pub(crate) fn new(ports: Vec<Arc<Held>>) -> Arc<Self> {
         Arc::new(Self(Mutex::new(ports)))
+    }
+
+    fn hand_to(&self, holder: &inbox::Inbox) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|held| holder.track(held));
     }
 
     fn take(&self, port: &PortId) -> Option<Arc<Held>> {
@@ -49,12 +55,14 @@ pub(crate) fn claim(port: &PortId) -> PyResult<Arc<Held>> {
 }
 
 /// `with message.claims(): pickle.loads(…)`
+///
+/// With a holder, the ports close with that actor.
 #[pyclass(frozen, module = "procession._native")]
-pub(crate) struct Claims(Owned<Arc<Ports>>);
+pub(crate) struct Claims(Owned<(Arc<Ports>, Option<Arc<inbox::Inbox>>)>);
 
 impl Claims {
-    pub(crate) fn new(ports: &Arc<Ports>) -> Self {
-        Self(Owned::new(Arc::clone(ports)))
+    pub(crate) fn new(ports: &Arc<Ports>, holder: Option<&Inbox>) -> Self {
+        Self(Owned::new((Arc::clone(ports), holder.map(Inbox::shared))))
     }
 }
 
@@ -62,7 +70,11 @@ impl Claims {
 impl Claims {
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
         refuse_in_fork()?;
-        OPEN.with_borrow_mut(|open| open.push(Arc::clone(&slf.get().0)));
+        let (ports, holder) = &*slf.get().0;
+        if let Some(holder) = holder {
+            ports.hand_to(holder);
+        }
+        OPEN.with_borrow_mut(|open| open.push(Arc::clone(ports)));
         Ok(slf)
     }
 
@@ -70,7 +82,7 @@ impl Claims {
     fn __exit__(&self, _exc: &Bound<'_, pyo3::types::PyTuple>) -> PyResult<()> {
         refuse_in_fork()?;
         OPEN.with_borrow_mut(|open| {
-            if let Some(index) = open.iter().rposition(|ports| Arc::ptr_eq(ports, &self.0)) {
+            if let Some(index) = open.iter().rposition(|ports| Arc::ptr_eq(ports, &self.0.0)) {
                 open.remove(index);
             }
         });

@@ -150,7 +150,12 @@ impl Core {
         let (stopped, stop_reason) = Promise::new();
         if let Side::Launched(child) = &side {
             let child = Arc::clone(child);
-            handle.spawn(async move { stopped.fulfil(Outcome::Text(child.stopped().await)) });
+            handle.spawn(async move {
+                let reason = child.stopped().await;
+                stopped.fulfil(Outcome::Text(reason.clone()));
+                // Those that were registered after the child had stopped its actors, and before this was known here.
+                child.proc_().stop_actors(&reason);
+            });
         }
         Self {
             side,
@@ -234,12 +239,20 @@ impl Core {
     /// The inbox of a new actor.
     ///
     /// # Errors
-    /// The name is not legal, or an actor of that name lives here.
+    /// The name is not legal, an actor of that name lives here, or this proc was asked to stop.
     pub(crate) fn register_actor(&self, name: &str) -> Result<Arc<Inbox>, InvalidArgument> {
-        match opened::take(name) {
-            Some(inbox) => Ok(inbox),
-            None => Ok(PythonActor::spawn(&self.proc_, name)?.1),
-        }
+        let inbox = match opened::take(name) {
+            Some(inbox) => inbox,
+            None => PythonActor::spawn(&self.proc_, name)?.1,
+        };
+        // Asked only now, so that a stop which this does not see finds the actor.
+        let Some(Outcome::Text(reason)) = self.stop_reason.peek(|reason| reason.clone()) else {
+            return Ok(inbox);
+        };
+        let rule =
+            format!("this proc was asked to stop ({reason:?}) and takes no new actors; spawn it elsewhere");
+        inbox.end(Some(&format!("actor {} was not created: {rule}", inbox.actor_id())));
+        Err(InvalidArgument::new("actor name", format!("{name:?}"), rule))
     }
 
     /// The end of everything but the io thread: in a client every proc, with `timeout` before it is killed; in a proc

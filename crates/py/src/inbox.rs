@@ -31,6 +31,8 @@ struct State {
     handed_out: Vec<Weak<Held>>,
     prune_at: usize,
     actor: Option<ActorHandle<PythonActor>>,
+    /// What is said of the actor once it has ended.
+    epitaph: Option<String>,
 }
 
 impl State {
@@ -160,12 +162,11 @@ impl Inbox {
     /// Remembers a once port that the actor got some other way than in a message, so that it closes with the actor.
     pub fn track(&self, held: &Arc<Held>) {
         let mut state = self.state();
-        let ended = self.ended.borrow().clone();
-        match ended {
+        match state.epitaph.clone() {
             None => state.hand_out(held),
-            Some(failure) => {
+            Some(epitaph) => {
                 drop(state);
-                held.close(&self.end_text(failure.as_deref()));
+                held.close(&epitaph);
             }
         }
     }
@@ -206,7 +207,15 @@ impl Inbox {
         if !first {
             return;
         }
-        let reason = self.end_text(failure);
+        let reason = {
+            let mut state = self.state();
+            let reason = match (failure, &state.closed) {
+                (Some(failure), _) => failure.to_owned(),
+                (None, Some(stopped)) => format!("actor {} has ended: {stopped}", self.actor_id),
+                (None, None) => format!("actor {} has ended", self.actor_id),
+            };
+            state.epitaph.insert(reason).clone()
+        };
         self.close(&reason);
         let (queue, handed_out, actor) = {
             let mut state = self.state();
@@ -219,10 +228,6 @@ impl Inbox {
         if let Some(actor) = actor {
             actor.stop(&reason);
         }
-    }
-
-    fn end_text(&self, failure: Option<&str>) -> String {
-        failure.map_or_else(|| format!("actor {} has ended", self.actor_id), str::to_owned)
     }
 
     /// Waits for [`Self::end`]; gives the failure. Cancel safe.

@@ -9,7 +9,6 @@ use pyo3::types::PyList;
 
 use crate::blocking::block_on;
 use crate::buffers::ReceivedPayload;
-use crate::call::{EXIT, EXPLICIT, ONE_WAY, RETURNS};
 use crate::claims::{Claims, Ports};
 use crate::fork::{Owned, refuse_in_fork};
 use crate::inbox::{self, Incoming};
@@ -30,13 +29,17 @@ impl Inbox {
     pub(crate) fn id(&self) -> &ActorId {
         self.0.actor_id()
     }
+
+    pub(crate) fn shared(&self) -> Arc<inbox::Inbox> {
+        Arc::clone(&self.0)
+    }
 }
 
 impl Drop for Inbox {
     fn drop(&mut self) {
         // Nobody reads it any more. After an end of the actor's own this changes nothing.
         if refuse_in_fork().is_ok() {
-            self.0.end(Some("its thread went away"));
+            self.0.end(Some(&format!("actor {} has ended: the thread that served it went away", self.id())));
         }
     }
 }
@@ -80,11 +83,6 @@ impl Inbox {
     #[getter]
     fn closed(&self) -> bool {
         self.0.is_closed()
-    }
-
-    #[getter]
-    fn stop_reason(&self) -> Option<String> {
-        self.0.stop_reason()
     }
 
     fn close(&self, reason: &str) -> PyResult<()> {
@@ -138,8 +136,7 @@ impl Kept {
 #[pyclass(frozen, module = "procession._native")]
 pub(crate) struct Message {
     method: String,
-    style: u8,
-    sender: ActorId,
+    explicit: bool,
     payload: ReceivedPayload,
     reply_port: Owned<Mutex<Kept>>,
     ack_port: Owned<Option<PythonOncePortRef>>,
@@ -147,25 +144,19 @@ pub(crate) struct Message {
 }
 
 impl From<Incoming> for Message {
-    fn from(Incoming { sender, message }: Incoming) -> Self {
+    fn from(Incoming { message, .. }: Incoming) -> Self {
         let PythonMessage { kind, message, ack_port, ports, .. } = message;
-        let (method, style, reply_port) = match kind {
+        let (method, explicit, reply_port) = match kind {
             PythonMessageKind::CallMethod { name, response_port } => {
-                let style = match (&name, &response_port) {
-                    (_, None) => ONE_WAY,
-                    (_, Some(port)) if port.answers_exit() => EXIT,
-                    (MethodSpecifier::ExplicitPort { .. }, _) => EXPLICIT,
-                    _ => RETURNS,
-                };
-                (name.name().to_owned(), style, response_port)
+                let explicit = matches!(name, MethodSpecifier::ExplicitPort { .. });
+                (name.name().to_owned(), explicit, response_port)
             }
             // Not a call: Python finds no endpoint of that name, and nobody waits.
-            _ => (String::new(), ONE_WAY, None),
+            _ => (String::new(), false, None),
         };
         Self {
             method,
-            style,
-            sender,
+            explicit,
             payload: ReceivedPayload::new(message.fragments().to_vec()),
             reply_port: Owned::new(Mutex::new(Kept::Here(reply_port))),
             ack_port: Owned::new(ack_port),
@@ -182,13 +173,8 @@ impl Message {
     }
 
     #[getter]
-    fn style(&self) -> u8 {
-        self.style
-    }
-
-    #[getter]
-    fn sender(&self) -> String {
-        self.sender.to_string()
+    fn explicit(&self) -> bool {
+        self.explicit
     }
 
     #[getter]
@@ -199,8 +185,7 @@ impl Message {
     #[getter]
     fn reply_port(&self) -> PyResult<Option<PortRef>> {
         refuse_in_fork()?;
-        let hand_over = matches!(self.style, EXPLICIT | EXIT);
-        let port = self.reply_port.lock().unwrap_or_else(PoisonError::into_inner).port(hand_over);
+        let port = self.reply_port.lock().unwrap_or_else(PoisonError::into_inner).port(self.explicit);
         Ok(port.map(PortRef::new))
     }
 
@@ -210,7 +195,8 @@ impl Message {
         Ok((*self.ack_port).clone().map(|port| PortRef::new(EitherPortRef::Once(port))))
     }
 
-    fn claims(&self) -> Claims {
-        Claims::new(&self.ports)
+    #[pyo3(signature = (holder = None))]
+    fn claims(&self, holder: Option<PyRef<'_, Inbox>>) -> Claims {
+        Claims::new(&self.ports, holder.as_deref())
     }
 }

@@ -25,10 +25,10 @@ pub(crate) fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("EXPLICIT", call::EXPLICIT)?;
     m.add("EXIT", call::EXIT)?;
     m.add("ONE_WAY", call::ONE_WAY)?;
+    m.add("EXPLICIT_ONE_WAY", call::EXPLICIT_ONE_WAY)?;
     m.add("RESULT", answer::RESULT)?;
     m.add("EXCEPTION", answer::EXCEPTION)?;
     m.add("CLOSED", answer::CLOSED)?;
-    m.add("LOG", answer::LOG)?;
     m.add_class::<Runtime>()?;
     m.add_class::<ProcSpec>()?;
     m.add_class::<ProcHandle>()?;

@@ -114,15 +114,21 @@ impl<S> Monitor<S> {
         }
     }
 
-    /// Puts `token` into `queue` once the condition holds, at once when it does already.
-    pub(crate) fn notify(&self, due: Due<S>, queue: Arc<Completions>, token: i64) {
+    /// Puts `token` into `queue` once the condition holds, at once when it does already; otherwise gives what
+    /// [`Self::forget`] takes.
+    pub(crate) fn notify(&self, due: Due<S>, queue: Arc<Completions>, token: i64) -> Option<u64> {
         let mut inner = self.lock();
         if inner.holds(due) {
             drop(inner);
             queue.push(token);
-        } else {
-            inner.enlist(due, Wake::Queue(queue, token));
+            return None;
         }
+        Some(inner.enlist(due, Wake::Queue(queue, token)))
+    }
+
+    /// Takes a notification back. Nothing happens when its token is in the queue already.
+    pub(crate) fn forget(&self, notification: u64) {
+        self.lock().strike(notification);
     }
 }
 
@@ -189,5 +195,21 @@ mod tests {
         monitor.update(|state| *state += 1);
         monitor.update(|state| *state += 1);
         assert_eq!(queue.drain(), [12]);
+    }
+
+    #[test]
+    fn an_event_loop_that_waits_no_more_leaves_nothing_behind() {
+        let queue = Arc::new(Completions::new().unwrap());
+        let monitor = Monitor::new(0);
+        let notification =
+            monitor.notify((AT_LEAST, 1), Arc::clone(&queue), 1).expect("it does not hold yet");
+        let other = monitor.notify((AT_LEAST, 1), Arc::clone(&queue), 2);
+        assert!(other.is_some() && monitor.notify((AT_LEAST, 0), Arc::clone(&queue), 3).is_none());
+        monitor.forget(notification);
+        monitor.update(|state| *state += 1);
+        assert_eq!(queue.drain(), [3, 2]);
+        monitor.forget(notification);
+        assert!(monitor.lock().waiting.is_empty());
+        assert_eq!(Arc::strong_count(&queue), 1);
     }
 }

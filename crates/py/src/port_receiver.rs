@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use procession_actor::Mailbox;
+use procession_actor::{Answer as Arrived, Mailbox};
 use procession_model::PortId;
 use pyo3::prelude::*;
 
@@ -21,7 +21,7 @@ struct Queue {
     /// How many were taken so far.
     taken: usize,
     /// Nothing more will come, and why.
-    finished: Option<&'static str>,
+    finished: Option<String>,
 }
 
 const HAS_SOMETHING: Due<Queue> = (|queue, _| !queue.arrived.is_empty() || queue.finished.is_some(), 0);
@@ -32,10 +32,14 @@ fn more_than(taken: usize) -> Due<Queue> {
 }
 
 impl Queue {
+    fn finish(&mut self, why: &str) {
+        self.finished.get_or_insert_with(|| why.to_owned());
+    }
+
     fn take(&mut self) -> Option<Received> {
         let first = self.arrived.pop_front();
         self.taken += usize::from(first.is_some());
-        first.or_else(|| self.finished.map(Received::closed))
+        first.or_else(|| self.finished.clone().map(Received::closed))
     }
 }
 
@@ -63,8 +67,13 @@ impl PortReceiver {
         let weak = Arc::downgrade(&queue);
         let id = core.mailbox.open_sink(move |answer| {
             if let Some(queue) = weak.upgrade() {
-                let received = Received::from(answer);
-                queue.update(|queue| queue.arrived.push_back(received));
+                match answer {
+                    Arrived::Closed(why) => queue.update(|queue| queue.finish(&why)),
+                    value => {
+                        let received = Received::from(value);
+                        queue.update(|queue| queue.arrived.push_back(received));
+                    }
+                }
             }
         });
         let port = Port { queue, id: id.clone(), mailbox: core.mailbox.clone() };
@@ -80,7 +89,7 @@ impl PortReceiver {
                 let received = Received::from(answer);
                 queue.update(|queue| {
                     queue.arrived.push_back(received);
-                    queue.finished = Some("the once port has given its one value");
+                    queue.finish("the once port has given its one value");
                 });
             }
         });
@@ -125,9 +134,7 @@ impl PortReceiver {
     fn close(&self) -> PyResult<()> {
         refuse_in_fork()?;
         self.0.mailbox.close_port(&self.0.id);
-        self.0.queue.update(|queue| {
-            queue.finished.get_or_insert("the port was closed by its receiver");
-        });
+        self.0.queue.update(|queue| queue.finish("the port was closed by its receiver"));
         Ok(())
     }
 
@@ -150,4 +157,29 @@ pub(crate) fn open_port() -> PyResult<(PortRef, PortReceiver)> {
 /// `RuntimeError`: no runtime.
 pub(crate) fn open_once_port() -> PyResult<(PortRef, PortReceiver)> {
     current().map(|core| PortReceiver::open_once(core))
+}
+
+#[cfg(test)]
+mod tests {
+    use procession_actor::Proc;
+    use procession_model::{HostId, ProcId};
+
+    use super::*;
+    use crate::answer::CLOSED;
+    use crate::core::Side;
+
+    #[tokio::test]
+    async fn every_wait_on_a_port_whose_process_has_ended_is_over() {
+        let handle = tokio::runtime::Handle::current();
+        let proc_ = Proc::new(ProcId::fresh("p", &HostId::fresh("m")).unwrap(), handle.clone());
+        let core = Core::new(Side::Embedded(proc_), handle, None);
+        let (_port, receiver) = PortReceiver::open_many(&core);
+        assert!(!receiver.0.queue.is(more_than(0)));
+        core.proc_.close_ports("over");
+        for _ in 0..2 {
+            assert!(receiver.0.queue.is(HAS_SOMETHING) && receiver.0.queue.is(more_than(0)));
+            let last = receiver.0.queue.peek(Queue::take).expect("the end");
+            assert_eq!((last.outcome, last.text.as_str()), (CLOSED, "over"));
+        }
+    }
 }

@@ -1,4 +1,3 @@
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use procession_actor::Held;
@@ -6,11 +5,9 @@ use pyo3::exceptions::{PyIndexError, PyRuntimeError};
 use pyo3::prelude::*;
 
 use crate::answer::{Answer, Received};
-use crate::blocking::block_on;
 use crate::core::Core;
 use crate::fork::{Owned, refuse_in_fork};
 use crate::monitor::{Due, Monitor};
-use crate::time::deadline;
 use crate::waiter::Waiter;
 
 enum Slot {
@@ -24,16 +21,15 @@ pub(crate) struct ReplyState {
     slots: Vec<Slot>,
     pending: usize,
     first_bad: Option<usize>,
-    /// Complete and not yet given by [`Replies::next_done`], in the order of completion.
-    order: VecDeque<usize>,
+    /// What is complete, in the order of completion.
+    order: Vec<usize>,
 }
 
 const ALL: Due<ReplyState> = (|state, _| state.pending == 0 || state.first_bad.is_some(), 0);
-const NEXT: Due<ReplyState> = (|state, _| state.pending == 0 || !state.order.is_empty(), 0);
 
-/// More completed than had been given by then: stays true, so that nobody who waits for it sleeps on when another was faster.
-fn more_than(given: usize) -> Due<ReplyState> {
-    (|state, given| state.pending == 0 || state.slots.len() - state.pending > given, given)
+/// As many have completed that there is one at `place` of the order.
+fn nth(place: usize) -> Due<ReplyState> {
+    (|state, place| state.order.len() > place, place)
 }
 
 fn one(index: usize) -> Due<ReplyState> {
@@ -43,7 +39,7 @@ fn one(index: usize) -> Due<ReplyState> {
 impl ReplyState {
     pub(crate) fn expecting(answers: usize) -> Self {
         let slots = (0..answers).map(|_| Slot::Pending).collect();
-        Self { slots, pending: answers, first_bad: None, order: VecDeque::new() }
+        Self { slots, pending: answers, first_bad: None, order: Vec::with_capacity(answers) }
     }
 
     fn settle(&mut self, index: usize, received: Received) {
@@ -55,7 +51,7 @@ impl ReplyState {
         }
         self.slots[index] = Slot::Here(received);
         self.pending -= 1;
-        self.order.push_back(index);
+        self.order.push(index);
     }
 
     fn take(&mut self, index: usize) -> Result<Option<Received>, &'static str> {
@@ -136,26 +132,14 @@ impl Replies {
         Ok(self.state.peek(|state| state.first_bad))
     }
 
-    #[pyo3(signature = (timeout))]
-    fn next_done(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<usize>> {
-        refuse_in_fork()?;
-        let deadline = deadline(timeout)?;
-        loop {
-            let (next, pending) = self.state.peek(|state| (state.order.pop_front(), state.pending));
-            if next.is_some() || pending == 0 {
-                return Ok(next);
-            }
-            let wait = |until| self.state.wait(NEXT, until).then_some(());
-            if block_on(py, deadline, wait)?.is_none() {
-                return Ok(None);
-            }
-        }
+    fn nth(&self, place: usize) -> PyResult<Option<usize>> {
+        self.check(place)?;
+        Ok(self.state.peek(|state| state.order.get(place).copied()))
     }
 
-    fn next_waiter(&self) -> PyResult<Waiter> {
-        refuse_in_fork()?;
-        let given = self.state.peek(|state| state.slots.len() - state.pending - state.order.len());
-        Ok(Waiter::on(&self.state, more_than(given)))
+    fn nth_done(&self, place: usize) -> PyResult<Waiter> {
+        self.check(place)?;
+        Ok(Waiter::on(&self.state, nth(place)))
     }
 }
 
@@ -193,12 +177,12 @@ mod tests {
 
     #[test]
     fn positions_come_in_the_order_of_completion_and_once() {
-        let mut state = ReplyState::expecting(3);
+        let state = Monitor::new(ReplyState::expecting(3));
         for index in [2, 0, 2] {
-            state.settle(index, good());
+            state.update(|state| state.settle(index, good()));
         }
-        assert_eq!(state.order, [2, 0]);
-        assert_eq!(state.pending, 1);
+        assert!(state.is(nth(1)) && !state.is(nth(2)));
+        state.peek(|state| assert_eq!((&state.order[..], state.pending), (&[2, 0][..], 1)));
     }
 
     #[test]
@@ -213,6 +197,6 @@ mod tests {
     #[test]
     fn a_call_of_nobody_is_done_at_once() {
         let state = Monitor::new(ReplyState::expecting(0));
-        assert!(state.is(ALL) && state.is(NEXT));
+        assert!(state.is(ALL));
     }
 }

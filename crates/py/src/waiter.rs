@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use procession_model::{ProcExit, ProcExitResult};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use tokio::task::AbortHandle;
@@ -87,7 +87,8 @@ impl Drop for Promise {
 trait Awaited: Send + Sync {
     fn is_done(&self) -> bool;
     fn wait(&self, deadline: Option<Instant>) -> bool;
-    fn notify(&self, queue: Arc<Completions>, token: i64);
+    fn notify(&self, queue: Arc<Completions>, token: i64) -> Option<u64>;
+    fn forget(&self, notification: u64);
     /// None: it is not done.
     fn outcome(&self) -> Option<Outcome>;
 }
@@ -107,8 +108,12 @@ impl<S: Send> Awaited for On<S> {
         self.monitor.wait(self.due, deadline)
     }
 
-    fn notify(&self, queue: Arc<Completions>, token: i64) {
-        self.monitor.notify(self.due, queue, token);
+    fn notify(&self, queue: Arc<Completions>, token: i64) -> Option<u64> {
+        self.monitor.notify(self.due, queue, token)
+    }
+
+    fn forget(&self, notification: u64) {
+        self.monitor.forget(notification);
     }
 
     fn outcome(&self) -> Option<Outcome> {
@@ -194,9 +199,14 @@ impl Waiter {
         self.0.outcome().ok_or_else(not_done)?.into_python(py)
     }
 
-    fn notify(&self, queue: &CompletionQueue, token: i64) -> PyResult<()> {
+    fn notify(&self, queue: &CompletionQueue, token: i64) -> PyResult<Option<u64>> {
         refuse_in_fork()?;
-        self.0.notify(Arc::clone(&queue.0), token);
+        Ok(self.0.notify(Arc::clone(&queue.0), token))
+    }
+
+    fn forget(&self, notification: u64) -> PyResult<()> {
+        refuse_in_fork()?;
+        self.0.forget(notification);
         Ok(())
     }
 }
@@ -214,17 +224,12 @@ impl CompletionQueue {
     }
 
     fn fileno(&self) -> PyResult<RawFd> {
-        self.0.fd().ok_or_else(|| PyValueError::new_err("the completion queue is closed"))
+        refuse_in_fork()?;
+        Ok(self.0.fd())
     }
 
     fn drain(&self) -> PyResult<Vec<i64>> {
         refuse_in_fork()?;
         Ok(self.0.drain())
-    }
-
-    fn close(&self) -> PyResult<()> {
-        refuse_in_fork()?;
-        self.0.close();
-        Ok(())
     }
 }

@@ -1,0 +1,207 @@
+"""How actors end, and what those learn who still wait for them."""
+
+import sys
+import threading
+
+import pytest
+
+from procession import _native
+from procession._pickle import dumps
+from procession._runtime import runtime
+from procession.actor import (
+    Actor,
+    ActorError,
+    Channel,
+    SupervisionError,
+    context,
+    endpoint,
+    this_host,
+    this_proc,
+)
+
+pytestmark = pytest.mark.usefixtures("four")  # started before what each test is compared with
+
+
+class Sync(Actor):
+    @endpoint
+    def echo(self, value):
+        return value
+
+    @endpoint
+    def take(self, *what):
+        pass
+
+    @endpoint
+    def leave(self):
+        sys.exit("enough")
+
+    @endpoint
+    def refuse_threads(self, refuse):
+        global refused
+        if refuse:
+            refused = threading.Thread.start
+            threading.Thread.start = no_threads
+        else:
+            threading.Thread.start = refused
+
+
+class Async(Actor):
+    @endpoint
+    async def leave(self):
+        sys.exit("enough")
+
+    @endpoint
+    async def echo(self, value):
+        return value
+
+
+refused = None
+
+
+def no_threads(thread):
+    raise RuntimeError("can't start new thread")
+
+
+class Unloadable:
+    def __reduce__(self):
+        return fail, ()
+
+
+def fail():
+    raise LookupError("cannot be loaded")
+
+
+def test_an_idle_actor_holds_nothing_of_its_last_message(spawned):
+    port, receiver = Channel.open(once=True)
+    with pytest.raises(ActorError, match="cannot be loaded"):
+        spawned(Sync).take.call_one(Unloadable(), port).get(10)
+    with pytest.raises(SupervisionError, match="dropped"):
+        receiver.recv().get(10)
+
+
+@pytest.mark.parametrize("cls", [Sync, Async])
+@pytest.mark.parametrize("place", ["here", "elsewhere"])
+def test_who_calls_an_endpoint_that_exits_is_told_that_the_actor_has_ended(spawned, four, cls, place, capfd):
+    leaving = spawned(cls, procs=None if place == "here" else four.slice(gpus=0))
+    with pytest.raises(ActorError, match=r"SystemExit is no Exception: it has ended actor .*/a?sync-") as caught:
+        leaving.leave.call_one().get(10)
+    assert caught.value.exception.code == "enough"
+    with pytest.raises(SupervisionError, match="SystemExit: enough"):
+        leaving.echo.call_one(1).get(10)
+
+
+class Gate(Actor):
+    """Handles messages only once it may."""
+
+    inside, may_go_on = threading.Event(), threading.Event()
+
+    @endpoint
+    def block(self):
+        self.inside.set()
+        self.may_go_on.wait(10)
+
+    @endpoint
+    def fail(self):
+        raise ValueError("broke while it drained")
+
+    @endpoint
+    def echo(self, value):
+        return value
+
+
+@pytest.fixture
+def gate(spawned):
+    Gate.inside.clear()
+    Gate.may_go_on.clear()
+    gate = spawned(Gate)
+    gate.block.broadcast()
+    assert Gate.inside.wait(10)
+    yield gate
+    Gate.may_go_on.set()
+
+
+def test_what_an_actor_leaves_when_it_fails_after_a_stop_learns_of_the_failure(gate, capfd):
+    stopped = gate.stop()
+    before = gate.echo.call_one(1)
+    gate.fail.broadcast()
+    after = gate.echo.call_one(2)
+    Gate.may_go_on.set()
+    assert before.get(10) == 1
+    with pytest.raises(SupervisionError, match="ValueError: broke while it drained"):
+        after.get(10)
+    stopped.get(10)
+
+
+def test_the_first_reason_to_stop_is_the_one_that_is_told(gate):
+    stops = [gate.stop(reason) for reason in ("the first", "the second")]
+    Gate.may_go_on.set()
+    for stopped in stops:
+        stopped.get(10)
+    with pytest.raises(SupervisionError, match=r"has ended: the first$"):
+        gate.echo.call_one(1).get(10)
+
+
+def test_an_actor_that_has_ended_may_be_told_to_stop(spawned):
+    instances = []
+
+    class Telling(Actor):
+        def __init__(self):
+            instances.append(context().actor_instance)
+
+    telling = spawned(Telling)
+    telling.initialized.get(10)
+    telling.stop().get(10)
+    assert instances[0].stop() is None
+    with pytest.raises(RuntimeError, match="the client is not an actor"):
+        context().actor_instance.stop()
+
+
+def test_an_inbox_that_nobody_serves_any_more_names_its_actor():
+    inbox = runtime().register_actor("abandoned")
+    replies = _native.call([_native.ActorRef(inbox.actor_id)], "m", _native.RETURNS, *dumps(((), {})), None)
+    del inbox
+    assert replies.one_done(0).wait(10)
+    assert "/abandoned has ended: the thread that served it went away" in replies.take(0).text
+
+
+@pytest.mark.parametrize("place", ["here", "elsewhere"])
+def test_an_actor_that_no_thread_is_left_for_fails_to_spawn_and_others_live_on(spawned, four, place):
+    procs = this_proc() if place == "here" else four.slice(gpus=0)
+    breaking = spawned(Sync, procs=procs)
+    breaking.refuse_threads.call_one(True).get(10)
+    try:
+        failed = spawned(Sync, procs=procs)
+        with pytest.raises(ActorError, match="can't start new thread"):
+            failed.initialized.get(10)
+    finally:
+        breaking.refuse_threads.call_one(False).get(10)
+    with pytest.raises(SupervisionError, match="could not be started: RuntimeError: can't start new thread"):
+        failed.echo.call_one(1).get(10)
+    assert spawned(Sync, procs=procs).echo.call_one(2).get(10) == 2
+
+
+class LateSpawner(Actor):
+    def __init__(self, path, once_all_know):
+        self.path = path
+        self.once_all_know = once_all_know
+
+    def __cleanup__(self, exc):
+        if self.once_all_know:
+            runtime().stopped(10)
+        try:
+            this_proc().spawn("late", Sync)
+        except ValueError as error:
+            with open(self.path, "w") as file:
+                file.write(str(error))
+
+
+@pytest.mark.parametrize("once_all_know", [True, False])
+def test_a_proc_that_was_asked_to_stop_takes_no_new_actors_and_ends_by_itself(tmp_path, once_all_know):
+    path = tmp_path / "refused"
+    with this_host().spawn_procs(stop_grace=20) as procs:
+        procs.spawn("spawner", LateSpawner, str(path), once_all_know).initialized.get(20)
+        procs.stop("enough").get(40)
+        (one,) = procs.exits().values()
+        assert (one.kind, one.exit_code) == ("exited", 0)
+    if once_all_know:  # earlier, it may be in time, and is stopped with the others
+        assert 'was asked to stop ("stop: enough") and takes no new actors' in path.read_text()
