@@ -328,12 +328,17 @@ def measure(rounds: int) -> list[dict]:
     return rows
 
 
-def show(value: dict | None, name: str = "") -> str:
+def digits(number: float) -> str:
+    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def show(value: dict | None, what: str = "") -> str:
     if not value:
         return "-"
     unit, scale = ("s", 1) if value["median"] >= 1 else ("ms", 1e3) if value["median"] >= 1e-3 else ("µs", 1e6)
-    text = f"{value['median'] * scale:.3g} {unit} ({value['min'] * scale:.3g}-{value['max'] * scale:.3g})"
-    return f"{text} {name}".rstrip()
+    median, least, most = (digits(value[name] * scale) for name in ("median", "min", "max"))
+    text = f"{median} {unit} ({least}-{most})"
+    return f"{text} {what}".rstrip()
 
 
 def ratio(row: dict, other: str) -> str:
