@@ -60,7 +60,7 @@ class ActorServer:
                 self._run_sync()
         except BaseException as error:  # such as a loop that could not be made, or a second interrupt
             self._fail(error)
-        if self._stop_reason is not None:
+        if self._stop_reason is not None and self._failure is None:
             self._inbox.close(self._stop_reason)
         self._end(self._failure, "failed")
         # Loops, tasks and tracebacks of the user's may refer to this for longer, in cycles; the inbox holds a descriptor.
