@@ -32,12 +32,12 @@ ALONE = --config 'target."cfg(all())".runner = "$(CURDIR)/scripts/each_alone.py"
 
 WITH_DOCKER := engines/docker.sh with engines/with-image.sh
 
-.PHONY: help setup demo test test-rust test-python test-engines lint bench engines wheel ci clean env
+.PHONY: help setup target demo test test-rust test-python test-engines lint bench engines wheel ci clean env
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14
 
-setup: $(NATIVE) ## .venv with the release build of the extension and all that the tests need
+setup: target $(NATIVE) ## .venv with the release build of the extension and all that the tests need
 
 $(VENV)/.requirements: $(REQUIREMENTS) scripts/prerequisites.sh
 	PYTHON='$(PYTHON)' scripts/prerequisites.sh
@@ -46,16 +46,19 @@ $(VENV)/.requirements: $(REQUIREMENTS) scripts/prerequisites.sh
 	$(PY) -m pip check
 	touch $@
 
-# The target folder serves every checkout, but the module in it has one name: another checkout's is removed first.
-$(NATIVE): $(VENV)/.requirements $(RUST)
-	mkdir -p $(CARGO_TARGET_DIR)
+# The target folder serves every checkout, one at a time: to cargo their crates are the same, and older sources look
+# built. So what another checkout has built of them is forgotten first.
+$(NATIVE): $(VENV)/.requirements $(RUST) | target
 	touch $(VENV)/.began
-	exec 9> $(CARGO_TARGET_DIR)/.setup-lock && flock 9 && \
-	{ [ "$$(cat $(CARGO_TARGET_DIR)/.setup-lock-owner 2>/dev/null)" = '$(CURDIR)' ] || \
-		rm -f $(CARGO_TARGET_DIR)/release/{,deps/}libprocession_native.*; } && \
-	echo '$(CURDIR)' > $(CARGO_TARGET_DIR)/.setup-lock-owner && \
-	maturin develop --release $(LOCKED)
+	exec 9> $(CARGO_TARGET_DIR)/.setup-lock && flock 9 && maturin develop --release $(LOCKED)
 	touch -r $(VENV)/.began $@
+
+target:
+	@mkdir -p $(CARGO_TARGET_DIR)
+	@exec 9> $(CARGO_TARGET_DIR)/.setup-lock && flock 9 && \
+	{ [ "$$(cat $(CARGO_TARGET_DIR)/.owner 2>/dev/null)" = '$(CURDIR)' ] || \
+		rm -rf $(CARGO_TARGET_DIR)/*/.fingerprint/procession* $(CARGO_TARGET_DIR)/release/{,deps/}libprocession_native.*; } && \
+	echo '$(CURDIR)' > $(CARGO_TARGET_DIR)/.owner
 
 demo: setup $(if $(filter docker,$(LAUNCHER)),wheel) ## trains on real digits on 4 procs, one of which is killed: LAUNCHER=python|native|docker
 	$(if $(filter docker,$(LAUNCHER)),$(WITH_DOCKER)) $(PY) examples/train_digits.py --launcher $(LAUNCHER)
@@ -105,7 +108,7 @@ ci: ## test, and then every further lane; one line per lane at the end
 	PYTHON='$(PYTHON)' scripts/prerequisites.sh
 	'$(PYTHON)' scripts/ci.py
 
-env: ## what to export for cargo by hand: eval "$(make -s env)"
+env: target ## what to export for cargo by hand: eval "$(make -s env)"
 	@echo 'export PATH=$(VENV)/bin:$$PATH VIRTUAL_ENV=$(VENV) PYO3_PYTHON=$(PY) CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)'
 	@echo export $(EMBED)
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -181,8 +182,13 @@ class Running:
         return [self.process.stdout.readline() for _ in range(count)]
 
     def end(self):
-        out, err = self.process.communicate(timeout=40)
-        return self.process.returncode, out, err
+        # Not communicate(), which passes over what readline has read ahead.
+        with ThreadPoolExecutor(1) as reader:
+            err = reader.submit(self.process.stderr.read)
+            out = self.process.stdout.read()
+        self.process.stdout.close()
+        self.process.stderr.close()
+        return self.process.wait(timeout=40), out, err.result()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

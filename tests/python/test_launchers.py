@@ -264,17 +264,6 @@ def test_procs_reach_back_over_the_network_when_their_launcher_says_so(spawned, 
         assert not any(family == "AF_INET" for family, _ in families)
 
 
-def test_reaching_back_over_stdio_is_refused_and_says_what_to_use(spawned):
-    class OverStdio(Supervising):
-        dial_back = DialBack.stdio()
-
-    procs = spawn(spawned(OverStdio))
-    one = only_exit(procs)
-    assert one.kind == "failed"
-    assert "stdio" in one.failed_reason
-    assert "DialBack.network(bind=" in one.failed_reason
-
-
 def test_a_program_may_say_when_it_is_ready_through_a_launcher_too(spawned):
     code = """
     import os, socket, sys

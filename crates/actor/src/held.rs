@@ -99,7 +99,13 @@ impl Held {
     /// It was used before, `M` has no wire form, or the owner cannot be reached; the value is handed back.
     pub fn answer<M: Message>(&self, proc_: &Proc, value: M) -> Result<(), MailboxSenderError<M>> {
         let sent = proc_.post_message(value, |tag, ports| {
-            self.spend().map_err(SendErrorKind::Spent)?;
+            self.spend().map_err(|how| {
+                if matches!(*self.state(), State::Spent) {
+                    proc_.ports().count_late();
+                    tracing::warn!(port = %self.port, "a second answer was refused; the first one counts");
+                }
+                SendErrorKind::Spent(how)
+            })?;
             Ok(Head::Send { port: self.port.clone(), tag, ports })
         });
         sent.inspect_err(|error| {

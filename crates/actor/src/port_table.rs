@@ -107,7 +107,7 @@ impl PortTable {
             None => {
                 drop(entries);
                 if let Answer::Value { tag, .. } = answer {
-                    self.late.fetch_add(1, Ordering::Relaxed);
+                    self.count_late();
                     tracing::debug!(port = index, tag, "an answer came that nobody waits for any more");
                 }
             }
@@ -128,6 +128,10 @@ impl PortTable {
     pub(crate) fn close_all(&self, reason: &str) {
         let all = std::mem::take(&mut *self.entries());
         close_entries(all.by_index.into_values(), reason);
+    }
+
+    pub(crate) fn count_late(&self) {
+        self.late.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn late(&self) -> u64 {

@@ -160,7 +160,7 @@ impl Proc {
         self.ports().close_all(reason);
     }
 
-    /// How many answers came that nobody waited for any more.
+    /// How many answers came that nobody waited for any more, or were not sent because they were second ones.
     pub fn late_answers(&self) -> u64 {
         self.ports().late()
     }

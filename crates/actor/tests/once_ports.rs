@@ -298,7 +298,7 @@ async fn of_answers_that_race_exactly_one_wins() {
         assert_eq!(winners.len(), 1);
         assert_eq!(soon(answer.recv()).await, Ok(winners[0]));
     }
-    assert_eq!((proc_.open_ports(), proc_.late_answers()), (0, 0));
+    assert_eq!((proc_.open_ports(), proc_.late_answers()), (0, 200 * 3), "the losers are counted");
 }
 
 #[tokio::test]
@@ -424,6 +424,9 @@ async fn a_receiver_that_is_dropped_takes_its_entry_with_it_and_late_answers_are
     assert_eq!(a.proc_.open_ports(), 0);
     held.answer(&b.proc_, 2u64).unwrap();
     assert_eq!(a.proc_.late_answers(), 2);
+    // A second one never leaves, and counts where it was tried.
+    assert_eq!(held.answer(&b.proc_, 3u64).unwrap_err().message, 3);
+    assert_eq!((a.proc_.late_answers(), b.proc_.late_answers()), (2, 1));
     // A cancelled wait is a dropped receiver; the news of a drop is no answer.
     let (port, answer) = port_on(&a);
     let mut waiting = Box::pin(answer.recv());

@@ -56,6 +56,13 @@ impl Input {
     fn is_end(&self) -> bool {
         matches!(self, Self::Event(Event::OsExit(_) | Event::OsGone | Event::LauncherReported(_)))
     }
+
+    fn ended_at(&self) -> Option<SystemTime> {
+        match self {
+            Self::Event(Event::OsExit(exit)) => exit.ended_at,
+            _ => None,
+        }
+    }
 }
 
 /// Feeds the state machine of one launch, and does what comes out of it.
@@ -173,7 +180,7 @@ impl Driver {
             (Err(_), None) => return,
         };
         if input.is_end() {
-            self.ended_at.get_or_insert_with(SystemTime::now);
+            self.ended_at.get_or_insert_with(|| input.ended_at().unwrap_or_else(SystemTime::now));
             // What it said before its end comes before its end.
             self.drain.finish().await;
             self.take_waiting().await;
@@ -295,7 +302,7 @@ impl Driver {
     }
 
     fn watched_pid(&self) -> Option<u32> {
-        self.watched.map(|watched| watched.pid)
+        self.watched.as_ref().map(|watched| watched.pid)
     }
 
     /// Lets the kernel tell when `pid` ends, unless the launcher is its parent and does; false when it

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use procession_launch::ProcLauncherError;
-use procession_model::{Head, Packet, ProcExit, ProcExitKind, ProcStatus};
+use procession_model::{Head, Packet, ProcExit, ProcExitKind, ProcStatus, cut_reason};
 use procession_supervise::{Effect, Ended, Event, Note, StopHow, verdict};
 use tokio::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::alarms::Alarm;
 use crate::driver::{Driver, Input};
 use crate::observers::ProcEvent;
 use crate::output::Stream;
-use crate::proc_ref::{ProcRef, status_of};
+use crate::proc_ref::ProcRef;
 use crate::witness;
 
 /// How many lines of stderr an error quotes.
@@ -39,9 +39,9 @@ impl Driver {
                 Effect::AskKill => self.ask_to_kill(),
                 Effect::EndLauncher => self.end_launcher(),
                 Effect::Sweep => {
-                    if let Some(leader) = self.watched {
+                    if let Some(leader) = self.watched.clone() {
                         let launch = self.shared.id.launch_id();
-                        tokio::task::spawn_blocking(move || witness::sweep(leader, launch));
+                        tokio::task::spawn_blocking(move || witness::sweep(&leader, launch));
                     }
                 }
                 Effect::FailReady { phase, why } => {
@@ -82,7 +82,7 @@ impl Driver {
     }
 
     fn ask_agent(&mut self, reason: String) {
-        let stop = Packet::bare(Head::Stop { reason });
+        let stop = Packet::bare(Head::Stop { reason: cut_reason(reason) });
         if self.link.as_ref().is_none_or(|link| link.post(stop).is_err()) {
             let _self_lives = self.shared.driver.send(Input::Event(Event::AgentStopFailed));
         }
@@ -154,7 +154,8 @@ impl Driver {
         let lines = self.shared.output.lines(Stream::Stderr);
         let from = lines.len().saturating_sub(QUOTED);
         if lines.is_empty() {
-            return "; it wrote nothing to stderr".to_owned();
+            let started = self.shared.snapshot().running_at.is_some();
+            return if started { "; it wrote nothing to stderr".to_owned() } else { String::new() };
         }
         format!("; its stderr so far:\n  {}", lines[from..].join("\n  "))
     }
@@ -192,7 +193,7 @@ impl Driver {
         self.core.hub.gone(&self.shared.id, &obituary(&exit));
         self.shared.exit.send_replace(Some(Arc::clone(&exit)));
         self.fail_ready("ending", &exit.verdict);
-        self.shared.observers.tell(ProcEvent::Status(status_of(&exit.kind)));
+        self.shared.observers.tell(ProcEvent::Status(exit.kind.status()));
         self.shared.observers.tell(ProcEvent::Exit(exit));
     }
 

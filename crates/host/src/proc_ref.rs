@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use procession_launch::ProcLauncher;
-use procession_model::{ProcExit, ProcExitKind, ProcId, ProcStatus, StopRequest};
+use procession_model::{ProcExit, ProcId, ProcStatus, StopRequest};
 use procession_supervise::StopHow;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -132,7 +132,7 @@ impl ProcRef {
     pub fn status(&self) -> ProcSnapshot {
         let mut snapshot = self.0.snapshot().clone();
         if let Some(exit) = self.exit() {
-            snapshot.status = status_of(&exit.kind);
+            snapshot.status = exit.kind.status();
             snapshot.ended_at = Some(exit.ended_at);
         }
         snapshot
@@ -227,15 +227,6 @@ impl ProcRef {
     /// line is either among them or told, and one that has begun is told.
     pub fn watch_with_past(&self, observer: Observer) -> [Vec<String>; 2] {
         self.0.output.follow(observer)
-    }
-}
-
-pub(crate) fn status_of(kind: &ProcExitKind) -> ProcStatus {
-    match kind {
-        ProcExitKind::Exited { .. } => ProcStatus::Exited,
-        ProcExitKind::Signaled { .. } => ProcStatus::Signaled,
-        ProcExitKind::Failed { .. } => ProcStatus::Failed,
-        ProcExitKind::Lost { .. } => ProcStatus::Lost,
     }
 }
 

@@ -1,9 +1,11 @@
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use procession_launch_local::watched;
 use procession_model::LaunchId;
 use procession_sys::{ENOUGH_EMPTY_LOOKS, LOOK_AGAIN, Pidfd, Process, Snapshot, Tree};
+use tokio::io::unix::AsyncFd;
 
 /// How long a sweep may take.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -11,9 +13,10 @@ const SWEEP: Duration = Duration::from_secs(1);
 const SIGKILL: i32 = 9;
 
 /// A process that is not our child, and that is watched.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Watched {
     pub(crate) pid: u32,
+    pidfd: Arc<AsyncFd<Pidfd>>,
     /// What tells it from later ones with its pid; 0 when it had ended before it could be looked at.
     started: u64,
 }
@@ -23,23 +26,26 @@ pub(crate) struct Watched {
 /// # Errors
 /// It has ended and was reaped, or no file descriptor is left.
 pub(crate) fn watch(pid: u32) -> io::Result<(Watched, impl Future<Output = ()> + Send + use<>)> {
-    let pidfd = watched(Pidfd::open(pid)?)?;
+    let pidfd = Arc::new(watched(Pidfd::open(pid)?)?);
     let started = Process::look(pid).map_or(0, |process| process.started);
+    let seen = Arc::clone(&pidfd);
     let ended = async move {
-        if let Err(error) = pidfd.readable().await {
+        if let Err(error) = seen.readable().await {
             tracing::warn!(pid, %error, "a process cannot be watched any more");
             std::future::pending::<()>().await;
         }
     };
-    Ok((Watched { pid, started }, ended))
+    Ok((Watched { pid, pidfd, started }, ended))
 }
 
 /// Kills the tree of `leader`, as far as it can be seen from here; what it left behind when it has
 /// ended. Blocks for a second at most.
 ///
 /// It reaps nothing: a child of this process belongs to whoever started it, with its status.
-pub(crate) fn sweep(leader: Watched, launch: LaunchId) {
-    let Watched { pid, started } = leader;
+pub(crate) fn sweep(leader: &Watched, launch: LaunchId) {
+    let &Watched { pid, ref pidfd, started } = leader;
+    // This needs no look at anything, which can fail for want of a descriptor.
+    let _has_ended = pidfd.get_ref().signal(SIGKILL);
     let mut tree = Tree::new(pid, started, launch.to_string(), None);
     match until_empty(|all| tree.signal(SIGKILL, all)) {
         Ok(0) => {}
@@ -101,19 +107,21 @@ mod tests {
     #[test]
     #[ignore = "a role that another test plays in a process of its own"]
     fn role_of_a_crowded_proc() {
-        let sweeps: [fn(Watched, LaunchId); 2] = [|_, launch| kill_descendants(launch), sweep];
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let _watches_are_made_in_it = runtime.enter();
+        let sweeps: [fn(&Watched, LaunchId); 2] = [|_, launch| kill_descendants(launch), sweep];
         for sweep in sweeps {
             let launch = LaunchId::fresh();
-            let mut child = sleeper(launch);
-            let leader = Watched { pid: child.id(), started: Process::look(child.id()).unwrap().started };
+            let mut children = [sleeper(launch), sleeper(launch)];
+            let (leader, _ended) = watch(children[0].id()).unwrap();
             let taken: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
-            let sweeping = std::thread::spawn(move || sweep(leader, launch));
+            let sweeping = std::thread::spawn(move || sweep(&leader, launch));
             std::thread::sleep(SWEEP / 5);
             drop(taken);
             sweeping.join().unwrap();
-            let ended = child.try_wait().unwrap();
-            child.kill().unwrap();
-            assert!(ended.is_some(), "it is killed once there is a descriptor again");
+            let ended = children.each_mut().map(|child| child.try_wait().unwrap().is_some());
+            children.iter_mut().for_each(|child| child.kill().unwrap());
+            assert_eq!(ended, [true; 2], "they are killed once there is a descriptor again");
         }
     }
 

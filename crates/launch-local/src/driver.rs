@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use procession_model::{LaunchId, ProcExitKind, ProcExitResult};
 use procession_sys::{self as sys, ExitStatus, Tree};
@@ -335,7 +335,8 @@ fn answer<T: Copy>(waiting: Vec<oneshot::Sender<T>>, answer: T) {
 
 fn publish(exit: Option<oneshot::Sender<ProcExitResult>>, kind: ProcExitKind) {
     if let Some(exit) = exit {
-        let _ = exit.send(ProcExitResult::new(kind));
+        // The keeper's messages are read in their order: so of two procs the first to end is told as that.
+        let _ = exit.send(ProcExitResult { ended_at: Some(SystemTime::now()), ..ProcExitResult::new(kind) });
     }
 }
 

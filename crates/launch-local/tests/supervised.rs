@@ -315,3 +315,13 @@ fn a_child_dies_with_this_process() {
     within(SECOND, "the child is gone", || !lives(&child));
     supervisor.wait().unwrap();
 }
+
+#[tokio::test]
+async fn it_carries_the_mark_of_the_launch_that_it_is_started_for_beside_its_own() {
+    let mut spec = shell("echo $PROCESSION_LAUNCH_ID");
+    spec.env.insert("PROCESSION_LAUNCH_ID".into(), "launch:session".into());
+    let child = Supervised::spawn(spec).await.unwrap();
+    let marks = child.wait().await.stdout_tail.unwrap().pop().unwrap();
+    let marks: Vec<&str> = marks.split(':').collect();
+    assert!(marks.ends_with(&["launch", "session"]) && marks.len() > 2 && marks[0].len() == 32, "{marks:?}");
+}

@@ -85,12 +85,15 @@ pub struct ProcExitResult {
     /// The raw facts, where a launcher reported any.
     #[serde(default)]
     pub reported: Option<ReportedExit>,
+    /// When it ended, where the one who reports it saw that.
+    #[serde(default)]
+    pub ended_at: Option<SystemTime>,
 }
 
 impl ProcExitResult {
     /// A report of `kind` without tails.
     pub fn new(kind: ProcExitKind) -> Self {
-        Self { kind, stderr_tail: None, stdout_tail: None, reported: None }
+        Self { kind, stderr_tail: None, stdout_tail: None, reported: None, ended_at: None }
     }
 
     /// A failure with `reason`, without tails.

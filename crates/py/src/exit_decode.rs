@@ -45,7 +45,7 @@ pub fn exit_of_object(object: &Bound<'_, PyAny>) -> Result<ProcExitResult, Decod
         }
         ReportedExit { exit_code, .. } => ProcExitKind::Exited { code: exit_code.unwrap_or(-1) },
     };
-    Ok(ProcExitResult { kind, stderr_tail, stdout_tail: None, reported: Some(reported) })
+    Ok(ProcExitResult { stderr_tail, reported: Some(reported), ..ProcExitResult::new(kind) })
 }
 
 /// The exit of a proc whose launcher sent the exception `error` in its place.

@@ -135,8 +135,12 @@ impl Awaited for OfTask {
         self.on.wait(deadline)
     }
 
-    fn notify(&self, queue: Arc<Completions>, token: i64) {
-        self.on.notify(queue, token);
+    fn notify(&self, queue: Arc<Completions>, token: i64) -> Option<u64> {
+        self.on.notify(queue, token)
+    }
+
+    fn forget(&self, notification: u64) {
+        self.on.forget(notification);
     }
 
     fn outcome(&self) -> Option<Outcome> {
