@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 
-import procession.actor
 from procession.actor import Actor, Port, SupervisionError, current_rank, endpoint, this_host
 from procession.launch import (
     Capabilities,
@@ -220,8 +219,6 @@ def main() -> int:
     names = ["python", "native", "docker"]
     parser.add_argument("--launcher", choices=names, default=os.environ.get("LAUNCHER", "python"))
     launcher = launcher_named(parser.parse_args().launcher)
-    # A trainer's death is this program's business, and no reason to end it.
-    procession.actor.unhandled_fault_hook = lambda failure: None
 
     images, labels = read_digits()
     parts = np.split(images, [1437]), np.split(labels, [1437])
