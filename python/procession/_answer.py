@@ -18,8 +18,13 @@ if TYPE_CHECKING:
 def take(answer: Answer, endpoint: str | None = None) -> Any:
     """The value of `answer`; raises ActorError for an exception, SupervisionError when nobody can answer."""
     if answer.outcome == _native.RESULT:
-        with answer.claims(sender()):
-            return _pickle.loads(answer.payload)
+        try:
+            with answer.claims(sender()):
+                return _pickle.loads(answer.payload)
+        except Exception as failure:
+            what = "a value" if endpoint is None else f"the result of {endpoint}"
+            failure.add_note(f"raised while {what} was unpickled here")
+            raise
     if answer.outcome == _native.EXCEPTION:
         raise _rebuild(answer.payload, answer.text, endpoint)
     error = SupervisionError(answer.text if endpoint is None else f"Endpoint call {endpoint}() failed: {answer.text}")

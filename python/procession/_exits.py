@@ -108,7 +108,10 @@ def _request(by: str, at: float, why: str) -> str:
 
 def event_from(given: Mapping[str, Any]) -> ProcEvent:
     known = _known(ProcEvent, given)
-    return ProcEvent(**known, detail={key: value for key, value in given.items() if key not in known})
+    detail = {key: value for key, value in given.items() if key not in known}
+    if given["kind"] == "exit":
+        detail["exit"] = exit_from(given["exit"])
+    return ProcEvent(**known, detail=detail)
 
 
 def _known(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:

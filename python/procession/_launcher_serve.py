@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from procession._actor import Actor, is_async
 from procession._answer import format_error
 from procession._serve import ActorServer
+from procession.launch import LaunchOptions, LogWriter, ProcExitResult
 
 if TYPE_CHECKING:
     from procession._native import Message, PortRef
@@ -39,8 +40,12 @@ class LauncherServer(ActorServer):
         self, actor: Actor, message: Message, port: PortRef | None
     ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], bool]:
         function, args, kwargs, explicit = super()._open(actor, message, port)
+        given = (*args, *kwargs.values())
         if message.method in CONTRACT and not is_async(function):
-            return in_own_thread, (function, args, kwargs), {}, explicit
+            function, args, kwargs = in_own_thread, (function, args, kwargs), {}
+        if message.method == "launch":
+            channel = next((one.log_channel for one in given if isinstance(one, LaunchOptions)), None)
+            return launched, (function, args, kwargs, channel), {}, explicit
         return function, args, kwargs, explicit
 
     def _report(self, method: str, port: PortRef | None, error: BaseException) -> None:
@@ -56,6 +61,19 @@ class LauncherServer(ActorServer):
                 end="",
                 flush=True,
             )
+
+
+async def launched(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], log_channel: str | None
+) -> None:
+    """Calls a launcher's `launch`; what it raises is shown among the output of the proc that it has not launched."""
+    try:
+        result = await function(*args, **kwargs)
+        if isinstance(result, ProcExitResult):
+            raise TypeError("launch returned its result, which nobody gets: write exit_port.send(result)")
+    except Exception as error:
+        LogWriter(log_channel).stderr(format_error(error).encode(errors="replace"))
+        raise
 
 
 async def in_own_thread(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -167,6 +167,8 @@ class Subscription:
         Those whose pipes the host reads wait while 8 MiB of output are unread here, so that none of it is dropped.
         """
 
+    def also(self, procs: Sequence[ProcHandle]) -> None:
+        """Follows these too, which have just been launched: their lines so far, and whatever comes."""
     def next(self, timeout: float | None) -> dict[str, Any] | None: ...
     def drain(self) -> list[dict[str, Any]]: ...
     def waiter(self) -> Waiter:

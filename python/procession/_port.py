@@ -78,7 +78,7 @@ class PortReceiver(Generic[R]):
         return RankedPortReceiver(self._receiver)
 
     def close(self) -> None:
-        """Receives no more; what is sent later fails at its sender."""
+        """Receives no more; what is sent later is dropped."""
         self._receiver.close()
 
     def _receive(self, decode: Any) -> Future[Any]:

@@ -132,21 +132,29 @@ class ProcMesh(Mesh):
         return gather([ready], lambda: _discard(ready.get()))
 
     def events(self) -> AsyncIterator[ProcEvent]:
-        """What happens to the procs from this call on, in order; ends when all have ended."""
-        return _events(_native.subscribe(self._handles(), output=False, lifecycle=True))
+        """What happens to the procs from this call on, in order; ends when all have ended.
+
+        A proc that is launched again while others live is followed too.
+        """
+        subscription = _native.subscribe(self._handles(), output=False, lifecycle=True)
+        self._procs.followed_by(subscription, self._own_region.base_ranks())
+        return _events(subscription)
 
     def logs(self, tail: int | None = None, follow: bool = False) -> Logs:
         """Lines of output, each with its rank in front: `for line in procs.logs(tail=10)`, or `async for`.
 
         First what is kept of the past (of each proc and stream the last `tail` lines; None: all that are kept), then,
-        with `follow`, what comes, until all procs have ended. Nobody waits for a reader that is slow: lines that are
+        with `follow`, what comes, until all procs have ended, of those too that are launched again meanwhile. Nobody waits for a reader that is slow: lines that are
         missing are counted in their place.
         """
         from procession._logs import Logs
 
         self._procs.check_output()
         lines = None if tail is None else _validate.count("tail", tail)
-        return Logs(self._handles(), lines, follow)
+        logs = Logs(self._handles(), lines, follow)
+        if logs.subscription is not None:
+            self._procs.followed_by(logs.subscription, self._own_region.base_ranks())
+        return logs
 
     # The mesh
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
+from weakref import ReferenceType, ref
 
 from procession import _native
 from procession._runtime import runtime
@@ -23,6 +24,9 @@ class Procs(Protocol):
     def handle(self, rank: int) -> ProcHandle: ...
     def check_output(self) -> None:
         """Raises Unsupported where nobody hands over what the procs write."""
+
+    def followed_by(self, subscription: Subscription, ranks: Sequence[int]) -> None:
+        """From now on `subscription` hears of later incarnations of these ranks too."""
 
 
 class Slot(NamedTuple):
@@ -49,6 +53,7 @@ class OwnedProcs:
     ) -> None:
         self._slots = slots
         self._launcher = launcher
+        self._followers: list[tuple[ReferenceType[Subscription], frozenset[int]]] = []
         self._handles = self._launch(slots, follower)
 
     def proc_id(self, rank: int) -> str:
@@ -69,7 +74,15 @@ class OwnedProcs:
         handles = self._launch([self._slots[rank] for rank in ranks])
         for rank, handle in zip(ranks, handles, strict=True):
             self._handles[rank] = handle
+        for reference, followed in self._followers:
+            subscription = reference()
+            if subscription is not None:
+                subscription.also([self._handles[rank] for rank in ranks if rank in followed])
         return handles
+
+    def followed_by(self, subscription: Subscription, ranks: Sequence[int]) -> None:
+        self._followers = [known for known in self._followers if known[0]() is not None]
+        self._followers.append((ref(subscription), frozenset(ranks)))
 
     def _launch(self, slots: Sequence[Slot], follower: Subscription | None = None) -> list[ProcHandle]:
         with _lock:
@@ -94,6 +107,9 @@ class OtherProcs:
 
     def check_output(self) -> None:
         """That is found out where the procs were spawned."""
+
+    def followed_by(self, subscription: Subscription, ranks: Sequence[int]) -> None:
+        """They are launched again elsewhere."""
 
     def handle(self, rank: int) -> NoReturn:
         raise Unsupported(

@@ -14,6 +14,18 @@ from pathlib import Path
 import pytest
 
 COMMAND = [sys.executable, "-m", "procession"]
+LAUNCHER = """
+from procession.launch import ProcLauncher, supervise
+
+class Mine(ProcLauncher):
+    async def launch(self, exit_port, proc_id, opts):
+        process = await supervise(opts)
+        self.report(proc_id, pid=process.pid)
+        exit_port.send(await process.wait())
+
+    async def terminate(self, proc_id, timeout_secs): ...
+    async def kill(self, proc_id): ...
+"""
 
 
 def procession(*args, **kwargs):
@@ -105,7 +117,11 @@ def test_environment_and_directory_are_passed_on(tmp_path):
         (["run", "-n", "0", "--", "true"], "at least 1"),
         (["run", "-n", "x", "--", "true"], "invalid int"),
         (["run", "--launcher", "docker", "--", "true"], "module:Class"),
-        (["run", "--launcher", "no_such_module:X", "--", "true"], "no_such_module"),
+        (
+            ["run", "--launcher", "no_such_module:X", "--", "true"],
+            "ModuleNotFoundError: No module named 'no_such_module'",
+        ),
+        (["run", "--launcher", "antigravity_:X", "--", "true"], '--launcher = "antigravity_:X": it cannot be imported'),
         (["run", "--name", "a/b", "--", "true"], "character '/'"),
         (["run", "--env", "=x", "--", "true"], "--env key"),
         (["run", "--env", "RANK=7", "--", "true"], "--env RANK = …: every process gets one of its own"),
@@ -146,17 +162,19 @@ def test_nothing_of_a_fast_program_is_lost(tmp_path):
     assert shown.read_text() == "".join(f"[0] {number}\n" for number in range(1, 300_001))
 
 
+def wait_until_it_waits(pid):
+    """For a program that never sleeps but for a pipe that is full; it would have ended long before this gives up."""
+    for _ in range(500):
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S":
+            return
+        time.sleep(0.01)
+    pytest.fail("the program does not wait")
+
+
 def test_a_program_whose_output_nobody_reads_waits_and_goes_on_when_it_is_read():
     running = Running("--", "/bin/sh", "-c", "echo $$; exec seq 1 2000000")
     (first,) = running.wait_for_lines(1)
-    stat = Path(f"/proc/{first.split()[1]}/stat")
-    # It never sleeps but for a pipe that is full; it would have ended long before this loop gives up.
-    for _ in range(200):
-        if stat.read_text().rpartition(")")[2].split()[0] == "S":
-            break
-        time.sleep(0.01)
-    else:
-        pytest.fail("the program does not wait")
+    wait_until_it_waits(int(first.split()[1]))
     returned, out, _ = running.end()
     assert returned == 0
     assert out.endswith("\n[0] 2000000\n")
@@ -287,31 +305,64 @@ def test_the_built_in_launcher_can_be_named():
 
 
 def test_another_launcher_can_be_named(tmp_path):
-    (tmp_path / "mine.py").write_text(
-        textwrap.dedent(
-            """
-            from procession.launch import ProcLauncher, supervise
-
-            class Mine(ProcLauncher):
-                def __init__(self):
-                    super().__init__()
-                    self.running = {}
-
-                async def launch(self, exit_port, proc_id, opts):
-                    self.running[proc_id] = await supervise(opts)
-                    exit_port.send(await self.running[proc_id].wait())
-
-                async def terminate(self, proc_id, timeout_secs):
-                    await self.running[proc_id].terminate(timeout_secs)
-
-                async def kill(self, proc_id):
-                    await self.running[proc_id].kill()
-            """
-        )
-    )
+    (tmp_path / "mine.py").write_text(LAUNCHER)
     done = run_shell("echo through mine; exit 8", "--launcher", "mine:Mine", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (8, "[0] through mine\n"), done.stderr
     assert "Mine" in done.stderr.splitlines()[-1]
+
+
+def test_a_program_in_the_current_directory_is_found_as_by_a_shell(tmp_path):
+    program = tmp_path / "here.sh"
+    program.write_text("#!/bin/sh\necho from $PWD\n")
+    program.chmod(0o755)
+    done = procession("run", "./here.sh", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"[0] from {tmp_path}\n")
+
+
+def test_the_output_and_the_exit_of_a_program_behind_a_launcher_are_whole(tmp_path):
+    (tmp_path / "mine.py").write_text(LAUNCHER)
+    done = run_shell("seq 1 200000; exit 3", "--launcher", "mine:Mine", cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    assert done.stdout == "".join(f"[0] {number}\n" for number in range(1, 200_001))
+
+
+def test_a_reader_that_is_slow_reaches_as_far_as_a_program_behind_a_launcher(tmp_path):
+    (tmp_path / "mine.py").write_text(LAUNCHER)
+    running = Running("--launcher", "mine:Mine", "--", "/bin/sh", "-c", "echo $$; exec seq 1 2000000", cwd=tmp_path)
+    (first,) = running.wait_for_lines(1)
+    wait_until_it_waits(int(first.split()[1]))
+    returned, out, _ = running.end()
+    assert returned == 0
+    assert out.endswith("\n[0] 2000000\n")
+    assert out.count("\n") == 2_000_000
+
+
+def test_what_a_launcher_raises_is_shown_with_its_traceback(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        textwrap.dedent(
+            """
+            from procession.launch import ProcExitResult, ProcLauncher
+
+            class Raises(ProcLauncher):
+                async def launch(self, exit_port, proc_id, opts):
+                    raise KeyError("partition")
+
+                async def terminate(self, proc_id, timeout_secs): ...
+                async def kill(self, proc_id): ...
+
+            class Returns(Raises):
+                async def launch(self, exit_port, proc_id, opts):
+                    return ProcExitResult(0, None, False, None, [])
+            """
+        )
+    )
+    done = run_shell("true", "--launcher", "mine:Raises", cwd=tmp_path)
+    assert done.returncode == 125
+    assert "[0] KeyError: 'partition'" in done.stderr
+    assert re.search(r"\[0\] +File .*mine\.py\", line 6, in launch", done.stderr)
+    assert "WARN" not in done.stderr
+    done = run_shell("true", "--launcher", "mine:Returns", cwd=tmp_path)
+    assert "launch returned its result, which nobody gets: write exit_port.send(result)" in done.stderr
 
 
 def test_colours_are_for_terminals_that_want_them():

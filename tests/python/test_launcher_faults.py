@@ -325,7 +325,7 @@ def test_a_launcher_class_that_hangs_is_spared_while_it_has_procs_that_are_wante
     assert wanted.statuses().item().status == "running"
     # This one's process is known, so that it can be killed without the launcher; with it goes what has spared that.
     wanted.kill().get(20)
-    assert only_exit(wanted).kind == "lost"
+    assert only_exit(wanted).kind in ("signaled", "lost")  # kernels before 6.15 tell how it ended to its parent only
     one = only_exit(stuck)
     assert one.kind == "failed"
     assert "did not answer when asked to kill" in one.verdict

@@ -148,7 +148,7 @@ def test_a_way_back_that_does_not_exist_is_refused_at_once():
 @pytest.mark.parametrize(
     ("level", "shown", "hidden"),
     [
-        (None, "WARN", None),
+        (None, "early exit: process ", None),
         ("error", "", "WARN"),
         ("loud", 'PROCESSION_LOG = "loud": use off, error, warn', None),
     ],
@@ -158,25 +158,16 @@ def test_how_much_the_runtime_tells_is_a_choice(script, level, shown, hidden):
     from procession.actor import this_host
     from procession.launch import ProcLauncher, supervise, ProcExitResult
 
-    class Liar(ProcLauncher):
+    class Hasty(ProcLauncher):
         async def launch(self, exit_port, proc_id, opts):
             process = await supervise(opts)
             self.report(proc_id, pid=process.pid)
-            await process.wait()
             exit_port.send(ProcExitResult(0, None, False, None, []))
 
-        async def terminate(self, proc_id, timeout_secs):
-            raise OSError("not mine")
+        async def terminate(self, proc_id, timeout_secs): ...
+        async def kill(self, proc_id): ...
 
-        async def kill(self, proc_id):
-            pass
-
-    procs = this_host().spawn_procs(bootstrap_command=["sleep", "1000"], readiness="none", launcher=Liar)
-    procs.initialized.get(20)
-    try:
-        procs.terminate(0.1).get(20)
-    except RuntimeError as error:
-        assert "failed: spawner raised: not mine" in str(error), error
+    procs = this_host().spawn_procs(bootstrap_command=["sleep", "1000"], readiness="none", launcher=Hasty)
     procs.wait(20).get()
     """
     done = script(source, env={} if level is None else {"PROCESSION_LOG": level})
@@ -192,3 +183,39 @@ def test_the_default_program_is_this_interpreter():
 
     with this_host().spawn_procs() as procs:
         assert procs.spawn("tell", Tell).tell.call_one().get(30) == os.path.abspath(sys.executable)
+
+
+def test_whoever_follows_hears_of_procs_that_are_launched_again():
+    async def follow():
+        procs = sh("echo up; exec sleep 1000", per_host={"w": 2})
+        logs, events = procs.logs(follow=True), procs.events()
+        lines = aiter(logs)
+        assert {await anext(lines) for _ in range(2)} == {"[0] up", "[1] up"}
+        await procs.slice(w=0).kill()
+        await procs.slice(w=0).wait(20)
+        await procs.respawn([0])
+        assert await anext(lines) == "[0] up"
+        await procs.stop()
+        assert [line async for line in lines] == []
+        return [(event.rank, event.incarnation, event.detail["exit"]) async for event in events if event.kind == "exit"]
+
+    exits = asyncio.run(follow())
+    assert sorted((rank, incarnation) for rank, incarnation, _ in exits) == [(0, 1), (0, 2), (1, 1)]
+    assert all("stop at" in one.requested or "kill at" in one.requested for _, _, one in exits)
+
+
+def test_the_exit_of_a_proc_whose_launcher_is_slow_to_report_is_what_the_kernel_tells():
+    class Slow(Plain):
+        async def launch(self, exit_port, proc_id, opts):
+            process = self.running[proc_id] = await supervise(opts)
+            self.report(proc_id, pid=process.pid)
+            result = await process.wait()
+            await asyncio.sleep(1)  # whatever has to be tidied up first
+            exit_port.send(result)
+
+    for command, exit_code, number in (("sleep 0.5; exit 3", 3, None), ("sleep 0.5; kill -9 $$", None, 9)):
+        one = sh(command, launcher=Slow).wait(20).get().item()
+        if tuple(map(int, os.uname().release.split(".")[:2])) < (6, 15):
+            assert one.kind == "lost"  # older kernels tell nobody but the parent
+        else:
+            assert (one.exit_code, one.signal) == (exit_code, number)

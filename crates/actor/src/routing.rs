@@ -139,7 +139,7 @@ impl Proc {
                 Some(cell) => cell.returned(crate::Returned { to, tag, parts, reason }),
                 None => {
                     let why = "a message came back to a sender that takes none: an actor that has ended, or no actor";
-                    tracing::warn!(%to, %from, tag, reason, "{why}");
+                    tracing::debug!(%to, %from, tag, reason, "{why}");
                 }
             },
             head => return Err((Packet { head, parts }, "this kind of packet is not for actors".to_owned())),

@@ -3,7 +3,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use procession_launch::{LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling};
-use procession_model::{ActorId, DialBack, Head, Packet, ProcStatus, Secret, StopRequest};
+use procession_model::{
+    ActorId, DialBack, Head, Packet, ProcExitKind, ProcExitResult, ProcStatus, Secret, StopRequest,
+};
 use procession_net::{Link, LinkSender};
 use procession_supervise::{Effect, Event, Readiness, State, StopHow};
 use tokio::sync::{mpsc, oneshot};
@@ -34,6 +36,8 @@ pub(crate) enum Input {
     CalledBack {
         pid: u32,
     },
+    /// How a process ended that is not our child; none when the kernel does not tell.
+    Told(Option<ProcExitKind>),
     ReportedBy {
         pid: Option<u32>,
         handle: Option<String>,
@@ -185,7 +189,12 @@ impl Driver {
             self.drain.finish().await;
             self.take_waiting().await;
         }
+        let gone = matches!(input, Input::Event(Event::OsGone));
         self.take(input).await;
+        if let Some(watched) = self.watched.as_ref().filter(|_| gone && !self.published) {
+            let status = watched.status();
+            self.tasks.spawn(async move { Input::Told(status.await) });
+        }
     }
 
     /// Takes the inputs that are here, and none that come meanwhile.
@@ -235,6 +244,12 @@ impl Driver {
             Input::Event(event) => self.feed(event).await,
             Input::Launched(launched) => self.launched(launched).await,
             Input::Link(link) => self.linked(link),
+            Input::Told(kind) => {
+                // Its launcher may have said it by now, and more.
+                if let Some(kind) = kind.filter(|_| !self.published) {
+                    self.feed(Event::OsExit(ProcExitResult::new(kind))).await;
+                }
+            }
             Input::CalledBack { pid } => {
                 if let Some(link) = &self.link {
                     self.core.hub.up(&self.shared.id, link.clone());

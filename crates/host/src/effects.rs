@@ -210,7 +210,16 @@ impl Driver {
             Note::TerminateFailed { why } => format!("terminate failed: {why}"),
             Note::KillUnavailable { why } => format!("kill unavailable: {why}"),
         };
-        tracing::warn!(proc_id = %self.shared.id, launcher = self.launcher.name(), note = text);
+        let (proc_id, launcher) = (&self.shared.id, self.launcher.name());
+        match note {
+            Note::Contradiction { .. } | Note::EarlyExit { .. } => {
+                tracing::warn!(%proc_id, launcher, note = text);
+            }
+            Note::KillUnavailable { .. } if !self.published => {
+                tracing::warn!(%proc_id, launcher, note = text);
+            }
+            _ => tracing::info!(%proc_id, launcher, note = text),
+        }
         self.shared.observers.tell(ProcEvent::Note(text));
     }
 }

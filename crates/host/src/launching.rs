@@ -11,6 +11,7 @@ use procession_supervise::{Event, Readiness};
 use procession_sys::MARKER;
 
 use crate::core::{Core, SHUTTING_DOWN};
+use crate::gate::Gate;
 use crate::notify;
 use crate::output::Stream;
 use crate::payload::Payload;
@@ -84,19 +85,33 @@ async fn options(
         command,
         want_stdio: spec.want_stdio,
         tail_lines: spec.tail_lines,
-        log_channel: (!launcher.knows_status_by_parenthood()).then(|| log_channel(core, shared)),
+        log_channel: (!launcher.knows_status_by_parenthood())
+            .then(|| log_channel(core, shared, spec.gate.clone())),
     })
 }
 
-/// A port that a launcher feeds with the output of the proc, for as long as the proc lives.
-fn log_channel(core: &Arc<Core>, shared: &Arc<Shared>) -> ChannelAddr {
+/// A port that a launcher feeds with the output of the proc, for as long as the proc lives. Once ports
+/// that come with it are let go of, which tells that this was taken, as long as the gate is open.
+fn log_channel(core: &Arc<Core>, shared: &Arc<Shared>, gate: Gate) -> ChannelAddr {
     let output = Arc::clone(&shared.output);
     let mailbox = core.proc_.mailbox();
+    let (runtime, exit) = (core.runtime.clone(), shared.exit.subscribe());
     let port = mailbox.open_sink(move |answer| {
-        if let Answer::Value { tag, parts, .. } = answer {
+        if let Answer::Value { tag, parts, mut claims } = answer {
             let stream = if tag == LOG_STDOUT_TAG { Stream::Stdout } else { Stream::Stderr };
             for part in &parts {
                 output.push(stream, part);
+            }
+            let receipts = claims.take_all();
+            if !receipts.is_empty() && !gate.is_open() {
+                let (gate, mut exit) = (gate.clone(), exit.clone());
+                runtime.spawn(async move {
+                    tokio::select! {
+                        () = gate.opened() => {}
+                        _ = exit.wait_for(Option::is_some) => {}
+                    }
+                    drop(receipts);
+                });
             }
         }
     });

@@ -2,13 +2,19 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use procession_launch_local::watched;
-use procession_model::LaunchId;
+use procession_launch_local::{kind_of, watched};
+use procession_model::{LaunchId, ProcExitKind};
 use procession_sys::{ENOUGH_EMPTY_LOOKS, LOOK_AGAIN, Pidfd, Process, Snapshot, Tree};
 use tokio::io::unix::AsyncFd;
+use tokio::time::sleep;
 
 /// How long a sweep may take.
 const SWEEP: Duration = Duration::from_secs(1);
+
+/// How often the status of an ended process is looked for, and for how long: less than a launcher's
+/// report is waited for.
+const LOOK_FOR_STATUS: Duration = Duration::from_millis(5);
+const LOOKS_FOR_STATUS: usize = 36;
 
 const SIGKILL: i32 = 9;
 
@@ -21,7 +27,24 @@ pub(crate) struct Watched {
     started: u64,
 }
 
-/// Watches it: the kernel says when it ends, though not how. The future resolves at that moment.
+impl Watched {
+    /// How it ended, where the kernel tells that of a process which is not our child: from Linux 6.15 on,
+    /// once its parent has reaped it. Given up shortly before nobody waits for it any more. Cancel safe.
+    pub(crate) fn status(&self) -> impl Future<Output = Option<ProcExitKind>> + Send + use<> {
+        let pidfd = Arc::clone(&self.pidfd);
+        async move {
+            for _ in 0..LOOKS_FOR_STATUS {
+                match pidfd.get_ref().told_status() {
+                    Some(status) => return Some(kind_of(status)),
+                    None => sleep(LOOK_FOR_STATUS).await,
+                }
+            }
+            None
+        }
+    }
+}
+
+/// Watches it: the kernel says when it ends. The future resolves at that moment.
 ///
 /// # Errors
 /// It has ended and was reaped, or no file descriptor is left.

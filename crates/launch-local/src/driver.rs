@@ -340,7 +340,8 @@ fn publish(exit: Option<oneshot::Sender<ProcExitResult>>, kind: ProcExitKind) {
     }
 }
 
-pub(crate) fn kind_of(status: ExitStatus) -> ProcExitKind {
+/// What a parent is told, as what a launch ended with.
+pub fn kind_of(status: ExitStatus) -> ProcExitKind {
     match status {
         ExitStatus::Exited { code } => ProcExitKind::Exited { code },
         ExitStatus::Signaled { signal, core_dumped } => ProcExitKind::Signaled { signal, core_dumped },

@@ -14,6 +14,7 @@ pub mod supervised;
 mod watch_child;
 mod watched;
 
+pub use driver::kind_of;
 pub use failure::LaunchFailure;
 pub use launcher::NativeLauncher;
 pub use prepare::marker;

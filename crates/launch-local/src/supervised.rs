@@ -39,6 +39,10 @@ pub enum Stream {
 /// Shown every piece of output as it comes, on the runtime's thread; so it must not block.
 pub type Sink = Box<dyn FnMut(Stream, &[u8]) + Send>;
 
+/// Says whether whoever sees the output has more than can be passed on; nothing is read meanwhile, so
+/// that the program waits. What is left at its end is read whatever this says. Must not block.
+pub type Hold = Box<dyn Fn() -> bool + Send + Sync>;
+
 /// What to run.
 #[derive(Default)]
 pub struct SupervisedSpec {
@@ -56,6 +60,8 @@ pub struct SupervisedSpec {
     pub tail_lines: usize,
     /// Who sees the output.
     pub sink: Option<Sink>,
+    /// What holds up the reading of the output; none never does.
+    pub hold: Option<Hold>,
 }
 
 /// A child of this process, in a session of its own, watched to its end.
@@ -89,7 +95,7 @@ impl Supervised {
     /// # Errors
     /// Nothing was started: an argument is refused, or the operating system refused.
     pub async fn spawn(spec: SupervisedSpec) -> Result<Self, ProcLauncherError> {
-        let SupervisedSpec { program, arg0, args, mut env, cwd, tail_lines, sink } = spec;
+        let SupervisedSpec { program, arg0, args, mut env, cwd, tail_lines, sink, hold } = spec;
         let launch = LaunchId::fresh();
         let mark = match env.get(OsStr::new(sys::MARKER)).and_then(|given| given.to_str()) {
             // That of the launch that this is started for, by which others look for what belongs to it.
@@ -118,7 +124,7 @@ impl Supervised {
         };
         let (starting, shown) = spawn_blocking(start).await.map_err(ended)??;
         let child = executing(starting).await?.map_err(|error| refused(&error, &shown))?;
-        Self::watch(child, launch, tail_lines, sink)
+        Self::watch(child, launch, tail_lines, sink, hold)
     }
 
     fn watch(
@@ -126,6 +132,7 @@ impl Supervised {
         launch: LaunchId,
         tail_lines: usize,
         sink: Option<Sink>,
+        hold: Option<Hold>,
     ) -> Result<Self, ProcLauncherError> {
         let Some(sys::Child { pid, stdout, stderr, .. }) = child.get_mut() else { return Err(vanished()) };
         let (pid, stdout, stderr) = (*pid, stdout.take(), stderr.take());
@@ -143,6 +150,7 @@ impl Supervised {
             own: watched(child).map_err(|error| unwatched(&error))?,
             tree: Tree::new(pid, start_time, launch.to_string(), None),
             sink,
+            hold,
             publish,
         };
         tokio::spawn(child.run(asked));

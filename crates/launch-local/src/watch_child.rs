@@ -14,16 +14,19 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::driver::kind_of;
 use crate::own::Own;
-use crate::supervised::{Sink, Stream};
+use crate::supervised::{Hold, Sink, Stream};
 
 /// How much is read at a time.
 const BUFFER: usize = 64 * 1024;
 /// How long one attempt to empty a tree lasts; there is always another.
 const KILL_ATTEMPT: Duration = Duration::from_secs(1);
+
+/// How often a hold is looked at.
+const HELD: Duration = Duration::from_millis(5);
 
 const STOLEN: &str = "its exit status was taken by somebody else in this process: a waitpid(-1), or SIGCHLD being \
                       ignored; let that code wait for the pids of its own children only";
@@ -45,6 +48,7 @@ pub(crate) struct Child {
     pub(crate) stdout: Output,
     pub(crate) stderr: Output,
     pub(crate) sink: Option<Sink>,
+    pub(crate) hold: Option<Hold>,
     pub(crate) publish: watch::Sender<Option<ProcExitResult>>,
 }
 
@@ -77,6 +81,7 @@ impl Child {
         let mut rest: Option<Instant> = None;
         let mut asking = true;
         loop {
+            let held = self.hold.as_ref().is_some_and(|hold| hold());
             tokio::select! {
                 // The exit comes before all output that is still there.
                 biased;
@@ -104,8 +109,13 @@ impl Child {
                     let reached = self.signal_tree(libc::SIGTERM, false).await;
                     rest = (!reached).then(|| Instant::now() + LOOK_AGAIN);
                 }
-                length = self.stdout.read(&mut out) => self.stdout.take(Stream::Stdout, &out[..length], &mut self.sink),
-                length = self.stderr.read(&mut err) => self.stderr.take(Stream::Stderr, &err[..length], &mut self.sink),
+                () = sleep(HELD), if held => {}
+                length = self.stdout.read(&mut out), if !held => {
+                    self.stdout.take(Stream::Stdout, &out[..length], &mut self.sink);
+                }
+                length = self.stderr.read(&mut err), if !held => {
+                    self.stderr.take(Stream::Stderr, &err[..length], &mut self.sink);
+                }
             }
         }
     }

@@ -50,6 +50,8 @@ pub(crate) struct EventQueue {
     events: VecDeque<Event>,
     /// Holds up the writers of output; none where nobody is to wait for this reader.
     gate: Option<Gate>,
+    /// It was full, and takes no output before half of that was read: so gaps are few.
+    is_full: bool,
     output_bytes: usize,
     missing: HashMap<(ProcId, &'static str), (Arc<About>, u64)>,
 }
@@ -72,7 +74,8 @@ impl EventQueue {
         if let What::Output { stream, line, .. } = &event.what {
             let cost = line.len() + LINE_COST;
             let limit = if self.gate.is_some() { OVERFLOW_LIMIT } else { OUTPUT_LIMIT };
-            if self.output_bytes + cost > limit {
+            self.is_full |= self.output_bytes + cost > limit;
+            if self.is_full {
                 let about = &event.about;
                 let missing = self.missing.entry((about.proc_id.clone(), *stream));
                 missing.or_insert_with(|| (Arc::clone(about), 0)).1 += 1;
@@ -94,6 +97,7 @@ impl EventQueue {
         let event = self.events.pop_front()?;
         if let What::Output { line, .. } = &event.what {
             self.output_bytes -= line.len() + LINE_COST;
+            self.is_full &= self.output_bytes > OUTPUT_LIMIT / 2;
             if let Some(gate) = self.gate.as_ref().filter(|_| self.output_bytes <= OUTPUT_LIMIT / 2) {
                 gate.set_open(true);
             }

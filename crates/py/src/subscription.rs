@@ -33,7 +33,7 @@ impl Feed {
 const HAS_SOMETHING: Due<Feed> = (|feed, _| !feed.queue.is_empty() || feed.is_at_end(), 0);
 
 /// A queue of what happens to some procs, in order.
-#[pyclass(frozen, module = "procession._native")]
+#[pyclass(frozen, weakref, module = "procession._native")]
 pub(crate) struct Subscription {
     feed: Owned<Arc<Monitor<Feed>>>,
     output: bool,
@@ -98,10 +98,14 @@ impl Follower {
         }
     }
 
+    /// Passes on what it has not heard itself.
+    fn recall(&self, proc_: &ProcRef, event: &ProcEvent) {
+        self.pass_on(&about(proc_), SystemTime::now(), event);
+    }
+
     /// Says who the proc is.
     pub(crate) fn introduce(&self, proc_: &ProcRef) {
-        let (proc_id, rank, incarnation) = (proc_.id().clone(), proc_.rank(), proc_.incarnation());
-        let about = Arc::new(About { proc_id, rank, incarnation });
+        let about = about(proc_);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Known::NotYet(early) = std::mem::replace(&mut *known, Known::Proc(Arc::clone(&about))) {
             early.iter().for_each(|(at, event)| self.pass_on(&about, *at, event));
@@ -121,6 +125,11 @@ impl Follower {
             });
         }
     }
+}
+
+fn about(proc_: &ProcRef) -> Arc<About> {
+    let (proc_id, rank, incarnation) = (proc_.id().clone(), proc_.rank(), proc_.incarnation());
+    Arc::new(About { proc_id, rank, incarnation })
 }
 
 fn what(event: &ProcEvent, output: bool, lifecycle: bool) -> Option<What> {
@@ -198,6 +207,26 @@ impl Subscription {
         refuse_in_fork()?;
         let queue = EventQueue::holding_up(Gate::default());
         Ok(Self::start(output, lifecycle, Feed { queue, waits_for_procs: true, live: 0 }))
+    }
+
+    fn also(&self, py: Python<'_>, procs: Vec<PyRef<'_, ProcHandle>>) -> PyResult<()> {
+        refuse_in_fork()?;
+        self.expect(procs.len());
+        let procs: Vec<ProcRef> = procs.iter().map(|proc_| (*proc_.0).clone()).collect();
+        py.detach(|| {
+            for proc_ in &procs {
+                let follower = self.follow();
+                // What it hears waits until it knows the proc, and so comes behind the past.
+                let past = proc_.watch_with_past(follower.observer());
+                for (stream, lines) in [Stream::Stdout, Stream::Stderr].into_iter().zip(past) {
+                    for line in lines {
+                        follower.recall(proc_, &ProcEvent::Output { stream, line, ends: true });
+                    }
+                }
+                follower.introduce(proc_);
+            }
+        });
+        Ok(())
     }
 
     #[pyo3(signature = (timeout))]

@@ -1,13 +1,14 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use procession_actor::WeakProc;
+use procession_actor::{Proc, WeakProc};
 use procession_launch::ProcLauncherError;
 use procession_launch_local::LaunchFailure;
-use procession_launch_local::supervised::{Sink, Stream, Supervised as Process, SupervisedSpec};
+use procession_launch_local::supervised::{Hold, Sink, Stream, Supervised as Process, SupervisedSpec};
 use procession_model::{Head, InvalidArgument, LOG_STDERR_TAG, LOG_STDOUT_TAG, Packet, PortId};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -18,6 +19,10 @@ use crate::errors::value_error;
 use crate::fork::{Owned, refuse_in_fork};
 use crate::time::duration;
 use crate::waiter::{IS_SETTLED, Once, Outcome, Waiter};
+
+/// Output of one program that may be under way to the host, in bytes; and how much of it gets one receipt.
+const UNDER_WAY: usize = 1 << 20;
+const COUNTED: usize = 64 << 10;
 
 /// A process of this process, watched to its end.
 #[pyclass(frozen, module = "procession._native")]
@@ -58,19 +63,42 @@ fn asked(result: Result<(), ProcLauncherError>) -> Outcome {
     result.map_err(|error| error.to_string()).into()
 }
 
-/// Sends what it is shown to the log channel `port`.
-fn log_sink(proc_: WeakProc, port: PortId) -> Sink {
-    Box::new(move |stream, bytes| {
+/// Sends what it is shown to the log channel `port`, and says when to wait: while more is under way than the host
+/// has said to have taken. An exit travels behind it, and whoever reads the output may be slow.
+fn log_feed(proc_: WeakProc, port: PortId) -> (Sink, Hold) {
+    let under_way = Arc::new(AtomicUsize::new(0));
+    let taken = Arc::clone(&under_way);
+    let mut uncounted = 0;
+    let sink: Sink = Box::new(move |stream, bytes| {
+        let Some(proc_) = proc_.upgrade() else { return };
         let tag = match stream {
             Stream::Stdout => LOG_STDOUT_TAG,
             Stream::Stderr => LOG_STDERR_TAG,
         };
-        if let Some(proc_) = proc_.upgrade() {
-            let head = Head::Send { port: port.clone(), tag: tag.to_owned(), ports: Vec::new() };
-            // When the host is gone nobody reads the output any more.
-            let _unread = proc_.post(Packet { head, parts: vec![Bytes::copy_from_slice(bytes)] });
+        uncounted += bytes.len();
+        let ports =
+            if uncounted < COUNTED { Vec::new() } else { vec![receipt(&proc_, &taken, &mut uncounted)] };
+        let head = Head::Send { port: port.clone(), tag: tag.to_owned(), ports };
+        // When the host is gone nobody reads the output any more, and nobody says so.
+        if proc_.post(Packet { head, parts: vec![Bytes::copy_from_slice(bytes)] }).is_err() {
+            taken.store(0, Ordering::Release);
         }
-    })
+    });
+    (sink, Box::new(move || under_way.load(Ordering::Acquire) > UNDER_WAY))
+}
+
+/// A once port that the host lets go of when it has taken what was sent until then.
+fn receipt(proc_: &Proc, under_way: &Arc<AtomicUsize>, uncounted: &mut usize) -> PortId {
+    let count = std::mem::take(uncounted);
+    under_way.fetch_add(count, Ordering::AcqRel);
+    let taken = Arc::clone(under_way);
+    let held = proc_.mailbox().open_once_sink(move |_| {
+        let _was =
+            taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| Some(now.saturating_sub(count)));
+    });
+    // It leaves with the packet, and is not to be closed from here.
+    let _first_use = held.spend();
+    held.port().clone()
 }
 
 /// `ValueError` for an argument that is refused on every machine; else `OSError`, with the kernel's number for it.
@@ -144,6 +172,7 @@ pub(crate) fn supervise(
         })
     });
     let port = log_channel.map(str::parse).transpose().map_err(value_error)?;
+    let (sink, hold) = port.map(|port| log_feed(core.proc_.downgrade(), port)).unzip();
     let spec = SupervisedSpec {
         program: program.into(),
         arg0,
@@ -151,7 +180,8 @@ pub(crate) fn supervise(
         env: env.into_iter().collect(),
         cwd,
         tail_lines,
-        sink: port.map(|port| log_sink(core.proc_.downgrade(), port)),
+        sink,
+        hold,
     };
     let start = Arc::new(Mutex::new(Start::UnderWay));
     let awaited = Awaited(Arc::clone(&start));

@@ -7,6 +7,19 @@ use crate::call::{check, retry};
 use crate::{Watch, poll};
 
 const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 4;
+/// `_IOWR(0xff, 11, struct pidfd_info)` in its first version.
+const PIDFD_GET_INFO: libc::Ioctl = 0xc040_ff0b_u32 as libc::Ioctl;
+const PIDFD_INFO_EXIT: u64 = 1 << 3;
+
+/// The first version of the kernel's `struct pidfd_info`.
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
 
 /// How a process ended, as its parent is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +110,23 @@ impl Pidfd {
         let mut watch = [Watch::readable(self.as_fd())];
         poll(&mut watch, Some(Duration::ZERO))?;
         Ok(watch[0].is_ready())
+    }
+
+    /// How the process ended, child of ours or not; none as long as it is not reaped, and on kernels
+    /// older than Linux 6.15, which do not tell.
+    pub fn told_status(&self) -> Option<ExitStatus> {
+        let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
+        // SAFETY: the descriptor is open, and the request carries the size of the structure it fills.
+        let done = unsafe { libc::ioctl(self.0.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
+        if done == -1 || info.mask & PIDFD_INFO_EXIT == 0 {
+            return None;
+        }
+        let status = info.exit_code;
+        Some(if libc::WIFSIGNALED(status) {
+            ExitStatus::Signaled { signal: libc::WTERMSIG(status), core_dumped: libc::WCOREDUMP(status) }
+        } else {
+            ExitStatus::Exited { code: libc::WEXITSTATUS(status) }
+        })
     }
 
     /// The status of a child that has ended, which stays there to be reaped.

@@ -244,3 +244,25 @@ fn a_stranger_with_a_leaders_pid_is_no_member_of_its_tree() {
     assert!(Tree::kill(std::slice::from_mut(&mut of_this_one), Duration::from_secs(5)).unwrap().is_empty());
     assert_eq!(child.pidfd.peek().unwrap_err().raw_os_error(), Some(libc::ECHILD), "it is reaped too");
 }
+
+#[test]
+fn how_a_process_ended_that_is_no_child_is_told_once_its_parent_has_reaped_it() {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split('.').map_while(|part| part.parse::<u32>().ok());
+    let tells = (numbers.next(), numbers.next()) >= (Some(6), Some(15));
+    for (script, expected) in [
+        ("exit 7", ExitStatus::Exited { code: 7 }),
+        ("kill -9 $$", ExitStatus::Signaled { signal: 9, core_dumped: false }),
+    ] {
+        let mut child = std::process::Command::new("/bin/sh")
+            .args(["-c", &format!("read go; {script}")])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pidfd = Pidfd::open(child.id()).unwrap();
+        assert_eq!(pidfd.told_status(), None, "it lives");
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        assert_eq!(pidfd.told_status(), tells.then_some(expected));
+    }
+}

@@ -24,13 +24,14 @@ EPILOG = """\
 Options end where the program begins. Each process finds RANK, LOCAL_RANK and WORLD_SIZE in its environment. Its output is
 shown with its rank in front of each line, and a line of over 64 KiB in several; a process that writes faster than its output
 is read waits. At the end comes a table of all exits, on stderr. One that fails does not end the others. Ctrl-C stops
-gracefully, a second one kills. A program that knows sd_notify may send READY=1.
+gracefully, a second one kills. Its stdin is empty. A program that knows sd_notify may send READY=1.
 
 exit codes: that of the first process in time to fail; 128+n for signal n, of the process or of an interrupt; 125 for a
 process that could not be run; 141 when whoever read the output is gone, 74 when it cannot be written, and then the
 processes are stopped; 2 for an error of usage
 """
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 OWN_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
 BATCH = 1000
 """Lines that are written at once."""
@@ -113,6 +114,9 @@ def _spawn(options: argparse.Namespace, subscription: Subscription) -> ProcMesh:
     from procession._host_mesh import this_host
 
     count = _validate.count("-n", options.procs, least=1, most=config.MAX_PROCS)
+    program, *words = options.program
+    if options.cwd is None and "/" in program:
+        program = os.path.abspath(program)  # as a shell finds it
     given = _environment(options.env)
 
     def env(point: Point) -> dict[str, str | None]:
@@ -125,7 +129,7 @@ def _spawn(options: argparse.Namespace, subscription: Subscription) -> ProcMesh:
         .spawn_procs(
             per_host={"procs": count},
             name=options.name,
-            bootstrap_command=options.program,
+            bootstrap_command=[program, *words],
             launcher=_launcher(options.launcher),
             readiness="none",
             env=env,
@@ -171,7 +175,7 @@ def _next_lines(subscription: Subscription) -> list[dict[str, Any]]:
 
 
 class _Interrupts:
-    """SIGINT and SIGTERM: the first stops gracefully, the next kills, one more waits for nothing any longer."""
+    """SIGINT, SIGTERM and SIGHUP: the first stops gracefully, the next kills, one more waits for nothing any longer."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -198,7 +202,7 @@ class _Interrupts:
             os.write(2, f"procession: {text}\n".encode())  # not print: that may be what was interrupted
 
     def __enter__(self) -> _Interrupts:
-        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -233,5 +237,6 @@ def _launcher(text: str) -> Any:
         sys.path.insert(0, os.getcwd())  # as `python -m` has it; the script of an installed command does not
     try:
         return getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise InvalidArgument("--launcher", _validate.shown(text), str(error)) from None
+    except Exception as error:  # the module is the user's, and may raise anything
+        cause = f"{type(error).__name__}: {error}"
+        raise InvalidArgument("--launcher", _validate.shown(text), f"it cannot be imported: {cause}") from None
