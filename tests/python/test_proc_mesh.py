@@ -12,7 +12,7 @@ import pytest
 from procession._runtime import runtime
 from procession.actor import Actor, endpoint, this_host
 from procession.errors import AlreadyExists, LaunchFailed, Unsupported, WrongContext
-from procession.launch import Capabilities, DialBack, ProcLauncher, supervise
+from procession.launch import Capabilities, DialBack, ProcExitResult, ProcLauncher, supervise
 
 pytestmark = pytest.mark.usefixtures("four")  # started before what each test is compared with
 
@@ -20,6 +20,11 @@ pytestmark = pytest.mark.usefixtures("four")  # started before what each test is
 def sh(command, **kwargs):
     """A mesh of one program that knows nothing of us."""
     return this_host().spawn_procs(bootstrap_command=["/bin/sh", "-c", command], readiness="none", **kwargs)
+
+
+def tells_exits():
+    """Older kernels tell nobody but its parent how a process ended."""
+    return tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 15)
 
 
 class Plain(ProcLauncher):
@@ -215,7 +220,27 @@ def test_the_exit_of_a_proc_whose_launcher_is_slow_to_report_is_what_the_kernel_
 
     for command, exit_code, number in (("sleep 0.5; exit 3", 3, None), ("sleep 0.5; kill -9 $$", None, 9)):
         one = sh(command, launcher=Slow).wait(20).get().item()
-        if tuple(map(int, os.uname().release.split(".")[:2])) < (6, 15):
-            assert one.kind == "lost"  # older kernels tell nobody but the parent
-        else:
+        if tells_exits():
             assert (one.exit_code, one.signal) == (exit_code, number)
+        else:
+            assert one.kind == "lost"
+
+
+def test_a_launcher_that_tells_something_else_than_the_kernel_is_not_believed(capfd):
+    class Liar(Plain):
+        async def launch(self, exit_port, proc_id, opts):
+            process = self.running[proc_id] = await supervise(opts)
+            self.report(proc_id, pid=process.pid)
+            await process.wait()
+            exit_port.send(ProcExitResult(0, None, False, None, ["all is well"]))
+
+    one = sh("sleep 0.5; kill -9 $$", launcher=Liar).wait(20).get().item()
+    assert one.stderr_tail == ["all is well"]
+    if tells_exits():
+        assert one.signal == 9
+        assert (
+            "contradiction: the launcher reported exit code 0; the operating system says signal 9"
+            in capfd.readouterr().err
+        )
+    else:
+        assert one.exit_code == 0

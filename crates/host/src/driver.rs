@@ -107,6 +107,7 @@ impl Driver {
         inputs: mpsc::UnboundedReceiver<Input>,
     ) {
         spec.policy.launcher_reports = !launcher.knows_status_by_parenthood();
+        spec.policy.os_tells = witness::status_is_told();
         let (state, first) = State::start(spec.policy.clone());
         let token = Secret::random();
         // A token that nobody waits for serves nobody.
@@ -245,9 +246,10 @@ impl Driver {
             Input::Launched(launched) => self.launched(launched).await,
             Input::Link(link) => self.linked(link),
             Input::Told(kind) => {
-                // Its launcher may have said it by now, and more.
-                if let Some(kind) = kind.filter(|_| !self.published) {
-                    self.feed(Event::OsExit(ProcExitResult::new(kind))).await;
+                let told = kind.map_or(Event::OsUntold, |kind| Event::OsExit(ProcExitResult::new(kind)));
+                // What is given up with the launcher may be said already.
+                if !self.published {
+                    self.feed(told).await;
                 }
             }
             Input::CalledBack { pid } => {

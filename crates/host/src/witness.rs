@@ -1,5 +1,5 @@
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use procession_launch_local::{kind_of, watched};
@@ -11,10 +11,8 @@ use tokio::time::sleep;
 /// How long a sweep may take.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// How often the status of an ended process is looked for, and for how long: less than a launcher's
-/// report is waited for.
-const LOOK_FOR_STATUS: Duration = Duration::from_millis(5);
-const LOOKS_FOR_STATUS: usize = 36;
+/// How long the status of an ended process is looked for: less than a launcher's report is waited for.
+const STATUS: Duration = Duration::from_millis(180);
 
 const SIGKILL: i32 = 9;
 
@@ -27,17 +25,29 @@ pub(crate) struct Watched {
     started: u64,
 }
 
+/// Whether this kernel tells how a process ended that is not our child.
+pub(crate) fn status_is_told() -> bool {
+    static TOLD: OnceLock<bool> = OnceLock::new();
+    *TOLD.get_or_init(|| {
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let mut numbers = release.split('.').map_while(|part| part.parse::<u32>().ok());
+        (numbers.next(), numbers.next()) >= (Some(6), Some(15))
+    })
+}
+
 impl Watched {
     /// How it ended, where the kernel tells that of a process which is not our child: from Linux 6.15 on,
     /// once its parent has reaped it. Given up shortly before nobody waits for it any more. Cancel safe.
     pub(crate) fn status(&self) -> impl Future<Output = Option<ProcExitKind>> + Send + use<> {
         let pidfd = Arc::clone(&self.pidfd);
         async move {
-            for _ in 0..LOOKS_FOR_STATUS {
+            let (deadline, mut pause) = (Instant::now() + STATUS, Duration::from_micros(500));
+            while Instant::now() < deadline {
                 match pidfd.get_ref().told_status() {
                     Some(status) => return Some(kind_of(status)),
-                    None => sleep(LOOK_FOR_STATUS).await,
+                    None => sleep(pause).await,
                 }
+                pause = (pause * 2).min(Duration::from_millis(10));
             }
             None
         }

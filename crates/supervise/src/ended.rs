@@ -18,7 +18,7 @@ impl State {
                 self.heard.gone = true;
                 self.late(format!("the operating system says {}", result.kind));
             }
-            Event::OsGone => self.heard.gone = true,
+            Event::OsGone | Event::OsUntold => self.heard.gone = true,
             Event::KillAnswered(Err(why)) if !self.heard.gone => {
                 self.emit(Effect::Note(Note::KillUnavailable { why }));
             }

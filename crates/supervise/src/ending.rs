@@ -10,7 +10,9 @@ use crate::{BootFailure, Effect, Ended, Event, Note, State, Timer, verdict};
 impl State {
     pub(crate) fn while_settling(&mut self, event: Event) {
         match event {
-            Event::LauncherReported(_) | Event::OsExit(_) | Event::OsGone => self.hear(event),
+            Event::LauncherReported(_) | Event::OsExit(_) | Event::OsGone | Event::OsUntold => {
+                self.hear(event)
+            }
             Event::LaunchRefused { reason } => {
                 self.hear(Event::LauncherReported(ProcExitResult::failed(reason)))
             }
@@ -28,13 +30,19 @@ impl State {
                 self.heard.gone = true;
                 self.heard.os.get_or_insert(result);
             }
+            Event::OsUntold => {
+                self.heard.gone = true;
+                self.heard.untold = true;
+            }
             _ => self.heard.gone = true,
         }
+        let all_is_told = self.heard.untold || !self.policy.os_tells || self.pid.is_none();
         let complete = match (&self.heard.os, self.heard.gone, &self.heard.report) {
             (Some(_), _, None) => !self.policy.launcher_reports,
             (None, false, Some(_)) => self.pid.is_none(),
             (None, _, None) => false,
-            (_, _, Some(_)) => true,
+            (None, true, Some(_)) => all_is_told,
+            (Some(_), _, Some(_)) => true,
         };
         if complete {
             self.publish();
@@ -75,7 +83,7 @@ impl State {
 
     /// The end, whatever led to it.
     pub(crate) fn end(&mut self, how: impl Into<Merged>) {
-        let Merged { kind, reported, stderr_tail, stdout_tail, contradiction } = how.into();
+        let Merged { kind, reported, stderr_tail, stdout_tail, contradiction, beside } = how.into();
         if let Some(what) = &contradiction {
             self.emit(Effect::Note(Note::Contradiction { what: what.clone() }));
         }
@@ -91,7 +99,10 @@ impl State {
         self.disarm_all();
         self.emit(Effect::Sweep);
         self.enter(kind.status());
-        let verdict = verdict(&kind, self.boot.as_ref(), self.requested.as_ref());
+        let mut verdict = verdict(&kind, self.boot.as_ref(), self.requested.as_ref());
+        if let Some(beside) = beside {
+            verdict.push_str(&format!("; its launcher: {beside}"));
+        }
         self.emit(Effect::Publish(Ended {
             kind,
             reported,

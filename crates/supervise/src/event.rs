@@ -57,6 +57,8 @@ pub enum Event {
     KillUnanswered,
     /// The operating system says that it is gone, but not how it ended.
     OsGone,
+    /// The operating system will not tell how it ended.
+    OsUntold,
     /// The launcher, or what it stands on, cannot be asked.
     Unreachable {
         /// Why.

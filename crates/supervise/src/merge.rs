@@ -7,6 +7,8 @@ pub(crate) struct Heard {
     pub(crate) os: Option<ProcExitResult>,
     /// Whether the operating system says that it is gone.
     pub(crate) gone: bool,
+    /// Whether the operating system says no more than that.
+    pub(crate) untold: bool,
     /// The launcher's report.
     pub(crate) report: Option<ProcExitResult>,
 }
@@ -18,6 +20,8 @@ pub(crate) struct Merged {
     pub(crate) stderr_tail: Option<Vec<String>>,
     pub(crate) stdout_tail: Option<Vec<String>>,
     pub(crate) contradiction: Option<String>,
+    /// What went wrong at the launcher's, where that is not the end itself.
+    pub(crate) beside: Option<String>,
 }
 
 impl From<ProcExitKind> for Merged {
@@ -31,6 +35,14 @@ impl Heard {
     pub(crate) fn merge(self) -> Merged {
         let contradiction = match (&self.os, &self.report) {
             (Some(os), Some(report)) => contradiction(&os.kind, &report.kind),
+            _ => None,
+        };
+        let beside = match (&self.os, &self.report) {
+            (Some(os), Some(ProcExitResult { kind: ProcExitKind::Failed { reason }, .. }))
+                if is_status(&os.kind) =>
+            {
+                Some(reason.clone())
+            }
             _ => None,
         };
         // A launcher that kept a status knows more than an operating system that lost it.
@@ -47,6 +59,7 @@ impl Heard {
             stderr_tail: fuller(first.stderr_tail, second.stderr_tail),
             stdout_tail: fuller(first.stdout_tail, second.stdout_tail),
             contradiction,
+            beside,
         }
     }
 }

@@ -20,6 +20,9 @@ pub struct Policy {
     /// False where the launcher is the parent, so that its report *is* the operating system's word:
     /// the exit is then published without waiting.
     pub launcher_reports: bool,
+    /// Whether the operating system can tell how a process ended that is not a child, a moment after it
+    /// said that it is gone: a launcher's report is then not taken for the truth before.
+    pub os_tells: bool,
     /// From the acknowledgement to the call back; progress restarts it.
     pub ready_timeout: Duration,
     /// From the acknowledgement to the call back in all, however much progress is reported.
@@ -45,6 +48,7 @@ impl Default for Policy {
         Self {
             readiness: Readiness::CallBack,
             launcher_reports: true,
+            os_tells: false,
             ready_timeout: Duration::from_secs(30),
             progress_cap: Duration::from_secs(600),
             stop_grace: Duration::from_secs(10),

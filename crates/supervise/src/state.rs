@@ -106,7 +106,9 @@ impl State {
             Event::KillAnswered(answer) => self.kill_answered(answer),
             Event::KillUnanswered => self.kill_given_up(),
             Event::AgentStopFailed => self.agent_stop_failed(),
-            Event::LauncherReported(_) | Event::OsExit(_) | Event::OsGone => self.hear(event),
+            Event::LauncherReported(_) | Event::OsExit(_) | Event::OsGone | Event::OsUntold => {
+                self.hear(event)
+            }
             Event::Unreachable { why } => self.unreachable(why),
             Event::HeardAgain => self.heard_again(),
             Event::TimerFired(timer, at) => self.fired(timer, at),

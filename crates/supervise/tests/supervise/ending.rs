@@ -65,6 +65,34 @@ fn the_operating_system_wins_and_the_contradiction_is_recorded() {
 }
 
 #[test]
+fn where_the_operating_system_tells_a_launchers_report_waits_for_its_word() {
+    let os_tells = || Policy { os_tells: true, ..Policy::default() };
+    for (told, kind, contradictions) in
+        [(os(signaled(9)), signaled(9), 1), (os(exited(0)), exited(0), 0), (Event::OsUntold, exited(0), 0)]
+    {
+        let mut world = World::up(os_tells());
+        world.feed(reported(exited(0)));
+        world.feed(Event::OsGone);
+        assert_eq!(
+            world.times(|effect| matches!(effect, Effect::Publish(_))),
+            [0.0; 0],
+            "the last word is missing"
+        );
+        world.feed(told);
+        assert_eq!(world.ended().kind, kind);
+        assert_eq!(world.ended().contradictions.len(), contradictions);
+        assert_eq!(world.now.as_millis(), 0);
+    }
+    // It does not wait for longer than for anything else at the end.
+    let mut world = World::up(os_tells());
+    world.feed(Event::OsGone);
+    world.feed(reported(exited(0)));
+    world.run_out();
+    assert_eq!(world.ended().kind, exited(0));
+    assert_eq!(world.now, Policy::default().report_wait);
+}
+
+#[test]
 fn another_signal_is_a_contradiction() {
     let mut world = World::up(Policy::default());
     world.feed(os(signaled(9)));
@@ -91,6 +119,7 @@ fn a_closed_exit_port_does_not_cost_a_known_status() {
     world.feed(Event::LauncherReported(ProcExitResult::failed(CLOSED)));
     assert_eq!(world.ended().kind, exited(0));
     assert_eq!(world.ended().contradictions.len(), 1, "it is worth a warning");
+    assert_eq!(world.ended().verdict, format!("clean exit; its launcher: {CLOSED}"));
 }
 
 #[test]

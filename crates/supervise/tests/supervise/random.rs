@@ -14,9 +14,10 @@ fn cases() -> Config {
 }
 
 fn policies() -> impl Strategy<Value = Policy> {
-    (any::<bool>(), any::<bool>()).prop_map(|(call_back, launcher_reports)| Policy {
+    (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(call_back, launcher_reports, os_tells)| Policy {
         readiness: if call_back { Readiness::CallBack } else { Readiness::None },
         launcher_reports,
+        os_tells,
         ..Policy::default()
     })
 }
@@ -70,6 +71,7 @@ fn ends() -> impl Strategy<Value = Event> {
         kinds().prop_map(reported),
         kinds().prop_map(|kind| Event::OsExit(ProcExitResult::new(kind))),
         Just(Event::OsGone),
+        Just(Event::OsUntold),
     ]
 }
 
