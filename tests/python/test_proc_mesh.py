@@ -4,15 +4,17 @@ import asyncio
 import os
 import re
 import sys
+import time
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+from launching import Supervising
 from procession._runtime import runtime
 from procession.actor import Actor, endpoint, this_host
 from procession.errors import AlreadyExists, LaunchFailed, Unsupported, WrongContext
-from procession.launch import Capabilities, DialBack, ProcExitResult, ProcLauncher, supervise
+from procession.launch import Capabilities, DialBack, ProcExitResult, supervise
 
 pytestmark = pytest.mark.usefixtures("four")  # started before what each test is compared with
 
@@ -27,22 +29,8 @@ def tells_exits():
     return tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 15)
 
 
-class Plain(ProcLauncher):
+class Plain(Supervising):
     capabilities = Capabilities(stdio=False)
-
-    def __init__(self, params=None):
-        super().__init__(params)
-        self.running = {}
-
-    async def launch(self, exit_port, proc_id, opts):
-        self.running[proc_id] = await supervise(opts)
-        exit_port.send(await self.running[proc_id].wait())
-
-    async def terminate(self, proc_id, timeout_secs):
-        await self.running[proc_id].terminate(timeout_secs)
-
-    async def kill(self, proc_id):
-        await self.running[proc_id].kill()
 
 
 class Where(Actor):
@@ -209,32 +197,48 @@ def test_whoever_follows_hears_of_procs_that_are_launched_again():
     assert all("stop at" in one.requested or "kill at" in one.requested for _, _, one in exits)
 
 
-def test_the_exit_of_a_proc_whose_launcher_is_slow_to_report_is_what_the_kernel_tells():
-    class Slow(Plain):
+def ends_once_it_is_watched(command, launcher, gate):
+    """A proc whose process is known to the host when it begins to end."""
+    os.mkfifo(gate)
+    procs = sh(f"read go < {gate}; {command}", launcher=launcher)
+    procs.initialized.get(20)
+    while procs.statuses().item().pid is None:
+        time.sleep(0.01)
+    gate.write_text("go\n")
+    return procs
+
+
+@pytest.mark.parametrize(("command", "exit_code", "number"), [("exit 3", 3, None), ("kill -9 $$", None, 9)])
+def test_the_exit_of_a_proc_whose_launcher_is_slow_to_report_is_what_the_kernel_tells(
+    tmp_path, command, exit_code, number
+):
+    os.mkfifo(tmp_path / "tidied")
+
+    class Slow(Supervising):
         async def launch(self, exit_port, proc_id, opts):
             process = self.running[proc_id] = await supervise(opts)
             self.report(proc_id, pid=process.pid)
             result = await process.wait()
-            await asyncio.sleep(1)  # whatever has to be tidied up first
+            await asyncio.to_thread((tmp_path / "tidied").read_text)
             exit_port.send(result)
 
-    for command, exit_code, number in (("sleep 0.5; exit 3", 3, None), ("sleep 0.5; kill -9 $$", None, 9)):
-        one = sh(command, launcher=Slow).wait(20).get().item()
-        if tells_exits():
-            assert (one.exit_code, one.signal) == (exit_code, number)
-        else:
-            assert one.kind == "lost"
+    one = ends_once_it_is_watched(command, Slow, tmp_path / "gate").wait(20).get().item()
+    (tmp_path / "tidied").write_text("now\n")
+    if tells_exits():
+        assert (one.exit_code, one.signal) == (exit_code, number)
+    else:
+        assert one.kind == "lost"
 
 
-def test_a_launcher_that_tells_something_else_than_the_kernel_is_not_believed(capfd):
-    class Liar(Plain):
+def test_a_launcher_that_tells_something_else_than_the_kernel_is_not_believed(tmp_path, capfd):
+    class Liar(Supervising):
         async def launch(self, exit_port, proc_id, opts):
             process = self.running[proc_id] = await supervise(opts)
             self.report(proc_id, pid=process.pid)
             await process.wait()
             exit_port.send(ProcExitResult(0, None, False, None, ["all is well"]))
 
-    one = sh("sleep 0.5; kill -9 $$", launcher=Liar).wait(20).get().item()
+    one = ends_once_it_is_watched("kill -9 $$", Liar, tmp_path / "gate").wait(20).get().item()
     assert one.stderr_tail == ["all is well"]
     if tells_exits():
         assert one.signal == 9

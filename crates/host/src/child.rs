@@ -160,6 +160,11 @@ impl Child {
         let _host_gone = self.link.post(Packet::bare(Head::Ready { pid: std::process::id() }));
     }
 
+    /// The reason, once the host has asked this proc to end.
+    pub fn stop_asked(&self) -> Option<String> {
+        self.stop.borrow().clone()
+    }
+
     /// Waits until the host asks this proc to end; gives the reason. Cancel safe.
     pub async fn stopped(&self) -> String {
         told(self.stop.clone()).await
@@ -247,8 +252,9 @@ async fn read(
                 setup.send_replace(Some(parts.into_iter().next().unwrap_or_default()));
             }
             Some(Ok(Packet { head: Head::Stop { reason }, .. })) => {
+                // In this order: an actor that is made meanwhile is either stopped, or its maker sees the stop.
+                stop.send_replace(Some(reason.clone()));
                 proc_.stop_actors(&reason);
-                stop.send_replace(Some(reason));
             }
             Some(Ok(packet)) => proc_.receive(packet),
             Some(Err(_)) | None => break,

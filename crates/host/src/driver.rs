@@ -8,6 +8,7 @@ use procession_model::{
 };
 use procession_net::{Link, LinkSender};
 use procession_supervise::{Effect, Event, Readiness, State, StopHow};
+use procession_sys::Pidfd;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
@@ -107,7 +108,7 @@ impl Driver {
         inputs: mpsc::UnboundedReceiver<Input>,
     ) {
         spec.policy.launcher_reports = !launcher.knows_status_by_parenthood();
-        spec.policy.os_tells = witness::status_is_told();
+        spec.policy.os_tells = Pidfd::tells_status();
         let (state, first) = State::start(spec.policy.clone());
         let token = Secret::random();
         // A token that nobody waits for serves nobody.

@@ -1,5 +1,5 @@
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use procession_launch_local::{kind_of, watched};
@@ -23,16 +23,6 @@ pub(crate) struct Watched {
     pidfd: Arc<AsyncFd<Pidfd>>,
     /// What tells it from later ones with its pid; 0 when it had ended before it could be looked at.
     started: u64,
-}
-
-/// Whether this kernel tells how a process ended that is not our child.
-pub(crate) fn status_is_told() -> bool {
-    static TOLD: OnceLock<bool> = OnceLock::new();
-    *TOLD.get_or_init(|| {
-        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        let mut numbers = release.split('.').map_while(|part| part.parse::<u32>().ok());
-        (numbers.next(), numbers.next()) >= (Some(6), Some(15))
-    })
 }
 
 impl Watched {

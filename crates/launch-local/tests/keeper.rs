@@ -436,33 +436,3 @@ async fn two_hundred_launches_leak_no_descriptor_and_no_zombie_on_either_side() 
     assert_eq!(zombies(), 0);
     launcher.shutdown().await;
 }
-
-/// A measurement, not a promise: run it with `--ignored --nocapture`.
-#[tokio::test]
-#[ignore = "a measurement"]
-async fn measure_launch_to_exit_and_memory() {
-    let launcher = NativeLauncher::start().unwrap();
-    let resident = |pid: u32| {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.strip_suffix(" kB"));
-        line.unwrap().trim().parse::<i64>().unwrap()
-    };
-    let both = || (resident(std::process::id()), resident(keeper_pid()));
-    let mut first = (0, 0);
-    let mut times = Vec::new();
-    for round in 0..5000 {
-        let start = std::time::Instant::now();
-        Running::start(&launcher, options(BootstrapCommand::new("/bin/true"))).await.exit().await;
-        times.push(start.elapsed());
-        if round == 1000 {
-            first = both();
-        }
-    }
-    times.sort();
-    println!("launch to exit of /bin/true: median {:?}, p99 {:?}", times[2500], times[4950]);
-    println!(
-        "resident KiB of this process and its keeper: {first:?}, after 4,000 more launches {:?}",
-        both()
-    );
-    launcher.shutdown().await;
-}

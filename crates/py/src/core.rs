@@ -150,12 +150,7 @@ impl Core {
         let (stopped, stop_reason) = Promise::new();
         if let Side::Launched(child) = &side {
             let child = Arc::clone(child);
-            handle.spawn(async move {
-                let reason = child.stopped().await;
-                stopped.fulfil(Outcome::Text(reason.clone()));
-                // Those that were registered after the child had stopped its actors, and before this was known here.
-                child.proc_().stop_actors(&reason);
-            });
+            handle.spawn(async move { stopped.fulfil(Outcome::Text(child.stopped().await)) });
         }
         Self {
             side,
@@ -246,9 +241,8 @@ impl Core {
             None => PythonActor::spawn(&self.proc_, name)?.1,
         };
         // Asked only now, so that a stop which this does not see finds the actor.
-        let Some(Outcome::Text(reason)) = self.stop_reason.peek(|reason| reason.clone()) else {
-            return Ok(inbox);
-        };
+        let Side::Launched(child) = &self.side else { return Ok(inbox) };
+        let Some(reason) = child.stop_asked() else { return Ok(inbox) };
         let rule =
             format!("this proc was asked to stop ({reason:?}) and takes no new actors; spawn it elsewhere");
         inbox.end(Some(&format!("actor {} was not created: {rule}", inbox.actor_id())));

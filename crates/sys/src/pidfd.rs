@@ -1,6 +1,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::call::{check, retry};
@@ -112,8 +113,18 @@ impl Pidfd {
         Ok(watch[0].is_ready())
     }
 
-    /// How the process ended, child of ours or not; none as long as it is not reaped, and on kernels
-    /// older than Linux 6.15, which do not tell.
+    /// Whether this kernel tells how a process ended that is not our child: from Linux 6.15 on.
+    pub fn tells_status() -> bool {
+        static TELLS: OnceLock<bool> = OnceLock::new();
+        *TELLS.get_or_init(|| {
+            let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+            let mut numbers = release.split('.').map_while(|part| part.parse::<u32>().ok());
+            (numbers.next(), numbers.next()) >= (Some(6), Some(15))
+        })
+    }
+
+    /// How the process ended, child of ours or not; none as long as it is not reaped, and where
+    /// [`Self::tells_status`] does not hold.
     pub fn told_status(&self) -> Option<ExitStatus> {
         let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
         // SAFETY: the descriptor is open, and the request carries the size of the structure it fills.
