@@ -30,9 +30,13 @@ EMBED = LD_LIBRARY_PATH="$$($(PY) -c 'import sysconfig; print(sysconfig.get_conf
 # What nextest does by itself: a process for each test.
 ALONE = --config 'target."cfg(all())".runner = "$(CURDIR)/scripts/each_alone.py"'
 
+# What the tests report, for `make test-faults EVALUATE=1`.
+REPORTS = $(CARGO_TARGET_DIR)/reports
+NEXTEST_REPORT = target/nextest/default/junit.xml
+
 WITH_DOCKER := engines/docker.sh with engines/with-image.sh
 
-.PHONY: help setup target demo test test-rust test-python test-engines lint bench engines wheel ci clean env
+.PHONY: help setup target demo test test-rust test-python test-faults soak test-engines lint bench engines wheel ci clean env
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14
@@ -66,17 +70,27 @@ demo: setup $(if $(filter docker,$(LAUNCHER)),wheel) ## trains on real digits on
 test: test-rust test-python ## every test but those that need an engine
 
 test-rust: setup
+	@rm -rf $(REPORTS)/rust $(NEXTEST_REPORT)
 	@if cargo nextest --version >/dev/null 2>&1; then \
 		$(EMBED) cargo nextest run --workspace $(LOCKED); \
 	else \
 		echo 'cargo-nextest is not installed (cargo install cargo-nextest --locked): using cargo test'; \
 		$(EMBED) cargo build --workspace $(LOCKED) --examples && \
-		$(EMBED) cargo test --workspace $(LOCKED) --no-fail-fast --lib --bins --tests $(ALONE); \
+		$(EMBED) EACH_ALONE_REPORTS=$(REPORTS)/rust \
+			cargo test --workspace $(LOCKED) --no-fail-fast --lib --bins --tests $(ALONE); \
 	fi
 	$(EMBED) cargo test --workspace $(LOCKED) --doc
 
 test-python: setup
-	$(PY) -m pytest --ignore tests/engines
+	@rm -f $(REPORTS)/python.xml
+	$(PY) -m pytest --ignore tests/engines --junitxml $(REPORTS)/python.xml
+
+test-faults: setup ## the tests that hold a row of docs/faults.md, row by row; EVALUATE=1 reads what `make test` has left
+	$(EMBED) $(PY) scripts/faults.py $(if $(EVALUATE),--evaluate $(REPORTS)/python.xml \
+		$(or $(wildcard $(REPORTS)/rust/*.xml),$(NEXTEST_REPORT)))
+
+soak: setup ## 50 procs on three launchers, hurt in every way for SECONDS=60; SEED= repeats a plan
+	$(PY) scripts/soak $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 test-engines: setup wheel ## the tests and the demo against a real Docker engine
 	$(WITH_DOCKER) bash -c '$(PY) -m pytest tests/engines && $(PY) examples/train_digits.py --launcher docker'

@@ -32,6 +32,7 @@ NEVER_IN = {"tokio": {"model", "sys", "wire", "supervise"}}
 
 LINES, TEST_LINES = 500, 800
 SOURCES = {".rs", ".py", ".pyi", ".sh"}
+PROMISES = "docs/guarantees.md"
 GENERATED = {"Cargo.lock"}
 
 # In two parts each, so that this file does not break its own rule.
@@ -166,6 +167,19 @@ def check_text(file: str, text: str) -> Iterator[Violation]:
             yield Violation(file, number, f"an absolute home path ({found[0]}): derive it from the environment")
 
 
+def check_promises(root: Path, file: str, text: str) -> Iterator[Violation]:
+    """Every promise says what holds it, or that nothing does; and every test that it names exists."""
+    for found in re.finditer(r"^\*\*(P\d+)\. .*?(?=^\*\*P|\Z)", text, re.MULTILINE | re.DOTALL):
+        if not re.search(r"^(Held by `|Not held: )", found[0], re.MULTILINE):
+            what = f'{found[1]} says neither "Held by" with a test nor "Not held:" with what is missing'
+            yield Violation(file, line_of(text, found.start()), what)
+    for found in re.finditer(r"`([\w/.-]+\.(?:rs|py))::(\w+)`", text):
+        source = root / found[1]
+        if not source.exists() or not re.search(rf"\b(?:def|fn) {found[2]}\(", source.read_text(encoding="utf-8")):
+            what = f"there is no test {found[2]} in {found[1]}: name the one that holds the promise"
+            yield Violation(file, line_of(text, found.start()), what)
+
+
 def check(root: Path, files: Iterable[str]) -> list[Violation]:
     violations: list[Violation] = []
     for file in files:
@@ -177,6 +191,8 @@ def check(root: Path, files: Iterable[str]) -> list[Violation]:
         if path.name in GENERATED:
             continue
         violations += check_text(file, text)
+        if file == PROMISES:
+            violations += check_promises(root, file, text)
         if path.suffix == ".rs":
             violations += check_rust(file, text)
         elif path.name == "Cargo.toml" and path.is_relative_to("crates"):

@@ -32,6 +32,8 @@ class Lane:
 
 LANES = [
     Lane("test", ["make", "test"], 36),
+    Lane("faults", ["make", "test-faults", "EVALUATE=1"], 1, quotes=r"^\d+ rows: "),
+    Lane("soak", ["make", "soak", "SECONDS=60"], 3, quotes=r"^soak: \w+, seed "),
     Lane("lint", ["make", "lint"], 10),
     Lane("demo python", ["make", "demo", "LAUNCHER=python"], 4, quotes=r"^test accuracy "),
     Lane("demo native", ["make", "demo", "LAUNCHER=native"], 4, quotes=r"^test accuracy "),

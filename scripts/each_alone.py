@@ -2,6 +2,7 @@
 """A runner for `cargo test` that gives each test a process of its own, as nextest does.
 
 Tests look at the process that they run in, at its children and at its signals; in one process they see each other's.
+Leaves a JUnit report for each executable in the folder that EACH_ALONE_REPORTS names.
 """
 
 import contextlib
@@ -10,8 +11,11 @@ import signal
 import subprocess
 import sys
 import time
+import xml.etree.ElementTree as xml
+from pathlib import Path
 
 SECONDS = float(os.environ.get("EACH_ALONE_SECONDS", "180"))
+LEAK_GATE = Path(__file__).resolve().parent / "leak_gate.py"
 
 
 def names(executable: str, *options: str) -> list[str]:
@@ -22,7 +26,7 @@ def names(executable: str, *options: str) -> list[str]:
 def run(executable: str, name: str) -> tuple[bool, str]:
     """Whether it passed, and what to show when it did not."""
     process = subprocess.Popen(
-        [executable, "--exact", name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, process_group=0
+        [LEAK_GATE, executable, "--exact", name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, process_group=0
     )
     try:
         output, _ = process.communicate(timeout=SECONDS)
@@ -32,6 +36,17 @@ def run(executable: str, name: str) -> tuple[bool, str]:
         process.wait()
         return False, f"{(error.stdout or b'').decode(errors='replace')}\nlonger than {SECONDS:g} s"
     return process.returncode == 0, output.decode(errors="replace")
+
+
+def report(executable: Path, passed: list[str], failed: dict[str, str]) -> None:
+    suite = xml.Element("testsuite", name=executable.name)
+    for name in [*passed, *failed]:
+        case = xml.SubElement(suite, "testcase", classname=executable.name, name=name)
+        if name in failed:
+            xml.SubElement(case, "failure")
+    folder = Path(os.environ["EACH_ALONE_REPORTS"])
+    folder.mkdir(parents=True, exist_ok=True)
+    xml.ElementTree(suite).write(folder / f"{executable.name}.xml")
 
 
 def main() -> int:
@@ -45,6 +60,8 @@ def main() -> int:
         if not passed:
             failed[name] = output
         print(f"test {name} ... {'ok' if passed else 'FAILED'}", flush=True)
+    if "EACH_ALONE_REPORTS" in os.environ:
+        report(Path(executable), [name for name in wanted if name not in failed], failed)
     for name, output in failed.items():
         print(f"\n---- {name}\n{output}")
     print(

@@ -53,6 +53,11 @@ def pytest_configure() -> None:
     atexit.register(remove, base, os.getpid())
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Writes the rows of the fault matrix that a test holds into the reports, where scripts/faults.py reads them."""
+    item.user_properties.extend(("fault", row) for mark in item.iter_markers("fault") for row in mark.args)
+
+
 def remove(folder: str, owner: int) -> None:
     if os.getpid() == owner:  # and not a fork of it
         shutil.rmtree(folder, ignore_errors=True)

@@ -133,3 +133,29 @@ def test_this_house_is_checked_by_the_same_names():
     crates = {p.parent.name for p in Path(__file__).parents[2].glob("crates/*/Cargo.toml")}
     assert crates <= check_house.ARROWS.keys()
     assert not [r for r in check_house.REGISTRIES if not re.fullmatch(r"[\w.-]+\.\w+", r)]
+
+
+PROMISES = """
+**P1. One.** Text.
+Held by `tests/test_a.py::test_b`,
+`crates/x/tests/y.rs::it_does`.
+
+**P2. Two.**
+Not held: nobody has written it.
+"""
+SOURCES = {"tests/test_a.py": "def test_b():\n", "crates/x/tests/y.rs": "mod f1 {\n    async fn it_does() {}\n}\n"}
+
+
+def test_the_page_of_promises_names_tests_that_exist_or_says_what_is_missing(house):
+    assert house(SOURCES | {check_house.PROMISES: PROMISES}) == []
+    renamed = PROMISES.replace("test_b", "test_c").replace("y.rs", "z.rs").replace("Not held", "Later")
+    assert house(SOURCES | {check_house.PROMISES: renamed}) == [
+        "docs/guarantees.md:3: there is no test test_c in tests/test_a.py: name the one that holds the promise",
+        "docs/guarantees.md:4: there is no test it_does in crates/x/tests/z.rs: name the one that holds the promise",
+        'docs/guarantees.md:6: P2 says neither "Held by" with a test nor "Not held:" with what is missing',
+    ]
+
+
+def test_this_house_has_all_twenty_promises():
+    text = (Path(check_house.__file__).parents[1] / check_house.PROMISES).read_text()
+    assert re.findall(r"^\*\*(P\d+)\.", text, re.MULTILINE) == [f"P{n}" for n in range(1, 21)]

@@ -36,6 +36,7 @@ def alive(pid):
     return True
 
 
+@pytest.mark.fault("F30")
 @pytest.mark.parametrize(
     ("end", "code"),
     [
@@ -57,6 +58,7 @@ def test_the_end_of_a_program_stops_everything_and_keeps_its_code(script, end, c
     assert ("Traceback" in done.stderr) == ("raise" in end)
 
 
+@pytest.mark.fault("F30")
 @pytest.mark.parametrize("end", ["os._exit(3)", "os.kill(os.getpid(), 9)", "os.kill(os.getpid(), 15)"])
 def test_a_program_that_ends_at_once_leaves_nothing_behind(script, end):
     # What is left is found by the leak gate, which gives it two seconds.
@@ -158,6 +160,7 @@ def test_a_proc_with_a_payload_that_leads_nowhere_says_so():
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.fault("F30")
 def test_a_keyboard_interrupt_ends_a_program_that_waits():
     code = PRELUDE + "main(); this_proc().spawn('p', Pids).sleep.call_one().get()"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

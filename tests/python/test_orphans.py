@@ -98,6 +98,7 @@ def marked(marker: str) -> dict[int, str]:
     return found
 
 
+@pytest.mark.fault("F30")
 @pytest.mark.parametrize("user", ["self", "ordinary"])
 @pytest.mark.parametrize("fork", ["alone", "forked"])
 @pytest.mark.parametrize(
@@ -160,13 +161,11 @@ def copy_of_packages(to: Path) -> str:
 
 def python_of_ordinary_user(environ: dict[str, str]) -> str:
     """An interpreter that another user can run and that can import what is tested."""
-    if os.getuid() != 0:
-        pytest.skip("only root can become another user; the rest of the suite runs as an ordinary one")
-    if shutil.which("setpriv") is None:
-        pytest.skip("setpriv is not installed; install Debian's util-linux")
+    if os.getuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("capability: other-users")
     probe = "import os, sys, procession._native, cloudpickle; os.stat(sys.executable)"
     for python in (sys.executable, "/usr/bin/python3"):
         command = [*AS_NOBODY, python, "-c", probe]
         if subprocess.run(command, env=environ, cwd="/", capture_output=True).returncode == 0:
             return python
-    pytest.skip("no Python that an ordinary user can run can import procession from here")
+    pytest.skip("capability: other-users")

@@ -79,12 +79,14 @@ def test_a_clean_stop_lets_every_proc_return_zero():
         assert one.launch_id in one.proc_id
 
 
+@pytest.mark.fault("F2")
 @pytest.mark.parametrize("code", [0, 1, 42, 255])
 def test_exit_codes_are_reported(code):
     (one,) = ended(sh(f"exit {code}"))
     assert (one.kind, one.exit_code, one.requested, one.shell_code) == ("exited", code, None, code)
 
 
+@pytest.mark.fault("F3")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM, signal.SIGHUP])
 def test_signals_are_reported(number):
     (one,) = ended(sh(f"kill -{int(number)} $$"))
@@ -129,6 +131,7 @@ def test_everybody_gets_the_same_exit():
     assert procs.wait().get(0).item().exit_code == 7
 
 
+@pytest.mark.fault("F12")
 def test_terminate_is_a_sigterm_and_then_a_kill():
     polite, rude = sh("exec sleep 60"), this_host().spawn_procs()
     rude.spawn("probe", Probe).ignore_sigterm.call_one().get(30)
@@ -157,6 +160,7 @@ def test_a_slice_is_watched_and_ended_alone():
         assert [one and one.signal for one in procs.exits().values()] == [None, 9, None]
 
 
+@pytest.mark.fault("F2")
 def test_a_proc_that_dies_before_it_is_ready_fails_initialized_at_once():
     procs = this_host().spawn_procs(
         per_host={"x": 3},
@@ -177,6 +181,7 @@ def test_a_proc_that_is_late_is_killed_and_says_where_it_was():
     assert (one.kind, "ready deadline" in one.requested) == ("signaled", True)
 
 
+@pytest.mark.fault("F5")
 @pytest.mark.parametrize(
     ("program", "words"),
     [

@@ -68,6 +68,7 @@ def test_all_who_wait_get_the_same_result():
     assert asyncio.run(main()) == {5}
 
 
+@pytest.mark.fault("F12")
 def test_terminate_escalates(tmp_path):
     ready = tmp_path / "ready"
 
@@ -82,6 +83,7 @@ def test_terminate_escalates(tmp_path):
     assert asyncio.run(main()).signal == signal.SIGKILL
 
 
+@pytest.mark.fault("F9")
 def test_kill_takes_the_whole_tree(tmp_path):
     pids = tmp_path / "pids"
 
@@ -105,6 +107,7 @@ def test_output_without_end_is_read_in_bounded_memory():
     assert sum(map(len, result.stderr_tail)) < 100_000
 
 
+@pytest.mark.fault("F8")
 def test_a_grandchild_that_holds_the_pipes_does_not_hold_up_the_exit():
     assert run("setsid sleep 1000 & exit 4").exit_code == 4
 

@@ -1,6 +1,5 @@
-use std::sync::{Mutex, PoisonError};
-
 use crate::port_table::PortTable;
+use crate::sync::{Mutex, PoisonError};
 
 #[derive(Default)]
 enum State {

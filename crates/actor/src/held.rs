@@ -1,32 +1,25 @@
 use std::cell::RefCell;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use procession_model::{Head, Packet, PortId, cut_reason};
 
 use crate::error::{MailboxSenderError, SendErrorKind};
 use crate::message::Message;
 use crate::process::{Proc, WeakProc};
-
-enum State {
-    Live,
-    Spent,
-    /// In a message that was sent, or is about to be; if it was given up meanwhile, with the reason.
-    Moved(Option<String>),
-    Closed,
-}
+use crate::right::Right;
 
 /// The right to answer one once port. It exists once in the session: it is spent by answering,
 /// moves away inside a message, and tells the port's owner when it goes unused.
 pub struct Held {
     port: PortId,
-    state: Mutex<State>,
+    right: Right,
     proc_: WeakProc,
 }
 
 impl Held {
     pub(crate) fn new(port: PortId, proc_: WeakProc) -> Arc<Self> {
-        Arc::new(Self { port, state: Mutex::new(State::Live), proc_ })
+        Arc::new(Self { port, right: Right::new(), proc_ })
     }
 
     /// The port.
@@ -34,29 +27,12 @@ impl Held {
         &self.port
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn leave_live(&self, next: State) -> Result<(), &'static str> {
-        let mut state = self.state();
-        match *state {
-            State::Live => {
-                *state = next;
-                Ok(())
-            }
-            State::Spent => Err("AlreadyReported"),
-            State::Moved(_) => Err("AlreadyMoved"),
-            State::Closed => Err("PortClosed"),
-        }
-    }
-
     /// Takes the right to answer.
     ///
     /// # Errors
     /// The word for what was done with it before: `AlreadyReported`, `AlreadyMoved`, `PortClosed`.
     pub fn spend(&self) -> Result<(), &'static str> {
-        self.leave_live(State::Spent)
+        self.right.spend()
     }
 
     /// Whether it could be spent or moved at this moment.
@@ -64,7 +40,7 @@ impl Held {
     /// # Errors
     /// The word for what was done with it before, as of [`Self::spend`].
     pub fn check(&self) -> Result<(), &'static str> {
-        self.leave_live(State::Live)
+        self.right.check()
     }
 
     /// Whether it can still be answered from here.
@@ -75,16 +51,8 @@ impl Held {
     /// Gives the right up, telling the owner `reason`. Nothing happens when it is no longer here; of one
     /// that is inside a message which is then not sent, the owner is told when it is back.
     pub fn close(&self, reason: &str) {
-        {
-            let mut state = self.state();
-            match &mut *state {
-                State::Live => *state = State::Closed,
-                State::Moved(given_up) => {
-                    given_up.get_or_insert_with(|| reason.to_owned());
-                    return;
-                }
-                State::Spent | State::Closed => return,
-            }
+        if !self.right.give_up(reason) {
+            return;
         }
         if let Some(proc_) = self.proc_.upgrade() {
             let reason = cut_reason(reason);
@@ -100,7 +68,7 @@ impl Held {
     pub fn answer<M: Message>(&self, proc_: &Proc, value: M) -> Result<(), MailboxSenderError<M>> {
         let sent = proc_.post_message(value, |tag, ports| {
             self.spend().map_err(|how| {
-                if matches!(*self.state(), State::Spent) {
+                if self.right.is_spent() {
                     proc_.ports().count_late();
                     tracing::warn!(port = %self.port, "a second answer was refused; the first one counts");
                 }
@@ -118,13 +86,12 @@ impl Held {
 
     /// The message did not arrive here after all: the right stays with its sender.
     pub(crate) fn disown(&self) {
-        let _used_already = self.leave_live(State::Moved(None));
+        let _used_already = self.right.take_away();
     }
 
     /// Undoes a use that nobody has heard of.
     fn restore(&self) {
-        let before = std::mem::replace(&mut *self.state(), State::Live);
-        if let State::Moved(Some(given_up)) = before {
+        if let Some(given_up) = self.right.restore() {
             self.close(&given_up);
         }
     }
@@ -176,7 +143,7 @@ impl Moves {
     /// # Errors
     /// It was spent or moved before.
     pub fn add(&mut self, held: &Arc<Held>) -> Result<(), &'static str> {
-        held.leave_live(State::Moved(None))?;
+        held.right.take_away()?;
         self.0.push(Arc::clone(held));
         Ok(())
     }

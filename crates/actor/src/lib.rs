@@ -27,7 +27,9 @@ mod panic;
 mod port;
 mod port_table;
 mod process;
+mod right;
 mod routing;
+mod sync;
 
 pub use actor::{Actor, ActorFailure, Handler, Returned, StopCause};
 pub use answer::Answer;

@@ -1,11 +1,10 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use procession_model::ProcId;
 
 use crate::answer::Answer;
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, PoisonError};
 
 type OnceSink = Box<dyn FnOnce(Answer) + Send>;
 type ManySink = Arc<dyn Fn(Answer) + Send + Sync>;
@@ -160,30 +159,32 @@ mod tests {
 
     #[test]
     fn the_index_of_holders_follows_every_move_and_ends_empty() {
-        let table = PortTable::default();
-        let host = HostId::fresh("test");
-        let [first, second] =
-            ["first", "second"].map(|name| ProcId::fresh(name, &host).expect("a good name"));
-        let open = || {
-            let index = table.open_once(Box::new(|_| {}));
-            table.set_holder(index, Some(first.clone()));
-            index
-        };
-        let [moved, answered, closed, home, lost] = std::array::from_fn(|_| open());
-        table.set_holder(moved, Some(second.clone()));
-        table.answer(answered, Answer::Closed("dropped".to_owned()));
-        table.close(closed);
-        table.set_holder(home, None);
+        crate::sync::model(|| {
+            let table = PortTable::default();
+            let host = HostId::fresh("test");
+            let [first, second] =
+                ["first", "second"].map(|name| ProcId::fresh(name, &host).expect("a good name"));
+            let open = || {
+                let index = table.open_once(Box::new(|_| {}));
+                table.set_holder(index, Some(first.clone()));
+                index
+            };
+            let [moved, answered, closed, home, lost] = std::array::from_fn(|_| open());
+            table.set_holder(moved, Some(second.clone()));
+            table.answer(answered, Answer::Closed("dropped".to_owned()));
+            table.close(closed);
+            table.set_holder(home, None);
 
-        let held_by = |holder| table.entries().held_by.get(holder).cloned().unwrap_or_default();
-        assert_eq!(held_by(&first), HashSet::from([lost]));
-        assert_eq!(held_by(&second), HashSet::from([moved]));
-        table.holder_gone(&first, "gone");
-        assert_eq!(table.len(), 2);
-        table.holder_gone(&second, "gone");
-        table.close(home);
-        // News about ports that are closed leaves no trace.
-        table.set_holder(moved, Some(second.clone()));
-        assert!(table.entries().by_index.is_empty() && table.entries().held_by.is_empty());
+            let held_by = |holder| table.entries().held_by.get(holder).cloned().unwrap_or_default();
+            assert_eq!(held_by(&first), HashSet::from([lost]));
+            assert_eq!(held_by(&second), HashSet::from([moved]));
+            table.holder_gone(&first, "gone");
+            assert_eq!(table.len(), 2);
+            table.holder_gone(&second, "gone");
+            table.close(home);
+            // News about ports that are closed leaves no trace.
+            table.set_holder(moved, Some(second.clone()));
+            assert!(table.entries().by_index.is_empty() && table.entries().held_by.is_empty());
+        });
     }
 }

@@ -23,15 +23,19 @@ async fn every_exit_code_arrives_as_it_is() {
     launcher.shutdown().await;
 }
 
-#[tokio::test]
-async fn every_signal_that_kills_arrives_as_it_is() {
-    let launcher = NativeLauncher::start().unwrap();
-    // Those that stop, continue or are ignored by default do not kill.
-    for signal in (1..32).filter(|signal| ![17, 18, 19, 20, 21, 22, 23, 28].contains(signal)) {
-        let exit = exit_of(&launcher, &format!("ulimit -c 0; kill -{signal} $$")).await;
-        assert_eq!(exit, ProcExitKind::Signaled { signal, core_dumped: false });
+mod f3 {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_signal_that_kills_arrives_as_it_is() {
+        let launcher = NativeLauncher::start().unwrap();
+        // Those that stop, continue or are ignored by default do not kill.
+        for signal in (1..32).filter(|signal| ![17, 18, 19, 20, 21, 22, 23, 28].contains(signal)) {
+            let exit = exit_of(&launcher, &format!("ulimit -c 0; kill -{signal} $$")).await;
+            assert_eq!(exit, ProcExitKind::Signaled { signal, core_dumped: false });
+        }
+        launcher.shutdown().await;
     }
-    launcher.shutdown().await;
 }
 
 #[tokio::test]
@@ -74,80 +78,88 @@ fn file(directory: &Path, name: &str, content: &[u8], mode: u32) -> PathBuf {
     path
 }
 
-#[tokio::test]
-async fn what_cannot_be_executed_is_refused_with_its_cause() {
-    let launcher = NativeLauncher::start().unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    let at = |name: &str, content: &[u8], mode| file(directory.path(), name, content, mode);
-    let mut foreign = std::fs::read("/bin/true").unwrap();
-    foreign[18] ^= 0x55;
-    let mut broken = std::fs::read("/bin/true").unwrap();
-    broken[16] = 77;
-    let in_a_loop = directory.path().join("loop");
-    std::os::unix::fs::symlink(&in_a_loop, &in_a_loop).unwrap();
-    let cases = [
-        (directory.path().join("missing"), libc::ENOENT, "does not exist"),
-        (directory.path().to_owned(), libc::EACCES, "is a directory"),
-        (at("plain", b"#!/bin/sh\n", 0o644), libc::EACCES, "not executable"),
-        (at("orphan", b"#!/no/such/interpreter -x\n", 0o755), libc::ENOENT, "/no/such/interpreter"),
-        (at("strange", b"#!/etc/passwd\n", 0o755), libc::EACCES, "/etc/passwd"),
-        (at("no-line", b"echo this must not run\n", 0o755), libc::ENOEXEC, "#!"),
-        (at("empty", b"", 0o755), libc::ENOEXEC, "#!"),
-        (at("foreign", &foreign, 0o755), libc::ENOEXEC, "another architecture"),
-        (at("broken", &broken, 0o755), libc::ENOEXEC, "neither an executable"),
-        (PathBuf::from("no-such-name"), libc::ENOENT, "PATH"),
-        (PathBuf::from("/etc/passwd/x"), libc::ENOTDIR, "/etc/passwd/x"),
-        (in_a_loop, libc::ELOOP, "symbolic links"),
-        (directory.path().join("n".repeat(300)), libc::ENAMETOOLONG, "shorten it"),
-    ];
-    for (program, errno, word) in cases {
-        let (found, text) = refusal(&launcher, options(BootstrapCommand::new(&program))).await;
-        assert_eq!(found, Some(errno), "{program:?}: {text}");
-        assert!(text.contains(word), "{program:?}: {text}");
-        assert_eq!(text.matches("errno").count(), 1, "{text}");
+mod f5 {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_cannot_be_executed_is_refused_with_its_cause() {
+        let launcher = NativeLauncher::start().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str, content: &[u8], mode| file(directory.path(), name, content, mode);
+        let mut foreign = std::fs::read("/bin/true").unwrap();
+        foreign[18] ^= 0x55;
+        let mut broken = std::fs::read("/bin/true").unwrap();
+        broken[16] = 77;
+        let in_a_loop = directory.path().join("loop");
+        std::os::unix::fs::symlink(&in_a_loop, &in_a_loop).unwrap();
+        let cases = [
+            (directory.path().join("missing"), libc::ENOENT, "does not exist"),
+            (directory.path().to_owned(), libc::EACCES, "is a directory"),
+            (at("plain", b"#!/bin/sh\n", 0o644), libc::EACCES, "not executable"),
+            (at("orphan", b"#!/no/such/interpreter -x\n", 0o755), libc::ENOENT, "/no/such/interpreter"),
+            (at("strange", b"#!/etc/passwd\n", 0o755), libc::EACCES, "/etc/passwd"),
+            (at("no-line", b"echo this must not run\n", 0o755), libc::ENOEXEC, "#!"),
+            (at("empty", b"", 0o755), libc::ENOEXEC, "#!"),
+            (at("foreign", &foreign, 0o755), libc::ENOEXEC, "another architecture"),
+            (at("broken", &broken, 0o755), libc::ENOEXEC, "neither an executable"),
+            (PathBuf::from("no-such-name"), libc::ENOENT, "PATH"),
+            (PathBuf::from("/etc/passwd/x"), libc::ENOTDIR, "/etc/passwd/x"),
+            (in_a_loop, libc::ELOOP, "symbolic links"),
+            (directory.path().join("n".repeat(300)), libc::ENAMETOOLONG, "shorten it"),
+        ];
+        for (program, errno, word) in cases {
+            let (found, text) = refusal(&launcher, options(BootstrapCommand::new(&program))).await;
+            assert_eq!(found, Some(errno), "{program:?}: {text}");
+            assert!(text.contains(word), "{program:?}: {text}");
+            assert_eq!(text.matches("errno").count(), 1, "{text}");
+        }
+        launcher.shutdown().await;
     }
-    launcher.shutdown().await;
 }
 
-#[tokio::test]
-async fn arguments_that_no_machine_takes_are_named() {
-    let launcher = NativeLauncher::start().unwrap();
-    let mut cases: Vec<(&str, BootstrapCommand)> = Vec::new();
-    let mut case = |word, change: &dyn Fn(&mut BootstrapCommand)| {
-        let mut command = BootstrapCommand::new("/bin/true");
-        change(&mut command);
-        cases.push((word, command));
-    };
-    case("program", &|c| c.program = PathBuf::new());
-    case("cwd", &|c| c.program = PathBuf::from("bin/true"));
-    case("program", &|c| c.program = PathBuf::from("/bin/\0true"));
-    case("arg0", &|c| c.arg0 = Some(String::new()));
-    case("arg0", &|c| c.arg0 = Some("a\0b".into()));
-    case("args[1]", &|c| c.args = vec!["fine".into(), "a\0b".into()]);
-    case("env", &|c| drop(c.env.insert(String::new(), "canary".into())));
-    case("A=B", &|c| drop(c.env.insert("A=B".into(), "canary".into())));
-    case("env[\"A\"]", &|c| drop(c.env.insert("A".into(), "canary\0".into())));
-    case("args[0]", &|c| c.args = vec!["x".repeat(128 * 1024)]);
-    case("env[\"BIG\"]", &|c| drop(c.env.insert("BIG".into(), "canary".repeat(30_000))));
-    case("together", &|c| c.args = vec!["x".repeat(100_000); 80]);
-    case("cwd", &|c| c.cwd = Some(PathBuf::from("/tmp/\0")));
-    for (word, command) in cases {
-        let (errno, text) = refusal(&launcher, options(command)).await;
-        assert_eq!(errno, None, "{text}");
-        assert!(text.contains(word), "{word}: {text}");
-        assert!(!text.contains("canary"), "{text}");
-    }
-    launcher.shutdown().await;
-}
+mod f76 {
+    use super::*;
 
-#[tokio::test]
-async fn arguments_as_large_as_the_kernel_takes_arrive_whole() {
-    let launcher = NativeLauncher::start().unwrap();
-    let mut options = shell("printf %s \"$0$1\" | wc -c");
-    options.command.args.extend(["x".repeat(128 * 1024 - 1), "y".repeat(100_000)]);
-    let mut proc = Running::start(&launcher, options).await;
-    assert_eq!(proc.line().await, (128 * 1024 - 1 + 100_000).to_string());
-    launcher.shutdown().await;
+    #[tokio::test]
+    async fn arguments_that_no_machine_takes_are_named() {
+        let launcher = NativeLauncher::start().unwrap();
+        let mut cases: Vec<(&str, BootstrapCommand)> = Vec::new();
+        let mut case = |word, change: &dyn Fn(&mut BootstrapCommand)| {
+            let mut command = BootstrapCommand::new("/bin/true");
+            change(&mut command);
+            cases.push((word, command));
+        };
+        case("program", &|c| c.program = PathBuf::new());
+        case("cwd", &|c| c.program = PathBuf::from("bin/true"));
+        case("program", &|c| c.program = PathBuf::from("/bin/\0true"));
+        case("arg0", &|c| c.arg0 = Some(String::new()));
+        case("arg0", &|c| c.arg0 = Some("a\0b".into()));
+        case("args[1]", &|c| c.args = vec!["fine".into(), "a\0b".into()]);
+        case("env", &|c| drop(c.env.insert(String::new(), "canary".into())));
+        case("A=B", &|c| drop(c.env.insert("A=B".into(), "canary".into())));
+        case("env[\"A\"]", &|c| drop(c.env.insert("A".into(), "canary\0".into())));
+        case("args[0]", &|c| c.args = vec!["x".repeat(128 * 1024)]);
+        case("env[\"BIG\"]", &|c| drop(c.env.insert("BIG".into(), "canary".repeat(30_000))));
+        case("together", &|c| c.args = vec!["x".repeat(100_000); 80]);
+        case("cwd", &|c| c.cwd = Some(PathBuf::from("/tmp/\0")));
+        for (word, command) in cases {
+            let (errno, text) = refusal(&launcher, options(command)).await;
+            assert_eq!(errno, None, "{text}");
+            assert!(text.contains(word), "{word}: {text}");
+            assert!(!text.contains("canary"), "{text}");
+        }
+        launcher.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn arguments_as_large_as_the_kernel_takes_arrive_whole() {
+        let launcher = NativeLauncher::start().unwrap();
+        let mut options = shell("printf %s \"$0$1\" | wc -c");
+        options.command.args.extend(["x".repeat(128 * 1024 - 1), "y".repeat(100_000)]);
+        let mut proc = Running::start(&launcher, options).await;
+        assert_eq!(proc.line().await, (128 * 1024 - 1 + 100_000).to_string());
+        launcher.shutdown().await;
+    }
 }
 
 #[tokio::test]
@@ -278,23 +290,27 @@ async fn an_output_that_nobody_wants_is_the_hosts_own() {
     launcher.shutdown().await;
 }
 
-#[tokio::test]
-async fn five_hundred_launches_at_once_have_five_hundred_exits() {
-    let launcher = std::sync::Arc::new(NativeLauncher::start().unwrap());
-    let launches: Vec<_> = (0..500)
-        .map(|number| {
-            let launcher = launcher.clone();
-            tokio::spawn(async move {
-                let mut proc = Running::start(&launcher, shell(&format!("exit {}", number % 256))).await;
-                (number, proc.exit().await)
+mod f34 {
+    use super::*;
+
+    #[tokio::test]
+    async fn five_hundred_launches_at_once_have_five_hundred_exits() {
+        let launcher = std::sync::Arc::new(NativeLauncher::start().unwrap());
+        let launches: Vec<_> = (0..500)
+            .map(|number| {
+                let launcher = launcher.clone();
+                tokio::spawn(async move {
+                    let mut proc = Running::start(&launcher, shell(&format!("exit {}", number % 256))).await;
+                    (number, proc.exit().await)
+                })
             })
-        })
-        .collect();
-    for launch in launches {
-        let (number, exit) = launch.await.unwrap();
-        assert_eq!(exit, ProcExitKind::Exited { code: number % 256 });
+            .collect();
+        for launch in launches {
+            let (number, exit) = launch.await.unwrap();
+            assert_eq!(exit, ProcExitKind::Exited { code: number % 256 });
+        }
+        launcher.shutdown().await;
     }
-    launcher.shutdown().await;
 }
 
 #[tokio::test]

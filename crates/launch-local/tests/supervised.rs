@@ -155,20 +155,26 @@ async fn terminate_asks_and_escalates_when_its_time_is_over() {
     assert_eq!(children(), 0);
 }
 
-#[tokio::test]
-async fn a_stolen_status_is_lost_and_never_invented() {
-    let child = Supervised::spawn(shell("exit 7")).await.unwrap();
-    // Nothing of the runtime runs until this has taken what is not its own.
-    within(SECOND, "the status is stolen", || procession_sys::reap_child(child.pid()).unwrap().is_some());
-    let ProcExitKind::Lost { reason } = child.wait().await.kind else { panic!("nobody can know the status") };
-    assert!(reason.contains("waitpid(-1)") && reason.contains("SIGCHLD"), "{reason}");
-}
+mod f23 {
+    use super::*;
 
-#[tokio::test]
-async fn an_ignored_sigchld_makes_a_status_lost_and_never_zero() {
-    procession_sys::ignore_signal(libc::SIGCHLD).unwrap();
-    let exit = Supervised::spawn(shell("exit 7")).await.unwrap().wait().await;
-    assert!(matches!(exit.kind, ProcExitKind::Lost { .. }), "{:?}", exit.kind);
+    #[tokio::test]
+    async fn a_stolen_status_is_lost_and_never_invented() {
+        let child = Supervised::spawn(shell("exit 7")).await.unwrap();
+        // Nothing of the runtime runs until this has taken what is not its own.
+        within(SECOND, "the status is stolen", || procession_sys::reap_child(child.pid()).unwrap().is_some());
+        let ProcExitKind::Lost { reason } = child.wait().await.kind else {
+            panic!("nobody can know the status")
+        };
+        assert!(reason.contains("waitpid(-1)") && reason.contains("SIGCHLD"), "{reason}");
+    }
+
+    #[tokio::test]
+    async fn an_ignored_sigchld_makes_a_status_lost_and_never_zero() {
+        procession_sys::ignore_signal(libc::SIGCHLD).unwrap();
+        let exit = Supervised::spawn(shell("exit 7")).await.unwrap().wait().await;
+        assert!(matches!(exit.kind, ProcExitKind::Lost { .. }), "{:?}", exit.kind);
+    }
 }
 
 #[tokio::test]

@@ -33,25 +33,50 @@ async fn family(launcher: &NativeLauncher) -> Running {
     proc
 }
 
-#[tokio::test]
-async fn kill_reaches_daemons_and_stopped_children_and_leaves_nothing() {
-    let launcher = NativeLauncher::start().unwrap();
-    let mut proc = family(&launcher).await;
-    launcher.kill(&proc.id).await.unwrap();
-    assert!(members(&proc.id).is_empty(), "kill returns when nothing is left");
-    assert_eq!(proc.exit().await, KILLED);
-    launcher.shutdown().await;
-    assert_eq!(zombies(), 0);
+mod f9 {
+    use super::*;
+
+    #[tokio::test]
+    async fn kill_reaches_daemons_and_stopped_children_and_leaves_nothing() {
+        let launcher = NativeLauncher::start().unwrap();
+        let mut proc = family(&launcher).await;
+        launcher.kill(&proc.id).await.unwrap();
+        assert!(members(&proc.id).is_empty(), "kill returns when nothing is left");
+        assert_eq!(proc.exit().await, KILLED);
+        launcher.shutdown().await;
+        assert_eq!(zombies(), 0);
+    }
 }
 
-#[tokio::test]
-async fn what_a_leader_leaves_behind_is_killed_within_a_second_of_its_exit() {
-    let launcher = NativeLauncher::start().unwrap();
-    let mut proc = family(&launcher).await;
-    procession_sys::Pidfd::open(proc.pid).unwrap().signal(libc::SIGUSR1).unwrap();
-    assert_eq!(proc.exit().await, ProcExitKind::Signaled { signal: libc::SIGUSR1, core_dumped: false });
-    within(SECOND, "nothing is left", || members(&proc.id).is_empty());
-    launcher.shutdown().await;
+mod f8 {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_leader_leaves_behind_is_killed_within_a_second_of_its_exit() {
+        let launcher = NativeLauncher::start().unwrap();
+        let mut proc = family(&launcher).await;
+        procession_sys::Pidfd::open(proc.pid).unwrap().signal(libc::SIGUSR1).unwrap();
+        assert_eq!(proc.exit().await, ProcExitKind::Signaled { signal: libc::SIGUSR1, core_dumped: false });
+        within(SECOND, "nothing is left", || members(&proc.id).is_empty());
+        launcher.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn an_exit_does_not_wait_for_whoever_holds_the_output() {
+        let launcher = NativeLauncher::start().unwrap();
+        let mut proc =
+            Running::start(&launcher, shell("setsid sleep 1000 & echo $!; read never < /dev/full; exit 6"))
+                .await;
+        let holder: u32 = proc.line().await.parse().unwrap();
+        let holder = Process::look(holder).unwrap();
+        procession_sys::Pidfd::open(proc.pid).unwrap().signal(libc::SIGKILL).unwrap();
+        let start = Instant::now();
+        assert_eq!(proc.exit().await, KILLED);
+        assert!(start.elapsed() < 3 * SECOND, "the exit came with the end of its output");
+        within(10 * SECOND, "the holder is gone", || !holder.is_same_now());
+        assert_eq!(proc.rest().await, "", "its end of the output closes with it");
+        launcher.shutdown().await;
+    }
 }
 
 #[tokio::test]
@@ -64,22 +89,6 @@ async fn a_kill_leaves_the_neighbours_alone() {
     assert_eq!(members(&other.id).len(), before);
     launcher.shutdown().await;
     assert!(members(&other.id).is_empty());
-}
-
-#[tokio::test]
-async fn an_exit_does_not_wait_for_whoever_holds_the_output() {
-    let launcher = NativeLauncher::start().unwrap();
-    let mut proc =
-        Running::start(&launcher, shell("setsid sleep 1000 & echo $!; read never < /dev/full; exit 6")).await;
-    let holder: u32 = proc.line().await.parse().unwrap();
-    let holder = Process::look(holder).unwrap();
-    procession_sys::Pidfd::open(proc.pid).unwrap().signal(libc::SIGKILL).unwrap();
-    let start = Instant::now();
-    assert_eq!(proc.exit().await, KILLED);
-    assert!(start.elapsed() < 3 * SECOND, "the exit came with the end of its output");
-    within(10 * SECOND, "the holder is gone", || !holder.is_same_now());
-    assert_eq!(proc.rest().await, "", "its end of the output closes with it");
-    launcher.shutdown().await;
 }
 
 #[tokio::test]
@@ -96,21 +105,25 @@ async fn terminate_asks_the_whole_tree_and_kills_nobody() {
     launcher.shutdown().await;
 }
 
-#[tokio::test]
-async fn a_proc_that_ignores_sigterm_or_is_stopped_still_dies_by_kill() {
-    let launcher = NativeLauncher::start().unwrap();
-    for (script, state) in
-        [("trap '' TERM; echo up; sleep 1000; exec sleep 1000", 'S'), ("echo up; kill -STOP $$", 'T')]
-    {
-        let mut proc = Running::start(&launcher, shell(script)).await;
-        assert_eq!(proc.line().await, "up");
-        within(5 * SECOND, "it waits", || Process::look(proc.pid).unwrap().state == state);
-        launcher.terminate(&proc.id, SECOND).await.unwrap();
-        assert!(proc.exit.try_recv().is_err(), "it lives on");
-        launcher.kill(&proc.id).await.unwrap();
-        assert_eq!(proc.exit().await, KILLED);
+mod f14 {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_proc_that_ignores_sigterm_or_is_stopped_still_dies_by_kill() {
+        let launcher = NativeLauncher::start().unwrap();
+        for (script, state) in
+            [("trap '' TERM; echo up; sleep 1000; exec sleep 1000", 'S'), ("echo up; kill -STOP $$", 'T')]
+        {
+            let mut proc = Running::start(&launcher, shell(script)).await;
+            assert_eq!(proc.line().await, "up");
+            within(5 * SECOND, "it waits", || Process::look(proc.pid).unwrap().state == state);
+            launcher.terminate(&proc.id, SECOND).await.unwrap();
+            assert!(proc.exit.try_recv().is_err(), "it lives on");
+            launcher.kill(&proc.id).await.unwrap();
+            assert_eq!(proc.exit().await, KILLED);
+        }
+        launcher.shutdown().await;
     }
-    launcher.shutdown().await;
 }
 
 #[tokio::test]
@@ -142,25 +155,29 @@ async fn a_tree_that_forks_without_end_is_killed_whole() {
     launcher.shutdown().await;
 }
 
-#[tokio::test]
-async fn many_kills_and_terminations_at_once_have_one_exit() {
-    let launcher = std::sync::Arc::new(NativeLauncher::start().unwrap());
-    let mut proc = family(&launcher).await;
-    let asked: Vec<_> = (0..100)
-        .map(|_| {
-            let (launcher, id) = (launcher.clone(), proc.id.clone());
-            tokio::spawn(async move {
-                launcher.terminate(&id, SECOND).await.unwrap();
-                launcher.kill(&id).await.unwrap();
+mod f33 {
+    use super::*;
+
+    #[tokio::test]
+    async fn many_kills_and_terminations_at_once_have_one_exit() {
+        let launcher = std::sync::Arc::new(NativeLauncher::start().unwrap());
+        let mut proc = family(&launcher).await;
+        let asked: Vec<_> = (0..100)
+            .map(|_| {
+                let (launcher, id) = (launcher.clone(), proc.id.clone());
+                tokio::spawn(async move {
+                    launcher.terminate(&id, SECOND).await.unwrap();
+                    launcher.kill(&id).await.unwrap();
+                })
             })
-        })
-        .collect();
-    for task in asked {
-        task.await.unwrap();
+            .collect();
+        for task in asked {
+            task.await.unwrap();
+        }
+        assert!(matches!(proc.exit().await, ProcExitKind::Signaled { .. }));
+        assert!(members(&proc.id).is_empty());
+        launcher.shutdown().await;
     }
-    assert!(matches!(proc.exit().await, ProcExitKind::Signaled { .. }));
-    assert!(members(&proc.id).is_empty());
-    launcher.shutdown().await;
 }
 
 #[tokio::test]

@@ -139,24 +139,29 @@ async fn what_a_dead_host_left_is_taken_away_by_the_next_and_what_a_live_one_has
     nothing_is_left(&[proc_.id()]).await;
 }
 
-#[tokio::test]
-async fn five_hundred_procs_come_and_go() {
-    let host = host().await;
-    let start = Instant::now();
-    let procs: Vec<_> = (0..500).map(|n| spawn(&host, script(&format!("p{n}"), "exec sleep 300"))).collect();
-    for proc_ in &procs {
-        tokio::time::timeout(Duration::from_secs(60), proc_.ready()).await.unwrap().unwrap();
+mod f34 {
+    use super::*;
+
+    #[tokio::test]
+    async fn five_hundred_procs_come_and_go() {
+        let host = host().await;
+        let start = Instant::now();
+        let procs: Vec<_> =
+            (0..500).map(|n| spawn(&host, script(&format!("p{n}"), "exec sleep 300"))).collect();
+        for proc_ in &procs {
+            tokio::time::timeout(Duration::from_secs(60), proc_.ready()).await.unwrap().unwrap();
+        }
+        let started = start.elapsed();
+        let pids: Vec<_> = procs.iter().map(|proc_| proc_.status().pid.unwrap()).collect();
+        tokio::time::timeout(Duration::from_secs(60), host.shutdown(Duration::from_secs(20))).await.unwrap();
+        println!("500 started in {started:?}, ended in {:?}", start.elapsed() - started);
+        for proc_ in &procs {
+            let exit = proc_.exit().unwrap();
+            assert!(exit.verdict.starts_with("stopped by us"), "{}", exit.verdict);
+        }
+        assert!(!pids.into_iter().any(lives));
+        nothing_is_left(&[]).await;
     }
-    let started = start.elapsed();
-    let pids: Vec<_> = procs.iter().map(|proc_| proc_.status().pid.unwrap()).collect();
-    tokio::time::timeout(Duration::from_secs(60), host.shutdown(Duration::from_secs(20))).await.unwrap();
-    println!("500 started in {started:?}, ended in {:?}", start.elapsed() - started);
-    for proc_ in &procs {
-        let exit = proc_.exit().unwrap();
-        assert!(exit.verdict.starts_with("stopped by us"), "{}", exit.verdict);
-    }
-    assert!(!pids.into_iter().any(lives));
-    nothing_is_left(&[]).await;
 }
 
 #[tokio::test]

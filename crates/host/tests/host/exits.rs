@@ -38,20 +38,24 @@ async fn a_proc_that_calls_back_is_ready_and_ends_when_it_is_asked_to() {
     shut_down(host).await;
 }
 
-#[tokio::test]
-async fn a_program_that_ends_before_it_is_ready_fails_the_wait_at_once_with_phase_and_stderr() {
-    let host = host().await;
-    for code in [0, 1, 42, 255] {
-        let proc_ = spawn(&host, booting_script("p", &format!("echo a last word >&2; exit {code}")));
-        let text = soon(proc_.ready()).await.unwrap_err();
-        assert!(text.contains("while running") && text.contains("a last word"), "{text}");
-        let exit = soon(proc_.ended()).await;
-        assert_eq!(exit.kind, ProcExitKind::Exited { code });
-        assert!(exit.verdict.starts_with("boot failed (running: "), "{}", exit.verdict);
-        assert_eq!(exit.stderr_tail, ["a last word"]);
-        assert_eq!((exit.requested.clone(), exit.ready_at), (None, None));
+mod f2 {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_program_that_ends_before_it_is_ready_fails_the_wait_at_once_with_phase_and_stderr() {
+        let host = host().await;
+        for code in [0, 1, 42, 255] {
+            let proc_ = spawn(&host, booting_script("p", &format!("echo a last word >&2; exit {code}")));
+            let text = soon(proc_.ready()).await.unwrap_err();
+            assert!(text.contains("while running") && text.contains("a last word"), "{text}");
+            let exit = soon(proc_.ended()).await;
+            assert_eq!(exit.kind, ProcExitKind::Exited { code });
+            assert!(exit.verdict.starts_with("boot failed (running: "), "{}", exit.verdict);
+            assert_eq!(exit.stderr_tail, ["a last word"]);
+            assert_eq!((exit.requested.clone(), exit.ready_at), (None, None));
+        }
+        shut_down(host).await;
     }
-    shut_down(host).await;
 }
 
 #[tokio::test]

@@ -2,14 +2,14 @@ use std::env;
 use std::time::Duration;
 
 use procession_model::{ProcExitKind, ProcExitResult};
-use procession_supervise::{Effect, Event, Policy, Readiness, StopHow};
+use procession_supervise::{Effect, Event, Note, Policy, Readiness, StopHow};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 
 use crate::world::*;
 
 fn cases() -> Config {
-    let cases = env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(2_000);
+    let cases = env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(10_000);
     Config { cases, failure_persistence: None, ..Config::default() }
 }
 
@@ -29,6 +29,11 @@ fn kinds() -> impl Strategy<Value = ProcExitKind> {
         Just(ProcExitKind::Failed { reason: "failed".to_owned() }),
         Just(ProcExitKind::Lost { reason: "lost".to_owned() }),
     ]
+}
+
+/// How a process that somebody waited for has ended.
+fn statuses() -> impl Strategy<Value = ProcExitKind> {
+    prop_oneof![(0..4).prop_map(exited), (1..4).prop_map(signaled)]
 }
 
 fn pids() -> impl Strategy<Value = Option<u32>> {
@@ -179,5 +184,32 @@ proptest! {
             world.pass(moment);
             prop_assert!(said || !world.statuses().contains(&procession_model::ProcStatus::Ready));
         }
+    }
+
+    #[test]
+    fn the_operating_system_stands_and_whoever_says_otherwise_is_recorded(
+        os_tells in any::<bool>(),
+        truth in statuses(),
+        report in statuses(),
+        os_first in any::<bool>(),
+        between in 0..200_u64,
+        late in prop::collection::vec(ends(), 0..4),
+    ) {
+        let mut world = World::up(Policy { os_tells, ..Policy::default() });
+        let mut both = [os(truth.clone()), reported(report.clone())];
+        if !os_first {
+            both.reverse();
+        }
+        let [first, second] = both;
+        world.feed(first);
+        world.pass(Duration::from_millis(between));
+        world.feed(second);
+        late.into_iter().for_each(|event| { world.feed(event); });
+        world.run_out();
+        let ended = world.ended();
+        prop_assert_eq!(&ended.kind, &truth);
+        prop_assert_eq!(ended.contradictions.len(), usize::from(truth != report));
+        let noted = world.notes().iter().filter(|note| matches!(note, Note::Contradiction { .. })).count();
+        prop_assert_eq!(noted, ended.contradictions.len());
     }
 }
