@@ -31,8 +31,8 @@ SESSION = f"{os.getpid()}-{secrets.token_hex(8)}"
 class Allowed:
     """What may outlive a test, and why."""
 
-    # The host's keeper lives as long as the client does.
-    KEEPER = "procession-keeper"
+    # The host's keeper and the guard above it live as long as the client does.
+    KEEPER = re.compile("procession-(keeper|guard)")
     # The proc of a launcher class is kept for the next spawn with that class.
     LAUNCHER_PROC = re.compile(r"^PROCESSION_PROCESS_NAME=launcher-")
     # Its connection, its two pipes, what watches it.
@@ -163,7 +163,7 @@ class World:
         for known in before.processes:
             new.pop((known.pid, known.start), None)
         for process in new.values():
-            if process.zombie or not (process.launcher or Allowed.KEEPER in process.what):
+            if process.zombie or not (process.launcher or Allowed.KEEPER.search(process.what)):
                 yield process.what
         launchers = sum(p.launcher for p in new.values())
 

@@ -15,6 +15,7 @@ fn build(keeper: &Path, target_dir: &Path, rustflags: &str) -> bool {
         .arg(keeper.join("Cargo.toml"))
         .arg("--target-dir")
         .arg(target_dir)
+        .args(env::var_os("CARGO_FEATURE_FAILPOINTS").map(|_| "--features=failpoints"))
         // What the outer build was asked to do with its own crates is no business of this one.
         .env_remove("RUSTC_WORKSPACE_WRAPPER")
         .env_remove("CARGO_BUILD_TARGET")

@@ -151,30 +151,38 @@ def test_a_core_that_was_dumped_is_told(tmp_path, limit, dumped):
 KEEPER_KILLED = """
 import os, signal
 from pathlib import Path
-from procession.actor import this_host
+from procession.actor import Actor, endpoint, this_host
 
 def stat(pid):
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
-procs = this_host().spawn_procs({"x": 2}, bootstrap_command=["sleep", "1000"], readiness="none")
-procs.initialized.get(30)
-pids = [status.pid for status in procs.statuses().values()]
+class Worker(Actor):
+    @endpoint
+    def pid(self):
+        return os.getpid()
+
+procs = this_host().spawn_procs({"x": 3})
+workers = procs.spawn("worker", Worker)
+pids = list(workers.pid.call().get(30).values())
 keeper, = {int(stat(pid)[1]) for pid in pids}
-assert keeper != os.getpid()
+guard = int(stat(keeper)[1])
+assert os.getpid() not in (keeper, guard) and int(stat(guard)[1]) == os.getpid()
 os.kill(keeper, signal.SIGKILL)
-for one, pid in zip(procs.wait(20).get().values(), pids, strict=True):
-    assert (one.kind, one.exit_code, one.signal, one.pid, one.requested) == ("lost", None, None, pid, None), one
-    assert "keeper" in one.failed_reason and "SIGKILL" in one.failed_reason, one.failed_reason
-    assert one.verdict == f"lost: {one.failed_reason}"
-    assert one.shell_code == 125
-    # Whoever adopted it may not have looked at its zombie yet.
-    assert not os.path.exists(f"/proc/{pid}") or stat(pid)[0] == "Z"
-print([str(status) for status in procs.statuses().values()])
+assert list(workers.pid.call().get(30).values()) == pids, "no proc is touched"
+os.kill(pids[0], signal.SIGKILL)
+assert next(iter(procs.slice(x=0).wait(20).get().values())).signal == signal.SIGKILL
+more = this_host().spawn_procs({"x": 1}, bootstrap_command=["sh", "-c", "exit 5"], readiness="none")
+assert next(iter(more.wait(20).get().values())).exit_code == 5, "what is launched now has a keeper of its own"
+os.kill(guard, signal.SIGKILL)
+assert list(workers.slice(x=slice(1, 3)).pid.call().get(30).values()) == pids[1:], "no proc is touched"
+os.kill(pids[1], signal.SIGKILL)
+procs.slice(x=2).stop().get(20)
+print([(one.kind, one.signal, one.exit_code) for one in procs.wait(20).get().values()])
 """
 
 
-def test_procs_whose_keeper_is_killed_are_lost_and_say_why(script):
-    assert script(KEEPER_KILLED).stdout == "['lost', 'lost']\n"
+def test_procs_outlive_their_keeper_and_its_guard_and_their_ends_are_known(script):
+    assert script(KEEPER_KILLED).stdout == "[('signaled', 9, None), ('signaled', 9, None), ('exited', None, 0)]\n"
 
 
 def test_spawn_procs_takes_what_the_contract_names():

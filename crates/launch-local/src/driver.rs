@@ -1,24 +1,26 @@
-//! The host's side of the conversation with one keeper.
+//! The host's side of the conversation with one keeper, or with the guard that has taken over.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use procession_model::{LaunchId, ProcExitKind, ProcExitResult};
-use procession_sys::{self as sys, ExitStatus, Tree};
+use procession_sys::{self as sys, ExitStatus, Pidfd, Process, Tree};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use crate::failure::{LaunchFailure, Shown};
-use crate::keeper::Keeper;
-use crate::launcher::Known;
+use crate::keeper::Pair;
+use crate::launcher::{Keeper, Known};
 use crate::protocol::{Reply, Request, SEND_AGAIN, SIZE};
+use crate::survivors::{Survivor, look_after};
 use crate::watched::watched;
 
-/// How long procs that outlive their keeper are hunted before they are reported.
+/// How long what a dead keeper was starting is hunted before it is reported.
 const SWEEP: Duration = Duration::from_millis(400);
 
 pub(crate) struct Started {
@@ -37,8 +39,7 @@ pub(crate) struct Launch {
     pub(crate) started: oneshot::Sender<Result<Started, LaunchFailure>>,
 }
 
-/// What is asked of the keeper. A receiver that errs means that the keeper has died, and everything
-/// that it kept with it.
+/// What is asked of the keeper. A receiver that errs means that it has nothing more to keep.
 pub(crate) enum Command {
     Launch(u64, Launch),
     Terminate(u64, oneshot::Sender<()>),
@@ -53,15 +54,37 @@ struct Open {
     captured: bool,
     started: Option<oneshot::Sender<Result<Started, LaunchFailure>>>,
     exit: Option<oneshot::Sender<ProcExitResult>>,
-    /// The leader's pid and start time.
-    leader: Option<(u32, u64)>,
+    leader: Option<Leader>,
+}
+
+/// The process that leads a proc.
+pub(crate) struct Leader {
+    pub(crate) pid: u32,
+    pub(crate) started: u64,
+    /// Opened while it was sure whom the pid means; none for want of a descriptor, or when that was too late.
+    pub(crate) pidfd: Option<Pidfd>,
+}
+
+impl Leader {
+    pub(crate) fn new(pid: u32, started: u64) -> Self {
+        let same = |_: &Pidfd| Process::look(pid).is_ok_and(|found| found.started == started);
+        Self { pid, started, pidfd: Pidfd::open(pid).ok().filter(same) }
+    }
 }
 
 pub(crate) struct Driver {
     socket: AsyncFd<OwnedFd>,
     /// The process that it was started in.
     owner: u32,
-    keeper: Keeper,
+    pair: Pair,
+    /// Set once no later launch may be given to this keeper.
+    retired: Arc<AtomicBool>,
+    /// The guard has taken over.
+    replaced: bool,
+    /// Somebody may still ask for something.
+    asking: bool,
+    /// It has been told that it is enough.
+    told: bool,
     commands: mpsc::UnboundedReceiver<Command>,
     known: Weak<Mutex<Known>>,
     unsent: VecDeque<(Request, Vec<OwnedFd>)>,
@@ -74,14 +97,20 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// Starts a keeper, and the task that speaks with it for as long as both live.
-    pub(crate) fn start(known: Weak<Mutex<Known>>) -> io::Result<mpsc::UnboundedSender<Command>> {
-        let (keeper, socket) = crate::keeper::start()?;
+    /// Starts a keeper, and the task that speaks with it for as long as anything is kept.
+    pub(crate) fn start(known: Weak<Mutex<Known>>, note: &crate::launcher::Note) -> io::Result<Keeper> {
+        let (pair, socket) = crate::keeper::start()?;
+        note(pair.guard);
         let (sender, commands) = mpsc::unbounded_channel();
+        let retired = Arc::new(AtomicBool::new(false));
         let driver = Self {
             socket: watched(socket)?,
             owner: std::process::id(),
-            keeper,
+            pair,
+            retired: Arc::clone(&retired),
+            replaced: false,
+            asking: true,
+            told: false,
             commands,
             known,
             unsent: VecDeque::new(),
@@ -92,24 +121,25 @@ impl Driver {
             ends: Vec::new(),
         };
         tokio::spawn(driver.run());
-        Ok(sender)
+        Ok(Keeper { commands: sender, retired })
     }
 
     async fn run(mut self) {
-        let mut asking = true;
-        while self.converse(&mut asking).await {}
+        while self.converse().await {
+            self.leave_if_idle();
+        }
         self.bury().await;
     }
 
     /// One turn; false once the keeper is gone.
-    async fn converse(&mut self, asking: &mut bool) -> bool {
+    async fn converse(&mut self) -> bool {
         tokio::select! {
-            command = self.commands.recv(), if *asking => {
+            command = self.commands.recv(), if self.asking => {
                 match command {
                     Some(command) => self.take(command),
                     None => {
-                        *asking = false;
-                        self.unsent.push_back((Request::Shutdown, Vec::new()));
+                        self.asking = false;
+                        self.tell_to_end();
                     }
                 }
                 // Many launches at once are one turn.
@@ -123,6 +153,14 @@ impl Driver {
                 ready.retain_ready();
                 drop(ready);
                 self.receive_all()
+            }
+            how = self.pair.guard_ended() => {
+                // One that ends by itself has seen its keeper end so.
+                if how != Some(ExitStatus::Exited { code: 0 }) {
+                    tracing::warn!(guard = self.pair.guard.pid, ?how, "the guard of a keeper ended; the keeper goes on");
+                }
+                self.retire();
+                true
             }
             () = sleep_until(self.pause.unwrap_or_else(Instant::now)), if self.pause.is_some() => {
                 self.pause = None;
@@ -139,6 +177,11 @@ impl Driver {
 
     fn take(&mut self, command: Command) {
         let request = match command {
+            Command::Launch(_, Launch { launch, started, .. }) if self.replaced => {
+                self.forget(launch);
+                let _ = started.send(Err(replaced()));
+                return;
+            }
             Command::Launch(id, Launch { launch, shown, captured, fds, started }) => {
                 let open = Open { launch, shown, captured, started: Some(started), exit: None, leader: None };
                 self.open.insert(id, open);
@@ -155,10 +198,35 @@ impl Driver {
             }
             Command::Shutdown(done) => {
                 self.ends.push(done);
-                Request::Shutdown
+                return self.tell_to_end();
             }
         };
         self.unsent.push_back((request, Vec::new()));
+    }
+
+    fn tell_to_end(&mut self) {
+        self.told = true;
+        self.unsent.push_back((Request::Shutdown, Vec::new()));
+    }
+
+    /// Later launches start another pair.
+    fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+    }
+
+    /// A retired keeper that keeps nothing any more is done.
+    fn leave_if_idle(&mut self) {
+        let idle = self.open.is_empty() && self.kills.is_empty() && self.terminations.is_empty();
+        if !self.retired.load(Ordering::Acquire) || !idle || self.told {
+            return;
+        }
+        // Who posts a launch looks under this lock whether it is retired; so none comes from here on.
+        let Some(known) = self.known.upgrade() else { return };
+        let _nobody_posts = known.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.commands.is_empty() {
+            self.tell_to_end();
+            self.flush();
+        }
     }
 
     fn flush(&mut self) -> bool {
@@ -221,12 +289,52 @@ impl Driver {
                     publish(open.exit, kind_of(status));
                 }
             }
+            Reply::Keeps { pid, started } => {
+                let keeper = self.pair.keeps(pid, started);
+                if let Some(known) = self.known.upgrade() {
+                    (known.lock().unwrap_or_else(PoisonError::into_inner).note)(keeper);
+                }
+            }
+            Reply::Replaced => self.hand_over(),
+            Reply::Gone { id } => {
+                if let Some(open) = self.open.remove(&id) {
+                    self.forget(open.launch);
+                    let reason = "its keeper ended, and the guard that took over did not find it".to_owned();
+                    publish(open.exit, ProcExitKind::Lost { reason });
+                }
+            }
             Reply::Signalled { id } => {
                 answer(self.terminations.remove(&id).unwrap_or_default(), ());
             }
             Reply::Killed { id } => self.killed(id, None),
             Reply::Stuck { id, pid } => self.killed(id, Some(pid)),
         }
+    }
+
+    /// The keeper is gone, and its guard wants to know what it is to keep. What had not been started for
+    /// sure is refused: the guard kills it.
+    fn hand_over(&mut self) {
+        tracing::warn!(keeper = ?self.pair.keeper, procs = self.open.len(), "a keeper ended; its guard takes over");
+        self.retire();
+        self.replaced = true;
+        self.unsent.clear();
+        for (id, open) in std::mem::take(&mut self.open) {
+            let Some(leader) = &open.leader else {
+                self.forget(open.launch);
+                let _ = open.started.map(|started| started.send(Err(replaced())));
+                continue;
+            };
+            let launch = open.launch.to_bytes();
+            let half = |at: usize| launch[at..].iter().take(8).fold(0, |half, &b| half << 8 | u64::from(b));
+            let adopt = Request::Adopt { id, pid: leader.pid, started: leader.started };
+            let named = Request::Named { id, launch: [half(0), half(8)] };
+            self.unsent.extend([(adopt, Vec::new()), (named, Vec::new())]);
+            self.open.insert(id, open);
+        }
+        let again = (self.terminations.keys().map(|&id| Request::Terminate { id }))
+            .chain(self.kills.keys().map(|&id| Request::Kill { id }))
+            .chain(self.told.then_some(Request::Shutdown));
+        self.unsent.extend([Request::Resume].into_iter().chain(again).map(|request| (request, Vec::new())));
     }
 
     fn killed(&mut self, id: u64, stuck: Option<u32>) {
@@ -237,7 +345,7 @@ impl Driver {
         let Some(open) = self.open.get_mut(&id) else { return };
         let (sender, exit) = oneshot::channel();
         open.exit = Some(sender);
-        open.leader = Some((pid, started));
+        open.leader = Some(Leader::new(pid, started));
         let pipes = <[OwnedFd; 2]>::try_from(fds).ok();
         let reply = if open.captured && pipes.is_none() {
             Err(LaunchFailure::new(
@@ -257,63 +365,68 @@ impl Driver {
         }
     }
 
-    /// The keeper is gone: nothing that it kept may stay, and nobody may wait for ever.
+    /// Keeper and guard are gone: what they were starting may not stay, what ran is looked after from
+    /// here, and nobody may wait for ever.
     async fn bury(&mut self) {
-        let how = self.how_it_ended().await;
-        let mut trees: Vec<Tree> = self
-            .open
-            .values()
-            .map(|open| {
-                let marker = open.launch.to_string();
-                match open.leader {
-                    Some((pid, started)) => Tree::new(pid, started, marker, None),
-                    None => Tree::marked(marker),
-                }
-            })
+        self.retire();
+        let how = self.pair.how_they_ended().await;
+        let (running, starting): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.open).into_iter().partition(|(_, open)| open.leader.is_some());
+        let unfinished: Vec<LaunchId> = match self.known.upgrade() {
+            Some(known) => {
+                let known = known.lock().unwrap_or_else(PoisonError::into_inner);
+                let runs = |id: &u64| running.iter().any(|(other, _)| other == id);
+                self.kills.keys().filter(|id| !runs(id)).filter_map(|&id| known.launch(id)).collect()
+            }
+            None => Vec::new(),
+        };
+        let mut trees: Vec<Tree> = starting
+            .iter()
+            .map(|(_, open)| open.launch)
+            .chain(unfinished)
+            .map(|launch| Tree::marked(launch.to_string()))
             .collect();
-        let mut left = "nothing of it is left".to_owned();
         if !trees.is_empty() {
-            tracing::warn!(keeper = self.keeper.pid, %how, procs = trees.len(), "the keeper ended with procs open");
             let swept = tokio::task::spawn_blocking(move || Tree::kill(&mut trees, SWEEP)).await;
-            match swept {
-                Ok(Ok(alive)) if alive.is_empty() => {}
-                Ok(Ok(alive)) => left = format!("{} processes could not be killed yet", alive.len()),
-                Ok(Err(error)) => left = format!("what it started could not be looked for: {error}"),
-                Err(_) => left = "what it started was not looked for".to_owned(),
+            if !matches!(&swept, Ok(Ok(left)) if left.is_empty()) {
+                tracing::warn!(%how, ?swept, "what a keeper was starting or killing could not be swept");
             }
         }
-        let reason =
-            format!("its keeper (pid {}) {how}, and its exit status with it; {left}", self.keeper.pid);
-        // From here on nobody can ask this keeper any more: the next launch starts another. What was
-        // asked meanwhile is answered by being dropped.
-        self.commands.close();
-        for (_, open) in std::mem::take(&mut self.open) {
+        for (_, open) in starting {
             self.forget(open.launch);
-            let failure =
-                LaunchFailure::new(format!("the keeper {how} meanwhile; launch again"), libc::EAGAIN);
+            let failure = LaunchFailure::new(format!("{how} meanwhile; launch again"), libc::EAGAIN);
             let _ = open.started.map(|started| started.send(Err(failure)));
-            publish(open.exit, ProcExitKind::Lost { reason: reason.clone() });
         }
+        if !running.is_empty() {
+            tracing::warn!(%how, procs = running.len(), "procs have lost their keeper and their guard");
+            self.start_another();
+            let survivors = running.into_iter().filter_map(|(id, open)| {
+                let exit = open.exit?;
+                Some(Survivor::new(id, open.launch, open.leader?, exit, self.known.clone()))
+            });
+            let kills = std::mem::take(&mut self.kills);
+            let killed = self.told;
+            look_after(survivors.collect(), &mut self.commands, kills, killed, &mut self.ends, &how).await;
+        }
+        // From here on nobody can ask here any more. What was asked meanwhile is answered by being dropped.
+        self.commands.close();
         answer(std::mem::take(&mut self.ends), ());
     }
 
-    async fn how_it_ended(&mut self) -> String {
-        let Some(pidfd) = self.keeper.pidfd.take() else { return "ended".to_owned() };
-        let Ok(pidfd) = watched(pidfd) else {
-            return "ended".to_owned();
-        };
-        // It has closed its end, so this is a matter of microseconds.
-        let ended = tokio::time::timeout(Duration::from_secs(1), pidfd.readable()).await.is_ok();
-        let pidfd = pidfd.into_inner();
-        let status = pidfd.reap();
-        if !ended {
-            self.keeper.pidfd = Some(pidfd);
-        }
-        match status {
-            Ok(Some(status)) => format!("ended with {}", kind_of(status)),
-            _ => "ended".to_owned(),
+    /// Should this process die too, a keeper ends what carries the session's marker.
+    fn start_another(&self) {
+        let Some(known) = self.known.upgrade() else { return };
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.shut_down
+            && let Err(error) = known.keeper(&self.known)
+        {
+            tracing::warn!(%error, "another keeper could not be started yet");
         }
     }
+}
+
+fn replaced() -> LaunchFailure {
+    LaunchFailure::new("the keeper ended meanwhile; launch again", libc::EAGAIN)
 }
 
 impl Drop for Driver {
@@ -327,13 +440,13 @@ impl Drop for Driver {
 }
 
 /// Tells all who wait; whoever has given up changes nothing.
-fn answer<T: Copy>(waiting: Vec<oneshot::Sender<T>>, answer: T) {
+pub(crate) fn answer<T: Copy>(waiting: Vec<oneshot::Sender<T>>, answer: T) {
     for sender in waiting {
         let _ = sender.send(answer);
     }
 }
 
-fn publish(exit: Option<oneshot::Sender<ProcExitResult>>, kind: ProcExitKind) {
+pub(crate) fn publish(exit: Option<oneshot::Sender<ProcExitResult>>, kind: ProcExitKind) {
     if let Some(exit) = exit {
         // The keeper's messages are read in their order: so of two procs the first to end is told as that.
         let _ = exit.send(ProcExitResult { ended_at: Some(SystemTime::now()), ..ProcExitResult::new(kind) });

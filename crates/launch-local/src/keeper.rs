@@ -6,37 +6,112 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use procession_model::LaunchId;
-use procession_sys::{self as sys, Child, Pidfd, Program, SpawnSpec};
+use procession_sys::{self as sys, Child, ExitStatus, Pidfd, Process, Program, SpawnSpec};
+use tokio::io::unix::AsyncFd;
 
+use crate::driver::kind_of;
 use crate::own::reap_later;
 use crate::prepare::{own_marker, session};
-use crate::protocol::{CONTROL_FD, HOST_FD};
+use crate::protocol::{CONTROL_FD, GUARD, HOST_FD};
+use crate::watched::watched;
 
-static KEEPER: &[u8] = include_bytes!(env!("PROCESSION_KEEPER"));
+static PROGRAM: &[u8] = include_bytes!(env!("PROCESSION_KEEPER"));
 
-/// A keeper that runs; to drop it reaps it, sooner or later.
-#[derive(Debug)]
-pub(crate) struct Keeper {
-    pub(crate) pid: u32,
-    pub(crate) pidfd: Option<Pidfd>,
+/// How long a process that has closed its end takes to end, at most.
+const ENDING: Duration = Duration::from_secs(1);
+
+/// One of the two processes that keep native procs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Helper {
+    /// `guard` or `keeper`.
+    pub role: &'static str,
+    /// Its process id.
+    pub pid: u32,
+    /// When it started, in clock ticks since boot.
+    pub started: u64,
 }
 
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        // It is about to end, and nobody else will take its zombie away.
-        if let Some(pidfd) = self.pidfd.take() {
+/// A keeper and the guard above it; to drop them reaps them, sooner or later.
+#[derive(Debug)]
+pub(crate) struct Pair {
+    pub(crate) guard: Helper,
+    pub(crate) keeper: Option<Helper>,
+    /// None once it has ended.
+    guard_fd: Option<AsyncFd<Pidfd>>,
+    /// None when it is not known yet, or could not be watched.
+    keeper_fd: Option<Pidfd>,
+}
+
+impl Pair {
+    /// Takes in what a keeper says of itself.
+    pub(crate) fn keeps(&mut self, pid: u32, started: u64) -> Helper {
+        let keeper = Helper { role: "keeper", pid, started };
+        self.keeper = Some(keeper);
+        let same = |_: &Pidfd| Process::look(pid).is_ok_and(|found| found.started == started);
+        self.keeper_fd = Pidfd::open(pid).ok().filter(same);
+        keeper
+    }
+
+    /// Waits for the guard to end; how it did. Waits for ever when that was told. Cancel safe.
+    pub(crate) async fn guard_ended(&mut self) -> Option<ExitStatus> {
+        let Some(guard) = &self.guard_fd else { return std::future::pending().await };
+        let watching = guard.readable().await.is_ok();
+        let pidfd = self.guard_fd.take().map(AsyncFd::into_inner)?;
+        let status = if watching { pidfd.reap().ok().flatten() } else { None };
+        if status.is_none() {
             reap_later(pidfd);
         }
+        status
+    }
+
+    /// How both ended, which they have or are about to.
+    pub(crate) async fn how_they_ended(&mut self) -> String {
+        let told = |status: Option<ExitStatus>| match status {
+            Some(status) => format!("ended with {}", kind_of(status)),
+            None => "ended".to_owned(),
+        };
+        let guard = if self.guard_fd.is_some() {
+            tokio::time::timeout(ENDING, self.guard_ended()).await.ok().flatten()
+        } else {
+            None
+        };
+        // Where the guard ended first, and this process adopts what loses its parent, it is our child.
+        let keeper = match self.keeper_fd.take().map(watched) {
+            Some(Ok(fd)) => {
+                let _ended = tokio::time::timeout(ENDING, fd.readable()).await;
+                let fd = fd.into_inner();
+                let status = fd.reap().ok().flatten().or_else(|| fd.told_status());
+                reap_later(fd);
+                status
+            }
+            _ => None,
+        };
+        let pid = self.keeper.map_or_else(|| "not known".to_owned(), |keeper| keeper.pid.to_string());
+        format!(
+            "its keeper (pid {pid}) {}, and the guard above it (pid {}) {}",
+            told(keeper),
+            self.guard.pid,
+            told(guard)
+        )
     }
 }
 
-/// Starts a keeper; gives it and the host's end of the conversation.
-pub(crate) fn start() -> io::Result<(Keeper, OwnedFd)> {
+impl Drop for Pair {
+    fn drop(&mut self) {
+        // They are about to end, and nobody else may take their zombies away.
+        let guard = self.guard_fd.take().map(AsyncFd::into_inner);
+        guard.into_iter().chain(self.keeper_fd.take()).for_each(reap_later);
+    }
+}
+
+/// Starts a guard, which starts its keeper; gives them and the host's end of the conversation.
+pub(crate) fn start() -> io::Result<(Pair, OwnedFd)> {
     let (ours, theirs) = sys::seqpacket_pair()?;
     let host = Pidfd::own()?;
-    let child = sys::executable_memfd(c"procession-keeper", KEEPER)
+    let child = sys::executable_memfd(c"procession-keeper", PROGRAM)
         .and_then(|file| run(&Program::Fd(file.as_fd()), &theirs, &host))
         // The system may forbid to execute memory, and still allow a file.
         .or_else(|first| {
@@ -48,14 +123,19 @@ pub(crate) fn start() -> io::Result<(Keeper, OwnedFd)> {
                 io::Error::new(second.kind(), text)
             })
         })?;
-    Ok((Keeper { pid: child.pid, pidfd: Some(child.pidfd) }, ours))
+    // Until it is reaped, and only we do that, it can be looked at even when it has ended.
+    let started = Process::look(child.pid).map_or(0, |process| process.started);
+    let guard = Helper { role: "guard", pid: child.pid, started };
+    let guard_fd = Some(watched(child.pidfd)?);
+    Ok((Pair { guard, keeper: None, guard_fd, keeper_fd: None }, ours))
 }
 
 fn run(program: &Program<'_>, control: &OwnedFd, host: &Pidfd) -> io::Result<Child> {
     // A keeper inside a proc of an outer host belongs to that proc's tree.
     let marker = own_marker().map(|own| CString::new(format!("{}={own}", sys::MARKER))).transpose()?;
-    let argv = vec![c"procession-keeper".into(), CString::new(session().to_string())?];
-    let mut spec = SpawnSpec::new(CString::default(), argv, Vec::from_iter(marker));
+    let argv = vec![GUARD.to_owned(), CString::new(session().to_string())?];
+    let envp = marker.into_iter().chain(sys::failpoint_variable()).collect();
+    let mut spec = SpawnSpec::new(CString::default(), argv, envp);
     spec.program = match program {
         Program::Path(path) => Program::Path(path.clone()),
         Program::Fd(fd) => Program::Fd(*fd),
@@ -83,5 +163,5 @@ fn from_file(control: &OwnedFd, host: &Pidfd) -> io::Result<Child> {
 
 fn write_program(path: &PathBuf) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o700).open(path)?;
-    file.write_all(KEEPER)
+    file.write_all(PROGRAM)
 }

@@ -1,7 +1,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -14,6 +15,7 @@ use tokio::task::spawn_blocking;
 
 use crate::driver::{Command, Driver, Launch, Started};
 use crate::failure::{LaunchFailure, SHUT_DOWN};
+use crate::keeper::Helper;
 use crate::prepare::{environment, prepare};
 use crate::protocol::PATIENCE;
 
@@ -22,19 +24,44 @@ const WINDOW: usize = 64;
 /// How many ended procs are remembered, so that to stop one of them is no mistake.
 const REMEMBERED: usize = 65_536;
 
-type Keeper = mpsc::UnboundedSender<Command>;
+/// Is told of every guard and keeper that is started.
+pub(crate) type Note = Arc<dyn Fn(Helper) + Send + Sync>;
+
+/// What one keeper is asked through.
+#[derive(Clone)]
+pub(crate) struct Keeper {
+    pub(crate) commands: mpsc::UnboundedSender<Command>,
+    pub(crate) retired: Arc<AtomicBool>,
+}
 
 /// What was launched, and by which keeper.
-#[derive(Default)]
 pub(crate) struct Known {
-    keeper: Option<Keeper>,
-    shut_down: bool,
+    /// All that keep something; at most one of them is not retired.
+    keepers: Vec<Keeper>,
+    pub(crate) note: Note,
+    pub(crate) shut_down: bool,
     procs: HashMap<LaunchId, (u64, Keeper)>,
     ended: VecDeque<LaunchId>,
     next: u64,
 }
 
 impl Known {
+    /// The keeper of later launches, which is started where there is none.
+    pub(crate) fn keeper(&mut self, own: &Weak<Mutex<Self>>) -> io::Result<Keeper> {
+        self.keepers.retain(|keeper| !keeper.commands.is_closed());
+        if let Some(keeper) = self.keepers.iter().find(|keeper| !keeper.retired.load(Ordering::Acquire)) {
+            return Ok(keeper.clone());
+        }
+        let keeper = Driver::start(Weak::clone(own), &self.note)?;
+        self.keepers.push(keeper.clone());
+        Ok(keeper)
+    }
+
+    /// The launch with this number.
+    pub(crate) fn launch(&self, number: u64) -> Option<LaunchId> {
+        self.procs.iter().find(|(_, (other, _))| *other == number).map(|(&launch, _)| launch)
+    }
+
     pub(crate) fn ended(&mut self, launch: LaunchId) {
         self.ended.push_back(launch);
         if self.ended.len() > REMEMBERED {
@@ -51,15 +78,16 @@ impl Drop for KillUnlessTaken {
     fn drop(&mut self) {
         if let Some((id, keeper)) = self.0.take() {
             // Nobody waits for the answer; a keeper that is gone has killed it.
-            let _ = keeper.send(Command::Kill(id, oneshot::channel().0));
+            let _ = keeper.commands.send(Command::Kill(id, oneshot::channel().0));
         }
     }
 }
 
 /// Launches procs as processes of this machine.
 ///
-/// They are children of a keeper, a small process of its own: when this process is gone, however it
-/// went, the keeper kills them and all that they started. Dropping the launcher does the same.
+/// They are children of a keeper, a small process of its own with a guard above it: when this process
+/// is gone, however it went, they kill them and all that they started. Dropping the launcher does the
+/// same. Procs outlive the keeper: its guard keeps them on, and without that this process does.
 pub struct NativeLauncher {
     known: Arc<Mutex<Known>>,
     window: Semaphore,
@@ -76,9 +104,24 @@ impl NativeLauncher {
     /// # Errors
     /// The keeper could not be started.
     pub fn start() -> io::Result<Self> {
-        let launcher = Self { known: Arc::default(), window: Semaphore::new(WINDOW) };
-        let keeper = Driver::start(Arc::downgrade(&launcher.known))?;
-        launcher.known().keeper = Some(keeper);
+        Self::start_noting(|_| ())
+    }
+
+    /// The same; `note` is told of each guard and each keeper, the later ones too.
+    ///
+    /// # Errors
+    /// The keeper could not be started.
+    pub fn start_noting(note: impl Fn(Helper) + Send + Sync + 'static) -> io::Result<Self> {
+        let known = Known {
+            keepers: Vec::new(),
+            note: Arc::new(note),
+            shut_down: false,
+            procs: HashMap::new(),
+            ended: VecDeque::new(),
+            next: 0,
+        };
+        let launcher = Self { known: Arc::new(Mutex::new(known)), window: Semaphore::new(WINDOW) };
+        launcher.known().keeper(&Arc::downgrade(&launcher.known))?;
         Ok(launcher)
     }
 
@@ -87,15 +130,18 @@ impl NativeLauncher {
     ///
     /// Cancel safe: once polled, it happens whoever waits.
     pub async fn shutdown(&self) {
-        let keeper = {
+        let keepers = {
             let mut known = self.known();
             known.shut_down = true;
-            known.keeper.clone()
+            known.keepers.clone()
         };
-        let Some(keeper) = keeper else { return };
-        let (done, ended) = oneshot::channel();
-        if keeper.send(Command::Shutdown(done)).is_ok() {
-            // An error means that the keeper had died before, and was buried.
+        let told = keepers.iter().map(|keeper| {
+            let (done, ended) = oneshot::channel();
+            // An error means that it keeps nothing any more.
+            drop(keeper.commands.send(Command::Shutdown(done)));
+            ended
+        });
+        for ended in told.collect::<Vec<_>>() {
             let _ = ended.await;
         }
     }
@@ -117,15 +163,12 @@ impl NativeLauncher {
         }
         let number = known.next;
         known.next += 1;
-        let keeper = match known.keeper.take().filter(|keeper| !keeper.is_closed()) {
-            Some(keeper) => keeper,
-            None => Driver::start(Arc::downgrade(&self.known))
-                .map_err(|error| LaunchFailure::of("the keeper could not be started", &error))?,
-        };
+        let keeper = known
+            .keeper(&Arc::downgrade(&self.known))
+            .map_err(|error| LaunchFailure::of("the keeper could not be started", &error))?;
         // A keeper that dies just now drops the launch, and its receiver tells.
-        let _ = keeper.send(Command::Launch(number, launch));
+        let _ = keeper.commands.send(Command::Launch(number, launch));
         known.procs.insert(id, (number, keeper.clone()));
-        known.keeper = Some(keeper.clone());
         Ok(KillUnlessTaken(Some((number, keeper))))
     }
 
@@ -206,10 +249,10 @@ impl ProcLauncher for NativeLauncher {
     async fn terminate(&self, proc_id: &ProcId, _timeout: Duration) -> Result<(), ProcLauncherError> {
         let (id, keeper) = self.find(proc_id)?;
         let (done, answer) = oneshot::channel();
-        if keeper.send(Command::Terminate(id, done)).is_err() {
+        if keeper.commands.send(Command::Terminate(id, done)).is_err() {
             return Ok(());
         }
-        // That it was dropped means that the keeper died, and with it what it kept.
+        // That it was dropped means that it had ended.
         let answered = tokio::time::timeout(Self::ANSWER, answer).await;
         answered.map(drop).map_err(|_| ProcLauncherError::Terminate(mute_keeper()))
     }
@@ -218,7 +261,7 @@ impl ProcLauncher for NativeLauncher {
     async fn kill(&self, proc_id: &ProcId) -> Result<(), ProcLauncherError> {
         let (id, keeper) = self.find(proc_id)?;
         let (done, answer) = oneshot::channel();
-        if keeper.send(Command::Kill(id, done)).is_err() {
+        if keeper.commands.send(Command::Kill(id, done)).is_err() {
             return Ok(());
         }
         match tokio::time::timeout(Self::ANSWER, answer).await {

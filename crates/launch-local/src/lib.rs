@@ -11,11 +11,13 @@ mod prepare;
 mod protocol;
 mod spawner;
 pub mod supervised;
+mod survivors;
 mod watch_child;
 mod watched;
 
 pub use driver::kind_of;
 pub use failure::LaunchFailure;
+pub use keeper::Helper;
 pub use launcher::NativeLauncher;
-pub use prepare::marker;
+pub use prepare::{marker, session};
 pub use watched::watched;

@@ -52,7 +52,7 @@ pub fn marker(launch: LaunchId) -> String {
 
 /// Marks all that this process launches, its own children too: what of it is still there when this
 /// process is gone falls to the keeper.
-pub(crate) fn session() -> LaunchId {
+pub fn session() -> LaunchId {
     static SESSION: OnceLock<LaunchId> = OnceLock::new();
     *SESSION.get_or_init(LaunchId::fresh)
 }

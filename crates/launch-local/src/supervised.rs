@@ -115,7 +115,7 @@ impl Supervised {
                     cwd: Some(prepared.cwd.as_fd()),
                     stdout: Stdio::Pipe,
                     stderr: Stdio::Pipe,
-                    die_with_parent: true,
+                    orphaned: sys::Orphaned::Dies,
                     ..SpawnSpec::new(strings.program, strings.argv, strings.envp)
                 };
                 Spawning::start(&spec).map(Starting::new)

@@ -12,7 +12,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{
-    Running, exit_of, fresh, keeper_pid, lives, members, open_fds, options, shell, within, zombies,
+    Running, exit_of, fresh, guard, keeper_pid, lives, members, open_fds, options, shell, within, zombies,
 };
 use procession_launch::{ProcLauncher, ProcLauncherError};
 use procession_launch_local::{LaunchFailure, NativeLauncher};
@@ -34,6 +34,7 @@ fn role_of_a_host() {
     runtime.block_on(async {
         let launcher = NativeLauncher::start().unwrap();
         println!("keeper {}", keeper_pid());
+        println!("guard {}", guard().pid);
         let mut procs = Vec::new();
         for _ in 0..PROCS {
             let mut proc = Running::start(&launcher, shell(WITH_DAEMON)).await;
@@ -57,6 +58,7 @@ struct Host {
     /// Kept open for what the role still has to say.
     _stdout: BufReader<ChildStdout>,
     keeper: Process,
+    guard: Process,
     procs: Vec<ProcId>,
 }
 
@@ -74,12 +76,13 @@ impl Host {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let mut keeper = None;
+        let (mut keeper, mut guard) = (None, None);
         let mut procs = Vec::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         for line in stdout.by_ref().lines() {
             let line = line.unwrap();
             match line.split_once(' ').unwrap_or((&line, "")) {
+                ("guard", pid) => guard = pid.parse().ok(),
                 ("proc", id) => procs.push(id.parse().unwrap()),
                 ("ready", _) => break,
                 // The test harness's own line may stand before it.
@@ -87,12 +90,13 @@ impl Host {
             }
         }
         let keeper = Process::look(keeper.expect("the host's keeper")).unwrap();
+        let guard = Process::look(guard.expect("the host's guard")).unwrap();
         assert_eq!(procs.len(), PROCS, "the host has started all procs");
-        Self { child, _stdout: stdout, keeper, procs }
+        Self { child, _stdout: stdout, keeper, guard, procs }
     }
 
     fn all_gone(&self) -> bool {
-        self.procs.iter().all(|id| members(id).is_empty()) && !lives(&self.keeper)
+        self.procs.iter().all(|id| members(id).is_empty()) && !lives(&self.keeper) && !lives(&self.guard)
     }
 }
 
@@ -111,6 +115,35 @@ fn nothing_stays_when_the_host_is_killed() {
     host.child.kill().unwrap();
     let took = within(SECOND, "all is gone", || host.all_gone());
     println!("{PROCS} procs with daemons, and the keeper, gone after {took:?}");
+    host.child.wait().unwrap();
+}
+
+#[test]
+fn nothing_stays_when_the_host_is_killed_together_with_its_keeper_or_its_guard() {
+    for with in [|host: &Host| host.keeper.clone(), |host: &Host| host.guard.clone()] {
+        let mut host = Host::start(&this_test(), "waits", None);
+        // Stopped first, so that none of them can do anything about the end of the other.
+        let helper = with(&host);
+        let own = Process::look(host.child.id()).unwrap();
+        for process in [&own, &helper] {
+            process.signal(libc::SIGSTOP);
+            within(5 * SECOND, "it is stopped", || Process::look(process.pid).unwrap().state == 'T');
+        }
+        helper.signal(libc::SIGKILL);
+        own.signal(libc::SIGKILL);
+        within(10 * SECOND, "all is gone", || host.all_gone());
+        host.child.wait().unwrap();
+    }
+}
+
+#[test]
+fn nothing_stays_when_the_host_is_killed_while_its_keeper_is_stopped() {
+    let mut host = Host::start(&this_test(), "waits", None);
+    host.keeper.signal(libc::SIGSTOP);
+    within(5 * SECOND, "it is stopped", || Process::look(host.keeper.pid).unwrap().state == 'T');
+    host.child.kill().unwrap();
+    let took = within(10 * SECOND, "all is gone", || host.all_gone());
+    println!("gone after {took:?}, by the guard alone");
     host.child.wait().unwrap();
 }
 
@@ -197,44 +230,13 @@ async fn nothing_stays_when_the_launcher_is_dropped() {
     let launcher = NativeLauncher::start().unwrap();
     let mut proc = Running::start(&launcher, shell(WITH_DAEMON)).await;
     assert_eq!(proc.line().await, "up");
-    let keeper = Process::look(keeper_pid()).unwrap();
+    let guard = guard();
     drop(launcher);
     assert!(matches!(proc.exit().await, ProcExitKind::Signaled { signal: libc::SIGKILL, .. }));
-    while keeper.is_same_now() {
+    while guard.is_same_now() {
         tokio::task::yield_now().await;
     }
     assert!(members(&proc.id).is_empty());
-    assert_eq!(zombies(), 0);
-}
-
-#[tokio::test]
-async fn a_keeper_that_dies_alone_takes_its_procs_with_it_and_the_next_launch_gets_a_new_one() {
-    keeper_dies_alone().await;
-    // A host that supervises children of its own inherits the keeper's, and has to reap them.
-    procession_sys::become_subreaper().unwrap();
-    keeper_dies_alone().await;
-}
-
-async fn keeper_dies_alone() {
-    let launcher = NativeLauncher::start().unwrap();
-    let mut procs = Vec::new();
-    for _ in 0..PROCS {
-        let mut proc = Running::start(&launcher, shell(WITH_DAEMON)).await;
-        assert_eq!(proc.line().await, "up");
-        procs.push(proc);
-    }
-    let first = keeper_pid();
-    Pidfd::open(first).unwrap().signal(libc::SIGKILL).unwrap();
-    for proc in &mut procs {
-        let ProcExitKind::Lost { reason } = proc.exit().await else { panic!("nobody can know how it ended") };
-        assert!(reason.contains("keeper") && reason.contains("SIGKILL"), "{reason}");
-        assert!(members(&proc.id).is_empty(), "what lived on was swept before it was reported");
-        launcher.kill(&proc.id).await.unwrap();
-        launcher.terminate(&proc.id, SECOND).await.unwrap();
-    }
-    assert_eq!(exit_of(&launcher, "exit 8").await, ProcExitKind::Exited { code: 8 });
-    assert_ne!(keeper_pid(), first);
-    launcher.shutdown().await;
     assert_eq!(zombies(), 0);
 }
 

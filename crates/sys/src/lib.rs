@@ -4,6 +4,7 @@
 mod call;
 mod children;
 mod environment;
+mod failpoint;
 mod fd;
 mod limits;
 mod memfd;
@@ -18,6 +19,9 @@ mod tree;
 
 pub use children::{next_ended_child, reap_child};
 pub use environment::take_variable;
+pub use failpoint::{FAILPOINTS, failpoint_variable};
+#[cfg(feature = "failpoints")]
+pub use failpoint::{pass, set_failpoints};
 pub use fd::{bytes_waiting, inherited, open_directory, open_null, pipe};
 pub use limits::{ArgumentsError, OpenFiles, check_arguments, raise_open_files};
 pub use memfd::{executable_memfd, sealed_memfd};
@@ -26,7 +30,7 @@ pub use poll::{Watch, poll};
 pub use process::{MARKER, Process, Snapshot};
 pub use program::{ProgramError, resolve_program};
 pub use socket::{Received, is_gone, receive, send, seqpacket_pair, shut_down};
-pub use spawn::{Child, Program, SpawnError, SpawnSpec, Spawning, Stage, Stdio, spawn};
+pub use spawn::{Child, Orphaned, Program, SpawnError, SpawnSpec, Spawning, Stage, Stdio, spawn};
 pub use this_process::{
     SignalFd, become_subreaper, ignore_signal, oom_score_adj, set_name, watch_child_signals,
 };

@@ -39,6 +39,17 @@ pub enum ExitStatus {
     },
 }
 
+impl ExitStatus {
+    /// What wait writes.
+    pub(crate) fn from_wait(status: i32) -> Self {
+        if libc::WIFSIGNALED(status) {
+            Self::Signaled { signal: libc::WTERMSIG(status), core_dumped: libc::WCOREDUMP(status) }
+        } else {
+            Self::Exited { code: libc::WEXITSTATUS(status) }
+        }
+    }
+}
+
 /// One process, for good: unlike a pid it never comes to mean another one.
 ///
 /// It is readable, for poll and its kin, once the whole process has ended.
@@ -132,12 +143,7 @@ impl Pidfd {
         if done == -1 || info.mask & PIDFD_INFO_EXIT == 0 {
             return None;
         }
-        let status = info.exit_code;
-        Some(if libc::WIFSIGNALED(status) {
-            ExitStatus::Signaled { signal: libc::WTERMSIG(status), core_dumped: libc::WCOREDUMP(status) }
-        } else {
-            ExitStatus::Exited { code: libc::WEXITSTATUS(status) }
-        })
+        Some(ExitStatus::from_wait(info.exit_code))
     }
 
     /// The status of a child that has ended, which stays there to be reaped.

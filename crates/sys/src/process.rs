@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 
 use crate::Pidfd;
+use crate::pidfd::ExitStatus;
 
 /// The variable that a proc and its descendants carry their launch in; one that was launched from
 /// inside another carries both, the inner first, with a colon between.
@@ -26,6 +27,8 @@ pub struct Process {
     pub started: u64,
     /// The kernel's flags of it.
     flags: u32,
+    /// How it ended, as wait is told; 0 as long as it runs, and for whom the kernel does not trust with it.
+    exit_code: i32,
     marker: OnceCell<Option<String>>,
 }
 
@@ -51,7 +54,9 @@ impl Process {
         let (parent, group, session) = (number()?, number()?, number()?);
         let flags = fields.nth(2)?.parse().ok()?;
         let started = fields.nth(12)?.parse().ok()?;
-        Some(Self { pid, parent, group, session, state, started, flags, marker: OnceCell::new() })
+        let exit_code = fields.nth(29)?.trim_end().parse().ok()?;
+        let marker = OnceCell::new();
+        Some(Self { pid, parent, group, session, state, started, flags, exit_code, marker })
     }
 
     /// Whether it has executed a program since it was forked.
@@ -62,6 +67,18 @@ impl Process {
     /// Whether it still runs, or could.
     pub fn is_alive(&self) -> bool {
         !matches!(self.state, 'Z' | 'X')
+    }
+
+    /// How it ended, to be asked of a zombie of which a pidfd says that all of its threads have ended; none
+    /// of others, and where this user may not know.
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        // To read the link takes the same right; a zombie has no program any more.
+        let may_know = || {
+            let link = fs::read_link(format!("/proc/{}/exe", self.pid));
+            link.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) && self.is_same_now()
+        };
+        (self.state == 'Z' && (self.exit_code != 0 || may_know()))
+            .then(|| ExitStatus::from_wait(self.exit_code))
     }
 
     /// The marker in the environment that it was executed with; none for a zombie, and for a process
@@ -170,7 +187,7 @@ impl Process {
     /// One that leads no group, in `session`.
     pub(crate) fn made_up(pid: u32, parent: u32, session: u32, started: u64, marker: Option<&str>) -> Self {
         let marker = OnceCell::from(marker.map(str::to_owned));
-        Self { pid, parent, group: 0, session, state: 'S', started, flags: 0, marker }
+        Self { pid, parent, group: 0, session, state: 'S', started, flags: 0, exit_code: 0, marker }
     }
 }
 
@@ -180,10 +197,34 @@ mod tests {
 
     #[test]
     fn a_name_with_brackets_and_spaces_does_not_shift_the_fields() {
-        let stat = b"7 (a) R 9 (b) S 3 4 5 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 1000 5\n";
-        let found = Process::parse(7, stat).expect("a well-formed line");
+        let stat = [
+            &b"7 (a) R 9 (b) S 3 4 5 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242"[..],
+            &b" 1".repeat(29),
+            b" 256\n",
+        ];
+        let found = Process::parse(7, &stat.concat()).expect("a well-formed line");
         assert_eq!((found.parent, found.group, found.session, found.started), (3, 4, 5, 4242));
+        assert_eq!(found.exit_code, 256);
         assert!(found.is_alive());
+    }
+
+    #[test]
+    fn a_zombie_shows_how_it_ended_and_a_running_process_nothing() {
+        let ended = |script: &str| {
+            let child = std::process::Command::new("/bin/sh").args(["-c", script]).spawn();
+            let mut child = child.expect("a shell");
+            while Process::look(child.id()).expect("it is not reaped").is_alive() {
+                std::thread::yield_now();
+            }
+            let status = Process::look(child.id()).expect("it is not reaped").exit_status();
+            child.wait().expect("our child");
+            status
+        };
+        assert_eq!(ended("exit 0"), Some(ExitStatus::Exited { code: 0 }));
+        assert_eq!(ended("exit 255"), Some(ExitStatus::Exited { code: 255 }));
+        let killed = ExitStatus::Signaled { signal: libc::SIGKILL, core_dumped: false };
+        assert_eq!(ended("kill -9 $$"), Some(killed));
+        assert_eq!(Process::look(std::process::id()).expect("ourselves").exit_status(), None);
     }
 
     #[test]

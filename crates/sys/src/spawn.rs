@@ -30,6 +30,18 @@ pub enum Stdio<'fd> {
     Fd(BorrowedFd<'fd>),
 }
 
+/// What becomes of a child when the THREAD that made it ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Orphaned {
+    /// Nothing.
+    #[default]
+    Lives,
+    /// Until it executes its program it dies by SIGKILL; from then on nothing.
+    DiesUntilExec,
+    /// It dies by SIGKILL, unless its program raises its privileges; so that thread must never end.
+    Dies,
+}
+
 /// Everything that the child is to be. It gets stdin from `/dev/null`, a session and a process group of
 /// its own, no blocked and no ignored signal, and no descriptor but those named here.
 #[derive(Debug)]
@@ -48,8 +60,8 @@ pub struct SpawnSpec<'fd> {
     pub stderr: Stdio<'fd>,
     /// What it gets as descriptors 3, 4, …
     pub fds: Vec<BorrowedFd<'fd>>,
-    /// Die by SIGKILL when the calling THREAD ends; so that thread must never.
-    pub die_with_parent: bool,
+    /// What becomes of it when the calling THREAD ends.
+    pub orphaned: Orphaned,
     /// The limit on open files, when it differs from the caller's.
     pub open_files: Option<OpenFiles>,
     /// Its out-of-memory score, when it differs from the caller's.
@@ -67,7 +79,7 @@ impl SpawnSpec<'_> {
             stdout: Stdio::Null,
             stderr: Stdio::Null,
             fds: Vec::new(),
-            die_with_parent: false,
+            orphaned: Orphaned::Lives,
             open_files: None,
             oom_score_adj: None,
         }
@@ -198,7 +210,8 @@ impl Spawning {
             sources: &mut sources,
             cwd: spec.cwd.map_or(-1, |fd| fd.as_raw_fd()),
             report: report_end.as_raw_fd(),
-            parent: spec.die_with_parent.then(std::process::id),
+            parent: (spec.orphaned != Orphaned::Lives).then(std::process::id),
+            outlives: spec.orphaned == Orphaned::DiesUntilExec,
             open_files: spec.open_files,
             oom_score_adj: oom_score_adj.as_deref().map(str::as_bytes),
         };

@@ -147,10 +147,20 @@ fn a_sealed_file_can_be_read_and_never_written() {
 
 #[test]
 fn a_child_of_a_thread_that_ends_dies_with_it_when_so_armed() {
-    let spec = || SpawnSpec { die_with_parent: true, ..shell("exec sleep 1000") };
+    let spec = || SpawnSpec { orphaned: Orphaned::Dies, ..shell("exec sleep 1000") };
     let child = std::thread::spawn(move || spawn(&spec()).unwrap()).join().unwrap();
     let killed = ExitStatus::Signaled { signal: libc::SIGKILL, core_dumped: false };
     assert_eq!(child.pidfd.wait().unwrap(), Some(killed));
+}
+
+#[test]
+fn a_child_that_is_armed_until_it_executes_outlives_the_thread_then() {
+    let spec = || SpawnSpec { orphaned: Orphaned::DiesUntilExec, ..shell("exec sleep 1000") };
+    let child = std::thread::spawn(move || spawn(&spec()).unwrap()).join().unwrap();
+    // The thread's end has been told to its children when another one could be joined.
+    child.pidfd.signal(libc::SIGTERM).unwrap();
+    let ended = ExitStatus::Signaled { signal: libc::SIGTERM, core_dumped: false };
+    assert_eq!(child.pidfd.wait().unwrap(), Some(ended));
 }
 
 #[test]

@@ -6,10 +6,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use procession_sys::{
-    self as sys, Child, ENOUGH_EMPTY_LOOKS, ExitStatus, LOOK_AGAIN, OpenFiles, Pidfd, Process, Program, SignalFd,
-    Snapshot, SpawnError, SpawnSpec, Spawning, Stage, Stdio, Tree,
+    self as sys, Child, ENOUGH_EMPTY_LOOKS, ExitStatus, LOOK_AGAIN, OpenFiles, Orphaned, Pidfd, Process,
+    Program, SignalFd, Snapshot, SpawnError, SpawnSpec, Spawning, Stage, Stdio, Tree,
 };
 
+use crate::adopting::Adopting;
 use crate::control::{Control, Pipes};
 use crate::kills::Kills;
 use crate::protocol::{Reply, Request, Strings};
@@ -35,6 +36,8 @@ struct Proc {
     tree: Tree,
     started: u64,
     pipes: Option<Pipes>,
+    /// Its end is told, or about to be.
+    told: bool,
 }
 
 impl Proc {
@@ -55,6 +58,7 @@ pub(crate) struct Keeper {
     /// The procs' leaders that are not reaped yet.
     leaders: HashMap<u32, u64>,
     kills: Kills,
+    adopting: Adopting,
     terminations: Vec<u64>,
     open_files: OpenFiles,
     oom_score_adj: Option<i32>,
@@ -71,14 +75,23 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    pub(crate) fn new(control: OwnedFd, host: Pidfd, session: String) -> io::Result<Self> {
+    /// With `replaces` it goes on for another one that was killed.
+    pub(crate) fn new(control: OwnedFd, host: Pidfd, session: String, replaces: bool) -> io::Result<Self> {
+        let mut control = Control::new(control);
+        let own = Process::look(std::process::id())?;
+        control.send(if replaces {
+            Reply::Replaced
+        } else {
+            Reply::Keeps { pid: own.pid, started: own.started }
+        });
         Ok(Self {
-            control: Control::new(control),
+            control,
             host,
             signals: sys::watch_child_signals()?,
             procs: HashMap::new(),
             leaders: HashMap::new(),
             kills: Kills::default(),
+            adopting: if replaces { Adopting::Asking } else { Adopting::Done },
             terminations: Vec::new(),
             open_files: sys::raise_open_files()?,
             oom_score_adj: sys::oom_score_adj().ok().map(|own| (own + OOM_ABOVE).min(1000)),
@@ -108,12 +121,14 @@ impl Keeper {
     /// Keeps until the host is gone or says that it is enough; returns when no descendant is left.
     pub(crate) fn run(mut self) -> io::Result<()> {
         let mut pause = PAUSES.0;
+        self.control.flush();
         loop {
             let timeout = if self.ending {
                 Some(pause)
             } else {
                 let again = (!self.terminations.is_empty()).then(|| Instant::now() + LOOK_AGAIN);
-                let due = self.kills.next_due().into_iter().chain(again).chain(self.control.next_try()).min();
+                let times = [self.kills.next_due(), self.adopting.next_due(), self.control.next_try(), again];
+                let due = times.into_iter().flatten().min();
                 due.map(|due| due.saturating_duration_since(Instant::now()))
             };
             self.refill_reserve();
@@ -125,6 +140,7 @@ impl Keeper {
             for id in executing {
                 self.finish_start(id);
             }
+            self.control.flush();
             self.reap()?;
             self.look_after_trees();
             self.control.flush();
@@ -173,7 +189,18 @@ impl Keeper {
 
     fn handle(&mut self, request: Request, fds: Vec<OwnedFd>) {
         match request {
+            Request::Adopt { id, pid, started } => self.adopt(id, pid, started),
+            Request::Named { id, launch: [high, low] } => {
+                if let Some(proc) = self.procs.get_mut(&id) {
+                    let marker = format!("{high:016x}{low:016x}");
+                    proc.tree = Tree::new(proc.child().pid, proc.started, marker, Some(std::process::id()));
+                }
+            }
+            Request::Resume => self.adopting = Adopting::clear(),
+            // It was meant for another, and is said again where it still holds.
+            _ if self.adopting.is_asking() => {}
             Request::Launch { id, captured } => {
+                sys::failpoint!("keeper-before-launching");
                 if let Err(SpawnError { stage, source }) = self.launch(id, captured, fds) {
                     self.refuse(id, stage, &source);
                 }
@@ -183,7 +210,7 @@ impl Keeper {
                 if let Some(proc) = self.procs.get(&id) {
                     proc.child().kill_group();
                     self.kills.add_asked(id, proc.tree.clone());
-                } else if !self.kills.ask(id) {
+                } else if !self.kills.ask(id) && !self.adopting.ask(id) {
                     self.control.send(Reply::Killed { id });
                 }
             }
@@ -191,6 +218,21 @@ impl Keeper {
                 self.told = true;
                 self.ending = true;
             }
+        }
+    }
+
+    /// Nobody but this process can have reaped it meanwhile.
+    fn adopt(&mut self, id: u64, pid: u32, started: u64) {
+        let is_ours = Process::look(pid)
+            .is_ok_and(|found| found.started == started && found.parent == std::process::id());
+        match Pidfd::open(pid) {
+            Ok(pidfd) if is_ours => {
+                let phase = Phase::Running(Child { pid, pidfd, stdout: None, stderr: None });
+                let tree = Tree::new(pid, started, String::new(), Some(std::process::id()));
+                self.leaders.insert(pid, id);
+                self.procs.insert(id, Proc { phase, tree, started, pipes: None, told: false });
+            }
+            _ => self.control.send(Reply::Gone { id }),
         }
     }
 
@@ -228,7 +270,7 @@ impl Keeper {
             stdout,
             stderr,
             fds: Vec::new(),
-            die_with_parent: true,
+            orphaned: Orphaned::DiesUntilExec,
             open_files: Some(self.open_files),
             oom_score_adj: self.oom_score_adj,
         })?;
@@ -239,7 +281,7 @@ impl Keeper {
         let started = Process::look(pid).map_or(0, |process| process.started);
         let tree = Tree::new(pid, started, marker.unwrap_or_default(), Some(std::process::id()));
         self.leaders.insert(pid, id);
-        self.procs.insert(id, Proc { phase: Phase::Starting(spawning), tree, started, pipes });
+        self.procs.insert(id, Proc { phase: Phase::Starting(spawning), tree, started, pipes, told: false });
         Ok(())
     }
 
@@ -265,8 +307,16 @@ impl Keeper {
     }
 
     /// Every child that has ended: leaders are told of and then reaped, adopted orphans only reaped.
+    ///
+    /// For as long as something could not be told, nothing is reaped: should this process be killed, the
+    /// kernel still knows how it ended.
     fn reap(&mut self) -> io::Result<()> {
-        while let Some((pid, status)) = sys::next_ended_child()? {
+        if self.adopting.is_asking() && !self.ending {
+            return Ok(());
+        }
+        while self.control.is_done()
+            && let Some((pid, status)) = sys::next_ended_child()?
+        {
             match self.leaders.get(&pid).copied() {
                 Some(id) => self.leader_ended(id, pid, status)?,
                 None => drop(sys::reap_child(pid)?),
@@ -278,24 +328,36 @@ impl Keeper {
     fn leader_ended(&mut self, id: u64, pid: u32, status: ExitStatus) -> io::Result<()> {
         self.finish_start(id);
         // One that failed to start is reaped by now.
-        let Some(proc) = self.procs.remove(&id) else { return Ok(()) };
-        self.control.send(Reply::Exited { id, status });
-        self.control.flush();
-        // Its number still means its group, for as long as it is not reaped.
-        proc.child().kill_group();
+        let Some(proc) = self.procs.get_mut(&id) else { return Ok(()) };
+        if !std::mem::replace(&mut proc.told, true) {
+            sys::failpoint!("keeper-before-telling");
+            self.control.send(Reply::Exited { id, status });
+            self.control.flush();
+            // Its number still means its group, for as long as it is not reaped.
+            proc.child().kill_group();
+        }
+        if !self.control.is_done() {
+            return Ok(());
+        }
+        sys::failpoint!("keeper-before-reaping");
         self.leaders.remove(&pid);
         sys::reap_child(pid)?;
-        self.kills.add_leftover(id, proc.tree);
+        if let Some(proc) = self.procs.remove(&id) {
+            self.kills.add_leftover(id, proc.tree);
+        }
+        sys::failpoint!("keeper-after-reaping");
         Ok(())
     }
 
     fn look_after_trees(&mut self) {
-        let due = self.kills.next_due().is_some_and(|due| due <= Instant::now());
+        let times = self.kills.next_due().into_iter().chain(self.adopting.next_due());
+        let due = times.min().is_some_and(|due| due <= Instant::now());
         if !due && self.terminations.is_empty() {
             return;
         }
         let Some(all) = self.look() else {
             self.kills.postpone(LOOK_AGAIN);
+            self.adopting.postpone(LOOK_AGAIN);
             return;
         };
         for id in std::mem::take(&mut self.terminations) {
@@ -307,6 +369,9 @@ impl Keeper {
         if due {
             for reply in self.kills.run(&all, |id| self.procs.contains_key(&id)) {
                 self.control.send(reply);
+            }
+            for id in self.adopting.run(&all, self.procs.values_mut().map(|proc| &mut proc.tree)) {
+                self.control.send(Reply::Killed { id });
             }
             // Without procs nobody owns what is left, whatever it made of its session and environment.
             if self.procs.is_empty() {

@@ -1,21 +1,29 @@
-//! The keeper: parent and subreaper of one host's native procs.
+//! The keeper: parent and subreaper of one host's native procs; and the guard above it, the same
+//! program, which takes over when the keeper is killed.
 //!
-//! It watches the host through a pidfd, because a client that forked keeps sockets open that the
-//! host had; and it ends everything that descends from it once the host is gone.
+//! Both watch the host through a pidfd, because a client that forked keeps sockets open that the
+//! host had; and they end everything that descends from them once the host is gone.
 
+mod adopting;
 mod control;
+mod guard;
 mod keeper;
 mod kills;
 #[expect(dead_code, reason = "the host uses the other half")]
 mod protocol;
 
+use std::ffi::CString;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 
 use procession_sys as sys;
 
-fn set_up() -> io::Result<keeper::Keeper> {
-    sys::set_name(c"procession-keeper")?;
+fn run() -> io::Result<()> {
+    let mut args = std::env::args_os().map(|arg| CString::new(arg.into_vec()));
+    let missing = || io::Error::other("the role and the session are not named");
+    let (role, session) = (args.next().ok_or_else(missing)??, args.next().ok_or_else(missing)??);
+    sys::set_name(&role)?;
     // What ends the client on its terminal must not end the one who cleans up after it.
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGPIPE] {
         sys::ignore_signal(signal)?;
@@ -25,12 +33,16 @@ fn set_up() -> io::Result<keeper::Keeper> {
     let host = sys::Pidfd::from(sys::inherited(protocol::HOST_FD)?);
     // The client's directory may have to be unmounted while this process lives.
     std::env::set_current_dir("/")?;
-    let session = std::env::args().nth(1).ok_or_else(|| io::Error::other("the session is not named"))?;
-    keeper::Keeper::new(control, host, session)
+    let is_guard = role.as_c_str() == protocol::GUARD;
+    if is_guard && guard::has_kept_all(&control, &host, &session)? {
+        return Ok(());
+    }
+    let session = session.into_string().map_err(io::Error::other)?;
+    keeper::Keeper::new(control, host, session, is_guard)?.run()
 }
 
 fn main() -> ExitCode {
-    match set_up().and_then(keeper::Keeper::run) {
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         // Nobody reads what it would print; its end is what the host sees.
         Err(_) => ExitCode::FAILURE,

@@ -1,12 +1,15 @@
-//! What a host and its keeper say to each other: small messages of one size over a socket that keeps
+//! What a host and its keeper, or the guard that has taken over, say to each other: small messages of one size over a socket that keeps
 //! their boundaries; descriptors travel beside them. Both sides are built from this one file and are
 //! always of the same version.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::time::Duration;
 
 use procession_sys::{ExitStatus, Stage};
 
+/// What the process is called that is above a keeper, and what that is called itself.
+pub(crate) const GUARD: &CStr = c"procession-guard";
+pub(crate) const KEEPER: &CStr = c"procession-keeper";
 /// The descriptor under which the keeper finds the conversation.
 pub(crate) const CONTROL_FD: i32 = 3;
 /// The descriptor under which it finds the host's pidfd.
@@ -31,6 +34,12 @@ pub(crate) enum Request {
     Kill { id: u64 },
     /// Kill everything, then end.
     Shutdown,
+    /// To a guard that takes over, for each proc that runs: this one is its child now.
+    Adopt { id: u64, pid: u32, started: u64 },
+    /// The launch of the one that was adopted last, as its two halves.
+    Named { id: u64, launch: [u64; 2] },
+    /// That was all that runs. What was said before the first `Adopt` never was.
+    Resume,
 }
 
 /// Keeper to host.
@@ -48,6 +57,12 @@ pub(crate) enum Reply {
     Killed { id: u64 },
     /// The other answer to `Kill`: this process does not die.
     Stuck { id: u64, pid: u32 },
+    /// The first word of a keeper: itself.
+    Keeps { pid: u32, started: u64 },
+    /// The first word of a guard whose keeper has ended: it waits to be told what runs.
+    Replaced,
+    /// What was to be adopted is not there.
+    Gone { id: u64 },
 }
 
 type Fields = (u8, u64, u64, u64);
@@ -73,6 +88,9 @@ impl Request {
             Self::Terminate { id } => (1, id, 0, 0),
             Self::Kill { id } => (2, id, 0, 0),
             Self::Shutdown => (3, 0, 0, 0),
+            Self::Adopt { id, pid, started } => (16, id, pid.into(), started),
+            Self::Named { id, launch: [high, low] } => (17, id, high, low),
+            Self::Resume => (18, 0, 0, 0),
         })
     }
 
@@ -82,6 +100,9 @@ impl Request {
             (1, id, ..) => Self::Terminate { id },
             (2, id, ..) => Self::Kill { id },
             (3, ..) => Self::Shutdown,
+            (16, id, pid, started) => Self::Adopt { id, pid: pid as u32, started },
+            (17, id, high, low) => Self::Named { id, launch: [high, low] },
+            (18, ..) => Self::Resume,
             _ => return None,
         })
     }
@@ -99,6 +120,9 @@ impl Reply {
             Self::Signalled { id } => (4, id, 0, 0),
             Self::Killed { id } => (5, id, 0, 0),
             Self::Stuck { id, pid } => (6, id, pid.into(), 0),
+            Self::Keeps { pid, started } => (16, 0, pid.into(), started),
+            Self::Replaced => (17, 0, 0, 0),
+            Self::Gone { id } => (18, id, 0, 0),
         })
     }
 
@@ -116,6 +140,9 @@ impl Reply {
             (4, id, ..) => Self::Signalled { id },
             (5, id, ..) => Self::Killed { id },
             (6, id, pid, _) => Self::Stuck { id, pid: pid as u32 },
+            (16, _, pid, started) => Self::Keeps { pid: pid as u32, started },
+            (17, ..) => Self::Replaced,
+            (18, id, ..) => Self::Gone { id },
             _ => return None,
         })
     }

@@ -101,6 +101,43 @@ pub(crate) fn within(bound: Duration, what: &str, mut condition: impl FnMut() ->
     start.elapsed()
 }
 
+/// The failpoints of this process and of the keepers that it starts from here on.
+pub(crate) struct Failpoints(tempfile::TempDir);
+
+impl Failpoints {
+    /// To be called before this process has other threads that look at the environment: at the start of a
+    /// test, which has a process of its own.
+    pub(crate) fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        procession_sys::set_failpoints(directory.path());
+        Self(directory)
+    }
+
+    /// From here on whoever comes to `name` waits there.
+    pub(crate) fn arm(&self, name: &str) {
+        std::fs::write(self.0.path().join(name), "").unwrap();
+    }
+
+    /// Waits until somebody waits at `name`; who it is.
+    pub(crate) async fn reached(&self, name: &str) -> Process {
+        let path = self.0.path().join(format!("{name}.hit"));
+        let pid = || std::fs::read_to_string(&path).ok()?.strip_suffix('\n')?.parse().ok();
+        let start = Instant::now();
+        loop {
+            if let Some(pid) = pid() {
+                return Process::look(pid).unwrap();
+            }
+            assert!(start.elapsed() < Duration::from_secs(20), "nobody comes to {name}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Lets go who waits at `name`, and stops nobody there any more.
+    pub(crate) fn disarm(&self, name: &str) {
+        std::fs::remove_file(self.0.path().join(name)).unwrap();
+    }
+}
+
 pub(crate) fn zombies() -> usize {
     let all = Snapshot::take().unwrap();
     all.all().iter().filter(|p| p.parent == std::process::id() && !p.is_alive()).count()
@@ -110,19 +147,38 @@ pub(crate) fn open_fds() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-/// The keeper of this process. Its name shows a moment after it was started.
-pub(crate) fn keeper_pid() -> u32 {
-    let is_keeper = |p: &&Process| {
-        p.parent == std::process::id()
-            && p.is_alive()
+/// The living descendants of this process that go by `name`; a name shows a moment after the start.
+pub(crate) fn helpers(name: &str) -> Vec<Process> {
+    let line = format!("{name}\0");
+    let all = Snapshot::take().unwrap();
+    let named = |p: &&Process| {
+        p.is_alive()
             && std::fs::read(format!("/proc/{}/cmdline", p.pid))
-                .is_ok_and(|line| line.starts_with(b"procession-keeper\0"))
+                .is_ok_and(|found| found.starts_with(line.as_bytes()))
     };
+    all.descendants([std::process::id()]).into_iter().filter(named).cloned().collect()
+}
+
+fn only(name: &str) -> Process {
     let mut found = Vec::new();
-    within(Duration::from_secs(10), "a keeper", || {
-        found = Snapshot::take().unwrap().all().iter().filter(is_keeper).map(|p| p.pid).collect();
+    within(Duration::from_secs(10), name, || {
+        found = helpers(name);
         !found.is_empty()
     });
-    assert_eq!(found.len(), 1, "one keeper is enough");
-    found[0]
+    assert_eq!(found.len(), 1, "one {name} is enough");
+    found.remove(0)
+}
+
+/// The keeper of this process.
+pub(crate) fn keeper() -> Process {
+    only("procession-keeper")
+}
+
+/// The guard above it.
+pub(crate) fn guard() -> Process {
+    only("procession-guard")
+}
+
+pub(crate) fn keeper_pid() -> u32 {
+    keeper().pid
 }

@@ -39,13 +39,14 @@ impl Client {
         Process::look(self.child.id()).unwrap().signal(signal);
     }
 
-    fn keeper(&self) -> Process {
-        let keeper = |p: &&Process| {
-            p.parent == self.child.id()
-                && std::fs::read(format!("/proc/{}/cmdline", p.pid))
-                    .is_ok_and(|line| line.starts_with(b"procession-keeper\0"))
+    /// The guard, and the keeper below it.
+    fn helpers(&self) -> Vec<Process> {
+        let all = Snapshot::take().unwrap();
+        let named = |p: &&Process| {
+            let line = std::fs::read(format!("/proc/{}/cmdline", p.pid)).unwrap_or_default();
+            [&b"procession-guard\0"[..], b"procession-keeper\0"].iter().any(|name| line.starts_with(name))
         };
-        Snapshot::take().unwrap().all().iter().find(keeper).expect("a keeper").clone()
+        all.descendants([self.child.id()]).into_iter().filter(named).cloned().collect()
     }
 
     /// All that it has open: to hold them is what a fork of it does.
@@ -79,12 +80,13 @@ fn nothing_outlives_a_killed_client(forked: bool) {
         client.said_until_up().iter().map(|said| said.strip_prefix("launch ").unwrap().to_owned()).collect();
     assert_eq!(launches.len(), 2);
     within(Duration::from_secs(10), "both trees are complete", || members(&launches) >= 6);
-    let keeper = client.keeper();
+    let helpers = client.helpers();
+    assert_eq!(helpers.len(), 2);
     let fork = if forked { client.fork_of_its_descriptors() } else { Vec::new() };
     assert_eq!(fork.is_empty(), !forked);
     client.kill();
     let took = within(Duration::from_secs(10), "the trees are gone", || members(&launches) == 0);
-    within(Duration::from_secs(10), "the keeper is gone", || !lives(&keeper));
+    within(Duration::from_secs(10), "keeper and guard are gone", || !helpers.iter().any(lives));
     println!("all gone after {took:?}");
 }
 

@@ -26,6 +26,8 @@ pub(super) struct Plan<'a> {
     pub(super) report: RawFd,
     /// The parent that it must not survive.
     pub(super) parent: Option<u32>,
+    /// Once it executes its program it may.
+    pub(super) outlives: bool,
     pub(super) open_files: Option<OpenFiles>,
     pub(super) oom_score_adj: Option<&'a [u8]>,
 }
@@ -108,6 +110,7 @@ unsafe fn prepare(plan: &mut Plan<'_>, targets: RawFd) -> Result<(), Stage> {
     let setup = |_| Stage::Setup;
     // SAFETY: as for `run`.
     unsafe {
+        crate::failpoint!("child-before-arming");
         if let Some(parent) = plan.parent {
             check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL)).map_err(setup)?;
             // It may have died before the line above could notice.
@@ -151,6 +154,10 @@ unsafe fn prepare(plan: &mut Plan<'_>, targets: RawFd) -> Result<(), Stage> {
         let mut none = MaybeUninit::uninit();
         libc::sigemptyset(none.as_mut_ptr());
         libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
+        crate::failpoint!("child-before-exec");
+        if plan.outlives {
+            check(libc::prctl(libc::PR_SET_PDEATHSIG, 0)).map_err(setup)?;
+        }
     }
     Ok(())
 }
