@@ -286,7 +286,13 @@ mod tests {
 
     fn how(path: &Path) -> Dial {
         let addresses = vec![Address::unix(path).expect("a short path")];
-        Dial { addresses, launch: LaunchId::fresh(), token: Secret::random(), tls: None }
+        Dial {
+            addresses,
+            launch: LaunchId::fresh(),
+            token: Secret::random(),
+            tls: None,
+            lease: Duration::ZERO,
+        }
     }
 
     #[tokio::test]
@@ -297,7 +303,7 @@ mod tests {
         let busy = UnixListener::bind(&path).expect("a free path");
         let door = Arc::new(Door::default());
         let (driver, mut inputs) = mpsc::unbounded_channel();
-        door.expect(how.launch, how.token.clone(), driver);
+        door.expect(how.launch, how.token.clone(), Duration::ZERO, driver);
         let host = async {
             for _ in 0..2 {
                 drop(busy.accept().await);
@@ -318,7 +324,7 @@ mod tests {
         let path = directory.path().join("s");
         let how = how(&path);
         let door = Arc::new(Door::default());
-        door.expect(how.launch, Secret::random(), mpsc::unbounded_channel().0);
+        door.expect(how.launch, Secret::random(), Duration::ZERO, mpsc::unbounded_channel().0);
         let _serving = Listener::unix(&path).expect("a free path").serve(door, &Crowd::default());
         let start = Instant::now();
         let error = reach(&how).await.expect_err("the tokens differ");

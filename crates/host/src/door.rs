@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use procession_model::{LaunchId, Secret};
 use procession_net::{Doorkeeper, Link};
@@ -10,6 +11,7 @@ use crate::driver::Input;
 struct Expected {
     /// Gone once it was used.
     token: Option<Secret>,
+    lease: Duration,
     driver: UnboundedSender<Input>,
 }
 
@@ -22,8 +24,14 @@ impl Door {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn expect(&self, launch: LaunchId, token: Secret, driver: UnboundedSender<Input>) {
-        self.expected().insert(launch, Expected { token: Some(token), driver });
+    pub(crate) fn expect(
+        &self,
+        launch: LaunchId,
+        token: Secret,
+        lease: Duration,
+        driver: UnboundedSender<Input>,
+    ) {
+        self.expected().insert(launch, Expected { token: Some(token), lease, driver });
     }
 
     pub(crate) fn forget(&self, launch: LaunchId) {
@@ -38,6 +46,10 @@ impl Doorkeeper for Door {
 
     fn claim(&self, launch: LaunchId) -> bool {
         self.expected().get_mut(&launch).and_then(|expected| expected.token.take()).is_some()
+    }
+
+    fn lease(&self, launch: LaunchId) -> Duration {
+        self.expected().get(&launch).map(|expected| expected.lease).unwrap_or_default()
     }
 
     fn admit(&self, launch: LaunchId, link: Link) {

@@ -57,7 +57,7 @@ async fn options(
 ) -> Result<LaunchOptions, String> {
     let dial_back = launcher.capabilities().dial_back;
     let (addresses, tls) = core.ways_in(&dial_back, shared.id.launch_id()).await?;
-    let dial = Dial { addresses, launch: shared.id.launch_id(), token, tls };
+    let dial = Dial { addresses, launch: shared.id.launch_id(), token, tls, lease: spec.lease };
     let local = dial_back == DialBack::Local;
     let payload = Payload {
         version: Payload::VERSION.to_owned(),

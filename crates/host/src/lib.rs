@@ -17,6 +17,7 @@ mod output;
 mod owner;
 mod payload;
 mod proc_ref;
+mod reach;
 mod request;
 mod run_dir;
 mod spec;

@@ -53,6 +53,7 @@ async fn dial_a_host_valid(from: i64, until: i64) -> String {
             key: client_key.serialize_der(),
             server_name: "host".into(),
         }),
+        lease: Duration::ZERO,
     };
     let (result, _) = soon(async {
         tokio::join!(dial(&how), async {
@@ -95,7 +96,13 @@ async fn a_dialler_cannot_pose_as_the_host() {
     // Not even to one that would accept its name: the certificate is not one of a server.
     for server_name in ["host".to_owned(), format!("{launch}.launch")] {
         let tls = ClientTls { server_name, ..ca.issue(launch).unwrap() };
-        let how = Dial { addresses: vec![address.clone()], launch, token: Secret::random(), tls: Some(tls) };
+        let how = Dial {
+            addresses: vec![address.clone()],
+            launch,
+            token: Secret::random(),
+            tls: Some(tls),
+            lease: Duration::ZERO,
+        };
         let (result, _) = soon(async {
             tokio::join!(dial(&how), async {
                 TlsAcceptor::from(Arc::new(config.clone()))

@@ -4,6 +4,7 @@
 mod common;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use common::{Host, number, packet, soon};
 use procession_model::{LaunchId, Secret};
@@ -138,6 +139,9 @@ impl Doorkeeper for Forgetful {
     fn claim(&self, launch: LaunchId) -> bool {
         launch == self.0
     }
+    fn lease(&self, _: LaunchId) -> Duration {
+        Duration::ZERO
+    }
     fn admit(&self, _: LaunchId, link: Link) {
         self.2.lock().unwrap().push(link);
     }
@@ -149,7 +153,8 @@ async fn bytes_that_got_one_in_are_worth_nothing_in_another_connection() {
     let doors = Arc::new(Forgetful(LaunchId::fresh(), Secret::random(), Mutex::default()));
     let serving = Listener::unix(directory.path().join("s")).unwrap().serve(doors.clone(), &Crowd::default());
     let host = Host { call_backs: Arc::default(), serving, ca: None, directory: Some(directory) };
-    let how = Dial { addresses: vec![], launch: doors.0, token: doors.1.clone(), tls: None };
+    let how =
+        Dial { addresses: vec![], launch: doors.0, token: doors.1.clone(), tls: None, lease: Duration::ZERO };
     let (_stream, sent) = enter(&host, &how).await;
     assert_eq!(doors.2.lock().unwrap().len(), 1);
     let mut replay = raw(&host).await;
@@ -210,6 +215,7 @@ async fn dial_somebody_who_says(answer: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Dial
         launch: LaunchId::fresh(),
         token: Secret::random(),
         tls: None,
+        lease: Duration::ZERO,
     };
     let (result, _stream) = soon(async {
         tokio::join!(dial(&how), async {
@@ -275,6 +281,7 @@ async fn a_host_that_is_too_busy_to_take_the_call_is_worth_another_one() {
         launch: LaunchId::fresh(),
         token: Secret::random(),
         tls: None,
+        lease: Duration::ZERO,
     };
     let refused = cause(soon(dial(&how)).await);
     assert!(

@@ -191,6 +191,7 @@ async fn ending_the_listening_cuts_off_strangers_and_keeps_links() {
             launch: procession_model::LaunchId::fresh(),
             token: procession_model::Secret::random(),
             tls: host.ca.as_ref().map(|ca| ca.issue(procession_model::LaunchId::fresh()).unwrap()),
+            lease: Duration::ZERO,
         };
         assert!(soon(dial(&nobody)).await.unwrap_err().to_string().contains("cannot connect"));
         proc_end.sender.post(common::packet(1, "still here")).unwrap();

@@ -34,9 +34,9 @@ fn run(
     };
     change(CLIENT_HELLO_LEN + SERVER_HELLO_LEN, &mut proof);
     match server.proof(&proof) {
-        Ok(mut acceptance) => {
+        Ok((mut acceptance, _)) => {
             change(ALL - MAC_LEN, &mut acceptance);
-            (Some(Ok(named)), client.accepted(&acceptance))
+            (Some(Ok(named)), client.accepted(&acceptance).map(drop))
         }
         Err(error) => (Some(Err(error)), gone()),
     }
@@ -51,6 +51,32 @@ fn two_ends_with_one_token_trust_each_other() {
 #[test]
 fn hellos_are_small_and_of_fixed_size() {
     const { assert!(CLIENT_HELLO_LEN <= 128 && SERVER_HELLO_LEN <= 128 && MAC_LEN <= 128) };
+}
+
+/// Has both ends agree, and gives the secret of each.
+fn agree(start: (ClientHandshake, [u8; CLIENT_HELLO_LEN]), secret: &Secret) -> (Secret, Secret) {
+    let (server, hello) = ServerHandshake::client_hello(&start.1).unwrap().answer(secret);
+    let (client, proof) = start.0.server_hello(&hello).unwrap();
+    let (acceptance, theirs) = server.proof(&proof).unwrap();
+    (client.accepted(&acceptance).unwrap(), theirs)
+}
+
+#[test]
+fn two_ends_that_trust_each_other_share_a_secret_with_which_one_can_come_back() {
+    let (launch, token) = (LaunchId::fresh(), Secret::random());
+    let (ours, theirs) = agree(ClientHandshake::new(launch, &token), &token);
+    assert!(ours == theirs && ours != token);
+    let (again, _) = agree(ClientHandshake::new(launch, &token), &token);
+    assert!(again != ours, "another session has another one");
+
+    let (client, hello) = ClientHandshake::resume(launch, &ours);
+    let server = ServerHandshake::client_hello(&hello).unwrap();
+    assert!(server.resumes() && server.launch() == launch);
+    assert!(!ServerHandshake::client_hello(&ClientHandshake::new(launch, &token).1).unwrap().resumes());
+    agree((client, hello), &theirs);
+    let (client, _) = ClientHandshake::resume(launch, &token);
+    let refused = client.server_hello(&server.answer(&theirs).1).err();
+    assert_eq!(refused, Some(HandshakeError::Proof(launch)), "the token is of no use for that");
 }
 
 #[test]
