@@ -16,6 +16,7 @@ mod observers;
 mod output;
 mod owner;
 mod payload;
+mod payload_file;
 mod proc_ref;
 mod reach;
 mod request;
