@@ -19,7 +19,7 @@ ARROWS: dict[str, set[str]] = {
     "launch": {"model"},
     "actor": {"model"},
     "wire": {"model"},
-    "net": {"wire", "model"},
+    "net": {"wire", "sys", "model"},
     "supervise": {"launch", "model"},
     "launch-local": {"launch", "sys", "model"},
     "keeper": {"sys", "model"},

@@ -108,6 +108,7 @@ class ProcSpec:
         ready_timeout: float,
         stop_grace: float,
         ack_timeout: float,
+        lease: float,
         tail_lines: int,
         want_stdio: bool,
     ) -> ProcSpec:

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::owner::{Leaving, end_with_owner, owner_gone};
 use crate::payload::Payload;
+use crate::payload_file::resolve;
 
 /// How long a host is dialled that is there and does not answer: it may be stopped, or starved.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -71,6 +72,7 @@ impl Router for ToHost {
     fn route(&self, _: &ProcId, packet: Packet) -> Result<(), (Packet, String)> {
         self.0.post(packet).map_err(|(packet, why)| match why {
             PostError::Closed => (packet, "the connection to the host was lost".to_owned()),
+            PostError::Full { .. } => (packet, format!("the host is not reading: {why}")),
             refused => (packet, refused.to_string()),
         })
     }
@@ -91,7 +93,8 @@ impl Child {
     /// # Errors
     /// The payload cannot be read, or the host admits nobody with it.
     pub async fn dial_back_for(payload: &str, actors: Handle) -> Result<Self, ChildError> {
-        let payload = Payload::decode(payload).map_err(ChildError::Payload)?;
+        let payload =
+            resolve(payload).and_then(|text| Payload::decode(&text)).map_err(ChildError::Payload)?;
         let link = reach(&payload.dial).await?;
         let proc_ = Proc::new(payload.proc_id, actors);
         proc_.set_router(Arc::new(ToHost(link.sender.clone())));
@@ -286,7 +289,13 @@ mod tests {
 
     fn how(path: &Path) -> Dial {
         let addresses = vec![Address::unix(path).expect("a short path")];
-        Dial { addresses, launch: LaunchId::fresh(), token: Secret::random(), tls: None }
+        Dial {
+            addresses,
+            launch: LaunchId::fresh(),
+            token: Secret::random(),
+            tls: None,
+            lease: Duration::ZERO,
+        }
     }
 
     #[tokio::test]
@@ -297,7 +306,7 @@ mod tests {
         let busy = UnixListener::bind(&path).expect("a free path");
         let door = Arc::new(Door::default());
         let (driver, mut inputs) = mpsc::unbounded_channel();
-        door.expect(how.launch, how.token.clone(), driver);
+        door.expect(how.launch, how.token.clone(), Duration::ZERO, driver);
         let host = async {
             for _ in 0..2 {
                 drop(busy.accept().await);
@@ -318,7 +327,7 @@ mod tests {
         let path = directory.path().join("s");
         let how = how(&path);
         let door = Arc::new(Door::default());
-        door.expect(how.launch, Secret::random(), mpsc::unbounded_channel().0);
+        door.expect(how.launch, Secret::random(), Duration::ZERO, mpsc::unbounded_channel().0);
         let _serving = Listener::unix(&path).expect("a free path").serve(door, &Crowd::default());
         let start = Instant::now();
         let error = reach(&how).await.expect_err("the tokens differ");

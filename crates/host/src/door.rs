@@ -1,15 +1,20 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use procession_model::{LaunchId, Secret};
 use procession_net::{Doorkeeper, Link};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::driver::Input;
+use crate::payload_file::PayloadFile;
 
 struct Expected {
     /// Gone once it was used.
     token: Option<Secret>,
+    /// Goes with the token.
+    file: Option<PayloadFile>,
+    lease: Duration,
     driver: UnboundedSender<Input>,
 }
 
@@ -22,8 +27,21 @@ impl Door {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn expect(&self, launch: LaunchId, token: Secret, driver: UnboundedSender<Input>) {
-        self.expected().insert(launch, Expected { token: Some(token), driver });
+    pub(crate) fn expect(
+        &self,
+        launch: LaunchId,
+        token: Secret,
+        lease: Duration,
+        driver: UnboundedSender<Input>,
+    ) {
+        self.expected().insert(launch, Expected { token: Some(token), file: None, lease, driver });
+    }
+
+    /// Keeps the file with the token of `launch` for as long as that is expected.
+    pub(crate) fn keep(&self, launch: LaunchId, file: PayloadFile) {
+        if let Some(expected) = self.expected().get_mut(&launch) {
+            expected.file = expected.token.is_some().then_some(file);
+        }
     }
 
     pub(crate) fn forget(&self, launch: LaunchId) {
@@ -37,7 +55,14 @@ impl Doorkeeper for Door {
     }
 
     fn claim(&self, launch: LaunchId) -> bool {
-        self.expected().get_mut(&launch).and_then(|expected| expected.token.take()).is_some()
+        let mut all = self.expected();
+        let Some(expected) = all.get_mut(&launch) else { return false };
+        expected.file = None;
+        expected.token.take().is_some()
+    }
+
+    fn lease(&self, launch: LaunchId) -> Duration {
+        self.expected().get(&launch).map(|expected| expected.lease).unwrap_or_default()
     }
 
     fn admit(&self, launch: LaunchId, link: Link) {

@@ -21,6 +21,7 @@ use crate::launching;
 use crate::observers::ProcEvent;
 use crate::output::Stream;
 use crate::proc_ref::Shared;
+use crate::reach;
 use crate::spec::SpawnSpec;
 use crate::witness::{self, Watched};
 
@@ -109,11 +110,15 @@ impl Driver {
     ) {
         spec.policy.launcher_reports = !launcher.knows_status_by_parenthood();
         spec.policy.os_tells = Pidfd::tells_status();
+        // It is not given up for being unknown while its connection may come back.
+        let with_lease = spec.lease.saturating_add(LINK_LOST_GRACE);
+        spec.policy.unknown_budget = spec.policy.unknown_budget.max(with_lease);
         let (state, first) = State::start(spec.policy.clone());
         let token = Secret::random();
         // A token that nobody waits for serves nobody.
         if spec.policy.readiness == Readiness::CallBack {
-            core.door.expect(shared.id.launch_id(), token.clone(), shared.driver.clone());
+            let driver = shared.driver.clone();
+            core.door.expect(shared.id.launch_id(), token.clone(), spec.lease, driver);
         }
         let driver = Self {
             core,
@@ -365,6 +370,9 @@ impl Driver {
         let _ends_with_the_reader =
             link.sender.post(Packet { head: Head::Welcome, parts: vec![self.setup.clone()] });
         self.link = Some(link.sender);
+        if let Some(reachable) = link.reachable {
+            reach::watch(&self.shared, reachable);
+        }
         self.drain.read_link(&self.core, &self.shared, link.receiver);
     }
 }

@@ -112,6 +112,11 @@ impl Hub {
             self.announce_moves(&dest, &packet.head);
             proc_.receive(packet);
         } else if let Err((packet, why)) = self.route(&dest, packet) {
+            if let Head::Send { port, .. } = &packet.head {
+                // Who waits for this value learns that it will not come.
+                let head = Head::PortClosed { port: port.clone(), reason: cut_reason(&why) };
+                let _gone = self.hand_over(&dest, Packet::bare(head));
+            }
             proc_.bounce(packet, &why);
         }
     }
@@ -183,6 +188,7 @@ fn moving_ports(head: &Head) -> &[PortId] {
 fn post(sender: &LinkSender, dest: &ProcId, packet: Packet) -> Result<(), (Packet, String)> {
     sender.post(packet).map_err(|(packet, why)| match why {
         PostError::Closed => (packet, format!("the connection to proc {dest} was lost")),
+        PostError::Full { .. } => (packet, format!("proc {dest} is not reading: {why}")),
         refused => (packet, refused.to_string()),
     })
 }

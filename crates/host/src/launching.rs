@@ -15,6 +15,7 @@ use crate::gate::Gate;
 use crate::notify;
 use crate::output::Stream;
 use crate::payload::Payload;
+use crate::payload_file::PayloadFile;
 use crate::proc_ref::Shared;
 use crate::spec::SpawnSpec;
 
@@ -57,7 +58,7 @@ async fn options(
 ) -> Result<LaunchOptions, String> {
     let dial_back = launcher.capabilities().dial_back;
     let (addresses, tls) = core.ways_in(&dial_back, shared.id.launch_id()).await?;
-    let dial = Dial { addresses, launch: shared.id.launch_id(), token, tls };
+    let dial = Dial { addresses, launch: shared.id.launch_id(), token, tls, lease: spec.lease };
     let local = dial_back == DialBack::Local;
     let payload = Payload {
         version: Payload::VERSION.to_owned(),
@@ -68,6 +69,18 @@ async fn options(
         sys_path: if local { spec.sys_path.clone() } else { Vec::new() },
         cwd: spec.command.cwd.clone().or_else(|| std::env::current_dir().ok().filter(|_| local)),
     };
+    let mut bootstrap_payload = payload.encode()?;
+    if local && spec.policy.readiness == Readiness::CallBack {
+        let file = PayloadFile::write(core.run_dir(), shared.id.launch_id(), &bootstrap_payload);
+        let file = file.map_err(|error| {
+            format!(
+                "the payload could not be written to {}: {error}; free some space",
+                core.run_dir().display()
+            )
+        })?;
+        bootstrap_payload = file.reference();
+        core.door.keep(shared.id.launch_id(), file);
+    }
     let mut command = spec.command.clone();
     if local && spec.policy.readiness == Readiness::None {
         let socket = notify::listen(core.run_dir(), shared).map_err(|error| {
@@ -80,7 +93,7 @@ async fn options(
         command.env.insert(MARKER.to_owned(), marker(shared.id.launch_id()));
     }
     Ok(LaunchOptions {
-        bootstrap_payload: payload.encode()?,
+        bootstrap_payload,
         process_name: format!("{} @ {}", shared.id.name(), core.machine),
         command,
         want_stdio: spec.want_stdio,

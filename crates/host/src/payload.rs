@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 /// What a launched proc has to know to reach back; opaque to launchers.
 ///
-/// It holds the proc's single-use token: the proc takes it out of its environment before user code runs.
+/// It holds the proc's single-use token. On this machine it lies in a file of the run directory, for which a
+/// reference stands in the environment; elsewhere it is in the environment itself, from which the proc
+/// takes it before user code runs.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Payload {
     /// Version of this struct; both ends run the same build, and say so when they do not.

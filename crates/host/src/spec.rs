@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use bytes::Bytes;
 use procession_model::{BootstrapCommand, InvalidArgument, RESERVED_PREFIX, check_name};
 use procession_supervise::Policy;
@@ -6,6 +8,8 @@ use crate::gate::Gate;
 
 /// Above this a tail is cut, so that a report stays small.
 const TAIL_LIMIT: usize = 10_000;
+/// Long enough for a network to be mended by itself, short enough for people who wait.
+const LEASE: Duration = Duration::from_secs(10);
 
 /// Everything that is asked for about one proc.
 #[derive(Clone, Debug)]
@@ -20,6 +24,8 @@ pub struct SpawnSpec {
     pub command: BootstrapCommand,
     /// Deadlines, and what makes it ready.
     pub policy: Policy,
+    /// How long a proc that is reached over TCP may be without a connection before it has ended.
+    pub lease: Duration,
     /// Sent with the welcome, for the proc to run before anything else; empty for nothing.
     pub setup: Bytes,
     /// The client's module search path; empty for programs that are not Python.
@@ -41,6 +47,7 @@ impl SpawnSpec {
             incarnation: 0,
             command,
             policy: Policy::default(),
+            lease: LEASE,
             setup: Bytes::new(),
             sys_path: Vec::new(),
             tail_lines: 100,

@@ -67,6 +67,7 @@ async fn link(
         launch,
         token: call_back.token().clone(),
         tls: ca.map(|ca| ca.issue(launch)).transpose()?,
+        lease: call_backs::LEASE,
     };
     let near = dial(&how).await?;
     let far = call_back.link().await.ok_or("nobody called back")?;

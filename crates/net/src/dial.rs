@@ -9,8 +9,10 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::greet::{DEADLINE, dialling};
-use crate::keep_alive::keep_alive;
+use crate::carrier::{Connection, Next};
+use crate::greet::{Call, DEADLINE, dialling};
+use crate::patience::Patience;
+use crate::redial::Redial;
 use crate::socket_file::{is_trusted, own_uid};
 use crate::tls::client_config;
 use crate::{Address, ClientTls, Link, Peer, TlsError};
@@ -31,6 +33,9 @@ pub struct Dial {
     pub token: Secret,
     /// What TCP addresses are dialled with; they are refused without.
     pub tls: Option<ClientTls>,
+    /// How long a TCP link may be without a connection, at both ends, before it has ended; with zero it
+    /// ends with its connection.
+    pub lease: Duration,
 }
 
 /// Why no address of a host led to it.
@@ -170,7 +175,7 @@ async fn dial_unix(dial: &Dial, address: &Address, path: &std::path::Path) -> Re
     if !is_trusted(found, expected) {
         return Err(DialCause::User { found, expected });
     }
-    within_deadline(dialling(&mut stream, dial.launch, &dial.token)).await?;
+    within_deadline(dialling(&mut stream, call_back(dial))).await?;
     let peer = Peer {
         pid: credentials.pid().and_then(|pid| u32::try_from(pid).ok()),
         uid: Some(found),
@@ -180,18 +185,34 @@ async fn dial_unix(dial: &Dial, address: &Address, path: &std::path::Path) -> Re
     Ok(Link::over(reader, writer, peer))
 }
 
+fn call_back(dial: &Dial) -> Call<'_> {
+    Call::Back { launch: dial.launch, token: &dial.token }
+}
+
 async fn dial_tcp(dial: &Dial, address: &Address, host: &str, port: u16) -> Result<Link, DialCause> {
+    let (connection, session) = connect_tcp(dial, host, port, call_back(dial)).await?;
+    let redial = Redial { dial: dial.clone(), host: host.to_owned(), port, session };
+    let peer = Peer { pid: None, uid: None, address: address.to_string() };
+    Ok(Link::resumable(connection, Next::Dials(Box::new(redial)), dial.lease, peer))
+}
+
+/// A connection over which `call` was accepted, and the secret of its session.
+pub(crate) async fn connect_tcp(
+    dial: &Dial,
+    host: &str,
+    port: u16,
+    call: Call<'_>,
+) -> Result<(Connection, Secret), DialCause> {
     let (config, name) = client_config(dial.tls.as_ref().ok_or(DialCause::NoTls)?)?;
     let stream = connect(TcpStream::connect((host, port))).await?;
-    stream.set_nodelay(true).and_then(|()| keep_alive(&stream)).map_err(DialCause::Io)?;
-    let stream = within_deadline(async {
+    stream.set_nodelay(true).map_err(DialCause::Io)?;
+    let patience = Patience::with(&stream).map_err(DialCause::Io)?;
+    within_deadline(async {
         let mut stream = TlsConnector::from(config).connect(name, stream).await?;
-        dialling(&mut stream, dial.launch, &dial.token).await?;
-        Ok(stream)
+        let session = dialling(&mut stream, call).await?;
+        Ok((Connection { stream: Box::new(stream), greeting: Vec::new(), patience }, session))
     })
-    .await?;
-    let (reader, writer) = tokio::io::split(stream);
-    Ok(Link::over(reader, writer, Peer { pid: None, uid: None, address: address.to_string() }))
+    .await
 }
 
 /// An id as its 16 bytes.

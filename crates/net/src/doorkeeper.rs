@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use procession_model::{LaunchId, Secret};
 
 use crate::Link;
@@ -12,6 +14,9 @@ pub trait Doorkeeper: Send + Sync + 'static {
     /// Takes the token of `launch`, which a peer has just proved, out of use. Of several calls for
     /// one token exactly one returns true, and [`Self::admit`] follows it at once.
     fn claim(&self, launch: LaunchId) -> bool;
+
+    /// How long the link of `launch` may be without a connection, over TCP, before it has ended.
+    fn lease(&self, launch: LaunchId) -> Duration;
 
     /// Takes the link of `launch`.
     fn admit(&self, launch: LaunchId, link: Link);

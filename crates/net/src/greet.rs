@@ -11,6 +11,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::crowd::Standing;
+use crate::resumable::Resumable;
 use crate::tls::names_launch;
 use crate::{DialCause, Doorkeeper};
 
@@ -64,13 +65,32 @@ async fn send(stream: &mut impl Stream, bytes: &[u8]) -> io::Result<()> {
     stream.flush().await
 }
 
-/// The dialling end: proves `token`, and returns once the host has accepted.
-pub(crate) async fn dialling(
-    stream: &mut impl Stream,
-    launch: LaunchId,
-    token: &Secret,
-) -> Result<(), DialCause> {
-    let (handshake, hello) = ClientHandshake::new(launch, token);
+/// Why a host is dialled.
+#[derive(Clone, Copy)]
+pub(crate) enum Call<'a> {
+    /// A launch calls back.
+    Back {
+        /// Which.
+        launch: LaunchId,
+        /// What proves it.
+        token: &'a Secret,
+    },
+    /// It has lost the connection of its session.
+    Again {
+        /// Which launch it is.
+        launch: LaunchId,
+        /// The secret of the session.
+        session: &'a Secret,
+    },
+}
+
+/// The dialling end: proves what `call` says, and returns the secret of the session once the host has
+/// accepted.
+pub(crate) async fn dialling(stream: &mut impl Stream, call: Call<'_>) -> Result<Secret, DialCause> {
+    let (handshake, hello) = match call {
+        Call::Back { launch, token } => ClientHandshake::new(launch, token),
+        Call::Again { launch, session } => ClientHandshake::resume(launch, session),
+    };
     send(stream, &hello).await?;
     let hello =
         read_hello::<SERVER_HELLO_LEN>(stream, ClientHandshake::check, &Standing::default()).await??;
@@ -81,16 +101,32 @@ pub(crate) async fn dialling(
     Ok(waiting.accepted(&acceptance)?)
 }
 
-/// The listening end: returns the launch whose token the peer has proved, and the acceptance that
-/// it is to be sent once the token has been taken out of use.
+/// What a peer has proved.
+pub(crate) struct Proved {
+    pub(crate) launch: LaunchId,
+    /// It has the secret of its session, and not a token.
+    pub(crate) resumes: bool,
+    /// What it is to be sent once it is taken in.
+    pub(crate) acceptance: [u8; MAC_LEN],
+    /// With this it can come back.
+    pub(crate) session: Secret,
+}
+
+/// What a peer says hello over TLS with.
+pub(crate) struct Tls<'a> {
+    pub(crate) certificate: &'a CertificateDer<'a>,
+    pub(crate) sessions: &'a Resumable,
+}
+
+/// The listening end: returns what the peer has proved.
 ///
-/// Over TLS, the peer's `certificate` has to be that of the launch it says it is.
+/// Over TLS, the peer's certificate has to be that of the launch it says it is, and it may come back.
 pub(crate) async fn listening(
     stream: &mut impl Stream,
     doorkeeper: &dyn Doorkeeper,
-    certificate: Option<&CertificateDer<'_>>,
+    tls: Option<Tls<'_>>,
     standing: &Standing,
-) -> Result<(LaunchId, [u8; MAC_LEN]), Refusal> {
+) -> Result<Proved, Refusal> {
     let hello = match read_hello::<CLIENT_HELLO_LEN>(stream, ServerHandshake::check, standing).await? {
         Ok(hello) => hello,
         Err(error) => {
@@ -102,14 +138,21 @@ pub(crate) async fn listening(
     };
     let handshake = ServerHandshake::client_hello(&hello)?;
     let launch = handshake.launch();
-    if certificate.is_some_and(|certificate| !names_launch(certificate, launch)) {
+    if tls.as_ref().is_some_and(|tls| !names_launch(tls.certificate, launch)) {
         return Err(Refusal::Certificate(launch));
     }
-    let token = doorkeeper.token(launch).ok_or(HandshakeError::UnknownLaunch(launch))?;
+    let resumes = handshake.resumes();
+    let secret = match tls {
+        Some(tls) if resumes => tls.sessions.secret(launch),
+        _ if resumes => None,
+        _ => doorkeeper.token(launch),
+    };
+    let secret = secret.ok_or(HandshakeError::UnknownLaunch(launch))?;
     standing.known();
-    let (waiting, hello) = handshake.answer(&token);
+    let (waiting, hello) = handshake.answer(&secret);
     send(stream, &hello).await?;
     let mut proof = [0; MAC_LEN];
     stream.read_exact(&mut proof).await?;
-    Ok((launch, waiting.proof(&proof)?))
+    let (acceptance, session) = waiting.proof(&proof)?;
+    Ok(Proved { launch, resumes, acceptance, session })
 }

@@ -5,19 +5,24 @@
 
 mod address;
 mod batch;
+mod carrier;
 mod crowd;
 mod dial;
 mod doorkeeper;
 mod greet;
-mod keep_alive;
+mod kept;
 mod link;
 mod listener;
 mod outbox;
+mod patience;
 mod ration;
 mod receiver;
+mod redial;
 mod refusals;
+mod resumable;
 mod sender;
 mod serve;
+mod session;
 mod socket_file;
 mod tls;
 

@@ -1,9 +1,14 @@
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use procession_wire::ProtocolError;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 
+use crate::carrier::{Connection, Next, carry};
 use crate::outbox::{Outbox, write_out};
+use crate::session::Session;
 use crate::{LinkReceiver, LinkSender};
 
 /// A connection to a peer that has proved itself.
@@ -15,6 +20,8 @@ pub struct Link {
     pub receiver: LinkReceiver,
     /// Who is at the other end.
     pub peer: Peer,
+    /// Whether the peer can be reached now; none where the end of the connection is that of the link.
+    pub reachable: Option<watch::Receiver<bool>>,
 }
 
 /// Who is at the other end of a link, as far as the kernel says.
@@ -47,13 +54,22 @@ pub enum LinkError {
     },
     /// The connection failed.
     #[error("the connection failed: {0}; check the network between the two ends")]
-    Io(#[source] std::io::Error),
+    Io(#[source] io::Error),
     /// The link was closed or broke with packets still to be written.
     #[error("the link ended with {unsent} bytes unsent; what they were meant for has to be done again")]
     Closed {
         /// Bytes that were posted and never written.
         unsent: u64,
     },
+}
+
+impl From<io::Error> for LinkError {
+    fn from(error: io::Error) -> Self {
+        match error.downcast() {
+            Ok(protocol) => Self::Protocol(protocol),
+            Err(error) => Self::Io(error),
+        }
+    }
 }
 
 impl Link {
@@ -81,6 +97,17 @@ impl Link {
             sender: LinkSender::new(outbox.clone()),
             receiver: LinkReceiver::new(Box::new(reader), outbox),
             peer,
+            reachable: None,
         }
+    }
+
+    /// A link that goes on over another connection when one is lost, unless there is none for as long as
+    /// `lease`.
+    pub(crate) fn resumable(connection: Connection, next: Next, lease: Duration, peer: Peer) -> Self {
+        let session = Session::new();
+        let (reader, writer) = session.ends();
+        let reachable = Some(session.reachable.subscribe());
+        tokio::spawn(carry(session, connection, next, lease));
+        Self { reachable, ..Self::over(reader, writer, peer) }
     }
 }

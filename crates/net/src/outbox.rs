@@ -3,16 +3,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Buf;
-use procession_model::Packet;
+use procession_model::{Head, Packet};
 use procession_wire::Limits;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::batch::Batch;
 use crate::{LinkError, PostError};
 
 /// How long a closed link waits for a peer that takes nothing more.
 const LINGER: Duration = Duration::from_secs(10);
+/// How many bytes may wait for a peer that takes none, and for how long it may take none before it
+/// counts: who only sends fast is not refused.
+pub(crate) const MOST_WAITING: u64 = 64 << 20;
+const STALL: Duration = Duration::from_secs(2);
 
 /// What was posted on a link and has not left yet.
 #[derive(Default)]
@@ -26,13 +31,35 @@ pub(crate) struct Outbox {
     closing: Notify,
 }
 
-#[derive(Default)]
 struct State {
     batch: Batch,
     posted: u64,
     written: u64,
+    /// When the peer has last taken something, or there began to be something to take.
+    moved: Instant,
     closing: bool,
     ended: bool,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        let batch = Batch::default();
+        Self { batch, posted: 0, written: 0, moved: Instant::now(), closing: false, ended: false }
+    }
+}
+
+impl State {
+    fn waiting(&self) -> u64 {
+        self.posted - self.written
+    }
+
+    /// Whether there is no room for `packet`. What only keeps the books is always taken: whoever waits
+    /// for an answer depends on it, and it is small.
+    fn is_full_for(&self, packet: &Packet) -> bool {
+        matches!(packet.head, Head::Deliver { .. } | Head::Send { .. })
+            && self.waiting() >= MOST_WAITING
+            && self.moved.elapsed() >= STALL
+    }
 }
 
 impl Outbox {
@@ -46,6 +73,13 @@ impl Outbox {
         let mut state = self.state();
         if state.closing {
             return Err((packet, PostError::Closed));
+        }
+        if state.is_full_for(&packet) {
+            let waiting = state.waiting();
+            return Err((packet, PostError::Full { waiting, limit: MOST_WAITING }));
+        }
+        if state.waiting() == 0 {
+            state.moved = Instant::now();
         }
         let idle = !state.batch.has_remaining();
         match state.batch.push(&packet, &Limits::default()) {
@@ -79,8 +113,7 @@ impl Outbox {
     }
 
     pub(crate) fn pending_bytes(&self) -> u64 {
-        let state = self.state();
-        state.posted - state.written
+        self.state().waiting()
     }
 
     pub(crate) async fn flushed(&self) -> Result<(), LinkError> {
@@ -94,7 +127,7 @@ impl Outbox {
                     return Ok(());
                 }
                 if state.ended {
-                    return Err(LinkError::Closed { unsent: state.posted - state.written });
+                    return Err(LinkError::Closed { unsent: state.waiting() });
                 }
             }
             progress.await;
@@ -119,7 +152,10 @@ impl Outbox {
     }
 
     fn wrote(&self, bytes: usize) {
-        self.state().written += bytes as u64;
+        let mut state = self.state();
+        state.written += bytes as u64;
+        state.moved = Instant::now();
+        drop(state);
         self.progress.notify_waiters();
     }
 

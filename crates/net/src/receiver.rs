@@ -73,7 +73,7 @@ impl LinkReceiver {
                 Ok(0) => return self.end(),
                 Ok(_) => {}
                 Err(error) if is_death(&error) => return self.end(),
-                Err(error) => return Err(LinkError::Io(error)),
+                Err(error) => return Err(error.into()),
             }
         }
     }

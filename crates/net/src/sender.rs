@@ -26,6 +26,17 @@ pub enum PostError {
     /// The link is closed.
     #[error("the connection was lost")]
     Closed,
+    /// The peer has taken nothing for a while, and too much waits for it already; small packets that
+    /// carry no message are still taken.
+    #[error(
+        "{waiting} bytes wait for it and it takes none, where the limit is {limit}: it is stopped, or cannot be reached; send less before it answers"
+    )]
+    Full {
+        /// How much waits.
+        waiting: u64,
+        /// How much may.
+        limit: u64,
+    },
     /// The packet is over a limit of the protocol; the link takes others.
     #[error(transparent)]
     Refused(#[from] ProtocolError),
@@ -40,8 +51,8 @@ impl LinkSender {
     /// order in which they were posted.
     ///
     /// # Errors
-    /// The packet comes back when the link is closed, and when it is over a limit of the protocol. A
-    /// packet that was taken is lost when the link breaks before it is written.
+    /// The packet comes back when the link is closed, when it is over a limit of the protocol, and when
+    /// 64 MiB wait for a peer that has taken nothing for 2 s. A packet that was taken is lost when the link breaks before it is written.
     #[expect(clippy::result_large_err, reason = "the packet is the caller's own, given back")]
     pub fn post(&self, packet: Packet) -> Result<(), (Packet, PostError)> {
         self.0.0.post(packet)

@@ -3,19 +3,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use procession_model::LaunchId;
-use procession_wire::{HandshakeError, MAC_LEN};
-use tokio::io::{AsyncRead, AsyncWrite};
+use procession_wire::HandshakeError;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use crate::carrier::{Connection, Next};
 use crate::crowd::{Place, Standing};
-use crate::greet::{DEADLINE, Refusal, listening};
-use crate::keep_alive::keep_alive;
+use crate::greet::{DEADLINE, Proved, Refusal, Tls, listening};
 use crate::listener::Socket;
+use crate::patience::Patience;
 use crate::ration::Rationed;
 use crate::refusals::Refusals;
+use crate::resumable::Resumable;
 use crate::socket_file::is_trusted;
 use crate::{Address, Crowd, Doorkeeper, Link, Listener, Peer};
 
@@ -61,6 +62,7 @@ enum Accepted {
 
 pub(crate) async fn serve(listener: Listener, doorkeeper: Arc<dyn Doorkeeper>, crowd: Crowd) {
     let refusals = Arc::new(Refusals::default());
+    let sessions = Resumable::default();
     let mut greeted = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -78,19 +80,21 @@ pub(crate) async fn serve(listener: Listener, doorkeeper: Arc<dyn Doorkeeper>, c
             }
         };
         let place = crowd.join(&source).await;
-        greeted.spawn(greet(accepted, peer, source, place, doorkeeper.clone(), refusals.clone()));
+        let hall =
+            Hall { doorkeeper: doorkeeper.clone(), sessions: sessions.clone(), refusals: refusals.clone() };
+        greeted.spawn(greet(accepted, peer, source, place, hall));
     }
 }
 
-/// Greets one peer, and writes to the log when it is turned away.
-async fn greet(
-    accepted: Accepted,
-    peer: Peer,
-    source: String,
-    mut place: Place,
+/// What all who greet at one listener share.
+struct Hall {
     doorkeeper: Arc<dyn Doorkeeper>,
+    sessions: Resumable,
     refusals: Arc<Refusals>,
-) {
+}
+
+/// Greets one peer, and writes to the log when it is turned away.
+async fn greet(accepted: Accepted, peer: Peer, source: String, mut place: Place, hall: Hall) {
     /// Who is cut off in a crowd does not get to say so itself.
     struct Greeted<'a> {
         refusals: &'a Refusals,
@@ -104,7 +108,7 @@ async fn greet(
             }
         }
     }
-    let mut greeted = Greeted { refusals: &refusals, source: &source, result: Err(Refusal::CutOff) };
+    let mut greeted = Greeted { refusals: &hall.refusals, source: &source, result: Err(Refusal::CutOff) };
     let standing = Arc::clone(&place.standing);
     let greeting = timeout(DEADLINE, async {
         match accepted {
@@ -112,7 +116,7 @@ async fn greet(
                 if let Some(found) = peer.uid.filter(|uid| !is_trusted(*uid, own)) {
                     return Err(Refusal::User { found, expected: own });
                 }
-                unix(stream, peer, &*doorkeeper, &standing).await
+                unix(stream, peer, &*hall.doorkeeper, &standing).await
             }
             Accepted::Tcp(stream, acceptor) => {
                 if stream.peek(&mut [0]).await? == 0 {
@@ -120,7 +124,7 @@ async fn greet(
                 }
                 standing.heard();
                 // What only TLS needs is taken when there is something to do with it.
-                Box::pin(tcp(stream, acceptor, peer, &*doorkeeper, &standing)).await
+                Box::pin(tcp(stream, acceptor, peer, &hall, &standing)).await
             }
         }
     });
@@ -139,42 +143,46 @@ async fn unix(
 ) -> Result<(), Refusal> {
     let proved = listening(&mut stream, doorkeeper, None, standing).await?;
     let (reader, writer) = stream.into_split();
-    admit(proved, doorkeeper, reader, writer, peer)
+    admit(proved.launch, doorkeeper, || Link::greeting(reader, writer, peer, &proved.acceptance))
 }
 
 async fn tcp(
     stream: TcpStream,
     acceptor: TlsAcceptor,
     peer: Peer,
-    doorkeeper: &dyn Doorkeeper,
+    hall: &Hall,
     standing: &Standing,
 ) -> Result<(), Refusal> {
     stream.set_nodelay(true)?;
-    keep_alive(&stream)?;
+    let patience = Patience::with(&stream)?;
     let mut stream = acceptor.accept(Rationed::new(stream)).await?;
     standing.known();
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).cloned();
     // The verifier demands a certificate; without one there is nothing that could be trusted.
     let certificate = certificate.ok_or_else(|| io::Error::other("it has no certificate"))?;
-    let proved = listening(&mut stream, doorkeeper, Some(&certificate), standing).await?;
+    let tls = Tls { certificate: &certificate, sessions: &hall.sessions };
+    let proved = listening(&mut stream, &*hall.doorkeeper, Some(tls), standing).await?;
     stream.get_mut().0.lift();
-    let (reader, writer) = tokio::io::split(stream);
-    admit(proved, doorkeeper, reader, writer, peer)
+    let Proved { launch, resumes, acceptance, session } = proved;
+    let connection = Connection { stream: Box::new(stream), greeting: acceptance.to_vec(), patience };
+    if resumes {
+        let goes_on = hall.sessions.resume(launch, connection);
+        return if goes_on { Ok(()) } else { Err(HandshakeError::UnknownLaunch(launch).into()) };
+    }
+    let lease = hall.doorkeeper.lease(launch);
+    admit(launch, &*hall.doorkeeper, || {
+        let next = Next::Comes(hall.sessions.add(launch, session));
+        Link::resumable(connection, next, lease, peer)
+    })
 }
 
 /// Uses the token up and hands the link over, with nothing in between at which this could be cut
 /// off: a token that is spent has a link to show for it.
-fn admit(
-    (launch, acceptance): (LaunchId, [u8; MAC_LEN]),
-    doorkeeper: &dyn Doorkeeper,
-    reader: impl AsyncRead + Send + Unpin + 'static,
-    writer: impl AsyncWrite + Send + Unpin + 'static,
-    peer: Peer,
-) -> Result<(), Refusal> {
+fn admit(launch: LaunchId, doorkeeper: &dyn Doorkeeper, link: impl FnOnce() -> Link) -> Result<(), Refusal> {
     if !doorkeeper.claim(launch) {
         return Err(HandshakeError::UnknownLaunch(launch).into());
     }
-    doorkeeper.admit(launch, Link::greeting(reader, writer, peer, &acceptance));
+    doorkeeper.admit(launch, link());
     Ok(())
 }
 

@@ -53,6 +53,7 @@ async fn dial_a_host_valid(from: i64, until: i64) -> String {
             key: client_key.serialize_der(),
             server_name: "host".into(),
         }),
+        lease: Duration::ZERO,
     };
     let (result, _) = soon(async {
         tokio::join!(dial(&how), async {
@@ -65,60 +66,74 @@ async fn dial_a_host_valid(from: i64, until: i64) -> String {
     result.unwrap_err().to_string()
 }
 
-#[tokio::test]
-async fn a_certificate_outside_its_time_is_refused_with_the_reason() {
-    let text = dial_a_host_valid(-48, -1).await;
-    assert!(text.contains("do not trust") && text.contains("expired"), "{text}");
-    let text = dial_a_host_valid(1, 48).await;
-    assert!(text.contains("do not trust") && text.contains("not valid yet"), "{text}");
-    let text = dial_a_host_valid(-1, 48).await;
-    assert!(text.contains("the host refused"), "within its time it is trusted: {text}");
-}
+mod f104 {
+    use super::*;
 
-#[tokio::test]
-async fn a_dialler_cannot_pose_as_the_host() {
-    let ca = SessionCa::new("host").unwrap();
-    let launch = LaunchId::fresh();
-    let client = ca.issue(launch).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![client.certificate.clone().into()],
-            PrivateKeyDer::Pkcs8(client.key.clone().into()),
-        )
-        .unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address: Address = format!("tcp:{}", listener.local_addr().unwrap()).parse().unwrap();
-    // Not even to one that would accept its name: the certificate is not one of a server.
-    for server_name in ["host".to_owned(), format!("{launch}.launch")] {
-        let tls = ClientTls { server_name, ..ca.issue(launch).unwrap() };
-        let how = Dial { addresses: vec![address.clone()], launch, token: Secret::random(), tls: Some(tls) };
-        let (result, _) = soon(async {
-            tokio::join!(dial(&how), async {
-                TlsAcceptor::from(Arc::new(config.clone()))
-                    .accept(listener.accept().await.unwrap().0)
-                    .await
-                    .is_ok()
+    #[tokio::test]
+    async fn a_certificate_outside_its_time_is_refused_with_the_reason() {
+        let text = dial_a_host_valid(-48, -1).await;
+        assert!(text.contains("do not trust") && text.contains("expired"), "{text}");
+        let text = dial_a_host_valid(1, 48).await;
+        assert!(text.contains("do not trust") && text.contains("not valid yet"), "{text}");
+        let text = dial_a_host_valid(-1, 48).await;
+        assert!(text.contains("the host refused"), "within its time it is trusted: {text}");
+    }
+
+    #[tokio::test]
+    async fn a_dialler_cannot_pose_as_the_host() {
+        let ca = SessionCa::new("host").unwrap();
+        let launch = LaunchId::fresh();
+        let client = ca.issue(launch).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![client.certificate.clone().into()],
+                PrivateKeyDer::Pkcs8(client.key.clone().into()),
+            )
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address: Address = format!("tcp:{}", listener.local_addr().unwrap()).parse().unwrap();
+        // Not even to one that would accept its name: the certificate is not one of a server.
+        for server_name in ["host".to_owned(), format!("{launch}.launch")] {
+            let tls = ClientTls { server_name, ..ca.issue(launch).unwrap() };
+            let how = Dial {
+                addresses: vec![address.clone()],
+                launch,
+                token: Secret::random(),
+                tls: Some(tls),
+                lease: Duration::ZERO,
+            };
+            let (result, _) = soon(async {
+                tokio::join!(dial(&how), async {
+                    TlsAcceptor::from(Arc::new(config.clone()))
+                        .accept(listener.accept().await.unwrap().0)
+                        .await
+                        .is_ok()
+                })
             })
-        })
-        .await;
-        let text = result.unwrap_err().to_string();
-        assert!(text.contains("do not trust"), "{text}");
+            .await;
+            let text = result.unwrap_err().to_string();
+            assert!(text.contains("do not trust"), "{text}");
+        }
     }
 }
 
-#[tokio::test]
-async fn a_host_that_is_not_asked_for_tls_says_nothing() {
-    let host = Host::tcp().await;
-    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", host.port())).await.unwrap();
-    let (how, _call_back) = host.expect();
-    let (_, hello) = procession_wire::ClientHandshake::new(how.launch, &how.token);
-    tokio::io::AsyncWriteExt::write_all(&mut stream, &hello).await.unwrap();
-    let mut answer = Vec::new();
-    // Whether it resets the connection or ends it is all one.
-    let _ = soon(tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut answer)).await;
-    assert!(answer.len() <= 7, "at most TLS's own alert: {answer:?}");
+mod f103 {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_host_that_is_not_asked_for_tls_says_nothing() {
+        let host = Host::tcp().await;
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", host.port())).await.unwrap();
+        let (how, _call_back) = host.expect();
+        let (_, hello) = procession_wire::ClientHandshake::new(how.launch, &how.token);
+        tokio::io::AsyncWriteExt::write_all(&mut stream, &hello).await.unwrap();
+        let mut answer = Vec::new();
+        // Whether it resets the connection or ends it is all one.
+        let _ = soon(tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut answer)).await;
+        assert!(answer.len() <= 7, "at most TLS's own alert: {answer:?}");
+    }
 }

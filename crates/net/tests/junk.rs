@@ -64,43 +64,6 @@ async fn junk(host: &Host, count: usize) {
     }
 }
 
-#[tokio::test]
-async fn ten_thousand_strangers_leave_memory_and_descriptors_as_they_were() {
-    for host in Host::both().await {
-        soon(junk(&host, 1000)).await;
-        let before = (descriptors(), resident());
-        soon(junk(&host, 5000)).await;
-        let after = (descriptors(), resident());
-        let grown = after.1.saturating_sub(before.1);
-        println!("{}: {grown} bytes more after 5,000 strangers", host.serving.local_address());
-        assert!(after.0 <= before.0 + 2, "descriptors: {} before, {} after", before.0, after.0);
-        assert!(grown <= 2 << 20, "{grown} bytes more");
-        let (how, _call_back) = host.expect();
-        assert!(soon(dial(&how)).await.is_ok());
-    }
-    // As much as a stranger may say in a TLS message that goes on.
-    let mut much = vec![0x16, 3, 1, 0x1f, 0x00, 1, 0, 0xff, 0xf0];
-    much.resize(7000, 7);
-    let hosts = [Host::unix(), Host::tcp().await, Host::tcp().await];
-    for (host, words) in hosts.into_iter().zip([&b"\xf5"[..], &[0x16, 3, 1, 0x3f, 0xff, 1], &much]) {
-        let before = resident();
-        let mut crowd: Vec<Box<dyn Talk>> = Vec::new();
-        for _ in 0..256 {
-            crowd.push(match host.serving.local_address() {
-                Address::Unix(path) => Box::new(UnixStream::connect(path).unwrap()),
-                Address::Tcp { host, port } => Box::new(TcpStream::connect((host.as_str(), *port)).unwrap()),
-                other => panic!("{other}"),
-            });
-            crowd.last_mut().unwrap().write_all(words).unwrap();
-            tokio::task::yield_now().await;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        let each = resident().saturating_sub(before) / 256;
-        println!("{}: {each} bytes for each of 256 who wait", host.serving.local_address());
-        assert!(each <= if host.ca.is_some() { 24 << 10 } else { 4 << 10 }, "{each} bytes");
-    }
-}
-
 /// Runs in a process that may have 64 descriptors, see below.
 #[tokio::test]
 #[ignore = "it is run by the test that limits its descriptors"]
@@ -130,4 +93,47 @@ fn a_host_without_descriptors_waits_without_spinning_and_recovers() {
         .status()
         .unwrap();
     assert!(status.success(), "{status}");
+}
+
+mod f86 {
+    use super::*;
+
+    #[tokio::test]
+    async fn ten_thousand_strangers_leave_memory_and_descriptors_as_they_were() {
+        for host in Host::both().await {
+            soon(junk(&host, 1000)).await;
+            let before = (descriptors(), resident());
+            soon(junk(&host, 5000)).await;
+            let after = (descriptors(), resident());
+            let grown = after.1.saturating_sub(before.1);
+            println!("{}: {grown} bytes more after 5,000 strangers", host.serving.local_address());
+            assert!(after.0 <= before.0 + 2, "descriptors: {} before, {} after", before.0, after.0);
+            assert!(grown <= 2 << 20, "{grown} bytes more");
+            let (how, _call_back) = host.expect();
+            assert!(soon(dial(&how)).await.is_ok());
+        }
+        // As much as a stranger may say in a TLS message that goes on.
+        let mut much = vec![0x16, 3, 1, 0x1f, 0x00, 1, 0, 0xff, 0xf0];
+        much.resize(7000, 7);
+        let hosts = [Host::unix(), Host::tcp().await, Host::tcp().await];
+        for (host, words) in hosts.into_iter().zip([&b"\xf5"[..], &[0x16, 3, 1, 0x3f, 0xff, 1], &much]) {
+            let before = resident();
+            let mut crowd: Vec<Box<dyn Talk>> = Vec::new();
+            for _ in 0..256 {
+                crowd.push(match host.serving.local_address() {
+                    Address::Unix(path) => Box::new(UnixStream::connect(path).unwrap()),
+                    Address::Tcp { host, port } => {
+                        Box::new(TcpStream::connect((host.as_str(), *port)).unwrap())
+                    }
+                    other => panic!("{other}"),
+                });
+                crowd.last_mut().unwrap().write_all(words).unwrap();
+                tokio::task::yield_now().await;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let each = resident().saturating_sub(before) / 256;
+            println!("{}: {each} bytes for each of 256 who wait", host.serving.local_address());
+            assert!(each <= if host.ca.is_some() { 24 << 10 } else { 4 << 10 }, "{each} bytes");
+        }
+    }
 }

@@ -17,28 +17,6 @@ fn refusal(path: impl AsRef<std::path::Path>) -> String {
 }
 
 #[tokio::test]
-async fn a_directory_that_others_can_enter_holds_no_socket() {
-    let directory = private_directory();
-    let path = directory.path();
-    for mode in [0o755, 0o750, 0o701, 0o777, 0o1777, 0o500] {
-        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-        let text = refusal(path.join("s"));
-        assert!(text.contains(&format!("{mode:04o}")) && text.contains("chmod 0700"), "{text}");
-    }
-    fs::set_permissions(path, Permissions::from_mode(0o700)).unwrap();
-    let link = private_directory();
-    symlink(path, link.path().join("turned")).unwrap();
-    assert!(refusal(link.path().join("turned/s")).contains("symbolic link"));
-    fs::write(path.join("file"), "").unwrap();
-    assert!(refusal(path.join("file/s")).contains("not a directory"));
-    assert!(refusal(path.join("none/s")).contains("No such file"));
-    assert!(refusal("relative").contains("absolute"));
-    assert!(refusal("@abstract").contains("abstract"));
-    assert!(refusal(path.join("x".repeat(107))).contains("107 bytes"));
-    assert!(Listener::unix(path.join("s")).is_ok());
-}
-
-#[tokio::test]
 async fn what_stands_at_a_sockets_path_is_neither_replaced_nor_removed() {
     let directory = private_directory();
     let path = directory.path().join("s");
@@ -51,55 +29,6 @@ async fn what_stands_at_a_sockets_path_is_neither_replaced_nor_removed() {
     assert!(path.exists(), "it is another's");
     drop(second);
     assert!(!path.exists());
-}
-
-#[tokio::test]
-async fn a_port_that_is_taken_or_no_address_is_refused_with_the_reason() {
-    let ca = SessionCa::new("h").unwrap();
-    let first = Listener::tcp("127.0.0.1:0", &ca).await.unwrap();
-    let taken = first.local_address().to_string();
-    let text = Listener::tcp(taken.strip_prefix("tcp:").unwrap(), &ca).await.err().unwrap().to_string();
-    assert!(text.contains("in use") && text.contains(&taken), "{text}");
-    for (bind, needle) in [
-        ("127.0.0.1", "port follow"),
-        ("", "host is missing"),
-        ("127.0.0.1:65536", "0..=65535"),
-        ("192.0.2.1:0", "192.0.2.1"),
-    ] {
-        let text = Listener::tcp(bind, &ca).await.err().unwrap().to_string();
-        assert!(text.contains(needle), "{text}");
-    }
-}
-
-#[tokio::test]
-async fn another_user_is_kept_out_by_the_directory_and_refused_when_it_is_not() {
-    let host = Host::unix();
-    let path = host.path();
-    if fs::metadata(&path).unwrap().uid() != 0 {
-        eprintln!("only root can try as another user");
-        return;
-    }
-    // Prints what an entrance gives: an error, or all bytes until the end.
-    let script = "import socket, sys\ns = socket.socket(socket.AF_UNIX)\ntry:\n s.connect(sys.argv[1])\n \
-                  print(s.recv(99))\nexcept OSError as e: print(type(e).__name__)";
-    let stranger = async || {
-        let mut command = Command::new("python3");
-        command
-            .args(["-c", script])
-            .arg(&path)
-            .uid(65534)
-            .gid(65534)
-            .current_dir("/")
-            .stderr(Stdio::inherit());
-        let output = tokio::task::spawn_blocking(move || command.output().unwrap());
-        String::from_utf8(soon(output).await.unwrap().stdout).unwrap()
-    };
-    assert_eq!(stranger().await.trim(), "PermissionError");
-    fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
-    fs::set_permissions(path.parent().unwrap(), Permissions::from_mode(0o755)).unwrap();
-    assert_eq!(stranger().await.trim(), "b''");
-    let (how, _call_back) = host.expect();
-    assert!(soon(dial(&how)).await.is_ok());
 }
 
 #[tokio::test]
@@ -122,4 +51,83 @@ async fn a_listener_that_was_never_served_leaves_no_file() {
     drop(Listener::unix(&path).unwrap().serve(Arc::new(CallBacks::default()), &Crowd::default()));
     tokio::task::yield_now().await;
     assert!(!path.exists());
+}
+
+mod f94 {
+    use super::*;
+
+    #[tokio::test]
+    async fn another_user_is_kept_out_by_the_directory_and_refused_when_it_is_not() {
+        let host = Host::unix();
+        let path = host.path();
+        if fs::metadata(&path).unwrap().uid() != 0 {
+            eprintln!("only root can try as another user");
+            return;
+        }
+        // Prints what an entrance gives: an error, or all bytes until the end.
+        let script = "import socket, sys\ns = socket.socket(socket.AF_UNIX)\ntry:\n s.connect(sys.argv[1])\n \
+                      print(s.recv(99))\nexcept OSError as e: print(type(e).__name__)";
+        let stranger = async || {
+            let mut command = Command::new("python3");
+            command
+                .args(["-c", script])
+                .arg(&path)
+                .uid(65534)
+                .gid(65534)
+                .current_dir("/")
+                .stderr(Stdio::inherit());
+            let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+            String::from_utf8(soon(output).await.unwrap().stdout).unwrap()
+        };
+        assert_eq!(stranger().await.trim(), "PermissionError");
+        fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+        fs::set_permissions(path.parent().unwrap(), Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(stranger().await.trim(), "b''");
+        let (how, _call_back) = host.expect();
+        assert!(soon(dial(&how)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_others_can_enter_holds_no_socket() {
+        let directory = private_directory();
+        let path = directory.path();
+        for mode in [0o755, 0o750, 0o701, 0o777, 0o1777, 0o500] {
+            fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+            let text = refusal(path.join("s"));
+            assert!(text.contains(&format!("{mode:04o}")) && text.contains("chmod 0700"), "{text}");
+        }
+        fs::set_permissions(path, Permissions::from_mode(0o700)).unwrap();
+        let link = private_directory();
+        symlink(path, link.path().join("turned")).unwrap();
+        assert!(refusal(link.path().join("turned/s")).contains("symbolic link"));
+        fs::write(path.join("file"), "").unwrap();
+        assert!(refusal(path.join("file/s")).contains("not a directory"));
+        assert!(refusal(path.join("none/s")).contains("No such file"));
+        assert!(refusal("relative").contains("absolute"));
+        assert!(refusal("@abstract").contains("abstract"));
+        assert!(refusal(path.join("x".repeat(107))).contains("107 bytes"));
+        assert!(Listener::unix(path.join("s")).is_ok());
+    }
+}
+
+mod f102 {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_or_no_address_is_refused_with_the_reason() {
+        let ca = SessionCa::new("h").unwrap();
+        let first = Listener::tcp("127.0.0.1:0", &ca).await.unwrap();
+        let taken = first.local_address().to_string();
+        let text = Listener::tcp(taken.strip_prefix("tcp:").unwrap(), &ca).await.err().unwrap().to_string();
+        assert!(text.contains("in use") && text.contains(&taken), "{text}");
+        for (bind, needle) in [
+            ("127.0.0.1", "port follow"),
+            ("", "host is missing"),
+            ("127.0.0.1:65536", "0..=65535"),
+            ("192.0.2.1:0", "192.0.2.1"),
+        ] {
+            let text = Listener::tcp(bind, &ca).await.err().unwrap().to_string();
+            assert!(text.contains(needle), "{text}");
+        }
+    }
 }

@@ -50,114 +50,6 @@ fn strangers() -> Vec<Vec<u8>> {
 }
 
 #[tokio::test]
-async fn what_is_plainly_no_hello_gets_no_answer_and_is_cut_off_at_once() {
-    for host in Host::both().await {
-        for words in strangers() {
-            let start = Instant::now();
-            let answer = say(&host, &words).await;
-            // Over TCP the host speaks TLS, whose alert is seven bytes and says nothing of us.
-            assert!(answer.len() <= if host.ca.is_some() { 7 } else { 0 }, "{words:?}: {answer:?}");
-            assert!(start.elapsed() < Duration::from_millis(1500), "{words:?}: {:?}", start.elapsed());
-        }
-        let (how, _call_back) = host.expect();
-        assert!(soon(dial(&how)).await.is_ok());
-    }
-}
-
-#[tokio::test]
-async fn who_says_too_little_is_cut_off_after_two_seconds() {
-    for host in Host::both().await {
-        let (how, _call_back) = host.expect();
-        let (_, hello) = ClientHandshake::new(how.launch, &how.token);
-        let start = Instant::now();
-        let answers = tokio::join!(
-            say(&host, b""),
-            say(&host, if host.ca.is_some() { TLS_HELLO } else { &hello[..1] }),
-            say(&host, if host.ca.is_some() { &TLS_HELLO[..1] } else { &hello[..59] }),
-        );
-        assert_eq!(answers, (vec![], vec![], vec![]));
-        let took = start.elapsed();
-        assert!(took >= Duration::from_millis(1900) && took < Duration::from_secs(4), "{took:?}");
-    }
-}
-
-#[tokio::test]
-async fn dripping_bytes_buys_no_time() {
-    let host = Host::unix();
-    let (how, _call_back) = host.expect();
-    let (_, hello) = ClientHandshake::new(how.launch, &how.token);
-    let start = Instant::now();
-    let mut stream = UnixStream::connect(host.path()).await.unwrap();
-    let mut dripped = 0;
-    for byte in hello.iter().cycle() {
-        if stream.write_all(&[*byte]).await.is_err() {
-            break;
-        }
-        dripped += 1;
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    assert!(dripped < 40, "{dripped} bytes in {:?}", start.elapsed());
-}
-
-#[tokio::test]
-async fn a_stranger_who_talks_on_and_on_is_cut_off_before_its_words_fill_memory() {
-    let host = Host::tcp().await;
-    // One TLS message of 64 KiB, in records of 1 KiB: each is well-formed, and all is to be kept.
-    let mut words = b"\x16\x03\x01\x04\x00\x01\x00\xff\xf0".to_vec();
-    words.resize(5 + 1024, 7);
-    for _ in 0..12 {
-        words.extend_from_slice(b"\x16\x03\x01\x04\x00");
-        words.extend_from_slice(&[7; 1024]);
-    }
-    let start = Instant::now();
-    say(&host, &words).await;
-    assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
-}
-
-#[tokio::test]
-async fn strangers_at_all_listeners_that_share_a_crowd_are_counted_together() {
-    let crowd = Crowd::default();
-    let hosts = Host::both_in(&crowd).await;
-    let mut strangers = Vec::new();
-    for host in hosts.iter().cycle().take(10) {
-        strangers.push(connect(host).await.unwrap());
-    }
-    let shows = async |count: usize| {
-        while format!("{crowd:?}") != format!("Crowd({count})") {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    soon(shows(10)).await;
-    drop(strangers);
-    soon(shows(0)).await;
-}
-
-#[tokio::test]
-async fn a_crowd_that_says_nothing_or_one_byte_does_not_keep_a_real_dialler_out() {
-    let hosts = Host::both().await.into_iter().chain(Host::both().await);
-    for (host, words) in hosts.zip([&b""[..], &b""[..], &b"\xf5"[..], &TLS_HELLO[..1]]) {
-        let mut crowd = Vec::new();
-        for _ in 0..400 {
-            let mut stream = connect(&host).await.unwrap();
-            stream.write_all(words).await.unwrap();
-            crowd.push(stream);
-        }
-        let (how, _call_back) = host.expect();
-        let start = Instant::now();
-        assert!(soon(dial(&how)).await.is_ok());
-        assert!(start.elapsed() < Duration::from_millis(1500), "{words:x?}: {:?}", start.elapsed());
-        for mut stream in crowd {
-            let _ = soon(stream.read_to_end(&mut Vec::new())).await;
-        }
-        assert!(
-            start.elapsed() < Duration::from_secs(5),
-            "the last of the crowd went after {:?}",
-            start.elapsed()
-        );
-    }
-}
-
-#[tokio::test]
 async fn many_real_diallers_at_once_all_get_in() {
     for host in Host::both().await {
         let mut all = Vec::new();
@@ -191,6 +83,7 @@ async fn ending_the_listening_cuts_off_strangers_and_keeps_links() {
             launch: procession_model::LaunchId::fresh(),
             token: procession_model::Secret::random(),
             tls: host.ca.as_ref().map(|ca| ca.issue(procession_model::LaunchId::fresh()).unwrap()),
+            lease: Duration::ZERO,
         };
         assert!(soon(dial(&nobody)).await.unwrap_err().to_string().contains("cannot connect"));
         proc_end.sender.post(common::packet(1, "still here")).unwrap();
@@ -228,17 +121,129 @@ impl tracing::Subscriber for Log {
     fn exit(&self, _: &tracing::span::Id) {}
 }
 
-#[tokio::test]
-async fn a_source_of_many_strangers_is_written_about_once_and_in_plain_letters() {
-    let log = Log::default();
-    let _guard = tracing::subscriber::set_default(log.clone());
-    for (lines, host) in Host::both().await.into_iter().enumerate() {
-        for _ in 0..50 {
-            say(&host, b"\x1b[31mGET / HTTP/1.1\r\n").await;
+mod f86 {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_plainly_no_hello_gets_no_answer_and_is_cut_off_at_once() {
+        for host in Host::both().await {
+            for words in strangers() {
+                let start = Instant::now();
+                let answer = say(&host, &words).await;
+                // Over TCP the host speaks TLS, whose alert is seven bytes and says nothing of us.
+                assert!(answer.len() <= if host.ca.is_some() { 7 } else { 0 }, "{words:?}: {answer:?}");
+                assert!(start.elapsed() < Duration::from_millis(1500), "{words:?}: {:?}", start.elapsed());
+            }
+            let (how, _call_back) = host.expect();
+            assert!(soon(dial(&how)).await.is_ok());
         }
-        assert_eq!(log.warnings.load(Ordering::SeqCst), lines + 1);
     }
-    let text = log.text.lock().unwrap().clone();
-    assert!(text.contains("refused a connection") && text.contains("127.0.0.1"), "{text}");
-    assert!(!text.contains('\x1b'), "{text}");
+
+    #[tokio::test]
+    async fn who_says_too_little_is_cut_off_after_two_seconds() {
+        for host in Host::both().await {
+            let (how, _call_back) = host.expect();
+            let (_, hello) = ClientHandshake::new(how.launch, &how.token);
+            let start = Instant::now();
+            let answers = tokio::join!(
+                say(&host, b""),
+                say(&host, if host.ca.is_some() { TLS_HELLO } else { &hello[..1] }),
+                say(&host, if host.ca.is_some() { &TLS_HELLO[..1] } else { &hello[..59] }),
+            );
+            assert_eq!(answers, (vec![], vec![], vec![]));
+            let took = start.elapsed();
+            assert!(took >= Duration::from_millis(1900) && took < Duration::from_secs(4), "{took:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn dripping_bytes_buys_no_time() {
+        let host = Host::unix();
+        let (how, _call_back) = host.expect();
+        let (_, hello) = ClientHandshake::new(how.launch, &how.token);
+        let start = Instant::now();
+        let mut stream = UnixStream::connect(host.path()).await.unwrap();
+        let mut dripped = 0;
+        for byte in hello.iter().cycle() {
+            if stream.write_all(&[*byte]).await.is_err() {
+                break;
+            }
+            dripped += 1;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert!(dripped < 40, "{dripped} bytes in {:?}", start.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_stranger_who_talks_on_and_on_is_cut_off_before_its_words_fill_memory() {
+        let host = Host::tcp().await;
+        // One TLS message of 64 KiB, in records of 1 KiB: each is well-formed, and all is to be kept.
+        let mut words = b"\x16\x03\x01\x04\x00\x01\x00\xff\xf0".to_vec();
+        words.resize(5 + 1024, 7);
+        for _ in 0..12 {
+            words.extend_from_slice(b"\x16\x03\x01\x04\x00");
+            words.extend_from_slice(&[7; 1024]);
+        }
+        let start = Instant::now();
+        say(&host, &words).await;
+        assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test]
+    async fn strangers_at_all_listeners_that_share_a_crowd_are_counted_together() {
+        let crowd = Crowd::default();
+        let hosts = Host::both_in(&crowd).await;
+        let mut strangers = Vec::new();
+        for host in hosts.iter().cycle().take(10) {
+            strangers.push(connect(host).await.unwrap());
+        }
+        let shows = async |count: usize| {
+            while format!("{crowd:?}") != format!("Crowd({count})") {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        soon(shows(10)).await;
+        drop(strangers);
+        soon(shows(0)).await;
+    }
+
+    #[tokio::test]
+    async fn a_crowd_that_says_nothing_or_one_byte_does_not_keep_a_real_dialler_out() {
+        let hosts = Host::both().await.into_iter().chain(Host::both().await);
+        for (host, words) in hosts.zip([&b""[..], &b""[..], &b"\xf5"[..], &TLS_HELLO[..1]]) {
+            let mut crowd = Vec::new();
+            for _ in 0..400 {
+                let mut stream = connect(&host).await.unwrap();
+                stream.write_all(words).await.unwrap();
+                crowd.push(stream);
+            }
+            let (how, _call_back) = host.expect();
+            let start = Instant::now();
+            assert!(soon(dial(&how)).await.is_ok());
+            assert!(start.elapsed() < Duration::from_millis(1500), "{words:x?}: {:?}", start.elapsed());
+            for mut stream in crowd {
+                let _ = soon(stream.read_to_end(&mut Vec::new())).await;
+            }
+            assert!(
+                start.elapsed() < Duration::from_secs(5),
+                "the last of the crowd went after {:?}",
+                start.elapsed()
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_source_of_many_strangers_is_written_about_once_and_in_plain_letters() {
+        let log = Log::default();
+        let _guard = tracing::subscriber::set_default(log.clone());
+        for (lines, host) in Host::both().await.into_iter().enumerate() {
+            for _ in 0..50 {
+                say(&host, b"\x1b[31mGET / HTTP/1.1\r\n").await;
+            }
+            assert_eq!(log.warnings.load(Ordering::SeqCst), lines + 1);
+        }
+        let text = log.text.lock().unwrap().clone();
+        assert!(text.contains("refused a connection") && text.contains("127.0.0.1"), "{text}");
+        assert!(!text.contains('\x1b'), "{text}");
+    }
 }

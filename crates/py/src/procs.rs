@@ -27,7 +27,7 @@ pub(crate) struct ProcSpec(pub(crate) SpawnSpec);
 impl ProcSpec {
     #[new]
     #[pyo3(signature = (*, name, rank, program, arg0, args, env, env_remove, clear_env, cwd, readiness,
-        setup, sys_path, ready_timeout, stop_grace, ack_timeout, tail_lines, want_stdio))]
+        setup, sys_path, ready_timeout, stop_grace, ack_timeout, lease, tail_lines, want_stdio))]
     #[expect(
         clippy::too_many_arguments,
         reason = "all keywords: one for each thing that can be said about a launch"
@@ -48,6 +48,7 @@ impl ProcSpec {
         ready_timeout: f64,
         stop_grace: f64,
         ack_timeout: f64,
+        lease: f64,
         tail_lines: usize,
         want_stdio: bool,
     ) -> PyResult<Self> {
@@ -80,6 +81,7 @@ impl ProcSpec {
         let mut spec = SpawnSpec::new(name, command);
         spec.rank = rank;
         spec.policy = policy;
+        spec.lease = duration("lease", lease)?;
         spec.setup = setup.into();
         spec.sys_path = sys_path;
         spec.tail_lines = tail_lines;

@@ -14,6 +14,7 @@ mod process;
 mod program;
 mod socket;
 mod spawn;
+mod tcp;
 mod this_process;
 mod tree;
 
@@ -31,6 +32,7 @@ pub use process::{MARKER, Process, Snapshot};
 pub use program::{ProgramError, resolve_program};
 pub use socket::{Received, is_gone, receive, send, seqpacket_pair, shut_down};
 pub use spawn::{Child, Orphaned, Program, SpawnError, SpawnSpec, Spawning, Stage, Stdio, spawn};
+pub use tcp::{TcpBacklog, tcp_backlog};
 pub use this_process::{
     SignalFd, become_subreaper, ignore_signal, oom_score_adj, set_name, watch_child_signals,
 };

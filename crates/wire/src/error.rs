@@ -48,6 +48,35 @@ pub enum ProtocolError {
         /// The sum of its pieces.
         sum: u128,
     },
+    /// A connection that can be replaced carries something else than records.
+    #[error("a record starts with byte {0}, which is none of a record's")]
+    RecordKind(u8),
+    /// A record of data is empty, or longer than is allowed.
+    #[error("a record of {length} bytes is not within 1..={limit}")]
+    RecordLength {
+        /// The length that it gives.
+        length: usize,
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// The peer sends more than it was told that there is room for.
+    #[error("the peer has sent {count} bytes, where it was given room for {limit}")]
+    Room {
+        /// What it has sent.
+        count: u64,
+        /// What it might have.
+        limit: u64,
+    },
+    /// The peer counts what was never sent, or forgets what it had.
+    #[error("the peer says that it has {count} bytes, where {from} to {to} were possible")]
+    Received {
+        /// What it says.
+        count: u64,
+        /// What it had said before.
+        from: u64,
+        /// What was sent.
+        to: u64,
+    },
     /// The head is not that of a packet.
     #[error("a packet's head cannot be read: {0}")]
     Head(String),

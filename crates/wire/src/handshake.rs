@@ -10,20 +10,22 @@
 //!
 //! Each proof is an HMAC-SHA256 with the token over the sender's role and all bytes so far, so
 //! none is of use in another connection, in the other direction or at another step. The acceptance
-//! tells the dialler that it was the one who used the token up.
+//! tells the dialler that it was the one who used the token up. Both ends then share the secret of their
+//! session, with which the dialler proves itself when it comes back after a lost connection.
 
 use procession_model::{LaunchId, Secret};
 use ring::hmac;
 
 use crate::HandshakeError;
 use crate::hello::{
-    CLIENT_HELLO_LEN, MAC_LEN, NONCE_LEN, Role, SERVER_HELLO_LEN, check_front, read_client, read_server,
-    split_server, write_client, write_server,
+    CLIENT_HELLO_LEN, DIALLERS, MAC_LEN, NONCE_LEN, Role, SERVER_HELLO_LEN, check_front, read_client,
+    read_server, split_server, write_client, write_server,
 };
 
 const SERVER_LABEL: &[u8] = b"procession 1 server proof";
 const CLIENT_LABEL: &[u8] = b"procession 1 client proof";
 const ACCEPT_LABEL: &[u8] = b"procession 1 acceptance";
+const SESSION_LABEL: &[u8] = b"procession 1 session";
 
 /// All bytes that went over the connection, and the key that proves them.
 struct Transcript {
@@ -52,6 +54,14 @@ impl Transcript {
         proof
     }
 
+    /// What only the two ends can know, once both have proved themselves.
+    fn session(&self) -> Secret {
+        let tag = hmac::sign(&self.key, &self.labelled(SESSION_LABEL));
+        let mut secret = [0; MAC_LEN];
+        secret.copy_from_slice(tag.as_ref());
+        Secret::from_bytes(secret)
+    }
+
     /// Checks the peer's proof of everything so far, in constant time.
     fn verify(&mut self, label: &[u8], proof: &[u8]) -> Result<(), HandshakeError> {
         hmac::verify(&self.key, &self.labelled(label), proof)
@@ -70,8 +80,18 @@ pub struct ClientWaiting(Transcript);
 impl ClientHandshake {
     /// Starts a handshake for `launch`; the bytes are the first message.
     pub fn new(launch: LaunchId, token: &Secret) -> (Self, [u8; CLIENT_HELLO_LEN]) {
-        let hello = write_client(launch, &nonce());
-        (Self(Transcript::new(token, launch, &hello)), hello)
+        Self::start(Role::Dials, launch, token)
+    }
+
+    /// Starts a handshake for a session that has lost its connection; it is proved with the session's
+    /// secret, not with the token, which is used up.
+    pub fn resume(launch: LaunchId, session: &Secret) -> (Self, [u8; CLIENT_HELLO_LEN]) {
+        Self::start(Role::Resumes, launch, session)
+    }
+
+    fn start(role: Role, launch: LaunchId, secret: &Secret) -> (Self, [u8; CLIENT_HELLO_LEN]) {
+        let hello = write_client(role, launch, &nonce());
+        (Self(Transcript::new(secret, launch, &hello)), hello)
     }
 
     /// Judges as much of the server's hello as has arrived, so that an end of another kind or
@@ -80,7 +100,7 @@ impl ClientHandshake {
     /// # Errors
     /// These bytes cannot become a hello.
     pub fn check(front: &[u8]) -> Result<(), HandshakeError> {
-        check_front(front, Role::Listens)
+        check_front(front, &[Role::Listens])
     }
 
     /// Takes the server's hello; the bytes are the next message.
@@ -102,19 +122,21 @@ impl ClientHandshake {
 }
 
 impl ClientWaiting {
-    /// Takes the server's acceptance, which ends the handshake.
+    /// Takes the server's acceptance, which ends the handshake; gives the secret of the session.
     ///
     /// # Errors
     /// It was not made by the holder of the token.
-    pub fn accepted(self, proof: &[u8; MAC_LEN]) -> Result<(), HandshakeError> {
+    pub fn accepted(self, proof: &[u8; MAC_LEN]) -> Result<Secret, HandshakeError> {
         let Self(mut transcript) = self;
-        transcript.verify(ACCEPT_LABEL, proof)
+        transcript.verify(ACCEPT_LABEL, proof)?;
+        Ok(transcript.session())
     }
 }
 
 /// The listening end, which has heard a plausible hello.
 pub struct ServerHandshake {
     launch: LaunchId,
+    resumes: bool,
     hello: [u8; CLIENT_HELLO_LEN],
 }
 
@@ -127,7 +149,7 @@ impl ServerHandshake {
     /// # Errors
     /// These bytes cannot become a hello.
     pub fn check(front: &[u8]) -> Result<(), HandshakeError> {
-        check_front(front, Role::Dials)
+        check_front(front, DIALLERS)
     }
 
     /// Takes a dialler's hello.
@@ -136,7 +158,8 @@ impl ServerHandshake {
     /// The dialler is none of ours or speaks another version. It gets [`Self::version_notice`] in
     /// the latter case, and nothing in the former.
     pub fn client_hello(hello: &[u8; CLIENT_HELLO_LEN]) -> Result<Self, HandshakeError> {
-        Ok(Self { launch: read_client(hello)?, hello: *hello })
+        let (launch, resumes) = read_client(hello)?;
+        Ok(Self { launch, resumes, hello: *hello })
     }
 
     /// A server hello that proves nothing and tells a dialler of another version which one this
@@ -148,6 +171,11 @@ impl ServerHandshake {
     /// The launch that the dialler says it is.
     pub fn launch(&self) -> LaunchId {
         self.launch
+    }
+
+    /// Whether a session of that launch shall go on; then its secret takes the token's place.
+    pub fn resumes(&self) -> bool {
+        self.resumes
     }
 
     /// Answers with the proof that this end has the launch's token; the bytes are the next message.
@@ -163,15 +191,16 @@ impl ServerHandshake {
 }
 
 impl ServerWaiting {
-    /// Takes the dialler's proof; the bytes are the acceptance, to be sent once the token has been
-    /// taken out of use.
+    /// Takes the dialler's proof; gives the acceptance, to be sent once the token has been taken out of
+    /// use, and the secret of the session.
     ///
     /// # Errors
     /// The dialler does not have the token, or repeats bytes of another connection.
-    pub fn proof(self, proof: &[u8; MAC_LEN]) -> Result<[u8; MAC_LEN], HandshakeError> {
+    pub fn proof(self, proof: &[u8; MAC_LEN]) -> Result<([u8; MAC_LEN], Secret), HandshakeError> {
         let Self(mut transcript) = self;
         transcript.verify(CLIENT_LABEL, proof)?;
-        Ok(transcript.prove(ACCEPT_LABEL))
+        let acceptance = transcript.prove(ACCEPT_LABEL);
+        Ok((acceptance, transcript.session()))
     }
 }
 

@@ -4,7 +4,7 @@
 //! ```text
 //! 0   magic      8 bytes
 //! 8   version    u16
-//! 10  role       1: dials, 2: listens
+//! 10  role       1: dials, 2: listens, 3: dials again
 //! 11  zero
 //! 12  launch id  16 bytes, only when dialling
 //! ..  nonce      32 bytes
@@ -32,6 +32,8 @@ const LAUNCH_AT: usize = 12;
 pub(crate) enum Role {
     Dials = 1,
     Listens = 2,
+    /// Its session has lost a connection, and shall go on over this one.
+    Resumes = 3,
 }
 
 fn write_front(out: &mut [u8], role: Role) {
@@ -40,8 +42,11 @@ fn write_front(out: &mut [u8], role: Role) {
     out[10] = role as u8;
 }
 
-/// Checks as much of a hello's front as `bytes` has.
-pub(crate) fn check_front(bytes: &[u8], expected: Role) -> Result<(), HandshakeError> {
+/// Those who may say hello to a listener.
+pub(crate) const DIALLERS: &[Role] = &[Role::Dials, Role::Resumes];
+
+/// Checks as much of a hello's front as `bytes` has; its role has to be one of `expected`.
+pub(crate) fn check_front(bytes: &[u8], expected: &[Role]) -> Result<(), HandshakeError> {
     let known = bytes.len().min(MAGIC.len());
     if bytes[..known] != MAGIC[..known] {
         return Err(HandshakeError::Magic { found: bytes[..known].to_vec() });
@@ -53,27 +58,28 @@ pub(crate) fn check_front(bytes: &[u8], expected: Role) -> Result<(), HandshakeE
         }
     }
     match (bytes.get(10), bytes.get(11)) {
-        (Some(&found), _) if found != expected as u8 => {
-            Err(HandshakeError::Role { found, expected: expected as u8 })
+        (Some(&found), _) if !expected.iter().any(|&role| role as u8 == found) => {
+            Err(HandshakeError::Role { found, expected: expected[0] as u8 })
         }
         (_, Some(&found)) if found != 0 => Err(HandshakeError::Reserved { found }),
         _ => Ok(()),
     }
 }
 
-pub(crate) fn write_client(launch: LaunchId, nonce: &[u8; NONCE_LEN]) -> [u8; CLIENT_HELLO_LEN] {
+pub(crate) fn write_client(role: Role, launch: LaunchId, nonce: &[u8; NONCE_LEN]) -> [u8; CLIENT_HELLO_LEN] {
     let mut out = [0; CLIENT_HELLO_LEN];
-    write_front(&mut out, Role::Dials);
+    write_front(&mut out, role);
     out[LAUNCH_AT..LAUNCH_AT + 16].copy_from_slice(&launch.to_bytes());
     out[LAUNCH_AT + 16..].copy_from_slice(nonce);
     out
 }
 
-pub(crate) fn read_client(hello: &[u8; CLIENT_HELLO_LEN]) -> Result<LaunchId, HandshakeError> {
-    check_front(hello, Role::Dials)?;
+/// The launch that it names, and whether its session shall go on.
+pub(crate) fn read_client(hello: &[u8; CLIENT_HELLO_LEN]) -> Result<(LaunchId, bool), HandshakeError> {
+    check_front(hello, DIALLERS)?;
     let mut launch = [0; 16];
     launch.copy_from_slice(&hello[LAUNCH_AT..LAUNCH_AT + 16]);
-    Ok(LaunchId::from_bytes(launch))
+    Ok((LaunchId::from_bytes(launch), hello[10] == Role::Resumes as u8))
 }
 
 /// A server hello whose proof is still zeros.
@@ -85,7 +91,7 @@ pub(crate) fn write_server(nonce: &[u8; NONCE_LEN]) -> [u8; SERVER_HELLO_LEN] {
 }
 
 pub(crate) fn read_server(hello: &[u8; SERVER_HELLO_LEN]) -> Result<(), HandshakeError> {
-    check_front(hello, Role::Listens)
+    check_front(hello, &[Role::Listens])
 }
 
 /// A server hello in two: what is proved, and the proof.

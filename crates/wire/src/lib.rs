@@ -6,6 +6,7 @@ mod error;
 mod frame;
 mod handshake;
 mod hello;
+mod record;
 
 pub use decode::Decoder;
 pub use encode::{check, encode_prefix};
@@ -13,3 +14,4 @@ pub use error::{HandshakeError, ProtocolError};
 pub use frame::{Limits, PREFIX_LEN};
 pub use handshake::{ClientHandshake, ClientWaiting, ServerHandshake, ServerWaiting};
 pub use hello::{CLIENT_HELLO_LEN, MAC_LEN, SERVER_HELLO_LEN, VERSION};
+pub use record::{MAX_RECORD, Record, write_data};

@@ -56,57 +56,6 @@ fn bytes_of(packet: &Packet) -> Vec<u8> {
     bytes.to_vec()
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn packets_survive_however_their_bytes_are_cut(packets in vec(packet(), 1..6), cuts in vec(1..2000_usize, 10..50)) {
-        let stream: Vec<u8> = packets.iter().flat_map(bytes_of).collect();
-        let mut decoder = Decoder::default();
-        let (mut buffer, mut seen, mut at) = (BytesMut::new(), Vec::new(), 0);
-        for cut in cuts.iter().cycle() {
-            if at == stream.len() {
-                break;
-            }
-            let end = (at + cut).min(stream.len());
-            buffer.extend_from_slice(&stream[at..end]);
-            at = end;
-            while let Some(packet) = decoder.decode(&mut buffer).unwrap() {
-                seen.push(packet);
-            }
-            prop_assert!(decoder.missing(&buffer) > 0, "a frame that is whole has been taken");
-        }
-        prop_assert!(buffer.is_empty());
-        prop_assert_eq!(seen, packets);
-    }
-
-    #[test]
-    fn bytes_that_were_changed_never_panic(packet in packet(), changes in vec((any::<usize>(), any::<u8>()), 1..8)) {
-        let mut bytes = bytes_of(&packet);
-        // Most of the meaning is at the front.
-        let front = bytes.len().min(200);
-        for (at, value) in changes {
-            bytes[at % front] = value;
-        }
-        let mut buffer = BytesMut::from(&bytes[..]);
-        let mut decoder = Decoder::default();
-        while let Ok(Some(_)) = decoder.decode(&mut buffer) {}
-    }
-
-    #[test]
-    fn bytes_from_anywhere_never_panic(mut bytes in vec(any::<u8>(), 0..2000), like_ours: bool) {
-        if like_ours && bytes.len() > PREFIX_LEN {
-            bytes[..2].copy_from_slice(&[0xf5, 0x50]);
-            bytes[3..4].fill(0);
-            bytes[6..8].fill(0);
-            bytes[10..16].fill(0);
-        }
-        let mut buffer = BytesMut::from(&bytes[..]);
-        let mut decoder = Decoder::default();
-        while let Ok(Some(_)) = decoder.decode(&mut buffer) {}
-    }
-}
-
 fn sample() -> Packet {
     Packet {
         head: Head::Stop { reason: "r".into() },
@@ -139,47 +88,6 @@ fn a_frame_that_has_not_arrived_whole_is_waited_for() {
         assert!(missing > 0 && missing <= bytes.len() - end, "{missing} of {} at {end}", bytes.len() - end);
         assert_eq!(buffer.len(), end, "nothing is taken too early");
     }
-}
-
-#[test]
-fn lengths_are_judged_before_anything_else_has_arrived() {
-    let limits = Limits::default();
-    for (bytes, expected) in [
-        (frame(0, 1, 1 << 56, &[]), ProtocolError::FrameLength { length: 1 << 56, limit: limits.frame }),
-        (frame(0, 1, u64::MAX, &[]), ProtocolError::FrameLength { length: u64::MAX, limit: limits.frame }),
-        (
-            frame(0, 1, limits.frame + 1, &[]),
-            ProtocolError::FrameLength { length: limits.frame + 1, limit: limits.frame },
-        ),
-        (frame(0, 1, 0, &[]), ProtocolError::Sum { length: 0, sum: 1 }),
-        (frame(2, 1, 16, &[]), ProtocolError::Sum { length: 16, sum: 17 }),
-        (frame(0, 0, 9, &[]), ProtocolError::HeadLength { length: 0, limit: limits.head }),
-        (
-            frame(0, u32::MAX, 9, &[]),
-            ProtocolError::HeadLength { length: u32::MAX.into(), limit: limits.head },
-        ),
-        (frame(1025, 1, 9, &[]), ProtocolError::Segments { count: 1025, limit: limits.segments }),
-        (frame(1, 1, 10, &2_u64.to_le_bytes()), ProtocolError::Sum { length: 10, sum: 11 }),
-        (frame(0, 1, 2, &[]), ProtocolError::Sum { length: 2, sum: 1 }),
-        (frame(2, 1, 17, &[255; 16]), ProtocolError::Sum { length: 17, sum: 17 + 2 * u128::from(u64::MAX) }),
-        (vec![0; PREFIX_LEN], ProtocolError::Magic { found: [0, 0], expected: [0xf5, 0x50] }),
-        (b"GET / HTTP/1.1\r\n".to_vec(), ProtocolError::Magic { found: *b"GE", expected: [0xf5, 0x50] }),
-    ] {
-        assert_eq!(refusal(&bytes), expected);
-    }
-}
-
-#[test]
-fn a_promise_of_much_takes_no_memory() {
-    let mut decoder = Decoder::new(Limits { frame: u64::MAX, ..Limits::default() });
-    let mut buffer = BytesMut::from(&frame(0, 1, 1, &[])[..PREFIX_LEN]);
-    buffer[8..].copy_from_slice(&(1_u64 << 40).to_le_bytes());
-    buffer[2] = 1;
-    buffer.extend_from_slice(&((1_u64 << 40) - 9).to_le_bytes());
-    let capacity = buffer.capacity();
-    assert_eq!(decoder.decode(&mut buffer), Ok(None));
-    assert_eq!(buffer.capacity(), capacity);
-    assert_eq!(decoder.missing(&buffer), (1 << 40) - 8);
 }
 
 #[test]
@@ -285,4 +193,110 @@ fn a_packet_over_a_limit_is_refused_where_it_is_made() {
     assert!(matches!(encode_prefix(&packet, &limits, &mut out), Err(ProtocolError::HeadLength { .. })));
     assert_eq!(&out[..], b"before");
     assert_eq!(check(&sample(), &limits), Ok(()));
+}
+
+mod f89 {
+    use super::*;
+
+    #[test]
+    fn lengths_are_judged_before_anything_else_has_arrived() {
+        let limits = Limits::default();
+        for (bytes, expected) in [
+            (frame(0, 1, 1 << 56, &[]), ProtocolError::FrameLength { length: 1 << 56, limit: limits.frame }),
+            (
+                frame(0, 1, u64::MAX, &[]),
+                ProtocolError::FrameLength { length: u64::MAX, limit: limits.frame },
+            ),
+            (
+                frame(0, 1, limits.frame + 1, &[]),
+                ProtocolError::FrameLength { length: limits.frame + 1, limit: limits.frame },
+            ),
+            (frame(0, 1, 0, &[]), ProtocolError::Sum { length: 0, sum: 1 }),
+            (frame(2, 1, 16, &[]), ProtocolError::Sum { length: 16, sum: 17 }),
+            (frame(0, 0, 9, &[]), ProtocolError::HeadLength { length: 0, limit: limits.head }),
+            (
+                frame(0, u32::MAX, 9, &[]),
+                ProtocolError::HeadLength { length: u32::MAX.into(), limit: limits.head },
+            ),
+            (frame(1025, 1, 9, &[]), ProtocolError::Segments { count: 1025, limit: limits.segments }),
+            (frame(1, 1, 10, &2_u64.to_le_bytes()), ProtocolError::Sum { length: 10, sum: 11 }),
+            (frame(0, 1, 2, &[]), ProtocolError::Sum { length: 2, sum: 1 }),
+            (
+                frame(2, 1, 17, &[255; 16]),
+                ProtocolError::Sum { length: 17, sum: 17 + 2 * u128::from(u64::MAX) },
+            ),
+            (vec![0; PREFIX_LEN], ProtocolError::Magic { found: [0, 0], expected: [0xf5, 0x50] }),
+            (b"GET / HTTP/1.1\r\n".to_vec(), ProtocolError::Magic { found: *b"GE", expected: [0xf5, 0x50] }),
+        ] {
+            assert_eq!(refusal(&bytes), expected);
+        }
+    }
+
+    #[test]
+    fn a_promise_of_much_takes_no_memory() {
+        let mut decoder = Decoder::new(Limits { frame: u64::MAX, ..Limits::default() });
+        let mut buffer = BytesMut::from(&frame(0, 1, 1, &[])[..PREFIX_LEN]);
+        buffer[8..].copy_from_slice(&(1_u64 << 40).to_le_bytes());
+        buffer[2] = 1;
+        buffer.extend_from_slice(&((1_u64 << 40) - 9).to_le_bytes());
+        let capacity = buffer.capacity();
+        assert_eq!(decoder.decode(&mut buffer), Ok(None));
+        assert_eq!(buffer.capacity(), capacity);
+        assert_eq!(decoder.missing(&buffer), (1 << 40) - 8);
+    }
+}
+
+mod f88 {
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn packets_survive_however_their_bytes_are_cut(packets in vec(packet(), 1..6), cuts in vec(1..2000_usize, 10..50)) {
+            let stream: Vec<u8> = packets.iter().flat_map(bytes_of).collect();
+            let mut decoder = Decoder::default();
+            let (mut buffer, mut seen, mut at) = (BytesMut::new(), Vec::new(), 0);
+            for cut in cuts.iter().cycle() {
+                if at == stream.len() {
+                    break;
+                }
+                let end = (at + cut).min(stream.len());
+                buffer.extend_from_slice(&stream[at..end]);
+                at = end;
+                while let Some(packet) = decoder.decode(&mut buffer).unwrap() {
+                    seen.push(packet);
+                }
+                prop_assert!(decoder.missing(&buffer) > 0, "a frame that is whole has been taken");
+            }
+            prop_assert!(buffer.is_empty());
+            prop_assert_eq!(seen, packets);
+        }
+
+        #[test]
+        fn bytes_that_were_changed_never_panic(packet in packet(), changes in vec((any::<usize>(), any::<u8>()), 1..8)) {
+            let mut bytes = bytes_of(&packet);
+            // Most of the meaning is at the front.
+            let front = bytes.len().min(200);
+            for (at, value) in changes {
+                bytes[at % front] = value;
+            }
+            let mut buffer = BytesMut::from(&bytes[..]);
+            let mut decoder = Decoder::default();
+            while let Ok(Some(_)) = decoder.decode(&mut buffer) {}
+        }
+
+        #[test]
+        fn bytes_from_anywhere_never_panic(mut bytes in vec(any::<u8>(), 0..2000), like_ours: bool) {
+            if like_ours && bytes.len() > PREFIX_LEN {
+                bytes[..2].copy_from_slice(&[0xf5, 0x50]);
+                bytes[3..4].fill(0);
+                bytes[6..8].fill(0);
+                bytes[10..16].fill(0);
+            }
+            let mut buffer = BytesMut::from(&bytes[..]);
+            let mut decoder = Decoder::default();
+            while let Ok(Some(_)) = decoder.decode(&mut buffer) {}
+        }
+    }
 }

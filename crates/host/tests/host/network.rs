@@ -64,51 +64,6 @@ impl ProcLauncher for Remote {
     }
 }
 
-#[tokio::test]
-async fn a_proc_reaches_back_over_tls_and_its_token_serves_once() {
-    let host = host().await;
-    let launcher = Remote::new(host.native_launcher(), "127.0.0.1:0", Some("localhost"));
-    let proc_ = host.spawn(program("p", "proc"), launcher.clone()).unwrap();
-    soon(proc_.ready()).await.unwrap();
-    let refused = soon(Child::dial_back(&launcher.payload())).await.err().expect("the token was used");
-    assert!(matches!(&refused, ChildError::Dial(_)), "{refused}");
-    assert!(refused.to_string().contains("the host refused"), "{refused}");
-    assert_eq!(proc_.status().status, ProcStatus::Ready);
-    let exit = soon(proc_.stop("test", None)).await;
-    assert_eq!((exit.kind.clone(), exit.launcher.as_str()), (ProcExitKind::Exited { code: 0 }, "remote"));
-    shut_down(host).await;
-}
-
-#[tokio::test]
-async fn a_token_is_worthless_once_its_proc_is_given_up() {
-    let host = host().await;
-    let launcher = Remote::new(host.native_launcher(), "127.0.0.1:0", None);
-    let mut spec = booting_script("p", "trap '' TERM; while :; do sleep 0.05; done");
-    spec.policy.ready_timeout = Duration::from_millis(200);
-    spec.policy.stop_grace = Duration::from_secs(20);
-    let proc_ = host.spawn(spec, launcher.clone()).unwrap();
-    soon(proc_.ready()).await.unwrap_err();
-    assert!(proc_.exit().is_none(), "it is still being ended");
-    let refused =
-        soon(Child::dial_back(&launcher.payload())).await.err().expect("nobody expects it any more");
-    assert!(refused.to_string().contains("the host refused"), "{refused}");
-    soon(proc_.kill("test")).await.unwrap();
-    soon(proc_.ended()).await;
-    shut_down(host).await;
-}
-
-#[tokio::test]
-async fn a_token_that_nobody_waits_for_lets_nobody_in() {
-    let host = host().await;
-    let launcher = Remote::new(host.native_launcher(), "127.0.0.1:0", None);
-    let proc_ = host.spawn(script("p", "exec sleep 300"), launcher.clone()).unwrap();
-    soon(proc_.ready()).await.unwrap();
-    let refused = soon(Child::dial_back(&launcher.payload())).await.err().expect("it never calls back");
-    assert!(refused.to_string().contains("the host refused"), "{refused}");
-    assert_eq!(proc_.status().status, ProcStatus::Running);
-    shut_down(host).await;
-}
-
 /// What a proc needs of its payload to reach back by itself.
 #[derive(Deserialize)]
 struct Payload {
@@ -160,45 +115,98 @@ async fn a_proc_whose_connection_is_lost_can_answer_nobody_and_is_killed_if_it_l
 }
 
 #[tokio::test]
-async fn an_address_that_nobody_can_dial_is_a_failed_launch_that_says_what_to_give() {
-    let host = host().await;
-    for (bind, advertise, needle) in [
-        ("0.0.0.0:0", None, "give `advertise`"),
-        ("[::]:0", None, "give `advertise`"),
-        ("127.0.0.1:0", Some("0.0.0.0"), "none that can be dialled"),
-        ("127.0.0.1:0", Some("localhost:0"), "nobody can dial port 0"),
-        ("127.0.0.1:0", Some("two words"), "advertise = \"two words\""),
-    ] {
-        let launcher = Remote::new(host.native_launcher(), bind, advertise);
-        let exit = soon(host.spawn(program("p", "proc"), launcher).unwrap().ended()).await;
-        assert!(
-            matches!(&exit.kind, ProcExitKind::Failed { reason } if reason.contains(needle)),
-            "{}",
-            exit.kind
-        );
-    }
-    shut_down(host).await;
-}
-
-#[tokio::test]
-async fn an_address_that_cannot_be_bound_is_a_failed_launch_that_names_it() {
-    let host = host().await;
-    for bind in ["127.0.0.1", "192.0.2.1:0"] {
-        let launcher = Remote::new(host.native_launcher(), bind, None);
-        let exit = soon(host.spawn(program("p", "proc"), launcher).unwrap().ended()).await;
-        assert!(
-            matches!(&exit.kind, ProcExitKind::Failed { reason } if reason.contains(bind)),
-            "{}",
-            exit.kind
-        );
-    }
-    shut_down(host).await;
-}
-
-#[tokio::test]
 async fn a_payload_that_is_none_is_refused_without_a_call() {
     for text in ["", "not base64!", "bm90IGEgcGF5bG9hZA"] {
         let error = Child::dial_back(text).await.err().expect("it is no payload");
         assert!(matches!(error, ChildError::Payload(_)), "{error}");
+    }
+}
+
+mod f93 {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_proc_reaches_back_over_tls_and_its_token_serves_once() {
+        let host = host().await;
+        let launcher = Remote::new(host.native_launcher(), "127.0.0.1:0", Some("localhost"));
+        let proc_ = host.spawn(program("p", "proc"), launcher.clone()).unwrap();
+        soon(proc_.ready()).await.unwrap();
+        let refused = soon(Child::dial_back(&launcher.payload())).await.err().expect("the token was used");
+        assert!(matches!(&refused, ChildError::Dial(_)), "{refused}");
+        assert!(refused.to_string().contains("the host refused"), "{refused}");
+        assert_eq!(proc_.status().status, ProcStatus::Ready);
+        let exit = soon(proc_.stop("test", None)).await;
+        assert_eq!((exit.kind.clone(), exit.launcher.as_str()), (ProcExitKind::Exited { code: 0 }, "remote"));
+        shut_down(host).await;
+    }
+
+    #[tokio::test]
+    async fn a_token_is_worthless_once_its_proc_is_given_up() {
+        let host = host().await;
+        let launcher = Remote::new(host.native_launcher(), "127.0.0.1:0", None);
+        let mut spec = booting_script("p", "trap '' TERM; while :; do sleep 0.05; done");
+        spec.policy.ready_timeout = Duration::from_millis(200);
+        spec.policy.stop_grace = Duration::from_secs(20);
+        let proc_ = host.spawn(spec, launcher.clone()).unwrap();
+        soon(proc_.ready()).await.unwrap_err();
+        assert!(proc_.exit().is_none(), "it is still being ended");
+        let refused =
+            soon(Child::dial_back(&launcher.payload())).await.err().expect("nobody expects it any more");
+        assert!(refused.to_string().contains("the host refused"), "{refused}");
+        soon(proc_.kill("test")).await.unwrap();
+        soon(proc_.ended()).await;
+        shut_down(host).await;
+    }
+
+    #[tokio::test]
+    async fn a_token_that_nobody_waits_for_lets_nobody_in() {
+        let host = host().await;
+        let launcher = Remote::new(host.native_launcher(), "127.0.0.1:0", None);
+        let proc_ = host.spawn(script("p", "exec sleep 300"), launcher.clone()).unwrap();
+        soon(proc_.ready()).await.unwrap();
+        let refused = soon(Child::dial_back(&launcher.payload())).await.err().expect("it never calls back");
+        assert!(refused.to_string().contains("the host refused"), "{refused}");
+        assert_eq!(proc_.status().status, ProcStatus::Running);
+        shut_down(host).await;
+    }
+}
+
+mod f102 {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_nobody_can_dial_is_a_failed_launch_that_says_what_to_give() {
+        let host = host().await;
+        for (bind, advertise, needle) in [
+            ("0.0.0.0:0", None, "give `advertise`"),
+            ("[::]:0", None, "give `advertise`"),
+            ("127.0.0.1:0", Some("0.0.0.0"), "none that can be dialled"),
+            ("127.0.0.1:0", Some("localhost:0"), "nobody can dial port 0"),
+            ("127.0.0.1:0", Some("two words"), "advertise = \"two words\""),
+        ] {
+            let launcher = Remote::new(host.native_launcher(), bind, advertise);
+            let exit = soon(host.spawn(program("p", "proc"), launcher).unwrap().ended()).await;
+            assert!(
+                matches!(&exit.kind, ProcExitKind::Failed { reason } if reason.contains(needle)),
+                "{}",
+                exit.kind
+            );
+        }
+        shut_down(host).await;
+    }
+
+    #[tokio::test]
+    async fn an_address_that_cannot_be_bound_is_a_failed_launch_that_names_it() {
+        let host = host().await;
+        for bind in ["127.0.0.1", "192.0.2.1:0"] {
+            let launcher = Remote::new(host.native_launcher(), bind, None);
+            let exit = soon(host.spawn(program("p", "proc"), launcher).unwrap().ended()).await;
+            assert!(
+                matches!(&exit.kind, ProcExitKind::Failed { reason } if reason.contains(bind)),
+                "{}",
+                exit.kind
+            );
+        }
+        shut_down(host).await;
     }
 }

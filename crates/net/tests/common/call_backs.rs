@@ -3,14 +3,23 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use procession_model::{LaunchId, Secret};
 use procession_net::{Doorkeeper, Link};
 use tokio::sync::oneshot;
 
+/// How long both ends of a TCP link wait for each other.
+pub(crate) const LEASE: Duration = Duration::from_secs(10);
+
 /// The launches that are expected; a token goes when it is claimed, the rest when the link comes.
-#[derive(Default)]
-pub(crate) struct CallBacks(Mutex<HashMap<LaunchId, Expected>>);
+pub(crate) struct CallBacks(Mutex<HashMap<LaunchId, Expected>>, Duration);
+
+impl Default for CallBacks {
+    fn default() -> Self {
+        Self::with_lease(LEASE)
+    }
+}
 
 type Expected = (Option<Secret>, oneshot::Sender<Link>);
 
@@ -23,6 +32,10 @@ pub(crate) struct CallBack {
 }
 
 impl CallBacks {
+    pub(crate) fn with_lease(lease: Duration) -> Self {
+        Self(Mutex::default(), lease)
+    }
+
     pub(crate) fn expect(self: &Arc<Self>, launch: LaunchId) -> CallBack {
         let token = Secret::random();
         let (sender, link) = oneshot::channel();
@@ -54,6 +67,10 @@ impl Doorkeeper for CallBacks {
 
     fn claim(&self, launch: LaunchId) -> bool {
         self.0.lock().unwrap().get_mut(&launch).is_some_and(|expected| expected.0.take().is_some())
+    }
+
+    fn lease(&self, _: LaunchId) -> Duration {
+        self.1
     }
 
     fn admit(&self, launch: LaunchId, link: Link) {

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 mod call_backs;
+pub(crate) mod proxy;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use procession_model::{Head, LaunchId, Packet};
 use procession_net::{Address, Crowd, Dial, Link, Listener, Serving, SessionCa, dial};
 use tempfile::TempDir;
 
-pub(crate) use call_backs::{CallBack, CallBacks};
+pub(crate) use call_backs::{CallBack, CallBacks, LEASE};
 
 /// A host that listens at a unix socket or at a port of loopback.
 pub(crate) struct Host {
@@ -56,8 +57,17 @@ impl Host {
     }
 
     async fn tcp_in(crowd: &Crowd) -> Self {
+        Self::tcp_as(CallBacks::default(), crowd).await
+    }
+
+    /// A host that waits for `lease` until a lost proc comes back.
+    pub(crate) async fn tcp_with(lease: Duration) -> Self {
+        Self::tcp_as(CallBacks::with_lease(lease), &Crowd::default()).await
+    }
+
+    async fn tcp_as(call_backs: CallBacks, crowd: &Crowd) -> Self {
         let ca = SessionCa::new("host-0123456789abcdef").unwrap();
-        let call_backs = Arc::new(CallBacks::default());
+        let call_backs = Arc::new(call_backs);
         let listener = Listener::tcp("127.0.0.1:0", &ca).await.unwrap();
         let serving = listener.serve(call_backs.clone(), crowd);
         Self { call_backs, serving, ca: Some(ca), directory: None }
@@ -86,6 +96,7 @@ impl Host {
             launch,
             token: call_back.token().clone(),
             tls: self.ca.as_ref().map(|ca| ca.issue(launch).unwrap()),
+            lease: LEASE,
         };
         (dial, call_back)
     }
@@ -96,6 +107,26 @@ impl Host {
         let (proc_end, host_end) = tokio::join!(dial(&how), call_back.link());
         (proc_end.unwrap(), host_end.unwrap())
     }
+}
+
+/// A TLS connection to a host at `port`, with the certificate of `how`.
+pub(crate) async fn tls(how: &Dial, port: u16) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+    let given = how.tls.clone().unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(given.ca.into()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(
+            vec![given.certificate.into()],
+            rustls::pki_types::PrivateKeyDer::Pkcs8(given.key.into()),
+        )
+        .unwrap();
+    let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let name = given.server_name.try_into().unwrap();
+    tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
 }
 
 pub(crate) fn packet(number: u32, payload: impl Into<Bytes>) -> Packet {

@@ -1,0 +1,30 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use procession_supervise::Event;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::driver::Input;
+use crate::proc_ref::Shared;
+
+/// A proc whose connection comes back sooner was never gone.
+const GAP: Duration = Duration::from_millis(250);
+
+/// Tells the driver when its proc cannot be reached, and when it can again, for as long as its link lives.
+pub(crate) fn watch(shared: &Arc<Shared>, mut reachable: watch::Receiver<bool>) {
+    let driver = shared.driver.clone();
+    tokio::spawn(async move {
+        while reachable.wait_for(|reachable| !reachable).await.is_ok() {
+            if timeout(GAP, reachable.wait_for(|reachable| *reachable)).await.is_ok() {
+                continue;
+            }
+            let why = "its connection was lost".to_owned();
+            let _driver_gone = driver.send(Input::Event(Event::Unreachable { why }));
+            if reachable.wait_for(|reachable| *reachable).await.is_err() {
+                return;
+            }
+            let _driver_gone = driver.send(Input::Event(Event::HeardAgain));
+        }
+    });
+}
