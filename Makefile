@@ -107,6 +107,8 @@ lint: setup ## format, lints, types, and the rules of the house
 	$(PY) scripts/check_house.py
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --all-features check; \
 	else echo 'skipped: cargo deny, which is not installed (cargo install cargo-deny --locked)'; fi
+	@if $(PY) -m pip_audit --version >/dev/null 2>&1; then $(PY) -m pip_audit --no-deps --disable-pip $(REQUIREMENTS:%=-r %); \
+	else echo 'skipped: pip-audit, which is not installed ($(PY) -m pip install pip-audit)'; fi
 
 bench: setup ## the figures of the README
 	$(PY) bench/run.py

@@ -87,7 +87,7 @@ def client(tmp_path):
         path = tmp_path / "client.py"
         path.write_text(FAR + source)
         with cable() as it:
-            command = ["ip", "netns", "exec", it.here, sys.executable, path, it.here, it.there]
+            command = ["ip", "netns", "exec", it.here, sys.executable, path, it.here, it.there, tmp_path]
             environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "support")}
             done = subprocess.run(command, capture_output=True, text=True, timeout=55, env=environment)
             assert done.returncode == 0, done.stdout + done.stderr
@@ -196,3 +196,136 @@ print(json.dumps({"before": before[0], "exit": [exit.kind, exit.signal], "took":
     assert seen["before"] == 1
     assert seen["exit"] == ["signaled", 9]
     assert seen["took"] < 10
+
+
+# A launcher in a proc on the far side, which notes each call with its effect, and may be made to wait before it answers.
+LAUNCHER = """
+import asyncio
+folder = sys.argv[3]
+
+class Noting(Supervising):
+    dial_back = DialBack.network(bind=f"{Cable.HERE}:0")
+
+    async def note(self, what):
+        with open(f"{folder}/calls", "a") as calls:
+            print(what, file=calls)
+        while os.path.exists(f"{folder}/hold"):
+            await asyncio.sleep(0.01)
+
+    async def launch(self, exit_port, proc_id, opts):
+        process = self.running[proc_id] = await supervise(opts)
+        await self.note("launch")
+        self.report(proc_id, handle=f"process {process.pid}")
+        exit_port.send(await process.wait())
+
+    async def terminate(self, proc_id, timeout_secs):
+        await self.note("terminate")
+        await super().terminate(proc_id, timeout_secs)
+
+    async def kill(self, proc_id):
+        await self.note("kill")
+        await super().kill(proc_id)
+
+def calls():
+    try:
+        return open(f"{folder}/calls").read().split()
+    except FileNotFoundError:
+        return []
+
+def hold():
+    open(f"{folder}/hold", "w").close()
+
+def release():
+    os.unlink(f"{folder}/hold")
+
+base, _ = far(lease=40)
+noting = base.spawn("noting", Noting)
+noting.known.call_one().get(30)
+
+def start():
+    return this_host().spawn_procs(
+        launcher=noting, bootstrap_command=["/bin/sh", "-c", "exec sleep 300"], readiness="none", ack_timeout=50,
+    )
+
+def lose_the_request(ask):
+    cable.unplug()
+    asked = ask()
+    until("it is noticed", lambda: status(base) == "unknown")
+    cable.plug()
+    return asked
+
+def lose_the_reply(ask):
+    hold()
+    before = len(calls())
+    asked = ask()
+    until("it is asked", lambda: len(calls()) > before)
+    cable.unplug()
+    release()
+    until("it is noticed", lambda: status(base) == "unknown")
+    cable.plug()
+    return asked
+"""
+
+
+@pytest.mark.fault("F101")
+@pytest.mark.parametrize("lost", ["lose_the_request", "lose_the_reply"])
+@pytest.mark.parametrize("method", ["launch", "terminate", "kill"])
+def test_a_call_of_a_launcher_has_one_effect_when_the_connection_breaks_under_it(client, method, lost):
+    seen = client(
+        LAUNCHER
+        + f"""
+method, lost = {method!r}, {lost}
+if method == "launch":
+    procs = lost(start)
+    procs.initialized.get(30)
+    procs.kill().get(30)
+else:
+    procs = start()
+    procs.initialized.get(30)
+    lost(lambda: getattr(procs, method)()).get(30)
+exits = [[exit.kind, exit.signal] for exit in procs.wait(30).get().values()]
+print(json.dumps({{"calls": calls(), "exits": exits, "base": status(base)}}))
+"""
+    )
+    assert seen["calls"] == ["launch", "kill" if method == "launch" else method]
+    assert seen["exits"] == [["signaled", 15 if method == "terminate" else 9]]
+    assert seen["base"] == "ready"
+
+
+@pytest.mark.fault("F102")
+def test_a_client_without_any_network_has_procs_of_its_own_machine_and_says_what_else_it_lacks(client):
+    seen = client("""
+import subprocess
+subprocess.run(["ip", "link", "set", "lo", "down"], check=True)
+with this_host().spawn_procs() as procs:
+    procs.initialized.get(30)
+    counter = procs.spawn("counter", Counter)
+    answer = counter.add.call_one(7).get(30)
+
+class Lost(Far):
+    dial_back = DialBack.network(bind="192.0.2.1:0")
+
+lost = this_host().spawn_procs(launcher=this_proc().spawn("lost", Lost))
+[exit] = lost.wait(30).get().values()
+print(json.dumps({"answer": answer, "kind": exit.kind, "why": exit.failed_reason}))
+""")
+    assert seen["answer"] == 7
+    assert seen["kind"] == "failed"
+    assert "192.0.2.1:0" in seen["why"]
+    assert "cannot listen" in seen["why"]
+
+
+@pytest.mark.fault("F102")
+@pytest.mark.parametrize("bind", ["[::1]:0", "localhost:0"])
+def test_addresses_of_either_family_and_names_with_several_are_listened_at(client, bind):
+    seen = client(f"""
+class Near(Supervising):
+    dial_back = DialBack.network(bind={bind!r})
+
+with this_host().spawn_procs(launcher=this_proc().spawn("near", Near), env=paths) as procs:
+    procs.initialized.get(30)
+    rows = [line.split() for table in ("tcp", "tcp6") for line in open(f"/proc/self/net/{{table}}").read().splitlines()[1:]]
+    print(json.dumps([row[1].split(":")[0] for row in rows if row[3] == "0A"]))
+""")
+    # Loopback of either family, and never every address.
+    assert seen in (["0100007F"], ["00000000000000000000000001000000"])

@@ -412,3 +412,49 @@ mod f89 {
         }
     }
 }
+
+mod f88 {
+    use super::*;
+
+    /// The next number of a sequence that looks like chance.
+    fn roll(dice: &mut u64) -> usize {
+        *dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*dice >> 33) as usize
+    }
+
+    #[tokio::test]
+    async fn frames_that_were_changed_end_their_link_and_no_other() {
+        let host = Host::unix();
+        let (other_proc, mut other_host) = soon(host.link()).await;
+        let mut good = bytes::BytesMut::new();
+        for index in 0..3 {
+            let sent = packet(index, vec![index as u8; 20]);
+            procession_wire::encode_prefix(&sent, &Default::default(), &mut good).unwrap();
+            good.extend_from_slice(&sent.parts[0]);
+        }
+        let (mut dice, mut refused) = (1, 0);
+        for round in 0..1000 {
+            let mut frames = good.to_vec();
+            for _ in 0..=roll(&mut dice) % 4 {
+                let at = roll(&mut dice) % frames.len();
+                frames[at] = roll(&mut dice) as u8;
+            }
+            let (how, mut call_back) = host.expect();
+            let (mut stream, _) = enter(&host, &how).await;
+            let mut host_end = soon(call_back.link()).await.unwrap();
+            // A host that has had enough may close before all is written.
+            let _ = stream.write_all(&frames).await;
+            drop(stream);
+            let mut last = None;
+            while let Some(received) = soon(host_end.receiver.recv()).await {
+                assert!(last.is_none_or(|ok| ok), "round {round}: something follows an error");
+                last = Some(received.is_ok());
+            }
+            refused += usize::from(last == Some(false));
+            assert!(host_end.sender.is_closed());
+        }
+        assert!(refused > 300, "{refused} of 1,000 were refused");
+        other_proc.sender.post(packet(4, "untouched")).unwrap();
+        assert_eq!(number(&soon(other_host.receiver.recv()).await.unwrap().unwrap()), 4);
+    }
+}

@@ -292,3 +292,50 @@ mod f92 {
         assert_eq!(it.proxy.connections(), 2);
     }
 }
+
+mod f89 {
+    use procession_wire::{MAX_RECORD, Record, write_data};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_that_breaks_the_rules_of_a_session_ends_it() {
+        let mut flood = bytes::BytesMut::new();
+        // As the first part of a frame that never gets whole.
+        let part = 1_u64 << 29;
+        let (length, part) = ((part + 9).to_le_bytes(), part.to_le_bytes());
+        write_data(&[&[0xf5, 0x50, 1, 0, 1, 0, 0, 0], &length, &part], &mut flood);
+        for _ in 0..65 {
+            write_data(&[&vec![0; MAX_RECORD]], &mut flood);
+        }
+        let mut never_sent = bytes::BytesMut::new();
+        Record::Received { count: 5, limit: 0 }.write(&mut never_sent);
+        for (words, needle, is_read) in [
+            (&[9][..], "starts with byte 9", true),
+            (&[1, 0, 0, 0, 0], "0 bytes is not within", true),
+            (&never_sent, "it has 5 bytes, where 0 to 0 were possible", true),
+            (&flood, "it was given room for 4194304", false),
+        ] {
+            let host = Host::tcp().await;
+            let (how, mut call_back) = host.expect();
+            let mut stream = common::tls(&how, host.port()).await;
+            let (handshake, hello) = ClientHandshake::new(how.launch, &how.token);
+            stream.write_all(&hello).await.unwrap();
+            let mut answer = [0; SERVER_HELLO_LEN];
+            stream.read_exact(&mut answer).await.unwrap();
+            stream.write_all(&handshake.server_hello(&answer).unwrap().1).await.unwrap();
+            stream.read_exact(&mut [0; 32]).await.unwrap();
+            let mut host_end = soon(call_back.link()).await.unwrap();
+            // A host that has had enough may close before all is written.
+            let _ = stream.write_all(words).await;
+            if !is_read {
+                let mut rest = Vec::new();
+                let _ = soon(stream.read_to_end(&mut rest)).await;
+            }
+            let error = soon(host_end.receiver.recv()).await.unwrap().unwrap_err();
+            assert!(matches!(error, LinkError::Protocol(_)), "{error}");
+            assert!(error.to_string().contains(needle), "{error}");
+        }
+    }
+}
