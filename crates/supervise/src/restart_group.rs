@@ -114,7 +114,9 @@ struct Track {
 pub struct GroupState {
     policy: RestartPolicy,
     slots: Vec<Slot>,
+    /// One for each slot, or one for all.
     tracks: Vec<Track>,
+    one_by_one: bool,
     random: u64,
     out: Vec<GroupEffect>,
 }
@@ -123,13 +125,14 @@ impl GroupState {
     /// `slots` launches under `policy`; what is left to chance comes from `seed`.
     pub fn new(policy: RestartPolicy, slots: usize, seed: u64) -> Self {
         let slot = Slot { alive: true, ready_at: None, due: false, stopped: false, settled: false };
-        let tracks = if policy.strategy == RestartStrategy::OneForOne { slots } else { 1 };
-        let tracks = vec![Track::default(); tracks];
-        Self { policy, slots: vec![slot; slots], tracks, random: seed, out: Vec::new() }
+        let one_by_one = policy.strategy == RestartStrategy::OneForOne || !policy.restarts();
+        let tracks = vec![Track::default(); if one_by_one { slots } else { 1 }];
+        Self { policy, slots: vec![slot; slots], tracks, one_by_one, random: seed, out: Vec::new() }
     }
 
     /// Takes in what happened; gives what to do, in that order.
     pub fn step(&mut self, event: GroupEvent, at: Duration) -> Vec<GroupEffect> {
+        let touched = self.touched_by(&event);
         match event {
             GroupEvent::Ended { slot, class, requested } if self.slots[slot].alive => {
                 let ended = &mut self.slots[slot];
@@ -159,9 +162,27 @@ impl GroupState {
             | GroupEvent::TimerFired { .. }
             | GroupEvent::Respawned { .. } => {}
         }
-        self.launch_what_is_due(at);
-        self.settle();
+        for slots in touched {
+            self.launch_what_is_due(slots.clone(), at);
+            self.settle(slots);
+        }
         mem::take(&mut self.out)
+    }
+
+    /// The slots that this may launch or settle: those that are restarted together, and they alone.
+    pub fn touched_by(&self, event: &GroupEvent) -> Vec<Range<usize>> {
+        if !self.one_by_one {
+            let all = 0..self.slots.len();
+            return vec![all];
+        }
+        let one = |slot: usize| slot..slot + 1;
+        match event {
+            GroupEvent::StopRequested { slots } => slots.iter().map(|slot| one(*slot)).collect(),
+            GroupEvent::TimerFired { timer } => vec![one(timer.track)],
+            GroupEvent::Ended { slot, .. } | GroupEvent::Ready { slot } | GroupEvent::Respawned { slot } => {
+                vec![one(*slot)]
+            }
+        }
     }
 
     /// The policy.
@@ -169,13 +190,13 @@ impl GroupState {
         &self.policy
     }
 
-    /// Whether a slot will be launched again, unless somebody stops it before.
-    pub fn is_due(&self, slot: usize) -> bool {
-        self.slots[slot].due
+    /// Whether a slot has ended and will be launched again, unless somebody stops it before.
+    pub fn waits(&self, slot: usize) -> bool {
+        self.slots[slot].due && !self.slots[slot].alive
     }
 
     fn track(&self, slot: usize) -> usize {
-        if self.tracks.len() == 1 { 0 } else { slot }
+        if self.one_by_one { slot } else { 0 }
     }
 
     /// Those that are restarted when `slot` is.
@@ -236,16 +257,15 @@ impl GroupState {
         self.slots[slot].due = false;
     }
 
-    fn launch_what_is_due(&mut self, at: Duration) {
-        for index in 0..self.tracks.len() {
-            let one = index..index + 1;
-            let slots = if self.tracks.len() == self.slots.len() { one } else { 0..self.slots.len() };
-            let due: Vec<usize> = slots.filter(|slot| self.slots[*slot].due).collect();
-            let ready = !self.tracks[index].waits && !due.iter().any(|slot| self.slots[*slot].alive);
-            if ready && !due.is_empty() {
-                self.tracks[index].count.launched(at);
-                due.into_iter().for_each(|slot| self.launch(slot));
-            }
+    fn launch_what_is_due(&mut self, slots: Range<usize>, at: Duration) {
+        let track = self.track(slots.start);
+        if self.tracks[track].waits {
+            return;
+        }
+        let due: Vec<usize> = slots.filter(|slot| self.slots[*slot].due).collect();
+        if !due.is_empty() && due.iter().all(|slot| !self.slots[*slot].alive) {
+            self.tracks[track].count.launched(at);
+            due.into_iter().for_each(|slot| self.launch(slot));
         }
     }
 
@@ -254,25 +274,19 @@ impl GroupState {
         self.out.push(GroupEffect::Launch { slot });
     }
 
-    fn settle(&mut self) {
-        for slot in 0..self.slots.len() {
-            let Slot { alive, due, stopped, settled, .. } = self.slots[slot];
-            if !alive && !due && !settled && (stopped || !self.may_be_restarted(slot)) {
-                self.slots[slot].settled = true;
-                self.out.push(GroupEffect::Settled { slot });
+    fn settle(&mut self, slots: Range<usize>) {
+        // Whether the end of another slot may still restart this one.
+        let may_restart_others = |slot: &Slot| slot.due || (slot.alive && !slot.stopped);
+        let all = self.policy.strategy == RestartStrategy::OneForAll;
+        let mut open = !self.one_by_one && all && self.slots.iter().any(may_restart_others);
+        for index in slots {
+            let slot = &mut self.slots[index];
+            if !slot.alive && !slot.due && !slot.settled && (slot.stopped || !open) {
+                slot.settled = true;
+                self.out.push(GroupEffect::Settled { slot: index });
             }
+            open |= !self.one_by_one && may_restart_others(slot);
         }
-    }
-
-    /// Whether the end of another slot may still restart this one, which has ended.
-    fn may_be_restarted(&self, slot: usize) -> bool {
-        let others = match self.policy.strategy {
-            _ if !self.policy.restarts() => return false,
-            RestartStrategy::OneForOne => return false,
-            RestartStrategy::OneForAll => &self.slots[..],
-            RestartStrategy::RestForOne => &self.slots[..slot],
-        };
-        others.iter().any(|other| other.due || (other.alive && !other.stopped))
     }
 
     /// A number from 0 to 1 (splitmix64).
