@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from procession._exits import ProcEvent, ProcExit, ProcStatus
     from procession._native import __version__
+    from procession._restart import Restart
     from procession.actor import (
         Actor,
         ActorError,
@@ -53,6 +54,7 @@ __all__ = [
     "ProcLauncher",
     "ProcMesh",
     "ProcStatus",
+    "Restart",
     "SupervisionError",
     "ValueMesh",
     "__version__",
@@ -74,6 +76,7 @@ _ELSEWHERE = {
     "ProcExitResult": "launch",
     "ProcLauncher": "launch",
     "ProcStatus": "_exits",
+    "Restart": "_restart",
     "__version__": "_native",
     "supervise": "launch",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,10 @@ from procession._future import Future, when_done
 from procession._runtime import at_shutdown, runtime
 from procession._serve import ActorServer
 from procession._shape import Region
+from procession.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from procession._native import Inbox, Message, PortRef
+    from procession._native import Inbox, Message, PortRef, ProcHandle
 
 AGENT = "agent"
 INIT = "__init__"
@@ -144,15 +145,32 @@ def _ended_by_failure(inbox: Inbox) -> Iterator[None]:
 
 
 def spawn_elsewhere(
-    proc_ids: list[str], actor_name: str, mesh_name: str, cls: type[Actor], args: Any, kwargs: Any, region: Region
+    proc_ids: list[str],
+    actor_name: str,
+    mesh_name: str,
+    cls: type[Actor],
+    args: Any,
+    kwargs: Any,
+    region: Region,
+    again: Sequence[ProcHandle] | None = None,
 ) -> Future[None]:
-    """As `spawn_here`, on other procs; the future raises the first failure."""
+    """As `spawn_here`, on other procs; the future raises the first failure.
+
+    Where `again` are their handles, each further incarnation gets the actor too.
+    """
     payload, moved = _pickle.dumps((cls, args, kwargs, mesh_name, region))
-    agents = [_native.ActorRef(f"{proc_id}/{AGENT}") for proc_id in proc_ids]
-    replies = _native.call(agents, f"spawn:{actor_name}", _native.RETURNS, payload, moved, sender(), opens=actor_name)
+    verb = f"spawn:{actor_name}"
+    if again is None:
+        agents = [_native.ActorRef(f"{proc_id}/{AGENT}") for proc_id in proc_ids]
+        replies = _native.call(agents, verb, _native.RETURNS, payload, moved, sender(), opens=actor_name)
+    elif moved and any(port.once for port in moved):
+        rule = 'actors="respawn" builds an actor with the same arguments again, and a once port is used up by the first; pass a port'
+        raise InvalidArgument("args", "a once port", rule)
+    else:
+        replies = _native.spawn_actors(again, AGENT, verb, payload, moved, sender(), actor_name)
 
     def finish() -> None:
-        for rank in range(len(agents)):
+        for rank in range(len(proc_ids)):
             answer = replies.take(rank)
             if answer is not None:
                 _answer.take(answer)

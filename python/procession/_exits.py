@@ -25,6 +25,10 @@ class ProcStatus:
     running_at: float | None
     ready_at: float | None
     ended_at: float | None
+    restarts: int = 0
+    """How often its restart policy has launched it again."""
+    next_launch_at: float | None = None
+    """When it is launched again; None where that is not planned, or others have to end first."""
 
     def __str__(self) -> str:
         return self.status
@@ -78,10 +82,24 @@ class ProcExit:
 
 
 @dataclass(frozen=True)
-class ProcEvent:
-    """Something that happened to a launch: a new status, readiness, the end of an actor, a note, the exit."""
+class History:
+    """How the launches of one rank ended."""
 
-    kind: Literal["status", "ready", "actor_ended", "note", "exit"]
+    exits: list[ProcExit]
+    """Oldest first: the last 32 at most."""
+    dropped: int
+    """How many there were before these."""
+
+
+@dataclass(frozen=True)
+class ProcEvent:
+    """Something that happened to a launch: a new status, readiness, the end of an actor, a note, the exit; a restart.
+
+    `restarting` has in its detail `next_incarnation`, `after` (seconds), `attempt` and `of` (None when it was asked for by
+    hand) and `why`; `restart_limit` has `limit`.
+    """
+
+    kind: Literal["status", "ready", "actor_ended", "note", "exit", "restarting", "restart_limit"]
     proc_id: str
     name: str
     rank: int

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
 
-from procession import _pickle, _validate, config
+from procession import _pickle, _restart, _validate, config
 from procession._launcher import resolve
 from procession._proc_mesh import ProcMesh
 from procession._procs import OtherProcs, OwnedProcs, Slot
@@ -18,6 +18,7 @@ from procession.errors import InvalidArgument, Unsupported
 
 if TYPE_CHECKING:
     from procession._native import Subscription
+    from procession._restart import Restart, When
     from procession.launch import BootstrapCommand
 
     Command = BootstrapCommand | Sequence[str | os.PathLike[str]]
@@ -64,7 +65,7 @@ class HostMesh(Mesh):
         user: str | int | None = None,
         rlimits: Mapping[str, Any] | None = None,
         resources: Mapping[str, Any] | None = None,
-        restart: Any = None,
+        restart: When | Restart | None = None,
         preload: Sequence[str] = (),
         ready_timeout: float = config.READY_TIMEOUT,
         stop_grace: float = config.STOP_GRACE,
@@ -86,6 +87,8 @@ class HostMesh(Mesh):
         readiness: "none" for programs that never call back; they host no actors.
         env: what is added to the launcher's environment, None removes; or a callable that is asked for each point.
         clear_env: start from an empty environment instead of the launcher's.
+        restart: "on_failure" or "always" launches procs again that end, 3 times in a minute at most; a `procession.Restart`
+            says more. None and "never" do not.
         ready_timeout: seconds from the acknowledged launch to the call back, after which the proc is killed.
         stop_grace: seconds for each step of a stop.
         ack_timeout: seconds for the launcher to acknowledge a launch.
@@ -98,10 +101,10 @@ class HostMesh(Mesh):
             user=(user, None),
             rlimits=(rlimits, None),
             resources=(resources, None),
-            restart=(restart, None),
             preload=(tuple(preload), ()),
             on_owner_loss=(_validate.choice("on_owner_loss", on_owner_loss, ("kill", "detach")), "kill"),
         )
+        again = _restart.resolve(restart)
         sizes = _validate.shape("per_host", per_host, taken=self._own_region.labels)
         extent = Extent([*self._own_region.labels, *sizes], [*self._own_region.sizes, *sizes.values()])
         mesh_name = f"procs-{next(_meshes)}" if name is None else _validate.name("name", name)
@@ -142,7 +145,7 @@ class HostMesh(Mesh):
             raise Unsupported(
                 "procs can be launched by the client only, in this version: not from inside of a launched proc"
             )
-        procs = OwnedProcs(slots, chosen, self._follower)
+        procs = OwnedProcs(slots, chosen, again, self._follower)
         return ProcMesh(mesh_name, procs, Region.dense(extent), hosts_actors=readiness == "call_back")
 
     def __repr__(self) -> str:

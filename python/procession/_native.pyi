@@ -68,9 +68,13 @@ class Runtime:
     def live(self) -> dict[str, int]:
         """The names of the procs that have not ended, each with its incarnation. Client only."""
     def spawn_procs(
-        self, specs: Sequence[ProcSpec], launcher: Launcher | None, subscription: Subscription | None = None
+        self,
+        specs: Sequence[ProcSpec],
+        launcher: Launcher | None,
+        subscription: Subscription | None = None,
+        restart: RestartPolicy | None = None,
     ) -> list[ProcHandle]:
-        """Launches all of them at once; returns at once. `None` is the native launcher. Client only."""
+        """Launches all of them at once; returns at once. `None` is the native launcher, and no restarts. Client only."""
     def actor_launcher(
         self,
         actor_id: str,
@@ -115,8 +119,26 @@ class ProcSpec:
         """Raises `ValueError` for what is refused before anything starts."""
 
 @final
+class RestartPolicy:
+    def __new__(
+        cls,
+        *,
+        when: str,  # "never" | "on_failure" | "always"
+        intensity: int,
+        period: float,
+        backoff: tuple[float, float],  # the first wait and the longest
+        factor: float,
+        jitter: float,
+        healthy_after: float,
+        budgets: dict[str, int],  # by class: "app", "oom", "boot", "launcher"
+        strategy: str,  # "one_for_one" | "one_for_all" | "rest_for_one"
+        actors: str,  # "fail" | "respawn"
+    ) -> RestartPolicy:
+        """Raises `ValueError` for what makes no policy."""
+
+@final
 class ProcHandle:
-    """One launch."""
+    """One slot; its ids and status are those of its last launch."""
 
     @property
     def proc_id(self) -> str: ...
@@ -129,15 +151,19 @@ class ProcHandle:
     @property
     def launch_id(self) -> str: ...
     def status(self) -> dict[str, Any]:
-        """`status`, `pid`, `handle`, `progress`, `launcher`, `started_at`, `running_at`, `ready_at`, `ended_at` (seconds since the epoch or None)."""
+        """`status`, `pid`, `handle`, `progress`, `launcher`, `started_at`, `running_at`, `ready_at`, `ended_at` (seconds since the epoch or None), `restarts`, `next_launch_at`."""
     def exit(self) -> dict[str, Any] | None:
         """The fields of `procession.launch.ProcExit`, or None while it lives."""
+    def history(self) -> tuple[list[dict[str, Any]], int]:
+        """The last exits of all launches, oldest first, and how many there were before these."""
+    def respawn(self, launcher: Launcher | None) -> None:
+        """Launches it again, by hand; raises `ValueError` unless it has ended for good, and its name is free."""
     def ready(self) -> Waiter:
-        """Result None; raises `RuntimeError` with phase, reason and stderr so far when the proc ended or missed its deadline."""
+        """Result None once one of its launches is ready; raises `RuntimeError` with phase, reason and stderr so far when the proc ended or missed its deadline."""
     def ended(self) -> Waiter:
-        """Result: as `exit()`."""
+        """Result: as `exit()`, once nothing launches it again by itself."""
     def stop(self, reason: str, grace: float | None) -> Waiter:
-        """Agent first, then terminate, then kill. Result None once it is terminal. `None` is the grace of the spec."""
+        """This, `terminate` and `kill` end restarts too. Agent first, then terminate, then kill. Result None once it is terminal. `None` is the grace of the spec."""
     def terminate(self, timeout: float, why: str) -> Waiter:
         """Result None once the launcher has been asked; raises `RuntimeError` when it could not be."""
     def kill(self, why: str) -> Waiter: ...
@@ -159,7 +185,9 @@ class Subscription:
 
     Output: `output` with `stream`, `line` and `ends` (False: a piece of a line of over 64 KiB), and `dropped` with
     `stream` and `count` where lines are missing.
-    Lifecycle: `status`, `ready`, `actor_ended` (`actor`, `failure`), `note` (`text`), `exit` (`exit`, as `ProcHandle.exit()`).
+    Lifecycle: `status`, `ready`, `actor_ended` (`actor`, `failure`), `note` (`text`), `exit` (`exit`, as `ProcHandle.exit()`),
+    `restarting` (`next_incarnation`, `after`, `attempt` and `of` (None by hand), `why`), `restart_limit` (`limit`).
+    It follows later launches of its slots too.
     """
 
     def __new__(cls, *, output: bool, lifecycle: bool) -> Subscription:
@@ -168,15 +196,13 @@ class Subscription:
         Those whose pipes the host reads wait while 8 MiB of output are unread here, so that none of it is dropped.
         """
 
-    def also(self, procs: Sequence[ProcHandle]) -> None:
-        """Follows these too, which have just been launched: their lines so far, and whatever comes."""
     def next(self, timeout: float | None) -> dict[str, Any] | None: ...
     def drain(self) -> list[dict[str, Any]]: ...
     def waiter(self) -> Waiter:
         """Done as soon as `drain()` has something to give, or the subscription is at its end."""
     @property
     def ended(self) -> bool:
-        """All procs are terminal and everything was given."""
+        """All procs have ended for good and everything was given."""
 
 def subscribe(procs: Sequence[ProcHandle], *, output: bool, lifecycle: bool) -> Subscription:
     """From now on. Nobody waits for its reader: lines beyond 8 MiB unread are dropped, and counted."""
@@ -231,6 +257,17 @@ def call(
     `moved` are the ports that were met while pickling `payload`. `sender` is the actor that calls, None the client. A once port may only be moved to one actor.
     Where the message arrives, an inbox called `opens` starts to queue messages before the message can be read.
     """
+
+def spawn_actors(
+    handles: Sequence[ProcHandle],
+    agent: str,
+    method: str,
+    payload: Sequence[Buffer],
+    moved: Sequence[PortRef],
+    sender: Inbox | None,
+    opens: str,
+) -> Replies:
+    """As `call` of the actor `agent` in each proc; and each further incarnation is sent the same before anything else, until its actor `opens` has ended regularly. None may be moved."""
 
 def send_to_port(
     refs: Sequence[ActorRef],

@@ -13,10 +13,10 @@ from procession._procs import OtherProcs, OwnedProcs, Procs
 from procession._runtime import runtime
 from procession._shape import Mesh, Region
 from procession._value_mesh import ValueMesh
-from procession.errors import InvalidArgument, LaunchFailed, Unsupported
+from procession.errors import InvalidArgument, LaunchFailed, LimitExceeded, Unsupported
 
 if TYPE_CHECKING:
-    from procession._exits import ProcEvent, ProcExit, ProcStatus
+    from procession._exits import History, ProcEvent, ProcExit, ProcStatus
     from procession._host_mesh import HostMesh
     from procession._logs import Logs
     from procession._native import ProcHandle, Subscription, Waiter
@@ -58,7 +58,8 @@ class ProcMesh(Mesh):
         if len(elsewhere) < len(ids):
             started.append(spawn_here(actor_name, name, Class, args, kwargs, region))
         if elsewhere:
-            started.append(spawn_elsewhere(elsewhere, actor_name, name, Class, args, kwargs, region))
+            handles = self._handles() if self._procs.builds_actors_again() else None
+            started.append(spawn_elsewhere(elsewhere, actor_name, name, Class, args, kwargs, region, handles))
 
         def finish() -> None:
             for future in started:
@@ -81,17 +82,30 @@ class ProcMesh(Mesh):
         return ValueMesh(self.extent, [status_from(handle.status()) for handle in self._handles()])
 
     def exits(self) -> ValueMesh[ProcExit | None]:
-        """What has ended so far, returned at once."""
+        """How the last launch of each ended, None where it lives; returned at once."""
         return ValueMesh(self.extent, [_exit_of(handle) for handle in self._handles()])
 
     def wait(self, timeout: float | None = None) -> Future[ValueMesh[ProcExit]]:
-        """How every proc ended; TimeoutError, and nothing else, when some still live after `timeout` seconds."""
+        """How every proc ended for good; TimeoutError, and nothing else, when some still live after `timeout` seconds.
+
+        One that its restart policy launches again has not.
+        """
         handles = self._handles()
 
         def finish() -> ValueMesh[ProcExit]:
             return ValueMesh(self.extent, [cast("ProcExit", _exit_of(handle)) for handle in handles])
 
         return when_all([handle.ended() for handle in handles], finish, _validate.wait_seconds("timeout", timeout))
+
+    def history(self) -> ValueMesh[History]:
+        """How all launches of each rank have ended so far, its earlier incarnations included."""
+        from procession._exits import History, exit_from
+
+        def history_of(handle: ProcHandle) -> History:
+            exits, dropped = handle.history()
+            return History([exit_from(given) for given in exits], dropped)
+
+        return ValueMesh(self.extent, [history_of(handle) for handle in self._handles()])
 
     def terminate(self, timeout: float = 10.0) -> Future[None]:
         """Asks every proc's tree to end, and kills what is left after `timeout` seconds; done once all were asked."""
@@ -110,20 +124,22 @@ class ProcMesh(Mesh):
     def respawn(self, ranks: Sequence[int] | None = None) -> Future[None]:
         """Launches ended procs again in their places, all of them or those of `ranks`; done when they have called back.
 
-        They get a new incarnation. Actors are not carried over: spawn them again.
+        They get a new incarnation. Actors are not carried over, unless `restart` says so: spawn them again. Those that their
+        restart policy launches again are none of them.
         """
         bases = self._own_region.base_ranks()
         if ranks is None:
-            chosen = [base for base in bases if self._procs.handle(base).exit() is not None]
+            chosen = [base for base in bases if self._procs.handle(base).ended().done()]
         else:
-            chosen = [bases[_validate.count("ranks", rank, most=len(bases) - 1)] for rank in ranks]
+            chosen = [bases[_rank(rank, len(bases))] for rank in ranks]
         for base in chosen:
             handle = self._procs.handle(base)
-            if handle.exit() is None:
+            if not handle.ended().done():
                 rank = self._own_region.rank_of(base)
-                raise InvalidArgument(
-                    "ranks", str(rank), f"{handle.proc_id} is alive: stop or kill it, and wait for it, first"
-                )
+                rule = f"{handle.proc_id} is alive: stop or kill it, and wait for it, first"
+                if handle.exit() is not None:
+                    rule = f"{handle.proc_id} has ended, and its restart policy launches it again"
+                raise InvalidArgument("ranks", str(rank), rule)
         if len(set(chosen)) < len(chosen):
             raise InvalidArgument("ranks", str(list(ranks or ())), "name each rank once")
         if not isinstance(self._procs, OwnedProcs):
@@ -136,9 +152,7 @@ class ProcMesh(Mesh):
 
         A proc that is launched again while others live is followed too.
         """
-        subscription = _native.subscribe(self._handles(), output=False, lifecycle=True)
-        self._procs.followed_by(subscription, self._own_region.base_ranks())
-        return _events(subscription)
+        return _events(_native.subscribe(self._handles(), output=False, lifecycle=True))
 
     def logs(self, tail: int | None = None, follow: bool = False) -> Logs:
         """Lines of output, each with its rank in front: `for line in procs.logs(tail=10)`, or `async for`.
@@ -151,10 +165,7 @@ class ProcMesh(Mesh):
 
         self._procs.check_output()
         lines = None if tail is None else _validate.count("tail", tail)
-        logs = Logs(self._handles(), lines, follow)
-        if logs.subscription is not None:
-            self._procs.followed_by(logs.subscription, self._own_region.base_ranks())
-        return logs
+        return Logs(self._handles(), lines, follow)
 
     # The mesh
 
@@ -211,6 +222,14 @@ async def _events(subscription: Subscription) -> AsyncIterator[ProcEvent]:
         await wait_for(subscription.waiter())
         for given in subscription.drain():
             yield event_from(given)
+
+
+def _rank(given: object, count: int) -> int:
+    rank = _validate.count("ranks", given)
+    if rank >= count:
+        there = "rank 0 only" if count == 1 else f"ranks 0 to {count - 1}"
+        raise LimitExceeded("ranks", str(rank), f"this mesh has {there}")
+    return rank
 
 
 def _discard(_: object) -> None:

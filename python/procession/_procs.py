@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
-from weakref import ReferenceType, ref
 
 from procession import _native
 from procession._runtime import runtime
@@ -14,6 +13,7 @@ from procession.errors import AlreadyExists, Unsupported
 if TYPE_CHECKING:
     from procession._launcher import AnyLauncher
     from procession._native import ProcHandle, Subscription
+    from procession._restart import Restart
     from procession._shape import Region
 
 
@@ -25,8 +25,8 @@ class Procs(Protocol):
     def check_output(self) -> None:
         """Raises Unsupported where nobody hands over what the procs write."""
 
-    def followed_by(self, subscription: Subscription, ranks: Sequence[int]) -> None:
-        """From now on `subscription` hears of later incarnations of these ranks too."""
+    def builds_actors_again(self) -> bool:
+        """Whether each further incarnation gets the actors of the earlier ones."""
 
 
 class Slot(NamedTuple):
@@ -49,12 +49,17 @@ class OwnedProcs:
         self,
         slots: Sequence[Slot],
         launcher: AnyLauncher,
+        restart: Restart | None = None,
         follower: Subscription | None = None,
     ) -> None:
         self._slots = slots
         self._launcher = launcher
-        self._followers: list[tuple[ReferenceType[Subscription], frozenset[int]]] = []
-        self._handles = self._launch(slots, follower)
+        self._builds_actors_again = restart is not None and restart.actors == "respawn"
+        with _lock:
+            self._check_names(range(len(slots)))
+            specs = [_native.ProcSpec(name=slot.name, rank=slot.rank, **slot.options) for slot in slots]
+            policy = None if restart is None else restart.native()
+            self._handles = runtime().spawn_procs(specs, launcher.native(), follower, policy)
 
     def proc_id(self, rank: int) -> str:
         return self._handles[rank].proc_id
@@ -69,30 +74,25 @@ class OwnedProcs:
                 "channel, say so with capabilities = Capabilities(stdio=True)"
             )
 
+    def builds_actors_again(self) -> bool:
+        return self._builds_actors_again
+
     def respawn(self, ranks: Sequence[int]) -> list[ProcHandle]:
         """New incarnations of these ranks, which all have to be at their end."""
-        handles = self._launch([self._slots[rank] for rank in ranks])
-        for rank, handle in zip(ranks, handles, strict=True):
-            self._handles[rank] = handle
-        for reference, followed in self._followers:
-            subscription = reference()
-            if subscription is not None:
-                subscription.also([self._handles[rank] for rank in ranks if rank in followed])
+        handles = [self._handles[rank] for rank in ranks]
+        with _lock:
+            self._check_names(ranks)
+            launcher = self._launcher.native()
+            for handle in handles:
+                handle.respawn(launcher)
         return handles
 
-    def followed_by(self, subscription: Subscription, ranks: Sequence[int]) -> None:
-        self._followers = [known for known in self._followers if known[0]() is not None]
-        self._followers.append((ref(subscription), frozenset(ranks)))
-
-    def _launch(self, slots: Sequence[Slot], follower: Subscription | None = None) -> list[ProcHandle]:
-        with _lock:
-            live = runtime().live()
-            for slot in slots:
-                if slot.name in live:
-                    raise AlreadyExists(slot.name, live[slot.name])
-            launcher = self._launcher.native()
-            specs = [_native.ProcSpec(name=slot.name, rank=slot.rank, **slot.options) for slot in slots]
-            return runtime().spawn_procs(specs, launcher, follower)
+    def _check_names(self, ranks: Sequence[int]) -> None:
+        live = runtime().live()
+        for rank in ranks:
+            name = self._slots[rank].name
+            if name in live:
+                raise AlreadyExists(name, live[name])
 
 
 class OtherProcs:
@@ -108,8 +108,8 @@ class OtherProcs:
     def check_output(self) -> None:
         """That is found out where the procs were spawned."""
 
-    def followed_by(self, subscription: Subscription, ranks: Sequence[int]) -> None:
-        """They are launched again elsewhere."""
+    def builds_actors_again(self) -> bool:
+        return False  # what is spawned from here is not known where they were launched
 
     def handle(self, rank: int) -> NoReturn:
         raise Unsupported(

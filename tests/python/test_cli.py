@@ -100,6 +100,24 @@ def test_json_is_one_object_a_line_and_nothing_else_on_stdout():
     assert output == {(rank, stream, stream[3:]) for rank in (0, 1) for stream in ("stdout", "stderr")}
 
 
+def test_what_is_run_again_has_each_of_its_ends_in_the_table(tmp_path):
+    again = f"echo run $RANK; [ $RANK = 1 ] || [ -e {tmp_path}/second ] || {{ touch {tmp_path}/second; exit 5; }}"
+    done = run_shell(again, "-n", "2", "--restart", "on_failure", "--max-restarts", "3", "--within", "60")
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == ["[0] run 0", "[0] run 0", "[1] run 1"]
+    rows = [line.split() for line in done.stderr.splitlines()[1:]]
+    assert [(row[0], row[3]) for row in rows] == [("0", "1"), ("0", "2"), ("1", "1")]
+    assert "app error: exit code 5" in done.stderr
+
+
+def test_what_fails_again_and_again_is_given_up_and_its_last_end_counts():
+    done = run_shell("exit 3", "--restart", "on_failure", "--max-restarts", "2", "--within", "5", "--json")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == events[-1]["exit_code"] == 3
+    assert [(one["incarnation"], one["final"]) for one in events[:-1]] == [(1, False), (2, False), (3, True)]
+    assert events[-2]["verdict"] == "app error: exit code 3; not restarted: RestartLimit 2 in 5 s"
+
+
 def test_environment_and_directory_are_passed_on(tmp_path):
     environ = {**os.environ, "GONE": "x"}
     done = run_shell(
@@ -128,6 +146,11 @@ def test_environment_and_directory_are_passed_on(tmp_path):
         (["run", "--env", "WORLD_SIZE", "--", "true"], "--env WORLD_SIZE"),
         (["run", "--stop-grace", "nan", "--", "true"], "--stop-grace = nan"),
         (["run", "--cwd", "", "--", "true"], '--cwd = ""'),
+        (["run", "--foo", "--", "true"], "usage: procession run [options]"),
+        (["run", "--restart", "sometimes", "--", "true"], "invalid choice"),
+        (["run", "--max-restarts", "-1", "--", "true"], "--max-restarts = -1: has to be at least 0"),
+        (["run", "--within", "0", "--", "true"], "--within = 0: has to be more than 0 seconds"),
+        (["run", "--within", "nan", "--", "true"], "--within = nan"),
         (["fly"], "invalid choice"),
         ([], "required"),
     ],

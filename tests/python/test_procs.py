@@ -295,8 +295,8 @@ def test_respawn_without_ranks_takes_all_that_have_ended():
         assert [one and one.incarnation for one in procs.exits().values()] == [2, None]
         with pytest.raises(InvalidArgument, match="each rank once"):
             procs.respawn([0, 0])
-        with pytest.raises(InvalidArgument):
-            procs.respawn([2])
+        with pytest.raises(InvalidArgument, match=r"ranks = 5: this mesh has ranks 0 to 1$"):
+            procs.respawn([5])
 
 
 def test_logs_have_the_rank_in_front():
@@ -381,6 +381,8 @@ def test_this_proc_is_a_mesh_of_one_whose_life_is_its_own():
         ({"bootstrap_command": ["bin/x"]}, "needs cwd="),
         ({"bootstrap_command": BootstrapCommand("")}, "cannot be empty"),
         ({"on_owner_loss": "forget"}, "on_owner_loss"),
+        ({"restart": 3}, r'restart = 3: has to be "never", "on_failure", "always" or a procession.Restart'),
+        ({"restart": "sometimes"}, "restart"),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_starts(kwargs, words):
@@ -394,7 +396,6 @@ def test_bad_arguments_are_refused_before_anything_starts(kwargs, words):
         {"user": "nobody"},
         {"rlimits": {}},
         {"resources": {"cpus": 1}},
-        {"restart": 3},
         {"proc_bind": []},
         {"preload": ["numpy"]},
         {"on_owner_loss": "detach"},

@@ -1,8 +1,8 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use procession_actor::Proc;
 use procession_model::{DialBack, HostId, InvalidArgument, LaunchId, ProcId};
@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 
 use crate::door::Door;
 use crate::driver::Input;
+use crate::group::Group;
 use crate::hub::Hub;
 use crate::proc_ref::ProcRef;
 use crate::run_dir::RunDir;
@@ -33,6 +34,9 @@ pub(crate) struct Core {
     run_dir_path: PathBuf,
     run_dir: Mutex<Option<RunDir>>,
     live: Mutex<HashMap<ProcId, ProcRef>>,
+    /// Names that are kept for slots between two launches. Locked after `live`.
+    reserved: Mutex<HashSet<String>>,
+    groups: Mutex<Vec<Weak<Group>>>,
     incarnations: Mutex<HashMap<String, u32>>,
     closing: AtomicBool,
 }
@@ -69,6 +73,8 @@ impl Core {
             run_dir_path: run_dir.path().to_owned(),
             run_dir: Mutex::new(Some(run_dir)),
             live: Mutex::default(),
+            reserved: Mutex::default(),
+            groups: Mutex::default(),
             incarnations: Mutex::default(),
             closing: AtomicBool::new(false),
         }
@@ -146,25 +152,75 @@ impl Core {
     /// Takes in the proc that `make` makes of the number of its launch, with what belongs to it.
     ///
     /// # Errors
-    /// One of its name lives.
+    /// One of its name lives, or will: unless the name is `reserved` for this launch, which takes it.
     pub(crate) fn add<T>(
         &self,
         spec: &SpawnSpec,
+        reserved: bool,
         make: impl FnOnce(u32) -> (ProcRef, T),
     ) -> Result<(ProcRef, T), InvalidArgument> {
         let mut live = locked(&self.live);
-        if let Some(other) = live.values().find(|other| other.id().name() == spec.name) {
-            let rule = format!(
-                "AlreadyExists: incarnation {} of this name is alive; stop it first, or choose another name",
-                other.incarnation()
-            );
-            return Err(InvalidArgument::new("name", format!("{:?}", spec.name), rule));
+        if reserved {
+            locked(&self.reserved).remove(&spec.name);
         }
+        self.refuse_taken(&live, &spec.name)?;
         let (proc_, rest) = make(self.incarnation(spec));
         live.insert(proc_.id().clone(), proc_.clone());
         drop(live);
         self.hub.add(proc_.id());
         Ok((proc_, rest))
+    }
+
+    fn refuse_taken(&self, live: &HashMap<ProcId, ProcRef>, name: &str) -> Result<(), InvalidArgument> {
+        let other = live.values().find(|other| other.id().name() == name);
+        let taken = match other {
+            Some(other) => format!("incarnation {} of this name is alive", other.incarnation()),
+            None if locked(&self.reserved).contains(name) => {
+                format!("incarnation {} of this name is about to be launched", self.next_incarnation(name))
+            }
+            None => return Ok(()),
+        };
+        let rule = format!("AlreadyExists: {taken}; stop it first, or choose another name");
+        Err(InvalidArgument::new("name", format!("{name:?}"), rule))
+    }
+
+    /// Keeps a name for the next launch of a slot that has it already.
+    pub(crate) fn reserve(&self, name: &str) {
+        locked(&self.reserved).insert(name.to_owned());
+    }
+
+    /// Keeps a name for the next launch of a slot that has ended.
+    ///
+    /// # Errors
+    /// Another proc of this name lives, or will.
+    pub(crate) fn claim(&self, name: &str) -> Result<(), InvalidArgument> {
+        let live = locked(&self.live);
+        self.refuse_taken(&live, name)?;
+        self.reserve(name);
+        Ok(())
+    }
+
+    pub(crate) fn release(&self, name: &str) {
+        locked(&self.reserved).remove(name);
+    }
+
+    /// The names that are kept for slots between two launches, each with the number of the next one.
+    pub(crate) fn reserved(&self) -> Vec<(String, u32)> {
+        let names: Vec<_> = locked(&self.reserved).iter().cloned().collect();
+        names.into_iter().map(|name| (name.clone(), self.next_incarnation(&name))).collect()
+    }
+
+    /// A proc that was added is not launched after all.
+    pub(crate) fn unlaunched(&self, proc_id: &ProcId) {
+        self.forget(proc_id);
+        self.hub.gone(proc_id, "it was never launched");
+    }
+
+    /// From now on the end of the host is the end of this group too.
+    pub(crate) fn keep_in_mind(&self, group: &Arc<Group>) {
+        let mut groups = locked(&self.groups);
+        groups.retain(|group| group.strong_count() > 0);
+        groups.push(Arc::downgrade(group));
     }
 
     pub(crate) fn forget(&self, proc_id: &ProcId) {
@@ -187,6 +243,11 @@ impl Core {
         pid > 1 && pid != std::process::id() && !self.live().iter().any(others)
     }
 
+    /// The number of the next launch of this name.
+    pub(crate) fn next_incarnation(&self, name: &str) -> u32 {
+        locked(&self.incarnations).get(name).map_or(1, |last| last + 1)
+    }
+
     fn incarnation(&self, spec: &SpawnSpec) -> u32 {
         let mut all = locked(&self.incarnations);
         let last = all.entry(spec.name.clone()).or_insert(0);
@@ -195,9 +256,13 @@ impl Core {
         this
     }
 
-    /// From now on nothing is launched.
+    /// From now on nothing is launched, and nothing launched again.
     pub(crate) fn begin_closing(&self) {
         self.closing.store(true, Ordering::SeqCst);
+        let groups: Vec<_> = locked(&self.groups).iter().filter_map(Weak::upgrade).collect();
+        for group in groups {
+            group.stop_requested((0..group.places.len()).collect());
+        }
     }
 
     pub(crate) fn is_closing(&self) -> bool {

@@ -7,7 +7,7 @@ use procession_model::{
     ActorId, DialBack, Head, Packet, ProcExitKind, ProcExitResult, ProcStatus, Secret, StopRequest,
 };
 use procession_net::{Link, LinkSender};
-use procession_supervise::{Effect, Event, Readiness, State, StopHow};
+use procession_supervise::{Effect, Event, HOST, Readiness, State, StopHow, is_final_stop};
 use procession_sys::Pidfd;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{self, JoinError, JoinSet};
@@ -22,6 +22,7 @@ use crate::observers::ProcEvent;
 use crate::output::Stream;
 use crate::proc_ref::Shared;
 use crate::reach;
+use crate::slot::Slot;
 use crate::spec::SpawnSpec;
 use crate::witness::{self, Watched};
 
@@ -79,6 +80,8 @@ pub(crate) struct Driver {
     pub(crate) core: Arc<Core>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) launcher: Arc<dyn ProcLauncher>,
+    /// None for a launch that stands by itself.
+    pub(crate) slot: Option<Slot>,
     pub(crate) state: State,
     pub(crate) alarms: Alarms,
     inputs: mpsc::UnboundedReceiver<Input>,
@@ -107,6 +110,7 @@ impl Driver {
         launcher: Arc<dyn ProcLauncher>,
         mut spec: SpawnSpec,
         inputs: mpsc::UnboundedReceiver<Input>,
+        slot: Option<Slot>,
     ) {
         spec.policy.launcher_reports = !launcher.knows_status_by_parenthood();
         spec.policy.os_tells = Pidfd::tells_status();
@@ -124,6 +128,7 @@ impl Driver {
             core,
             shared,
             launcher,
+            slot,
             state,
             alarms: Alarms::default(),
             inputs,
@@ -224,7 +229,7 @@ impl Driver {
             // One that is being stopped has a deadline of its own.
             Alarm::LinkStillLost if self.state.status() != ProcStatus::Stopping => {
                 let request = StopRequest {
-                    by: "host".to_owned(),
+                    by: HOST.to_owned(),
                     at: SystemTime::now(),
                     why: "it lost its connection to the host and did not end by itself".to_owned(),
                 };
@@ -279,6 +284,10 @@ impl Driver {
                 self.feed(Event::Reported { pid: self.watched_pid(), handle, progress }).await;
             }
             Input::ActorEnded { actor, failure } => {
+                let regular = failure.is_none() && self.state.status() != ProcStatus::Stopping;
+                if let Some(slot) = self.slot.as_ref().filter(|_| regular) {
+                    slot.actor_is_done(&actor.name);
+                }
                 self.shared.observers.tell(ProcEvent::ActorEnded { actor, failure });
             }
             Input::LinkLost => {
@@ -290,6 +299,9 @@ impl Driver {
             }
             Input::Stop { how, grace, request, ack } => {
                 self.shared.request.cancel();
+                if let Some(slot) = self.slot.as_ref().filter(|_| is_final_stop(&request.by)) {
+                    slot.stop_requested_of(&self.shared.id);
+                }
                 self.acks.extend(ack.map(|ack| (how, ack)));
                 self.feed(Event::StopAsked { how, grace, request }).await;
             }

@@ -3,7 +3,7 @@ use std::time::{Duration, SystemTime};
 
 use procession_launch::ProcLauncherError;
 use procession_model::{Head, Packet, ProcExit, ProcExitKind, ProcStatus, cut_reason};
-use procession_supervise::{Effect, Ended, Event, Note, StopHow, verdict};
+use procession_supervise::{Effect, Ended, Event, HOST, Note, StopHow, verdict};
 use tokio::time::Instant;
 
 use crate::alarms::Alarm;
@@ -78,6 +78,9 @@ impl Driver {
         }
         if status == ProcStatus::Ready || (status == ProcStatus::Running && self.never_calls_back) {
             self.shared.settle_ready(Ok(()));
+            if let Some(slot) = &self.slot {
+                slot.became_ready(&self.shared.id);
+            }
         }
     }
 
@@ -139,7 +142,7 @@ impl Driver {
             }
             if let Some(launcher) = core.find(&own) {
                 let why = format!("it did not answer when asked to kill {}", shared.id);
-                launcher.ask(StopHow::Kill, Duration::ZERO, "host", &why, None);
+                launcher.ask(StopHow::Kill, Duration::ZERO, HOST, &why, None);
             }
         });
     }
@@ -166,7 +169,7 @@ impl Driver {
             given.filter(|lines| !lines.is_empty()).unwrap_or_else(|| self.shared.output.lines(stream))
         };
         let snapshot = self.shared.snapshot().clone();
-        let exit = Arc::new(ProcExit {
+        let mut exit = ProcExit {
             proc_id: self.shared.id.clone(),
             rank: self.shared.rank,
             incarnation: self.shared.incarnation,
@@ -182,7 +185,9 @@ impl Driver {
             ready_at: snapshot.ready_at,
             ended_at: self.ended_at.unwrap_or_else(SystemTime::now),
             verdict: ended.verdict,
-        });
+        };
+        let next = self.slot.as_ref().map(|slot| slot.ended_so(&mut exit, !self.never_calls_back));
+        let exit = Arc::new(exit);
         self.published = true;
         self.link = None;
         self.alarms.clear(Alarm::LinkLost);
@@ -193,8 +198,13 @@ impl Driver {
         self.core.hub.gone(&self.shared.id, &obituary(&exit));
         self.shared.exit.send_replace(Some(Arc::clone(&exit)));
         self.fail_ready("ending", &exit.verdict);
-        self.shared.observers.tell(ProcEvent::Status(exit.kind.status()));
-        self.shared.observers.tell(ProcEvent::Exit(exit));
+        self.shared
+            .observers
+            .put([ProcEvent::Status(exit.kind.status()), ProcEvent::Exit(Arc::clone(&exit))]);
+        if let (Some(slot), Some(next)) = (&self.slot, next) {
+            slot.published(exit, next);
+        }
+        self.shared.observers.tell_all();
     }
 
     fn note(&self, note: &Note) {

@@ -9,17 +9,19 @@ use procession_launch::ProcLauncher;
 use procession_launch_local::NativeLauncher;
 use procession_model::{HostId, InvalidArgument, ProcId};
 use procession_net::{ListenError, Listener};
-use procession_supervise::{Event, StopHow};
+use procession_supervise::{Event, HOST, RestartPolicy, StopHow};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::timeout as within;
 
 use crate::core::Core;
 use crate::driver::{Driver, Input};
+use crate::group::Group;
 use crate::hub::Hub;
-use crate::observers::Observer;
+use crate::observers::{Audience, Observer, SlotObserver};
 use crate::proc_ref::ProcRef;
 use crate::run_dir::RunDir;
+use crate::slot::Slot;
 use crate::spec::SpawnSpec;
 
 /// At the end: how long what cannot be killed is waited for.
@@ -123,19 +125,40 @@ impl Host {
         spec.check()?;
         let core = &self.0.core;
         let id = ProcId::fresh(&spec.name, &core.id)?;
-        let make = |incarnation| ProcRef::new(id, incarnation, &spec, launcher.as_ref());
-        let (proc_, inputs) = core.add(&spec, make)?;
+        let audience = Arc::new(Audience::new(false));
+        let make = |incarnation| ProcRef::new(id, incarnation, &spec, launcher.as_ref(), audience);
+        let (proc_, inputs) = core.add(&spec, false, make)?;
         if let Some(observer) = observer {
             proc_.watch(observer);
         }
-        Driver::start(Arc::clone(core), Arc::clone(&proc_.0), launcher, spec, inputs);
+        Driver::start(Arc::clone(core), Arc::clone(&proc_.0), launcher, spec, inputs, None);
         Ok(proc_)
     }
 
-    /// The names of the procs that have not ended, each with the number of its launch.
+    /// Launches a group of procs, each of which is launched again as `restart` says: one after the other in the order of
+    /// `specs`, which is that of the strategies too. From any thread; returns at once. `observers` are none, or one for
+    /// each, which misses nothing.
+    ///
+    /// # Errors
+    /// A spec or the policy is refused before anything starts, also because a proc of that name lives.
+    pub fn spawn_group(
+        &self,
+        specs: Vec<SpawnSpec>,
+        launcher: &Arc<dyn ProcLauncher>,
+        restart: RestartPolicy,
+        observers: Vec<SlotObserver>,
+    ) -> Result<Vec<Slot>, InvalidArgument> {
+        restart.check()?;
+        specs.iter().try_for_each(SpawnSpec::check)?;
+        let group = Group::start(&self.0.core, specs, launcher, restart, observers)?;
+        Ok((0..group.places.len()).map(|index| Slot { group: Arc::clone(&group), index }).collect())
+    }
+
+    /// The names of the procs that have not ended, or will be launched again, each with the number of its launch.
     pub fn live(&self) -> HashMap<String, u32> {
         let live = self.0.core.live();
-        live.iter().map(|proc_| (proc_.id().name().to_owned(), proc_.incarnation())).collect()
+        let live = live.iter().map(|proc_| (proc_.id().name().to_owned(), proc_.incarnation()));
+        live.chain(self.0.core.reserved()).collect()
     }
 
     /// Something that a launcher of this process has to say about a launch that goes on.
@@ -189,7 +212,7 @@ impl Drop for Parts {
     fn drop(&mut self) {
         self.core.begin_closing();
         for proc_ in self.core.live() {
-            proc_.ask(StopHow::Kill, Duration::ZERO, "host", "it was dropped without a shutdown", None);
+            proc_.ask(StopHow::Kill, Duration::ZERO, HOST, "it was dropped without a shutdown", None);
         }
         self.core.abandon();
     }

@@ -28,6 +28,8 @@ pub(crate) struct Hub {
     routes: RwLock<HashMap<ProcId, Route>>,
     /// Who waits for answers from whom: owners of once ports by holder.
     waiting: Mutex<HashMap<ProcId, HashSet<ProcId>>>,
+    /// Where messages to the actors of an ended proc go: to the latest incarnation of its slot.
+    leads: RwLock<HashMap<ProcId, ProcId>>,
     /// How those ended that are gone.
     obituaries: Obituaries<ProcId>,
 }
@@ -39,6 +41,7 @@ impl Hub {
             proc_: OnceLock::new(),
             routes: RwLock::default(),
             waiting: Mutex::default(),
+            leads: RwLock::default(),
             obituaries: Obituaries::new(OBITUARIES),
         }
     }
@@ -62,7 +65,42 @@ impl Hub {
 
     /// From now on packets for `proc_id` wait for its call back.
     pub(crate) fn add(&self, proc_id: &ProcId) {
-        self.routes_mut().insert(proc_id.clone(), Route::Pending(Vec::new()));
+        self.routes_mut().entry(proc_id.clone()).or_insert_with(|| Route::Pending(Vec::new()));
+    }
+
+    /// From now on messages to the actors of `ended` are for those of `next`, which is sent `first` before anything else.
+    pub(crate) fn follow(&self, ended: &ProcId, next: &ProcId, first: Vec<Packet>) {
+        for packet in &first {
+            self.announce_moves(next, &packet.head);
+        }
+        self.routes_mut().insert(next.clone(), Route::Pending(first));
+        let mut leads = self.leads.write().unwrap_or_else(PoisonError::into_inner);
+        for lead in leads.values_mut().filter(|lead| *lead == ended) {
+            *lead = next.clone();
+        }
+        leads.insert(ended.clone(), next.clone());
+    }
+
+    /// The actors of `ended` are not found again in the incarnation that was launched in its place.
+    pub(crate) fn succeeded(&self, ended: &ProcId, incarnation: u32) {
+        if let Some(text) = self.obituaries.read(ended) {
+            let text = format!(
+                "{text}; incarnation {incarnation} was launched in its place: spawn the actors there"
+            );
+            self.obituaries.write(ended.clone(), cut_reason(text));
+        }
+    }
+
+    /// `packet` for `dest`, or for who has taken its place.
+    fn led(&self, dest: &ProcId, mut packet: Packet) -> (ProcId, Packet) {
+        let leads = self.leads.read().unwrap_or_else(PoisonError::into_inner);
+        match (&mut packet.head, leads.get(dest)) {
+            (Head::Deliver { to, .. }, Some(next)) => {
+                to.proc_id = next.clone();
+                (next.clone(), packet)
+            }
+            _ => (dest.clone(), packet),
+        }
     }
 
     /// `proc_id` can take packets: what has waited goes first.
@@ -195,12 +233,13 @@ fn post(sender: &LinkSender, dest: &ProcId, packet: Packet) -> Result<(), (Packe
 
 impl Router for Hub {
     fn route(&self, dest: &ProcId, packet: Packet) -> Result<(), (Packet, String)> {
-        self.announce_moves(dest, &packet.head);
-        self.hand_over(dest, packet).inspect_err(|(packet, _)| {
-            self.take_back_moves(dest, &packet.head);
+        let (dest, packet) = self.led(dest, packet);
+        self.announce_moves(&dest, &packet.head);
+        self.hand_over(&dest, packet).inspect_err(|(packet, _)| {
+            self.take_back_moves(&dest, &packet.head);
             // Who was gone before it became a holder is not buried a second time.
-            if !self.routes.read().unwrap_or_else(PoisonError::into_inner).contains_key(dest) {
-                self.waiting().remove(dest);
+            if !self.routes.read().unwrap_or_else(PoisonError::into_inner).contains_key(&dest) {
+                self.waiting().remove(&dest);
             }
         })
     }

@@ -8,6 +8,8 @@ mod drain;
 mod driver;
 mod effects;
 mod gate;
+mod group;
+mod history;
 mod host;
 mod hub;
 mod launching;
@@ -21,14 +23,20 @@ mod proc_ref;
 mod reach;
 mod request;
 mod run_dir;
+mod slot;
 mod spec;
 mod witness;
 
 pub use child::{Child, ChildError, take_bootstrap};
 pub use gate::Gate;
+pub use group::Opening;
+pub use history::History;
 pub use host::{BootstrapProcManager, Host, HostError};
-pub use observers::{Observer, ProcEvent};
+pub use observers::{Launch, Observer, ProcEvent, SlotObserver};
 pub use output::Stream;
 pub use proc_ref::{ProcRef, ProcSnapshot};
-pub use procession_supervise::{Policy, Readiness};
+pub use procession_supervise::{
+    ActorsAfter, Backoff, Budgets, Policy, Readiness, RestartPolicy, RestartStrategy, RestartWhen,
+};
+pub use slot::{Slot, SlotSnapshot};
 pub use spec::SpawnSpec;

@@ -2,7 +2,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use procession_launch::{Lines, Tail};
 
-use crate::observers::{Observer, Observers, ProcEvent};
+use crate::observers::{Observers, ProcEvent, SlotObserver};
 
 /// One of a proc's two streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,13 +82,13 @@ impl Output {
 
     /// The lines of both streams that have ended so far, of those that are kept; `observer` is told of
     /// all that follows.
-    pub(crate) fn follow(&self, observer: Observer) -> [Vec<String>; 2] {
+    pub(crate) fn follow(&self, observer: SlotObserver) -> [Vec<String>; 2] {
         let (stdout, stderr) = (self.both(Stream::Stdout), self.both(Stream::Stderr));
         let past = [stdout.tail.ended_lines(), stderr.tail.ended_lines()];
-        let too_late = self.observers.add(observer);
+        let has_ended = self.observers.audience.add(observer);
         drop((stdout, stderr));
-        if let Some((observer, exit)) = too_late {
-            observer(&ProcEvent::Exit(exit));
+        if has_ended {
+            self.observers.tell_all();
         }
         past
     }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::driver::Input;
-use crate::observers::{Observer, Observers, ProcEvent};
+use crate::observers::{Audience, Launch, Observer, Observers};
 use crate::output::{Output, Stream};
 use crate::request::Request;
 use crate::spec::SpawnSpec;
@@ -82,9 +82,12 @@ impl ProcRef {
         incarnation: u32,
         spec: &SpawnSpec,
         launcher: &dyn ProcLauncher,
+        audience: Arc<Audience>,
     ) -> (Self, UnboundedReceiver<Input>) {
         let (driver, inputs) = mpsc::unbounded_channel();
-        let observers = Arc::new(Observers::default());
+        audience.open(id.launch_id());
+        let launch = Arc::new(Launch { proc_id: id.clone(), rank: spec.rank, incarnation });
+        let observers = Arc::new(Observers { launch, audience });
         let shared = Shared {
             id,
             rank: spec.rank,
@@ -218,15 +221,13 @@ impl ProcRef {
     /// Tells `observer` of everything from now on, one event after the other, on the host's io
     /// thread as a rule; it must not block. Of a proc that has ended it hears the exit at once.
     pub fn watch(&self, observer: Observer) {
-        if let Some((observer, exit)) = self.0.observers.add(observer) {
-            observer(&ProcEvent::Exit(exit));
-        }
+        self.0.observers.add(observer);
     }
 
     /// Like [`Self::watch`], and gives the lines of stdout and stderr that are kept of before: each
     /// line is either among them or told, and one that has begun is told.
     pub fn watch_with_past(&self, observer: Observer) -> [Vec<String>; 2] {
-        self.0.output.follow(observer)
+        self.0.output.follow(self.0.observers.of_this_launch(observer))
     }
 }
 

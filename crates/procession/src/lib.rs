@@ -3,6 +3,7 @@
 //! A program starts a [`Host`], asks it for procs, and talks to the actors in them:
 //!
 //! * [`Host::spawn`] launches a proc through a [`ProcLauncher`]; the native one is built in.
+//! * [`Host::spawn_group`] launches several, each of which is launched again as a [`RestartPolicy`] says.
 //! * The launched program calls [`child_main`] first; it reaches back and hosts actors.
 //! * [`ActorHandle::send`] reaches an actor wherever it lives.
 //! * [`ProcRef::ended`] gives the one report of how the proc ended.
@@ -16,7 +17,9 @@ pub use procession_actor::{
     Returned, SendErrorKind, StopCause, wire_message,
 };
 pub use procession_host::{
-    Host, HostError, Observer, Policy, ProcEvent, ProcRef, ProcSnapshot, Readiness, SpawnSpec, Stream,
+    ActorsAfter, Backoff, Budgets, History, Host, HostError, Launch, Observer, Policy, ProcEvent, ProcRef,
+    ProcSnapshot, Readiness, RestartPolicy, RestartStrategy, RestartWhen, Slot, SlotObserver, SlotSnapshot,
+    SpawnSpec, Stream,
 };
 pub use procession_launch::{Capabilities, LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling};
 pub use procession_launch_local::NativeLauncher;

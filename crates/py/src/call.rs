@@ -54,7 +54,7 @@ impl ActorRef {
     }
 }
 
-fn sender_id<'a>(core: &'a Core, sender: Option<&'a Inbox>) -> &'a ActorId {
+pub(crate) fn sender_id<'a>(core: &'a Core, sender: Option<&'a Inbox>) -> &'a ActorId {
     sender.map_or(&core.client, Inbox::id)
 }
 
@@ -67,14 +67,23 @@ fn method_specifier(style: u8, name: &str) -> PyResult<MethodSpecifier> {
     }
 }
 
+fn packet(
+    from: &ActorId,
+    to: &ActorId,
+    message: &PythonMessage,
+    moves: &mut Moves,
+) -> Result<Packet, String> {
+    let parts = message.encode(moves)?;
+    let (to, from) = (to.clone(), from.clone());
+    let head = Head::Deliver { to, from, tag: PYTHON_TAG.to_owned(), ports: moves.ports() };
+    Ok(Packet { head, parts })
+}
+
 /// Sends `message` on its way; when that fails, what moves with it is here again.
 fn post(core: &Core, from: &ActorId, to: &ActorId, message: &PythonMessage) -> Result<(), String> {
     let mut moves = Moves::new();
-    let posted = message.encode(&mut moves).and_then(|parts| {
-        let (to, from) = (to.clone(), from.clone());
-        let head = Head::Deliver { to, from, tag: PYTHON_TAG.to_owned(), ports: moves.ports() };
-        core.proc_.post(Packet { head, parts }).map_err(|(_, why)| why)
-    });
+    let posted = packet(from, to, message, &mut moves)
+        .and_then(|packet| core.proc_.post(packet).map_err(|(_, why)| why));
     if posted.is_err() {
         moves.undo();
     }
@@ -82,7 +91,7 @@ fn post(core: &Core, from: &ActorId, to: &ActorId, message: &PythonMessage) -> R
 }
 
 /// One call of one endpoint of some actors.
-struct Call {
+pub(crate) struct Call {
     method: MethodSpecifier,
     exit: bool,
     payload: Payload,
@@ -91,7 +100,7 @@ struct Call {
 }
 
 impl Call {
-    fn new(
+    pub(crate) fn new(
         to: &[PyRef<'_, ActorRef>],
         method: &str,
         style: u8,
@@ -109,6 +118,11 @@ impl Call {
         Ok(Self { method, exit: style == EXIT, payload: copy_payload(payload)?, opens: None, moved })
     }
 
+    /// Where it arrives, an inbox of this name starts to queue messages before it can be read.
+    pub(crate) fn that_opens(self, actor: String) -> Self {
+        Self { opens: Some(actor), ..self }
+    }
+
     fn message(&self, response_port: Option<EitherPortRef>) -> PythonMessage {
         let kind = PythonMessageKind::CallMethod { name: self.method.clone(), response_port };
         let mut message = PythonMessage::new(kind, self.payload.clone());
@@ -118,12 +132,18 @@ impl Call {
     }
 
     /// A call whose answer goes to a once port. When it cannot be sent, that is the answer.
-    fn send_expecting(&self, core: &Core, from: &ActorId, to: &ActorId, answer: Arc<Held>) {
+    pub(crate) fn send_expecting(&self, core: &Core, from: &ActorId, to: &ActorId, answer: Arc<Held>) {
         let port = PythonOncePortRef::from_held(Arc::clone(&answer));
         let port = if self.exit { port.for_exit() } else { port };
         if let Err(why) = post(core, from, to, &self.message(Some(EitherPortRef::Once(port)))) {
             answer.close(&why);
         }
+    }
+
+    /// As a packet, for somebody else to send; `answer` moves with it.
+    pub(crate) fn packed(&self, from: &ActorId, to: &ActorId, answer: Arc<Held>) -> Result<Packet, String> {
+        let port = EitherPortRef::Once(PythonOncePortRef::from_held(answer));
+        packet(from, to, &self.message(Some(port)), &mut Moves::new())
     }
 
     fn send_one_way(&self, core: &Core, from: &ActorId, to: &ActorId) {

@@ -1,8 +1,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use procession_host::Gate;
+use procession_host::{Gate, Launch};
 use procession_model::{ActorId, ProcExit, ProcId, ProcStatus};
 
 /// All unread output of one subscription, in bytes. Beyond this, whoever writes is held up, where the subscriber
@@ -12,14 +12,6 @@ const OUTPUT_LIMIT: usize = 8 << 20;
 const OVERFLOW_LIMIT: usize = 64 << 20;
 /// What a queued line costs beside its text.
 const LINE_COST: usize = 96;
-
-/// Who an event is about.
-#[derive(Debug)]
-pub(crate) struct About {
-    pub(crate) proc_id: ProcId,
-    pub(crate) rank: usize,
-    pub(crate) incarnation: u32,
-}
 
 /// What happened to a proc.
 #[derive(Clone, Debug)]
@@ -31,12 +23,14 @@ pub(crate) enum What {
     ActorEnded { actor: ActorId, failure: Option<String> },
     Note(String),
     Exit(Arc<ProcExit>),
+    Restarting { incarnation: u32, after: Duration, attempt: Option<(u32, u32)>, why: String },
+    RestartLimit(String),
 }
 
 /// Something that happened to a proc, and when it was heard of.
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
-    pub(crate) about: Arc<About>,
+    pub(crate) about: Arc<Launch>,
     pub(crate) at: SystemTime,
     pub(crate) what: What,
 }
@@ -53,7 +47,7 @@ pub(crate) struct EventQueue {
     /// It was full, and takes no output before half of that was read: so gaps are few.
     is_full: bool,
     output_bytes: usize,
-    missing: HashMap<(ProcId, &'static str), (Arc<About>, u64)>,
+    missing: HashMap<(ProcId, &'static str), (Arc<Launch>, u64)>,
 }
 
 impl EventQueue {
@@ -119,16 +113,16 @@ mod tests {
 
     use super::*;
 
-    fn about() -> Arc<About> {
+    fn about() -> Arc<Launch> {
         let proc_id = ProcId::fresh("p", &HostId::fresh("m")).unwrap();
-        Arc::new(About { proc_id, rank: 0, incarnation: 1 })
+        Arc::new(Launch { proc_id, rank: 0, incarnation: 1 })
     }
 
-    fn event(about: &Arc<About>, what: What) -> Event {
+    fn event(about: &Arc<Launch>, what: What) -> Event {
         Event { about: Arc::clone(about), at: SystemTime::now(), what }
     }
 
-    fn line(about: &Arc<About>, stream: &'static str, text: &str) -> Event {
+    fn line(about: &Arc<Launch>, stream: &'static str, text: &str) -> Event {
         event(about, What::Output { stream, line: text.to_owned(), ends: true })
     }
 

@@ -21,6 +21,8 @@ mod port;
 mod port_receiver;
 mod procs;
 mod replies;
+mod respawn;
+mod restart;
 mod runtime;
 mod subscription;
 mod supervised;

@@ -9,6 +9,8 @@ use crate::port::{self, PortRef};
 use crate::port_receiver::PortReceiver;
 use crate::procs::{self, Launcher, ProcHandle, ProcSpec};
 use crate::replies::Replies;
+use crate::respawn;
+use crate::restart::RestartPolicy;
 use crate::runtime::{self, Runtime};
 use crate::subscription::{self, Subscription};
 use crate::supervised::{self, Supervised};
@@ -31,6 +33,7 @@ pub(crate) fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("CLOSED", answer::CLOSED)?;
     m.add_class::<Runtime>()?;
     m.add_class::<ProcSpec>()?;
+    m.add_class::<RestartPolicy>()?;
     m.add_class::<ProcHandle>()?;
     m.add_class::<Launcher>()?;
     m.add_class::<Subscription>()?;
@@ -57,6 +60,7 @@ pub(crate) fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(subscription::subscribe_with_past, m)?)?;
     m.add_function(wrap_pyfunction!(call::call, m)?)?;
     m.add_function(wrap_pyfunction!(call::send_to_port, m)?)?;
+    m.add_function(wrap_pyfunction!(respawn::spawn_actors, m)?)?;
     m.add_function(wrap_pyfunction!(port::log_port, m)?)?;
     m.add_function(wrap_pyfunction!(port::claim_port, m)?)?;
     m.add_function(wrap_pyfunction!(supervised::supervise, m)?)

@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use procession_host::{Policy, ProcRef, Readiness, SpawnSpec, Stream};
+use procession_host::{Policy, ProcRef, Readiness, Slot, SlotSnapshot, SpawnSpec, Stream};
 use procession_launch::ProcLauncher;
 use procession_model::BootstrapCommand;
 use pyo3::exceptions::PyValueError;
@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tokio::task::JoinSet;
 
-use crate::core::current;
+use crate::core::current as current_core;
 use crate::errors::value_error;
 use crate::exit_dict::exit_dict;
 use crate::fork::{Owned, refuse_in_fork};
@@ -91,39 +91,41 @@ impl ProcSpec {
     }
 }
 
-/// One launch.
+/// One slot, and in it the last launch.
 #[pyclass(frozen, module = "procession._native")]
-pub(crate) struct ProcHandle(pub(crate) Owned<ProcRef>);
+pub(crate) struct ProcHandle(pub(crate) Owned<Slot>);
 
 impl ProcHandle {
-    pub(crate) fn new(proc_: ProcRef) -> Self {
-        Self(Owned::new(proc_))
+    pub(crate) fn new(slot: Slot) -> Self {
+        Self(Owned::new(slot))
     }
 
-    /// Asks something of the proc, on the io thread. A proc that has ended needs nothing any more.
-    fn ask<F>(&self, request: impl FnOnce(ProcRef) -> F) -> PyResult<Waiter>
+    /// Asks something of the proc, on the io thread; nothing launches it again by itself. One that has ended needs
+    /// nothing any more.
+    fn ask<F>(&self, request: impl FnOnce(Slot, ProcRef) -> F) -> PyResult<Waiter>
     where
         F: Future<Output = Result<(), String>> + Send + 'static,
     {
         refuse_in_fork()?;
-        if self.0.exit().is_some() {
+        let current = self.0.stay_ended();
+        if self.0.ended_now().is_some() {
             return Ok(Waiter::settled(Outcome::Nothing));
         }
-        let answer = request((*self.0).clone());
-        Ok(Waiter::once(current()?.run(async move { answer.await.into() })))
+        let answer = request((*self.0).clone(), current);
+        Ok(Waiter::once(current_core()?.run(async move { answer.await.into() })))
     }
 }
 
 #[pymethods]
 impl ProcHandle {
     #[getter]
-    fn proc_id(&self) -> &str {
-        self.0.id().as_str()
+    fn proc_id(&self) -> String {
+        self.0.current().id().to_string()
     }
 
     #[getter]
-    fn name(&self) -> &str {
-        self.0.id().name()
+    fn name(&self) -> String {
+        self.0.current().id().name().to_owned()
     }
 
     #[getter]
@@ -133,17 +135,17 @@ impl ProcHandle {
 
     #[getter]
     fn incarnation(&self) -> u32 {
-        self.0.incarnation()
+        self.0.current().incarnation()
     }
 
     #[getter]
     fn launch_id(&self) -> String {
-        self.0.id().launch_id().to_string()
+        self.0.current().id().launch_id().to_string()
     }
 
     fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         refuse_in_fork()?;
-        let snapshot = self.0.status();
+        let SlotSnapshot { launch: snapshot, restarts, next_launch_at } = self.0.status();
         let dict = PyDict::new(py);
         dict.set_item("status", snapshot.status.as_str())?;
         dict.set_item("pid", snapshot.pid)?;
@@ -154,6 +156,8 @@ impl ProcHandle {
         dict.set_item("running_at", snapshot.running_at.map(epoch_seconds))?;
         dict.set_item("ready_at", snapshot.ready_at.map(epoch_seconds))?;
         dict.set_item("ended_at", snapshot.ended_at.map(epoch_seconds))?;
+        dict.set_item("restarts", restarts)?;
+        dict.set_item("next_launch_at", next_launch_at.map(epoch_seconds))?;
         Ok(dict)
     }
 
@@ -162,40 +166,58 @@ impl ProcHandle {
         self.0.exit().map(|exit| exit_dict(py, &exit)).transpose()
     }
 
+    fn history<'py>(&self, py: Python<'py>) -> PyResult<(Vec<Bound<'py, PyDict>>, u64)> {
+        refuse_in_fork()?;
+        let history = self.0.history();
+        let exits = history.exits.iter().map(|exit| exit_dict(py, exit)).collect::<PyResult<_>>()?;
+        Ok((exits, history.dropped))
+    }
+
+    #[pyo3(signature = (launcher))]
+    fn respawn(&self, py: Python<'_>, launcher: Option<PyRef<'_, Launcher>>) -> PyResult<()> {
+        let core = current_core()?;
+        core.refuse_while_ending()?;
+        let host = core.host()?;
+        let launcher = launcher.map_or_else(|| host.native_launcher(), |launcher| Arc::clone(&launcher.0));
+        let slot = (*self.0).clone();
+        py.detach(|| slot.respawn(Some(launcher))).map_err(value_error)
+    }
+
     fn ready(&self) -> PyResult<Waiter> {
         refuse_in_fork()?;
         if let Some(ready) = self.0.ready_now() {
             return Ok(Waiter::settled(ready.into()));
         }
         let proc_ = (*self.0).clone();
-        Ok(Waiter::of_task(current()?.run_task(async move { proc_.ready().await.into() })))
+        Ok(Waiter::of_task(current_core()?.run_task(async move { proc_.ready().await.into() })))
     }
 
     fn ended(&self) -> PyResult<Waiter> {
         refuse_in_fork()?;
-        if let Some(exit) = self.0.exit() {
+        if let Some(exit) = self.0.ended_now() {
             return Ok(Waiter::settled(Outcome::Exit(exit)));
         }
         let proc_ = (*self.0).clone();
-        Ok(Waiter::of_task(current()?.run_task(async move { Outcome::Exit(proc_.ended().await) })))
+        Ok(Waiter::of_task(current_core()?.run_task(async move { Outcome::Exit(proc_.ended().await) })))
     }
 
     #[pyo3(signature = (reason, grace))]
     fn stop(&self, reason: String, grace: Option<f64>) -> PyResult<Waiter> {
         let grace = grace.map(|grace| duration("grace", grace)).transpose()?;
-        self.ask(|proc_| async move {
+        self.ask(|slot, proc_| async move {
             proc_.stop(&reason, grace).await;
+            slot.ended().await;
             Ok(())
         })
     }
 
     fn terminate(&self, timeout: f64, why: String) -> PyResult<Waiter> {
         let timeout = duration("timeout", timeout)?;
-        self.ask(|proc_| async move { proc_.terminate(timeout, &why).await })
+        self.ask(|_, proc_| async move { proc_.terminate(timeout, &why).await })
     }
 
     fn kill(&self, why: String) -> PyResult<Waiter> {
-        self.ask(|proc_| async move { proc_.kill(&why).await })
+        self.ask(|_, proc_| async move { proc_.kill(&why).await })
     }
 
     fn output_tail(&self, stream: &str) -> PyResult<Vec<String>> {
@@ -213,16 +235,16 @@ impl ProcHandle {
     }
 
     fn __repr__(&self) -> String {
-        format!("ProcHandle({}, {})", self.0.id(), self.0.status().status)
+        format!("ProcHandle({:?})", *self.0)
     }
 }
 
 /// Waits until all of some procs are ready, or one of them never will be.
 #[pyfunction]
 pub(crate) fn all_ready(handles: Vec<PyRef<'_, ProcHandle>>) -> PyResult<Waiter> {
-    let core = current()?;
-    let procs: Vec<ProcRef> = handles.iter().map(|handle| (*handle.0).clone()).collect();
-    let now: Vec<_> = procs.iter().map(ProcRef::ready_now).collect();
+    let core = current_core()?;
+    let procs: Vec<Slot> = handles.iter().map(|handle| (*handle.0).clone()).collect();
+    let now: Vec<_> = procs.iter().map(Slot::ready_now).collect();
     if let Some(Some(Err(why))) = now.iter().find(|ready| matches!(ready, Some(Err(_)))) {
         return Ok(Waiter::settled(Outcome::Failed(why.clone())));
     }
@@ -266,5 +288,5 @@ impl Launcher {
 /// The launcher of processes of this machine.
 #[pyfunction]
 pub(crate) fn native_launcher() -> PyResult<Launcher> {
-    Ok(Launcher::new(current()?.host()?.native_launcher()))
+    Ok(Launcher::new(current_core()?.host()?.native_launcher()))
 }

@@ -20,7 +20,8 @@ use crate::inbox_py::Inbox;
 use crate::port::PortRef;
 use crate::port_receiver::{PortReceiver, open_once_port, open_port};
 use crate::procs::{Launcher, ProcHandle, ProcSpec};
-use crate::subscription::{Follower, Subscription};
+use crate::restart::RestartPolicy;
+use crate::subscription::Subscription;
 use crate::time::{deadline, duration};
 use crate::waiter::{IS_SETTLED, Once, Outcome};
 
@@ -138,39 +139,31 @@ impl Runtime {
         Ok(current()?.host()?.live())
     }
 
-    #[pyo3(signature = (specs, launcher, subscription = None))]
+    #[pyo3(signature = (specs, launcher, subscription = None, restart = None))]
     fn spawn_procs(
         &self,
         py: Python<'_>,
         specs: Vec<PyRef<'_, ProcSpec>>,
         launcher: Option<PyRef<'_, Launcher>>,
         subscription: Option<PyRef<'_, Subscription>>,
+        restart: Option<PyRef<'_, RestartPolicy>>,
     ) -> PyResult<Vec<ProcHandle>> {
         let core = current()?;
         core.refuse_while_ending()?;
         let host = core.host()?;
         let launcher = launcher.map_or_else(|| host.native_launcher(), |launcher| Arc::clone(&launcher.0));
         let mut specs: Vec<_> = specs.iter().map(|spec| spec.0.clone()).collect();
-        let followers = subscription.map(|subscription| {
+        let followers = subscription.map_or_else(Vec::new, |subscription| {
             if let Some(gate) = subscription.gate() {
                 specs.iter_mut().for_each(|spec| spec.gate = gate.clone());
             }
             subscription.expect(specs.len());
-            specs.iter().map(|_| subscription.follow()).collect::<Vec<_>>()
+            specs.iter().map(|_| subscription.follow()).collect()
         });
-        py.detach(|| {
-            let spawn = |(index, spec)| {
-                let follower = followers.as_ref().map(|followers| &followers[index]);
-                let proc_ =
-                    host.spawn_watched(spec, Arc::clone(&launcher), follower.map(Follower::observer))?;
-                if let Some(follower) = follower {
-                    follower.introduce(&proc_);
-                }
-                Ok(ProcHandle::new(proc_))
-            };
-            specs.into_iter().enumerate().map(spawn).collect::<Result<Vec<_>, _>>()
-        })
-        .map_err(|error: procession_model::InvalidArgument| value_error(error))
+        let restart = restart.map(|restart| restart.0.clone()).unwrap_or_default();
+        let slots =
+            py.detach(|| host.spawn_group(specs, &launcher, restart, followers)).map_err(value_error)?;
+        Ok(slots.into_iter().map(ProcHandle::new).collect())
     }
 
     fn actor_launcher(

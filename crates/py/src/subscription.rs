@@ -1,12 +1,13 @@
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use procession_host::{Gate, Observer, ProcEvent, ProcRef, Stream};
+use procession_host::{Gate, ProcEvent, Slot, SlotObserver, Stream};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::blocking::block_on;
-use crate::event_queue::{About, Event, EventQueue, What};
+use crate::event_queue::{Event, EventQueue, What};
 use crate::exit_dict::exit_dict;
 use crate::fork::{Owned, refuse_in_fork};
 use crate::monitor::{Due, Monitor};
@@ -18,7 +19,7 @@ use crate::waiter::Waiter;
 #[derive(Default)]
 struct Feed {
     queue: EventQueue,
-    /// Procs that are followed and have not ended.
+    /// Slots that are followed and have not ended for good.
     live: usize,
     /// No proc is followed yet, and some will be.
     waits_for_procs: bool,
@@ -58,78 +59,25 @@ impl Subscription {
         });
     }
 
-    /// Follows one proc that [`Self::expect`] has counted.
-    pub(crate) fn follow(&self) -> Arc<Follower> {
-        Arc::new(Follower {
-            feed: Arc::downgrade(&self.feed),
-            output: self.output,
-            lifecycle: self.lifecycle,
-            known: Mutex::new(Known::NotYet(Vec::new())),
+    /// Follows one slot that [`Self::expect`] has counted.
+    pub(crate) fn follow(&self) -> SlotObserver {
+        let (feed, output, lifecycle) = (Arc::downgrade(&self.feed), self.output, self.lifecycle);
+        let live = AtomicBool::new(true);
+        Arc::new(move |launch, event| {
+            let Some(feed) = feed.upgrade() else { return };
+            let what = what(event, output, lifecycle);
+            let ended = matches!(event, ProcEvent::Settled) && live.swap(false, Ordering::Relaxed);
+            let begins = matches!(event, ProcEvent::Restarting { .. }) && !live.swap(true, Ordering::Relaxed);
+            if ended || begins || what.is_some() {
+                feed.update(|feed| {
+                    feed.live = feed.live + usize::from(begins) - usize::from(ended);
+                    if let Some(what) = what {
+                        feed.queue.push(Event { about: Arc::clone(launch), at: SystemTime::now(), what });
+                    }
+                });
+            }
         })
     }
-}
-
-/// Takes what happens to one proc into a subscription.
-pub(crate) struct Follower {
-    feed: Weak<Monitor<Feed>>,
-    output: bool,
-    lifecycle: bool,
-    /// Who the proc is; until that is known, what was heard of it.
-    known: Mutex<Known>,
-}
-
-enum Known {
-    NotYet(Vec<(SystemTime, ProcEvent)>),
-    Proc(Arc<About>),
-}
-
-impl Follower {
-    /// To be given to the host.
-    pub(crate) fn observer(self: &Arc<Self>) -> Observer {
-        let follower = Arc::clone(self);
-        Arc::new(move |event| follower.hear(event))
-    }
-
-    fn hear(&self, event: &ProcEvent) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut *known {
-            Known::Proc(about) => self.pass_on(about, SystemTime::now(), event),
-            Known::NotYet(early) => early.push((SystemTime::now(), event.clone())),
-        }
-    }
-
-    /// Passes on what it has not heard itself.
-    fn recall(&self, proc_: &ProcRef, event: &ProcEvent) {
-        self.pass_on(&about(proc_), SystemTime::now(), event);
-    }
-
-    /// Says who the proc is.
-    pub(crate) fn introduce(&self, proc_: &ProcRef) {
-        let about = about(proc_);
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Known::NotYet(early) = std::mem::replace(&mut *known, Known::Proc(Arc::clone(&about))) {
-            early.iter().for_each(|(at, event)| self.pass_on(&about, *at, event));
-        }
-    }
-
-    fn pass_on(&self, about: &Arc<About>, at: SystemTime, event: &ProcEvent) {
-        let Some(feed) = self.feed.upgrade() else { return };
-        let ended = matches!(event, ProcEvent::Exit(_));
-        let what = what(event, self.output, self.lifecycle);
-        if ended || what.is_some() {
-            feed.update(|feed| {
-                feed.live -= usize::from(ended);
-                if let Some(what) = what {
-                    feed.queue.push(Event { about: Arc::clone(about), at, what });
-                }
-            });
-        }
-    }
-}
-
-fn about(proc_: &ProcRef) -> Arc<About> {
-    let (proc_id, rank, incarnation) = (proc_.id().clone(), proc_.rank(), proc_.incarnation());
-    Arc::new(About { proc_id, rank, incarnation })
 }
 
 fn what(event: &ProcEvent, output: bool, lifecycle: bool) -> Option<What> {
@@ -145,6 +93,12 @@ fn what(event: &ProcEvent, output: bool, lifecycle: bool) -> Option<What> {
         }
         ProcEvent::Note(text) => What::Note(text.clone()),
         ProcEvent::Exit(exit) => What::Exit(Arc::clone(exit)),
+        ProcEvent::Restarting { incarnation, after, attempt, why } => {
+            let (incarnation, after, attempt, why) = (*incarnation, *after, *attempt, why.clone());
+            What::Restarting { incarnation, after, attempt, why }
+        }
+        ProcEvent::RestartLimit(limit) => What::RestartLimit(limit.clone()),
+        ProcEvent::Settled => return None,
     };
     lifecycle.then_some(what)
 }
@@ -195,6 +149,18 @@ fn event_dict<'py>(py: Python<'py>, event: &Event) -> PyResult<Bound<'py, PyDict
             set_kind("exit")?;
             dict.set_item("exit", exit_dict(py, exit)?)?;
         }
+        What::Restarting { incarnation, after, attempt, why } => {
+            set_kind("restarting")?;
+            dict.set_item("next_incarnation", incarnation)?;
+            dict.set_item("after", after.as_secs_f64())?;
+            dict.set_item("attempt", attempt.map(|(attempt, _)| attempt))?;
+            dict.set_item("of", attempt.map(|(_, of)| of))?;
+            dict.set_item("why", why)?;
+        }
+        What::RestartLimit(limit) => {
+            set_kind("restart_limit")?;
+            dict.set_item("limit", limit)?;
+        }
     }
     Ok(dict)
 }
@@ -207,26 +173,6 @@ impl Subscription {
         refuse_in_fork()?;
         let queue = EventQueue::holding_up(Gate::default());
         Ok(Self::start(output, lifecycle, Feed { queue, waits_for_procs: true, live: 0 }))
-    }
-
-    fn also(&self, py: Python<'_>, procs: Vec<PyRef<'_, ProcHandle>>) -> PyResult<()> {
-        refuse_in_fork()?;
-        self.expect(procs.len());
-        let procs: Vec<ProcRef> = procs.iter().map(|proc_| (*proc_.0).clone()).collect();
-        py.detach(|| {
-            for proc_ in &procs {
-                let follower = self.follow();
-                // What it hears waits until it knows the proc, and so comes behind the past.
-                let past = proc_.watch_with_past(follower.observer());
-                for (stream, lines) in [Stream::Stdout, Stream::Stderr].into_iter().zip(past) {
-                    for line in lines {
-                        follower.recall(proc_, &ProcEvent::Output { stream, line, ends: true });
-                    }
-                }
-                follower.introduce(proc_);
-            }
-        });
-        Ok(())
     }
 
     #[pyo3(signature = (timeout))]
@@ -296,14 +242,7 @@ fn follow(
     refuse_in_fork()?;
     let subscription = Subscription::start(output, lifecycle, Feed::default());
     subscription.expect(procs.len());
-    let procs: Vec<ProcRef> = procs.iter().map(|proc_| (*proc_.0).clone()).collect();
-    let past = py.detach(|| {
-        let follow = |proc_: &ProcRef| {
-            let follower = subscription.follow();
-            follower.introduce(proc_);
-            proc_.watch_with_past(follower.observer())
-        };
-        procs.iter().map(follow).collect()
-    });
+    let slots: Vec<Slot> = procs.iter().map(|proc_| (*proc_.0).clone()).collect();
+    let past = py.detach(|| slots.iter().map(|slot| slot.watch_with_past(subscription.follow())).collect());
     Ok((subscription, past))
 }

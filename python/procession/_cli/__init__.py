@@ -20,7 +20,9 @@ def run_cli(argv: Sequence[str]) -> int:
     parser.add_argument("--version", action="version", version=f"procession {_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     run.add_to(commands)
-    options = parser.parse_args(argv)
+    options, unknown = parser.parse_known_args(argv)
+    if unknown:
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")  # with the usage of the command
     code: int = options.handler(options)
     return code
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from procession._exits import exit_table
 
 if TYPE_CHECKING:
-    from procession._exits import ProcExit
+    from procession._exits import History
 
 COLORS = (36, 33, 32, 35, 34, 31)
 READER_GONE = 128 + 13
@@ -52,15 +52,22 @@ class Output:
         """Something for people, beside the output."""
         self._talk(f"procession: {text}")
 
-    def finish(self, exits: Sequence[ProcExit], code: int) -> None:
-        """How each ended, and whether all that they wrote was shown. Raises Unwritable where that is data."""
+    def finish(self, ranks: Sequence[History], code: int) -> None:
+        """How all launches of each rank ended, and whether all that they wrote was shown. Raises Unwritable where that is data."""
         if self._dropped:
             self.say(f"{self._dropped} lines were not shown: they came faster than they could be passed on")
+        older = sum(history.dropped for history in ranks)
+        if older:
+            self.say(f"{older} earlier ends of processes that were run again are not shown")
         if self._as_json:
-            results = [_json(event="exit", **asdict(one)) for one in exits]
+            results = [
+                _json(event="exit", **asdict(one), final=one is history.exits[-1])
+                for history in ranks
+                for one in history.exits
+            ]
             self._write(sys.stdout, [*results, _json(event="result", exit_code=code, dropped=self._dropped)])
         else:
-            self._talk(exit_table(exits))
+            self._talk(exit_table(one for history in ranks for one in history.exits))
 
     def _line(self, one: Mapping[str, Any]) -> str:
         prefix = f"[{one['rank']}]"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from procession import _validate, config
 from procession._cli.output import Output, Unwritable
+from procession._restart import WHEN, Restart
 from procession.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 EPILOG = """\
 Options end where the program begins. Each process finds RANK, LOCAL_RANK and WORLD_SIZE in its environment. Its output is
 shown with its rank in front of each line, and a line of over 64 KiB in several; a process that writes faster than its output
-is read waits. At the end comes a table of all exits, on stderr. One that fails does not end the others. Ctrl-C stops
+is read waits. At the end comes a table of all exits, on stderr, of processes that were run again too. One that fails does not end the others. Ctrl-C stops
 gracefully, a second one kills. Its stdin is empty. A program that knows sd_notify may send READY=1.
 
-exit codes: that of the first process in time to fail; 128+n for signal n, of the process or of an interrupt; 125 for a
+exit codes: that of the first process in time to fail for good; 128+n for signal n, of the process or of an interrupt; 125 for a
 process that could not be run; 141 when whoever read the output is gone, 74 when it cannot be written, and then the
 processes are stopped; 2 for an error of usage
 """
@@ -77,9 +78,30 @@ def add_to(commands: Any) -> None:
         metavar="S",
         help="seconds for each step of a stop (default: %(default)s)",
     )
+    parser.add_argument(
+        "--restart",
+        choices=WHEN,
+        default="never",
+        metavar="WHEN",
+        help="run a process again that ends: never, on_failure, always (default: never)",
+    )
+    parser.add_argument(
+        "--max-restarts",
+        type=int,
+        default=Restart.intensity,
+        metavar="N",
+        help="of each process (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--within",
+        type=float,
+        default=Restart.period,
+        metavar="S",
+        help="seconds, for --max-restarts (default: %(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line on stdout: output, exits, result")
     parser.add_argument("program", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    parser.set_defaults(handler=partial(run, parser))
+    parser.set_defaults(handler=partial(run, parser), parser=parser)
 
 
 def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
@@ -104,7 +126,14 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
 
 def _as_typed(field: str) -> str:
     """What the command line calls an argument of `spawn_procs`."""
-    options = {"ready_timeout": "--ready-timeout", "stop_grace": "--stop-grace", "cwd": "--cwd", "name": "--name"}
+    options = {
+        "ready_timeout": "--ready-timeout",
+        "stop_grace": "--stop-grace",
+        "cwd": "--cwd",
+        "name": "--name",
+        "intensity": "--max-restarts",
+        "period": "--within",
+    }
     if field.startswith("env"):
         return "--" + field.replace('["', " ").removesuffix('"]')
     return options.get(field, field)
@@ -134,6 +163,7 @@ def _spawn(options: argparse.Namespace, subscription: Subscription) -> ProcMesh:
             readiness="none",
             env=env,
             cwd=options.cwd,
+            restart=Restart(when=options.restart, intensity=options.max_restarts, period=options.within),
             ready_timeout=options.ready_timeout,
             stop_grace=options.stop_grace,
         )
@@ -157,7 +187,7 @@ def _follow(procs: ProcMesh, subscription: Subscription, interrupts: _Interrupts
     if interrupts.signal is not None and any(one.requested for one in exits):
         code = 128 + interrupts.signal
     try:
-        output.finish(exits, code)
+        output.finish(list(procs.history().values()), code)
     except Unwritable as error:
         broken = error
         output.say(str(error))

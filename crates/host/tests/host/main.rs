@@ -11,5 +11,6 @@ mod network;
 mod notices;
 mod output;
 mod puppet;
+mod restarts;
 mod stopping;
 mod trees;

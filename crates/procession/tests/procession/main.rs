@@ -7,3 +7,4 @@ mod common;
 mod example;
 mod ports;
 mod program;
+mod restarts;

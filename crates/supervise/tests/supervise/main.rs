@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
 mod ending;
+mod groups;
 mod random;
 mod readiness;
+mod restarts;
 mod starting;
 mod stopping;
 mod transitions;

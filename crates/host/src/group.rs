@@ -1,0 +1,443 @@
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use procession_launch::ProcLauncher;
+use procession_model::{InvalidArgument, LaunchId, Packet, ProcExit, ProcId};
+use procession_supervise::{
+    ActorsAfter, EndClass, GroupEffect, GroupEvent, GroupState, GroupTimer, RESTART, RestartPolicy, StopHow,
+    is_final_stop,
+};
+use tokio::sync::{mpsc::UnboundedReceiver, watch};
+use tokio::time::sleep;
+
+use crate::core::Core;
+use crate::driver::{Driver, Input};
+use crate::history::History;
+use crate::observers::{Audience, ProcEvent, SlotObserver};
+use crate::proc_ref::ProcRef;
+use crate::slot::Slot;
+use crate::spec::SpawnSpec;
+
+/// Makes what an incarnation is sent before anything else; none where that cannot be.
+pub type Opening = Arc<dyn Fn(&ProcId) -> Option<Packet> + Send + Sync>;
+
+/// The next launch of a slot that has ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Next {
+    pub(crate) proc_id: ProcId,
+    /// When it is due; none while it waits for others to end.
+    pub(crate) due: Option<SystemTime>,
+}
+
+/// Where a slot stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    /// The last launch.
+    pub(crate) current: ProcRef,
+    /// Its exit is told.
+    pub(crate) published: bool,
+    pub(crate) next: Option<Next>,
+    /// How often its policy has launched it again.
+    pub(crate) restarts: u32,
+    /// Nothing launches it again by itself.
+    pub(crate) settled: bool,
+    settled_told: bool,
+}
+
+pub(crate) struct Place {
+    spec: SpawnSpec,
+    launcher: Mutex<Arc<dyn ProcLauncher>>,
+    audience: Arc<Audience>,
+    pub(crate) standing: watch::Sender<Standing>,
+    history: Mutex<History>,
+    /// By the name of the actor that each makes.
+    openings: Mutex<Vec<(Arc<str>, Opening)>>,
+}
+
+/// Slots with one restart policy: does what their state machine says.
+///
+/// Whatever changes a slot happens under the lock of that state machine, and so in one order; observers
+/// are told outside of it.
+pub(crate) struct Group {
+    core: Arc<Core>,
+    pub(crate) policy: RestartPolicy,
+    state: Mutex<GroupState>,
+    began: Instant,
+    pub(crate) places: Vec<Place>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Group {
+    /// Launches all of them, each with an observer that misses nothing where there are any.
+    pub(crate) fn start(
+        core: &Arc<Core>,
+        specs: Vec<SpawnSpec>,
+        launcher: &Arc<dyn ProcLauncher>,
+        policy: RestartPolicy,
+        observers: Vec<SlotObserver>,
+    ) -> Result<Arc<Self>, InvalidArgument> {
+        let mut inputs = Vec::with_capacity(specs.len());
+        let mut places = Vec::with_capacity(specs.len());
+        let mut observers = observers.into_iter();
+        for spec in specs {
+            let audience = Arc::new(Audience::new(true));
+            if let Some(observer) = observers.next() {
+                let _nothing_was = audience.add(observer);
+            }
+            let added = ProcId::fresh(&spec.name, &core.id)
+                .and_then(|id| add(core, id, &spec, false, launcher.as_ref(), &audience));
+            let (current, own) = match added {
+                Ok(added) => added,
+                Err(refused) => {
+                    // Nothing was launched yet.
+                    places
+                        .iter()
+                        .for_each(|place: &Place| core.unlaunched(place.standing.borrow().current.id()));
+                    return Err(refused);
+                }
+            };
+            inputs.push(own);
+            let standing = Standing {
+                current,
+                published: false,
+                next: None,
+                restarts: 0,
+                settled: false,
+                settled_told: false,
+            };
+            places.push(Place {
+                spec,
+                launcher: Mutex::new(Arc::clone(launcher)),
+                audience,
+                standing: watch::channel(standing).0,
+                history: Mutex::default(),
+                openings: Mutex::default(),
+            });
+        }
+        let state = Mutex::new(GroupState::new(policy.clone(), places.len(), seed()));
+        let group = Arc::new(Self { core: Arc::clone(core), policy, state, began: Instant::now(), places });
+        core.keep_in_mind(&group);
+        for (index, inputs) in inputs.into_iter().enumerate() {
+            group.drive(index, inputs);
+        }
+        if core.is_closing() {
+            group.stop_requested((0..group.places.len()).collect());
+        }
+        Ok(group)
+    }
+
+    fn drive(self: &Arc<Self>, index: usize, inputs: UnboundedReceiver<Input>) {
+        let place = &self.places[index];
+        let shared = Arc::clone(&place.standing.borrow().current.0);
+        let launcher = Arc::clone(&locked(&place.launcher));
+        let slot = Slot { group: Arc::clone(self), index };
+        Driver::start(Arc::clone(&self.core), shared, launcher, place.spec.clone(), inputs, Some(slot));
+    }
+
+    pub(crate) fn history(&self, index: usize) -> History {
+        locked(&self.places[index].history).clone()
+    }
+
+    /// The end of a launch, before anybody is told: whether it is launched again is among what is told.
+    pub(crate) fn ended(&self, index: usize, exit: &mut ProcExit, calls_back: bool) -> Vec<GroupEffect> {
+        let mut state = locked(&self.state);
+        let requested = exit.requested.as_ref().is_some_and(|request| is_final_stop(&request.by));
+        let class = EndClass::of(exit, calls_back);
+        let effects = self.step(&mut state, GroupEvent::Ended { slot: index, class, requested });
+        for effect in &effects {
+            if let GroupEffect::GiveUp { slot, limit } = effect
+                && *slot == index
+            {
+                exit.verdict.push_str(&format!("; not restarted: {limit}"));
+            }
+        }
+        effects
+    }
+
+    /// The exit is there: tells it, and does what follows from it.
+    pub(crate) fn published(self: &Arc<Self>, index: usize, exit: Arc<ProcExit>, effects: Vec<GroupEffect>) {
+        let mut told = BTreeSet::from([index]);
+        {
+            let mut state = locked(&self.state);
+            let place = &self.places[index];
+            locked(&place.history).push(exit);
+            place.standing.send_modify(|standing| standing.published = true);
+            self.carry_out(&mut state, effects, &mut told);
+            self.tell_settled(index);
+        }
+        self.tell(&told);
+    }
+
+    pub(crate) fn became_ready(&self, index: usize, proc_id: &ProcId) {
+        let mut state = locked(&self.state);
+        if self.places[index].standing.borrow().current.id() == proc_id {
+            let nothing = self.step(&mut state, GroupEvent::Ready { slot: index });
+            debug_assert!(nothing.is_empty(), "that it is ready changes nothing yet");
+        }
+    }
+
+    /// Nothing launches these again by itself. Those that live go on to.
+    pub(crate) fn stop_requested(self: &Arc<Self>, slots: Vec<usize>) {
+        self.happened(|_| Some(GroupEvent::StopRequested { slots }));
+    }
+
+    /// As [`Self::stop_requested`], by somebody who knows one launch of the slot: unless that is history.
+    pub(crate) fn stop_requested_of(self: &Arc<Self>, index: usize, proc_id: &ProcId) {
+        self.happened(|group| {
+            let is_current = group.places[index].standing.borrow().current.id() == proc_id;
+            is_current.then(|| GroupEvent::StopRequested { slots: vec![index] })
+        });
+    }
+
+    /// Launches a slot that has ended for good once more.
+    pub(crate) fn respawn(
+        self: &Arc<Self>,
+        index: usize,
+        launcher: Option<Arc<dyn ProcLauncher>>,
+    ) -> Result<(), InvalidArgument> {
+        let mut told = BTreeSet::from([index]);
+        {
+            let mut state = locked(&self.state);
+            let place = &self.places[index];
+            let standing = place.standing.borrow().clone();
+            let proc_id = standing.current.id();
+            if !standing.settled || !standing.published {
+                let rule = match &standing.next {
+                    Some(_) => format!("{proc_id} has ended, and its restart policy launches it again"),
+                    None => format!("{proc_id} is alive: stop or kill it, and wait for it, first"),
+                };
+                return Err(InvalidArgument::new("slot", format!("{:?}", proc_id.name()), rule));
+            }
+            self.core.claim(&place.spec.name)?;
+            if let Some(launcher) = launcher {
+                *locked(&place.launcher) = launcher;
+            }
+            let restarting = ProcEvent::Restarting {
+                incarnation: self.core.next_incarnation(&place.spec.name),
+                after: Duration::ZERO,
+                attempt: None,
+                why: "asked for by hand".to_owned(),
+            };
+            standing.current.0.observers.put([restarting]);
+            let effects = self.step(&mut state, GroupEvent::Respawned { slot: index });
+            self.carry_out(&mut state, effects, &mut told);
+        }
+        self.tell(&told);
+        Ok(())
+    }
+
+    /// `look` sees the current launch, or the id of the next one where that is decided, and no change of it meanwhile.
+    pub(crate) fn look<T>(&self, index: usize, look: impl FnOnce(&ProcRef, Option<&ProcId>) -> T) -> T {
+        let _unchanged = locked(&self.state);
+        let standing = self.places[index].standing.borrow().clone();
+        look(&standing.current, standing.next.as_ref().map(|next| &next.proc_id))
+    }
+
+    pub(crate) fn remember(&self, index: usize, name: Arc<str>, opening: Opening) {
+        if self.policy.actors == ActorsAfter::Respawn {
+            locked(&self.places[index].openings).push((name, opening));
+        }
+    }
+
+    pub(crate) fn actor_is_done(&self, index: usize, name: &str) {
+        locked(&self.places[index].openings).retain(|(known, _)| &**known != name);
+    }
+
+    fn timer_fired(self: &Arc<Self>, timer: GroupTimer) {
+        self.happened(|_| Some(GroupEvent::TimerFired { timer }));
+    }
+
+    fn happened(self: &Arc<Self>, event: impl FnOnce(&Self) -> Option<GroupEvent>) {
+        let mut told = BTreeSet::new();
+        {
+            let mut state = locked(&self.state);
+            let Some(event) = event(self) else { return };
+            let effects = self.step(&mut state, event);
+            self.carry_out(&mut state, effects, &mut told);
+        }
+        self.tell(&told);
+    }
+
+    /// Steps, and has the next launches prepared: of those slots that wait for one, or are to be launched now.
+    fn step(&self, state: &mut GroupState, event: GroupEvent) -> Vec<GroupEffect> {
+        let touched = state.touched_by(&event);
+        let effects = state.step(event, self.began.elapsed());
+        let launch =
+            |effect: &GroupEffect| if let GroupEffect::Launch { slot } = effect { Some(*slot) } else { None };
+        let launching: BTreeSet<usize> = effects.iter().filter_map(launch).collect();
+        for index in touched.into_iter().flatten() {
+            let prepared = self.places[index].standing.borrow().next.is_some();
+            match state.waits(index) || launching.contains(&index) {
+                true if !prepared => self.prepare(index),
+                false if prepared => self.withdraw(index),
+                _ => {}
+            }
+        }
+        effects
+    }
+
+    /// Keeps the name of a slot that waits, and where references follow also what is sent to it meanwhile.
+    fn prepare(&self, index: usize) {
+        let place = &self.places[index];
+        let current = place.standing.borrow().current.clone();
+        self.core.reserve(current.id().name());
+        let Ok(proc_id) = ProcId::fresh(current.id().name(), &self.core.id) else { return };
+        if self.policy.actors == ActorsAfter::Respawn {
+            let first = locked(&place.openings).iter().filter_map(|(_, opening)| opening(&proc_id)).collect();
+            self.core.hub.follow(current.id(), &proc_id, first);
+        }
+        place.standing.send_modify(|standing| standing.next = Some(Next { proc_id, due: None }));
+    }
+
+    /// There will be no next launch after all.
+    fn withdraw(&self, index: usize) {
+        let place = &self.places[index];
+        let mut next = None;
+        place.standing.send_modify(|standing| next = standing.next.take());
+        self.core.release(&place.spec.name);
+        if let Some(next) = next.filter(|_| self.policy.actors == ActorsAfter::Respawn) {
+            let current = place.standing.borrow().current.id().clone();
+            let reason = format!("proc {current} ended, and is not launched again: somebody stopped it");
+            self.core.hub.gone(&next.proc_id, &reason);
+        }
+    }
+
+    fn carry_out(
+        self: &Arc<Self>,
+        state: &mut GroupState,
+        effects: Vec<GroupEffect>,
+        told: &mut BTreeSet<usize>,
+    ) {
+        for effect in effects {
+            match effect {
+                GroupEffect::Restarting { slot, class, after, attempt } => {
+                    told.insert(slot);
+                    let current = self.places[slot].standing.borrow().current.clone();
+                    let why = current.exit().map(|exit| exit.verdict.clone()).unwrap_or_default();
+                    tracing::info!(proc_id = %current.id(), %class, ?after, attempt, why, "is launched again");
+                    current.0.observers.put([ProcEvent::Restarting {
+                        incarnation: self.core.next_incarnation(current.id().name()),
+                        after,
+                        attempt: Some((attempt, self.policy.intensity)),
+                        why,
+                    }]);
+                }
+                GroupEffect::Arm(timer, after) => {
+                    let due = SystemTime::now().checked_add(after);
+                    for index in state.touched_by(&GroupEvent::TimerFired { timer }).into_iter().flatten() {
+                        self.places[index].standing.send_modify(|standing| {
+                            standing.next.iter_mut().for_each(|next| next.due = due);
+                        });
+                    }
+                    let group = Arc::clone(self);
+                    self.core.runtime.spawn(async move {
+                        sleep(after).await;
+                        group.timer_fired(timer);
+                    });
+                }
+                GroupEffect::Stop { slots, because_of } => {
+                    let cause = self.places[because_of].standing.borrow().current.exit();
+                    let why = cause.map(|exit| format!("rank {} ended: {}", exit.rank, exit.verdict));
+                    for slot in slots {
+                        let current = self.places[slot].standing.borrow().current.clone();
+                        let why = why.as_deref().unwrap_or_default();
+                        current.ask(StopHow::AgentFirst, current.0.stop_grace, RESTART, why, None);
+                    }
+                }
+                GroupEffect::Launch { slot } => {
+                    told.insert(slot);
+                    self.launch(state, slot);
+                }
+                GroupEffect::GiveUp { slot, limit } => {
+                    told.insert(slot);
+                    let current = self.places[slot].standing.borrow().current.clone();
+                    tracing::warn!(proc_id = %current.id(), %limit, "is not launched again");
+                    current.0.observers.put([ProcEvent::RestartLimit(limit.to_string())]);
+                }
+                GroupEffect::Settled { slot } => {
+                    told.insert(slot);
+                    self.places[slot].standing.send_modify(|standing| standing.settled = true);
+                    self.tell_settled(slot);
+                }
+            }
+        }
+    }
+
+    /// Tells that a slot has ended for good, after its exit.
+    fn tell_settled(&self, index: usize) {
+        self.places[index].standing.send_if_modified(|standing| {
+            let now = standing.settled && standing.published && !standing.settled_told;
+            if now {
+                standing.settled_told = true;
+                standing.current.0.observers.put([ProcEvent::Settled]);
+            }
+            now
+        });
+    }
+
+    fn launch(self: &Arc<Self>, state: &mut GroupState, index: usize) {
+        let place = &self.places[index];
+        let before = place.standing.borrow().clone();
+        let next = before.next.expect("it is prepared before it is launched");
+        let launcher = Arc::clone(&locked(&place.launcher));
+        match add(&self.core, next.proc_id, &place.spec, true, launcher.as_ref(), &place.audience) {
+            Ok((current, inputs)) => {
+                if self.policy.actors == ActorsAfter::Fail {
+                    self.core.hub.succeeded(before.current.id(), current.incarnation());
+                }
+                place.standing.send_modify(|standing| {
+                    let by_policy = u32::from(!standing.settled);
+                    *standing = Standing {
+                        current,
+                        published: false,
+                        next: None,
+                        restarts: standing.restarts + by_policy,
+                        settled: false,
+                        settled_told: false,
+                    };
+                });
+                self.drive(index, inputs);
+            }
+            // Its name is kept for it, so this cannot be; should it be, the slot has ended, and hangs nobody up.
+            Err(refused) => {
+                tracing::error!(%refused, "a slot could not be launched again");
+                let class = EndClass::Launcher;
+                let _settled = self.step(state, GroupEvent::Ended { slot: index, class, requested: true });
+                place.standing.send_modify(|standing| standing.settled = true);
+                self.tell_settled(index);
+            }
+        }
+    }
+
+    fn tell(&self, slots: &BTreeSet<usize>) {
+        for slot in slots {
+            self.places[*slot].audience.tell_all();
+        }
+    }
+
+    pub(crate) fn watch_with_past(&self, index: usize, observer: SlotObserver) -> [Vec<String>; 2] {
+        // A launch that begins meanwhile would be neither past nor told.
+        self.look(index, |current, _| current.0.output.follow(observer))
+    }
+}
+
+/// Takes one launch in.
+fn add(
+    core: &Arc<Core>,
+    id: ProcId,
+    spec: &SpawnSpec,
+    reserved: bool,
+    launcher: &dyn ProcLauncher,
+    audience: &Arc<Audience>,
+) -> Result<(ProcRef, UnboundedReceiver<Input>), InvalidArgument> {
+    let audience = Arc::clone(audience);
+    core.add(spec, reserved, |incarnation| ProcRef::new(id, incarnation, spec, launcher, audience))
+}
+
+fn seed() -> u64 {
+    LaunchId::fresh().to_bytes().into_iter().take(8).fold(0, |seed, byte| (seed << 8) | u64::from(byte))
+}
