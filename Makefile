@@ -67,13 +67,13 @@ test: test-rust test-python ## every test but those that need an engine
 
 test-rust: setup
 	@if cargo nextest --version >/dev/null 2>&1; then \
-		$(EMBED) cargo nextest run --workspace $(LOCKED); \
+		$(EMBED) PROCESSION_STATE_DIR= cargo nextest run --workspace $(LOCKED); \
 	else \
 		echo 'cargo-nextest is not installed (cargo install cargo-nextest --locked): using cargo test'; \
 		$(EMBED) cargo build --workspace $(LOCKED) --examples && \
-		$(EMBED) cargo test --workspace $(LOCKED) --no-fail-fast --lib --bins --tests $(ALONE); \
+		$(EMBED) PROCESSION_STATE_DIR= cargo test --workspace $(LOCKED) --no-fail-fast --lib --bins --tests $(ALONE); \
 	fi
-	$(EMBED) cargo test --workspace $(LOCKED) --doc
+	$(EMBED) PROCESSION_STATE_DIR= cargo test --workspace $(LOCKED) --doc
 
 test-python: setup
 	$(PY) -m pytest --ignore tests/engines

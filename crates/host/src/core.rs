@@ -13,6 +13,7 @@ use crate::door::Door;
 use crate::driver::Input;
 use crate::hub::Hub;
 use crate::proc_ref::ProcRef;
+use crate::records::Records;
 use crate::run_dir::RunDir;
 use crate::spec::SpawnSpec;
 
@@ -34,6 +35,8 @@ pub(crate) struct Core {
     run_dir: Mutex<Option<RunDir>>,
     live: Mutex<HashMap<ProcId, ProcRef>>,
     incarnations: Mutex<HashMap<String, u32>>,
+    /// Of those that have ended.
+    pub(crate) records: Records,
     closing: AtomicBool,
 }
 
@@ -70,6 +73,7 @@ impl Core {
             run_dir: Mutex::new(Some(run_dir)),
             live: Mutex::default(),
             incarnations: Mutex::default(),
+            records: Records::in_state_dir(),
             closing: AtomicBool::new(false),
         }
     }
@@ -210,6 +214,7 @@ impl Core {
         for (_, serving) in listening {
             serving.stop().await;
         }
+        self.records.flush().await;
         self.remove_run_dir();
     }
 

@@ -1,13 +1,17 @@
 //! Where the parts meet: the host that launches and supervises procs, and the bootstrap of a child.
 
 mod alarms;
+mod boot_clock;
 mod child;
 mod core;
 mod door;
 mod drain;
 mod driver;
 mod effects;
+mod flight;
+mod flight_layout;
 mod gate;
+mod head;
 mod host;
 mod hub;
 mod launching;
@@ -17,16 +21,19 @@ mod output;
 mod owner;
 mod payload;
 mod proc_ref;
+mod records;
 mod request;
 mod run_dir;
 mod spec;
 mod witness;
 
 pub use child::{Child, ChildError, take_bootstrap};
+pub use flight::{FlightFile, Recorder};
 pub use gate::Gate;
 pub use host::{BootstrapProcManager, Host, HostError};
 pub use observers::{Observer, ProcEvent};
 pub use output::Stream;
 pub use proc_ref::{ProcRef, ProcSnapshot};
 pub use procession_supervise::{Policy, Readiness};
+pub use records::{Record, read_record, records_dir};
 pub use spec::SpawnSpec;

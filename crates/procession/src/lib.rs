@@ -16,12 +16,14 @@ pub use procession_actor::{
     Returned, SendErrorKind, StopCause, wire_message,
 };
 pub use procession_host::{
-    Host, HostError, Observer, Policy, ProcEvent, ProcRef, ProcSnapshot, Readiness, SpawnSpec, Stream,
+    Host, HostError, Observer, Policy, ProcEvent, ProcRef, ProcSnapshot, Readiness, Record, SpawnSpec,
+    Stream, read_record, records_dir,
 };
 pub use procession_launch::{Capabilities, LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling};
 pub use procession_launch_local::NativeLauncher;
 pub use procession_model::{
-    ActorId, BOOTSTRAP_ENV, BootstrapCommand, ChannelAddr, DialBack, HostId, InvalidArgument,
-    LOG_CHANNEL_ENV, LaunchId, LaunchOptions, PROCESS_NAME_ENV, PortId, ProcExit, ProcExitKind,
-    ProcExitResult, ProcId, ProcStatus, ReportedExit, StopRequest,
+    ActorFailed, ActorId, BOOTSTRAP_ENV, BootPhase, BootTiming, BootstrapCommand, Certificate, ChannelAddr,
+    DialBack, ExitClass, FlightRecord, Handling, HostId, InvalidArgument, LOG_CHANNEL_ENV, LaunchId,
+    LaunchOptions, PROCESS_NAME_ENV, PortId, ProcExit, ProcExitKind, ProcExitResult, ProcId, ProcStatus,
+    ReportedExit, Rung, Source, StopIntent, StopRequest, Verdict, Witness,
 };

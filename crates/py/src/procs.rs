@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tokio::task::JoinSet;
 
+use crate::certificate_dict::boot_dict;
 use crate::core::current;
 use crate::errors::value_error;
 use crate::exit_dict::exit_dict;
@@ -152,6 +153,7 @@ impl ProcHandle {
         dict.set_item("running_at", snapshot.running_at.map(epoch_seconds))?;
         dict.set_item("ready_at", snapshot.ready_at.map(epoch_seconds))?;
         dict.set_item("ended_at", snapshot.ended_at.map(epoch_seconds))?;
+        dict.set_item("boot", boot_dict(py, &snapshot.boot)?)?;
         Ok(dict)
     }
 

@@ -3,6 +3,7 @@
 //! One [`State`] is one launch. It knows no clock, no runtime and no operating system: a driver
 //! feeds [`State::step`] what happened, and does what comes back, in that order.
 
+mod case_file;
 mod effect;
 mod ended;
 mod ending;
@@ -16,9 +17,10 @@ mod stopping;
 mod unknown;
 mod verdict;
 
+pub use case_file::{Beside, CaseFile};
 pub use effect::{Effect, Ended, Note};
 pub use event::{Event, StopHow, Timer};
 pub use policy::{Policy, Readiness};
 pub use running::READY_DEADLINE;
 pub use state::State;
-pub use verdict::{BootFailure, verdict};
+pub use verdict::{BootFailure, judge, verdict};

@@ -11,6 +11,7 @@ mod pidfd;
 mod poll;
 mod process;
 mod program;
+mod shared_pages;
 mod socket;
 mod spawn;
 mod this_process;
@@ -25,6 +26,7 @@ pub use pidfd::{ExitStatus, Pidfd};
 pub use poll::{Watch, poll};
 pub use process::{MARKER, Process, Snapshot};
 pub use program::{ProgramError, resolve_program};
+pub use shared_pages::SharedPages;
 pub use socket::{Received, is_gone, receive, send, seqpacket_pair, shut_down};
 pub use spawn::{Child, Program, SpawnError, SpawnSpec, Spawning, Stage, Stdio, spawn};
 pub use this_process::{

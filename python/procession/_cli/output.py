@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO
 
 from procession._exits import exit_table
@@ -57,7 +56,7 @@ class Output:
         if self._dropped:
             self.say(f"{self._dropped} lines were not shown: they came faster than they could be passed on")
         if self._as_json:
-            results = [_json(event="exit", **asdict(one)) for one in exits]
+            results = [_json(event="exit", **one.as_dict()) for one in exits]
             self._write(sys.stdout, [*results, _json(event="result", exit_code=code, dropped=self._dropped)])
         else:
             self._talk(exit_table(exits))
