@@ -72,14 +72,14 @@ test: test-rust test-python ## every test but those that need an engine
 test-rust: setup
 	@rm -rf $(REPORTS)/rust $(NEXTEST_REPORT)
 	@if cargo nextest --version >/dev/null 2>&1; then \
-		$(EMBED) cargo nextest run --workspace $(LOCKED); \
+		$(EMBED) PROCESSION_STATE_DIR= cargo nextest run --workspace $(LOCKED); \
 	else \
 		echo 'cargo-nextest is not installed (cargo install cargo-nextest --locked): using cargo test'; \
 		$(EMBED) cargo build --workspace $(LOCKED) --examples && \
-		$(EMBED) EACH_ALONE_REPORTS=$(REPORTS)/rust \
+		$(EMBED) PROCESSION_STATE_DIR= EACH_ALONE_REPORTS=$(REPORTS)/rust \
 			cargo test --workspace $(LOCKED) --no-fail-fast --lib --bins --tests $(ALONE); \
 	fi
-	$(EMBED) cargo test --workspace $(LOCKED) --doc
+	$(EMBED) PROCESSION_STATE_DIR= cargo test --workspace $(LOCKED) --doc
 
 test-python: setup
 	@rm -f $(REPORTS)/python.xml

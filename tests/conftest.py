@@ -43,6 +43,8 @@ class Allowed:
     PYTHON_THREAD = re.compile(r"^(pytest|procession agent$)")
     # A run directory holds its lock and the socket that procs call back on.
     RUN_DIR = frozenset({"lock", "host"})
+    # What the proc of a launcher class notes about itself.
+    FLIGHT_RECORD = re.compile(r"^flight-[0-9a-f]{32}$")
 
 
 def pytest_configure() -> None:
@@ -51,6 +53,8 @@ def pytest_configure() -> None:
     base = os.environ["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="leak-gate-")
     # Registered before the runtime's own, and so called after it: its directory is gone by then.
     atexit.register(remove, base, os.getpid())
+    # What ends here is no business of whoever runs the tests.
+    os.environ["PROCESSION_STATE_DIR"] = os.path.join(base, "state")
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -167,8 +171,12 @@ class World:
                 yield process.what
         launchers = sum(p.launcher for p in new.values())
 
-        for socket in {s for lock in held_locks() for s in lock.parent.iterdir() if s.name not in Allowed.RUN_DIR}:
-            yield f"{socket} in the run directory"
+        files = {file for lock in held_locks() for file in lock.parent.iterdir() if file.name not in Allowed.RUN_DIR}
+        records = {file for file in files if Allowed.FLIGHT_RECORD.match(file.name)}
+        if len(records) > sum(process.launcher and not process.zombie for process in self.processes):
+            yield f"{len(records)} flight records in the run directory"
+        for file in files - records:
+            yield f"{file} in the run directory"
 
         if self.runtime and not before.runtime:
             return  # it was started by this test, and lives on: the next ones are compared with it in place

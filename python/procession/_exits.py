@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Literal
 
+from procession._certificate import BootTiming, Certificate, boot_from, certificate_from
+
 Status = Literal["starting", "running", "ready", "stopping", "unknown", "exited", "signaled", "failed", "lost"]
 
 
@@ -29,6 +31,8 @@ class ProcStatus:
     """How often its restart policy has launched it again."""
     next_launch_at: float | None = None
     """When it is launched again; None where that is not planned, or others have to end first."""
+    boot: BootTiming = field(default_factory=BootTiming)
+    """How long each phase of its boot took."""
 
     def __str__(self) -> str:
         return self.status
@@ -62,6 +66,25 @@ class ProcExit:
     """One sentence for people."""
     launcher: str = ""
     pid: int | None = None
+    certificate: Certificate = field(default_factory=Certificate, repr=False)
+    """What every witness says about it."""
+
+    @property
+    def boot(self) -> BootTiming:
+        """How long each phase of its boot took."""
+        return self.certificate.boot
+
+    def as_dict(self) -> dict[str, Any]:
+        """Dicts, lists, strings, numbers and None only, as JSON has them."""
+        plain = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {**plain, "certificate": self.certificate.as_dict()}
+
+    def explain(self) -> str:
+        """Why it ended, for people: the verdict, what happened when, who says so, and its first and last lines."""
+        from procession._records import Case
+        from procession._why import explained
+
+        return explained(Case(self))
 
     @property
     def ok(self) -> bool:
@@ -109,13 +132,18 @@ class ProcEvent:
 
 
 def status_from(given: Mapping[str, Any]) -> ProcStatus:
-    return ProcStatus(**_known(ProcStatus, given))
+    known = _known(ProcStatus, given)
+    if "boot" in known:
+        known["boot"] = boot_from(known["boot"])
+    return ProcStatus(**known)
 
 
 def exit_from(given: Mapping[str, Any]) -> ProcExit:
     known = _known(ProcExit, given)
     if known["requested"] is not None:
         known["requested"] = _request(*known["requested"])
+    if "certificate" in known:
+        known["certificate"] = certificate_from(known["certificate"])
     return ProcExit(**known)
 
 

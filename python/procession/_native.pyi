@@ -25,8 +25,8 @@ CLOSED: Final[int]  # nobody can answer any more; text says why
 def start_client() -> Runtime:
     """The runtime of a client: an io thread, a host with its run directory. The same one for every later call of this process."""
 
-def start_proc(payload: str) -> Runtime:
-    """The runtime of a launched proc: dials back, proves its token. Raises `ConnectionError` when nobody admits it."""
+def start_proc(payload: str, imports: float = 0.0) -> Runtime:
+    """The runtime of a launched proc: dials back, proves its token. `imports`: seconds that its loading took. Raises `ConnectionError` when nobody admits it."""
 
 def current() -> Runtime | None:
     """The runtime of this process, if one was started; raises RuntimeError in a forked child of a process that has one."""
@@ -58,6 +58,8 @@ class Runtime:
         """In a proc: the pickled callable to run before anything else; empty when there is none. Waits for the host's welcome."""
     def ready(self) -> None:
         """In a proc: tells the host that it is set up."""
+    def say(self, text: str) -> None:
+        """In a proc: keeps a line in its flight record, where the host finds it after the proc's end."""
     def stopped(self, timeout: float | None) -> str | None:
         """In a proc: waits for the host's stop; gives its reason, or None at `timeout`."""
     def register_actor(self, name: str) -> Inbox:
@@ -151,7 +153,7 @@ class ProcHandle:
     @property
     def launch_id(self) -> str: ...
     def status(self) -> dict[str, Any]:
-        """`status`, `pid`, `handle`, `progress`, `launcher`, `started_at`, `running_at`, `ready_at`, `ended_at` (seconds since the epoch or None), `restarts`, `next_launch_at`."""
+        """`status`, `pid`, `handle`, `progress`, `launcher`, `started_at`, `running_at`, `ready_at`, `ended_at` (seconds since the epoch or None), `boot`, `restarts`, `next_launch_at`."""
     def exit(self) -> dict[str, Any] | None:
         """The fields of `procession.launch.ProcExit`, or None while it lives."""
     def history(self) -> tuple[list[dict[str, Any]], int]:
@@ -178,6 +180,14 @@ class Launcher:
     def name(self) -> str: ...
 
 def native_launcher() -> Launcher: ...
+def read_record(file: bytes) -> dict[str, Any]:
+    """What the file of an ended proc's record holds: `exit` as `ProcHandle.exit()`, and what is kept beside it.
+
+    Raises `ValueError` for what is no record.
+    """
+
+def records_dir() -> str | None:
+    """Where records of ended procs are kept; None where they are not."""
 
 @final
 class Subscription:
@@ -389,8 +399,15 @@ class Inbox:
     def closed(self) -> bool: ...
     def close(self, reason: str) -> None:
         """Takes no more; `next` gives what is queued and then None."""
+    def busy(self, what: str) -> Busy:
+        """`with inbox.busy("__init__"):` notes in the flight record what the actor does that is no message."""
     def end(self, failure: str | None) -> None:
         """The actor has ended (None: regularly). Every once port it still holds errs at its owner, saying `failure`."""
+
+@final
+class Busy:
+    def __enter__(self) -> None: ...
+    def __exit__(self, *exc: object) -> None: ...
 
 @final
 class Supervised:

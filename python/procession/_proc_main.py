@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
-import traceback
+import time
 from contextlib import suppress
 
 from procession import config
 
+STARTED = time.monotonic_ns()
+"""What is imported above is in any interpreter, or as good as nothing."""
+# Where the phase of the boot lies in a flight record, as `flight_layout.rs` has it, and this phase's number there.
+_PHASE_AT = 32
+_IMPORTS = 4
+
 
 def main() -> int:
+    _note_start(os.environ.get(config.FLIGHT_ENV))
     payload = os.environ.get(config.BOOTSTRAP_ENV)
     # Secrets go before any code of the user's can see them, or pass them on to a child. The marker is none.
     for name in [name for name in os.environ if name.startswith(config.RESERVED_PREFIX)]:
@@ -28,7 +34,7 @@ def main() -> int:
     from procession import _native
 
     try:
-        node = _native.start_proc(payload)
+        node = _native.start_proc(payload, (time.monotonic_ns() - STARTED) / 1e9)
         setup = node.setup()
     except ConnectionError as error:
         print(f"procession._proc_main: cannot reach the host: {error}", file=sys.stderr)
@@ -36,8 +42,12 @@ def main() -> int:
     _mark(node.proc_id.rpartition("@")[0].rpartition(".")[2])
     _adopt(node.sys_path, node.cwd)
     try:
-        _run_setup(setup)
+        if setup:
+            node.say("runs the bootstrap callable")
+            _run_setup(setup)
     except BaseException:
+        import traceback
+
         traceback.print_exc()
         print("procession._proc_main: the bootstrap callable of spawn_procs failed", file=sys.stderr)
         return 1
@@ -48,6 +58,8 @@ def main() -> int:
     node.ready()
     first = agent.first_actor()
     if first is not None:
+        import threading
+
         # The first actor gets the main thread, where signals and some libraries have to be handled.
         threading.Thread(target=agent.serve, name="procession agent", daemon=True).start()
         first.run()
@@ -55,6 +67,19 @@ def main() -> int:
     wait_for_all(None)
     node.proc_actors_ended()
     return 0
+
+
+def _note_start(record: str | None) -> None:
+    """Into the flight record, before the runtime that keeps it is loaded: what goes on now are imports."""
+    if record is None:
+        return
+    with suppress(OSError):  # of another mount namespace: the host says that there is none
+        fd = os.open(record, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            words = (_IMPORTS, time.time_ns())
+            os.pwrite(fd, b"".join(word.to_bytes(8, sys.byteorder) for word in words), _PHASE_AT)
+        finally:
+            os.close(fd)
 
 
 def _flush_every_line() -> None:
@@ -80,8 +105,6 @@ def _adopt(path: list[str], cwd: str | None) -> None:
 
 
 def _run_setup(setup: bytes) -> None:
-    if not setup:
-        return
     from procession._pickle import loads_whole
 
     result = loads_whole(setup)()

@@ -107,6 +107,27 @@ class ProcMesh(Mesh):
 
         return ValueMesh(self.extent, [history_of(handle) for handle in self._handles()])
 
+    def why(self, rank: int = 0) -> str:
+        """Why the proc of that rank ended, for people: verdict, timeline, evidence, lines, how its siblings fared.
+
+        Of one that has not ended it says that.
+        """
+        from procession._records import Case, NotFound, all_names, launcher_of
+        from procession._why import explained
+
+        handles = self._handles()
+        place = _validate.count("rank", rank, most=len(handles) - 1)
+        exits = [_exit_of(handle) for handle in handles]
+        one = exits[place]
+        if one is None:
+            return f"{handles[place].name} has not ended: it is {handles[place].status()['status']}"
+        siblings = tuple(Case(other) for other in exits if other is not None and other is not one)
+        try:
+            launcher = launcher_of(one, all_names())
+        except NotFound:
+            launcher = None
+        return explained(Case(one, siblings=siblings, launcher=launcher))
+
     def terminate(self, timeout: float = 10.0) -> Future[None]:
         """Asks every proc's tree to end, and kills what is left after `timeout` seconds; done once all were asked."""
         seconds = _validate.seconds("timeout", timeout)

@@ -83,7 +83,8 @@ class ActorServer:
         build = self._build
         del self._build  # it holds the arguments
         try:
-            self._actor = build()
+            with self._inbox.busy("__init__"):
+                self._actor = build()
         except BaseException as error:
             self._failure = error
             self._started(error)
@@ -139,7 +140,8 @@ class ActorServer:
         if hook is None:
             return
         try:
-            result = hook(self._failure)
+            with self._inbox.busy("__cleanup__"):
+                result = hook(self._failure)
             if hasattr(result, "__await__"):
                 import asyncio
 
@@ -172,9 +174,10 @@ class ActorServer:
         hook = getattr(actor, "__cleanup__", None)
         if hook is not None:
             try:
-                result = hook(self._failure)
-                if hasattr(result, "__await__"):
-                    await result
+                with self._inbox.busy("__cleanup__"):
+                    result = hook(self._failure)
+                    if hasattr(result, "__await__"):
+                        await result
             except Exception as error:
                 self._fail(error)
 

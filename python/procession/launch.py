@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from procession import _native, _validate
 from procession._actor import Actor, EndpointProperty, endpoint
+from procession._certificate import BootTiming, Certificate, FlightRecord, StopIntent, Witness
 from procession._exits import ProcExit, ProcStatus, exit_table
 from procession._future import wait_for
 from procession._port import Port
@@ -20,16 +21,21 @@ __all__ = [
     "BOOTSTRAP_ENV",
     "LOG_CHANNEL_ENV",
     "PROCESS_NAME_ENV",
+    "BootTiming",
     "BootstrapCommand",
     "Capabilities",
+    "Certificate",
     "DialBack",
+    "FlightRecord",
     "LaunchOptions",
     "LogWriter",
     "ProcExit",
     "ProcExitResult",
     "ProcLauncher",
     "ProcStatus",
+    "StopIntent",
     "Supervised",
+    "Witness",
     "exit_table",
     "safe_name",
     "supervise",

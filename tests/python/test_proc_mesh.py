@@ -4,13 +4,12 @@ import asyncio
 import os
 import re
 import sys
-import time
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from launching import Supervising
+from launching import Supervising, ends_once_it_is_watched, tells_exits
 from procession._runtime import runtime
 from procession.actor import Actor, endpoint, this_host
 from procession.errors import AlreadyExists, LaunchFailed, Unsupported, WrongContext
@@ -22,11 +21,6 @@ pytestmark = pytest.mark.usefixtures("four")  # started before what each test is
 def sh(command, **kwargs):
     """A mesh of one program that knows nothing of us."""
     return this_host().spawn_procs(bootstrap_command=["/bin/sh", "-c", command], readiness="none", **kwargs)
-
-
-def tells_exits():
-    """Older kernels tell nobody but its parent how a process ended."""
-    return tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 15)
 
 
 class Plain(Supervising):
@@ -195,17 +189,6 @@ def test_whoever_follows_hears_of_procs_that_are_launched_again():
     exits = asyncio.run(follow())
     assert sorted((rank, incarnation) for rank, incarnation, _ in exits) == [(0, 1), (0, 2), (1, 1)]
     assert all("stop at" in one.requested or "kill at" in one.requested for _, _, one in exits)
-
-
-def ends_once_it_is_watched(command, launcher, gate):
-    """A proc whose process is known to the host when it begins to end."""
-    os.mkfifo(gate)
-    procs = sh(f"read go < {gate}; {command}", launcher=launcher)
-    procs.initialized.get(20)
-    while procs.statuses().item().pid is None:
-        time.sleep(0.01)
-    gate.write_text("go\n")
-    return procs
 
 
 @pytest.mark.parametrize(("command", "exit_code", "number"), [("exit 3", 3, None), ("kill -9 $$", None, 9)])

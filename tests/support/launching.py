@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -86,6 +87,22 @@ def spawn(launcher, command=None, *, host=None, **kwargs):
 
 def only_exit(procs):
     return procs.wait(20).get().item()
+
+
+def tells_exits():
+    """Older kernels tell nobody but its parent how a process ended."""
+    return tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 15)
+
+
+def ends_once_it_is_watched(command, launcher, gate):
+    """A proc whose process is known to the host when it begins to end."""
+    os.mkfifo(gate)
+    procs = spawn(launcher, f"read go < {gate}; {command}")
+    procs.initialized.get(20)
+    while procs.statuses().item().pid is None:
+        time.sleep(0.01)
+    gate.write_text("go\n")
+    return procs
 
 
 class Followed:

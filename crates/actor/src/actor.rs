@@ -12,6 +12,10 @@ pub type ActorFailure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Isolated state with a mailbox.
 pub trait Actor: Send + Sized + 'static {
+    /// Whether the process's flight recorder notes each of its messages; false for one that only passes on
+    /// to where they are noted.
+    const RECORDED: bool = true;
+
     /// Names the messages that may come from other processes: `table.add::<Ping>();`
     fn handlers(table: &mut Handlers<Self>) {
         let _ = table;

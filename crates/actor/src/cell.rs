@@ -37,8 +37,21 @@ struct Letter<M> {
 
 impl<A: Handler<M>, M: Message> Work<A> for Letter<M> {
     fn start<'a>(self: Box<Self>, actor: &'a mut A, cx: &'a Instance<A>) -> Handling<'a> {
+        let handling = if A::RECORDED {
+            let what = M::TAG.unwrap_or_else(std::any::type_name::<M>);
+            cx.proc_().handling(cx.id(), what, &self.from)
+        } else {
+            None
+        };
         cx.set_sender(self.from);
-        Box::pin(actor.handle(cx, self.message))
+        let handled = actor.handle(cx, self.message);
+        match handling {
+            None => Box::pin(handled),
+            Some(handling) => Box::pin(async move {
+                let _until_it_is_handled = handling;
+                handled.await
+            }),
+        }
     }
 }
 

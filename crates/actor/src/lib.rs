@@ -27,6 +27,7 @@ mod panic;
 mod port;
 mod port_table;
 mod process;
+mod recorder;
 mod right;
 mod routing;
 mod sync;
@@ -44,6 +45,7 @@ pub use obituaries::Obituaries;
 pub use once_port::{OncePortHandle, OncePortReceiver, OncePortRef};
 pub use port::{PortHandle, PortReceiver, PortRef};
 pub use process::{Proc, WeakProc};
+pub use recorder::{FlightRecorder, Handling};
 pub use routing::Router;
 
 #[doc(hidden)]

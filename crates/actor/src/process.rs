@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
 
 use procession_model::{ActorId, InvalidArgument, ProcId, check_name};
 use tokio::runtime::Handle;
@@ -15,6 +15,7 @@ use crate::life::{Ending, live, unwritten};
 use crate::mailbox::Mailbox;
 use crate::obituaries::Obituaries;
 use crate::port_table::PortTable;
+use crate::recorder::{FlightRecorder, Handling};
 use crate::routing::{Router, no_route};
 
 /// How many ended actors a process remembers.
@@ -30,6 +31,7 @@ struct Inner {
     ports: PortTable,
     router: RwLock<Arc<dyn Router>>,
     on_end: RwLock<Option<EndObserver>>,
+    recorder: OnceLock<Arc<dyn FlightRecorder>>,
     next_instance: AtomicU64,
     /// How many actors live.
     alive: watch::Sender<usize>,
@@ -64,6 +66,7 @@ impl Proc {
             ports: PortTable::default(),
             router: RwLock::new(no_route()),
             on_end: RwLock::default(),
+            recorder: OnceLock::new(),
             next_instance: AtomicU64::new(0),
             alive: watch::channel(0).0,
             obituaries: Obituaries::new(OBITUARIES),
@@ -90,6 +93,16 @@ impl Proc {
         let before = slot.replace(Arc::new(observer));
         drop(slot);
         drop(before);
+    }
+
+    /// From now on `recorder` notes what actors of this process handle. Only the first one counts.
+    pub fn set_recorder(&self, recorder: Arc<dyn FlightRecorder>) {
+        let _first = self.0.recorder.set(recorder);
+    }
+
+    /// Notes that `actor` handles a message until what this gives is dropped; none where nobody notes it.
+    pub fn handling(&self, actor: &ActorId, what: &str, sender: &ActorId) -> Option<Handling> {
+        self.0.recorder.get().map(|recorder| Handling::begin(recorder, actor, what, sender))
     }
 
     /// A context to send from that is no actor itself.

@@ -29,6 +29,7 @@ pub(crate) fn destination(head: &Head) -> Option<&ProcId> {
         Head::ProcGone { .. }
         | Head::ActorEnded { .. }
         | Head::Welcome
+        | Head::Booted(_)
         | Head::Report { .. }
         | Head::Ready { .. }
         | Head::Stop { .. } => None,

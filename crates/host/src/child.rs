@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use procession_actor::{Proc, Router};
-use procession_model::{BOOTSTRAP_ENV, Head, LaunchId, Packet, ProcId, cut_reason};
+use procession_model::{BOOTSTRAP_ENV, BootPhase, Head, LaunchId, OwnBoot, Packet, ProcId, cut_reason};
 use procession_net::{Dial, DialCause, DialError, Link, LinkReceiver, LinkSender, PostError, dial};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
+use crate::flight::Recorder;
 use crate::owner::{Leaving, end_with_owner, owner_gone};
 use crate::payload::Payload;
 use crate::payload_file::resolve;
@@ -63,6 +64,9 @@ pub struct Child {
     setup: watch::Receiver<Option<Bytes>>,
     stop: watch::Receiver<Option<String>>,
     leaving: Leaving,
+    recorder: Option<Arc<Recorder>>,
+    own_boot: OwnBoot,
+    linked: Instant,
 }
 
 /// Everything goes to the host, which knows where it goes from there.
@@ -84,7 +88,15 @@ impl Child {
     /// # Errors
     /// The payload cannot be read, or the host admits nobody with it.
     pub async fn dial_back(payload: &str) -> Result<Self, ChildError> {
-        Self::dial_back_for(payload, Handle::current()).await
+        Self::reach_back(payload, Handle::current(), Duration::ZERO).await
+    }
+
+    /// Like [`Self::dial_back`], of a process that has spent `imports` on loading this runtime.
+    ///
+    /// # Errors
+    /// The payload cannot be read, or the host admits nobody with it.
+    pub async fn dial_back_after(payload: &str, imports: Duration) -> Result<Self, ChildError> {
+        Self::reach_back(payload, Handle::current(), imports).await
     }
 
     /// Reaches back to the host that `payload` names; actors run on the runtime `actors`, and so
@@ -93,16 +105,36 @@ impl Child {
     /// # Errors
     /// The payload cannot be read, or the host admits nobody with it.
     pub async fn dial_back_for(payload: &str, actors: Handle) -> Result<Self, ChildError> {
+        Self::reach_back(payload, actors, Duration::ZERO).await
+    }
+
+    async fn reach_back(payload: &str, actors: Handle, imports: Duration) -> Result<Self, ChildError> {
+        let start = Instant::now();
         let payload =
             resolve(payload).and_then(|text| Payload::decode(&text)).map_err(ChildError::Payload)?;
+        // Where the host's files are not in sight there is none, and the host says so at the end.
+        let recorder = payload.flight.as_deref().and_then(|path| Recorder::open(path).ok()).map(Arc::new);
+        let phase = |phase| recorder.iter().for_each(|recorder| recorder.phase(Some(phase)));
+        phase(BootPhase::Dial);
         let link = reach(&payload.dial).await?;
+        phase(BootPhase::SetUp);
+        let linked = Instant::now();
+        let own_boot = OwnBoot { imports, dial: linked - start, set_up: Duration::ZERO };
         let proc_ = Proc::new(payload.proc_id, actors);
         proc_.set_router(Arc::new(ToHost(link.sender.clone())));
         let to_host = link.sender.clone();
+        let noting = recorder.clone();
         proc_.on_actor_end(move |actor, failure| {
+            if let (Some(recorder), Some(failure)) = (&noting, failure) {
+                recorder.say(&format!("actor {} failed: {failure}", actor.name));
+            }
             let head = Head::ActorEnded { actor: actor.clone(), failure: failure.map(cut_reason) };
             let _host_gone = to_host.post(Packet::bare(head));
         });
+        if let Some(recorder) = &recorder {
+            let recorder: Arc<Recorder> = Arc::clone(recorder);
+            proc_.set_recorder(recorder);
+        }
         let (setup_tx, setup) = watch::channel(None);
         let (stop_tx, stop) = watch::channel(None);
         let leaving = Leaving::default();
@@ -120,6 +152,9 @@ impl Child {
             setup,
             stop,
             leaving,
+            recorder,
+            own_boot,
+            linked,
         })
     }
 
@@ -160,7 +195,19 @@ impl Child {
 
     /// Tells the host that this proc is set up.
     pub fn ready(&self) {
+        let own_boot = OwnBoot { set_up: self.linked.elapsed(), ..self.own_boot };
+        let _host_gone = self.link.post(Packet::bare(Head::Booted(own_boot)));
+        if let Some(recorder) = &self.recorder {
+            recorder.phase(None);
+        }
         let _host_gone = self.link.post(Packet::bare(Head::Ready { pid: std::process::id() }));
+    }
+
+    /// Keeps a line where the host finds it after this process's end, however that comes about.
+    pub fn say(&self, text: &str) {
+        if let Some(recorder) = &self.recorder {
+            recorder.say(text);
+        }
     }
 
     /// The reason, once the host has asked this proc to end.

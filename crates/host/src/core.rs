@@ -14,6 +14,7 @@ use crate::driver::Input;
 use crate::group::Group;
 use crate::hub::Hub;
 use crate::proc_ref::ProcRef;
+use crate::records::Records;
 use crate::run_dir::RunDir;
 use crate::spec::SpawnSpec;
 
@@ -38,6 +39,8 @@ pub(crate) struct Core {
     reserved: Mutex<HashSet<String>>,
     groups: Mutex<Vec<Weak<Group>>>,
     incarnations: Mutex<HashMap<String, u32>>,
+    /// Of those that have ended.
+    pub(crate) records: Records,
     closing: AtomicBool,
 }
 
@@ -76,6 +79,7 @@ impl Core {
             reserved: Mutex::default(),
             groups: Mutex::default(),
             incarnations: Mutex::default(),
+            records: Records::in_state_dir(),
             closing: AtomicBool::new(false),
         }
     }
@@ -275,6 +279,7 @@ impl Core {
         for (_, serving) in listening {
             serving.stop().await;
         }
+        self.records.flush().await;
         self.remove_run_dir();
     }
 

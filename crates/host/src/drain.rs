@@ -60,17 +60,18 @@ impl Drain {
         let (core, shared, mut ended) = (Arc::clone(core), Arc::clone(shared), self.ended.subscribe());
         self.tasks.push(tokio::spawn(async move {
             let mut deadline = None;
-            while let Some(Some(received)) = next(link.recv(), &mut ended, &mut deadline, LINK_SILENCE).await
-            {
-                match received {
-                    Ok(packet) => take(&core, &shared, packet),
-                    Err(error) => {
+            let how = loop {
+                match next(link.recv(), &mut ended, &mut deadline, LINK_SILENCE).await {
+                    None => break "it was silent after the end of the process".to_owned(),
+                    Some(None) => break "closed by the proc's end of it".to_owned(),
+                    Some(Some(Ok(packet))) => take(&core, &shared, packet),
+                    Some(Some(Err(error))) => {
                         tracing::warn!(proc_id = %shared.id, %error, "the connection was closed");
-                        break;
+                        break error.to_string();
                     }
                 }
-            }
-            let _driver_gone = shared.driver.send(Input::LinkLost);
+            };
+            let _driver_gone = shared.driver.send(Input::LinkLost(how));
         }));
     }
 
@@ -108,6 +109,7 @@ async fn next<T>(
 fn take(core: &Core, shared: &Shared, packet: Packet) {
     match packet.head {
         Head::Ready { pid } => drop(shared.driver.send(Input::CalledBack { pid })),
+        Head::Booted(own) => drop(shared.driver.send(Input::Booted(own))),
         Head::Report { proc_id, pid, handle, progress } => core.report(&proc_id, pid, handle, progress),
         Head::ActorEnded { actor, failure } => drop(shared.driver.send(Input::ActorEnded { actor, failure })),
         _ => core.hub.forward(packet),

@@ -4,16 +4,20 @@ use std::time::{Duration, SystemTime};
 
 use procession_launch::{LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling};
 use procession_model::{
-    ActorId, DialBack, Head, Packet, ProcExitKind, ProcExitResult, ProcStatus, Secret, StopRequest,
+    ActorId, BootPhase, DialBack, Head, OwnBoot, Packet, ProcExitKind, ProcExitResult, ProcStatus, Secret,
+    StopRequest,
 };
 use procession_net::{Link, LinkSender};
-use procession_supervise::{Effect, Event, HOST, Readiness, State, StopHow, is_final_stop};
+use procession_supervise::{
+    CaseFile, Effect, Event, HOST, Readiness, State, StopHow, Timer, is_final_stop,
+};
 use procession_sys::Pidfd;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use crate::alarms::{Alarm, Alarms};
+use crate::boot_clock::BootClock;
 use crate::core::Core;
 use crate::drain::Drain;
 use crate::gate::Gate;
@@ -22,6 +26,7 @@ use crate::observers::ProcEvent;
 use crate::output::Stream;
 use crate::proc_ref::Shared;
 use crate::reach;
+use crate::records::Recording;
 use crate::slot::Slot;
 use crate::spec::SpawnSpec;
 use crate::witness::{self, Watched};
@@ -39,6 +44,7 @@ pub(crate) enum Input {
     CalledBack {
         pid: u32,
     },
+    Booted(OwnBoot),
     /// How a process ended that is not our child; none when the kernel does not tell.
     Told(Option<ProcExitKind>),
     ReportedBy {
@@ -50,7 +56,8 @@ pub(crate) enum Input {
         actor: ActorId,
         failure: Option<String>,
     },
-    LinkLost,
+    /// How.
+    LinkLost(String),
     Stop {
         how: StopHow,
         grace: Duration,
@@ -94,6 +101,9 @@ pub(crate) struct Driver {
     acks: Vec<(StopHow, oneshot::Sender<Result<(), String>>)>,
     setup: bytes::Bytes,
     gate: Gate,
+    /// What witnesses have said.
+    pub(crate) case: CaseFile,
+    pub(crate) recording: Recording,
     /// None where the launcher is the parent itself.
     pub(crate) watched: Option<Watched>,
     /// When the first word of the end came.
@@ -117,6 +127,7 @@ impl Driver {
         // It is not given up for being unknown while its connection may come back.
         let with_lease = spec.lease.saturating_add(LINK_LOST_GRACE);
         spec.policy.unknown_budget = spec.policy.unknown_budget.max(with_lease);
+        let recording = Recording::of(&spec);
         let (state, first) = State::start(spec.policy.clone());
         let token = Secret::random();
         // A token that nobody waits for serves nobody.
@@ -139,6 +150,8 @@ impl Driver {
             acks: Vec::new(),
             setup: spec.setup.clone(),
             gate: spec.gate.clone(),
+            case: CaseFile::default(),
+            recording,
             watched: None,
             ended_at: None,
             published: false,
@@ -200,6 +213,7 @@ impl Driver {
             // What it said before its end comes before its end.
             self.drain.finish().await;
             self.take_waiting().await;
+            self.look_at_boot().await;
         }
         let gone = matches!(input, Input::Event(Event::OsGone));
         self.take(input).await;
@@ -220,7 +234,12 @@ impl Driver {
 
     async fn ring(&mut self, alarm: Alarm) {
         match alarm {
-            Alarm::State(timer) => self.feed(Event::TimerFired(timer, SystemTime::now())).await,
+            Alarm::State(timer) => {
+                if matches!(timer, Timer::Ready | Timer::ReadyCap) {
+                    self.look_at_boot().await;
+                }
+                self.feed(Event::TimerFired(timer, SystemTime::now())).await;
+            }
             Alarm::LinkLost => {
                 let reason = format!("the connection to proc {} was lost", self.shared.id);
                 self.core.hub.gone(&self.shared.id, &reason);
@@ -239,7 +258,23 @@ impl Driver {
         }
     }
 
+    /// Tells the state how far the boot has come, as far as the proc itself has noted it.
+    async fn look_at_boot(&mut self) {
+        if self.shared.boot.ready.get().is_some() || self.published {
+            return;
+        }
+        let noted = self.shared.read_flight().ok();
+        let linked = self.shared.boot.linked.get().map(|_| BootPhase::SetUp);
+        let said = noted.as_ref().and_then(|noted| noted.said.last()).map(|(_, text)| text.clone());
+        let phase = noted.and_then(|noted| noted.booting).map(|(phase, _)| phase).max(linked);
+        if let Some(phase) = phase {
+            self.feed(Event::Booting { phase, last_word: said }).await;
+        }
+    }
+
     async fn feed(&mut self, event: Event) {
+        let parent = self.launcher.knows_status_by_parenthood();
+        self.case.heard(&event, SystemTime::now(), parent);
         let effects = self.state.step(event);
         self.apply(effects).await;
         // Who asked for a stop hears what the state says to it by now, whatever led there.
@@ -263,7 +298,9 @@ impl Driver {
                     self.feed(told).await;
                 }
             }
+            Input::Booted(own) => drop(self.shared.boot.own.set(own)),
             Input::CalledBack { pid } => {
+                BootClock::reached(&self.shared.boot.ready);
                 if let Some(link) = &self.link {
                     self.core.hub.up(&self.shared.id, link.clone());
                 }
@@ -275,6 +312,9 @@ impl Driver {
             }
             Input::ReportedBy { pid, handle, progress } => {
                 let pid = pid.filter(|&pid| self.watch(pid));
+                if pid.is_some() {
+                    BootClock::reached(&self.shared.boot.running);
+                }
                 {
                     let mut snapshot = self.shared.snapshot();
                     snapshot.pid = pid.or(snapshot.pid);
@@ -288,10 +328,16 @@ impl Driver {
                 if let Some(slot) = self.slot.as_ref().filter(|_| regular) {
                     slot.actor_is_done(&actor.name);
                 }
+                if let Some(failure) = &failure {
+                    self.case.actor_failed(&actor.name, failure, SystemTime::now());
+                }
                 self.shared.observers.tell(ProcEvent::ActorEnded { actor, failure });
             }
-            Input::LinkLost => {
+            Input::LinkLost(how) => {
                 self.link = None;
+                if !self.published {
+                    self.case.link_lost(&how, SystemTime::now());
+                }
                 // Of one that has ended the exit says more than its connection.
                 if self.ended_at.is_none() && !self.published {
                     self.alarms.set(Alarm::LinkLost, LINK_LOST);
@@ -324,6 +370,7 @@ impl Driver {
                     }
                 }
                 let parent = self.launcher.knows_status_by_parenthood();
+                BootClock::reached(&self.shared.boot.acknowledged);
                 let exit = async move { Input::Event(launching::exit_event(exit_rx.await.ok(), parent)) };
                 self.tasks.spawn(exit);
                 let pid = pid.filter(|&pid| self.watch(pid));
@@ -379,6 +426,8 @@ impl Driver {
         {
             self.shared.snapshot().pid.get_or_insert(pid);
         }
+        BootClock::reached(&self.shared.boot.linked);
+        self.case.linked(SystemTime::now());
         let _ends_with_the_reader =
             link.sender.post(Packet { head: Head::Welcome, parts: vec![self.setup.clone()] });
         self.link = Some(link.sender);

@@ -2,8 +2,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use procession_launch::ProcLauncherError;
-use procession_model::{Head, Packet, ProcExit, ProcExitKind, ProcStatus, cut_reason};
-use procession_supervise::{Effect, Ended, Event, HOST, Note, StopHow, verdict};
+use procession_model::{Certificate, Head, Packet, ProcExit, ProcExitKind, ProcStatus, Verdict, cut_reason};
+use procession_supervise::{Beside, Effect, Ended, Event, HOST, Note, StopHow};
 use tokio::time::Instant;
 
 use crate::alarms::Alarm;
@@ -29,6 +29,7 @@ impl Driver {
             self.shared.output.finish();
         }
         for effect in effects {
+            self.case.done(&effect, SystemTime::now());
             match effect {
                 Effect::Status(status) => self.set_status(status),
                 Effect::Arm(timer, after) => self.alarms.set(Alarm::State(timer), after),
@@ -49,7 +50,7 @@ impl Driver {
                     self.core.door.forget(self.shared.id.launch_id());
                     self.fail_ready(phase, &why);
                 }
-                Effect::Publish(ended) => self.publish(ended),
+                Effect::Publish(ended) => self.publish(*ended),
                 Effect::Note(note) => self.note(&note),
             }
         }
@@ -165,10 +166,11 @@ impl Driver {
 
     /// The exit, to all who wait for it. Neither waits nor can it fail.
     fn publish(&mut self, ended: Ended) {
+        let snapshot = self.shared.snapshot().clone();
+        let certificate = self.certificate(&ended);
         let seen = |given: Option<Vec<String>>, stream| {
             given.filter(|lines| !lines.is_empty()).unwrap_or_else(|| self.shared.output.lines(stream))
         };
-        let snapshot = self.shared.snapshot().clone();
         let mut exit = ProcExit {
             proc_id: self.shared.id.clone(),
             rank: self.shared.rank,
@@ -178,16 +180,18 @@ impl Driver {
             stdout_tail: seen(ended.stdout_tail, Stream::Stdout),
             kind: ended.kind,
             reported: ended.reported,
-            oom: None,
+            oom: ended.oom,
             pid: snapshot.pid,
             requested: ended.requested,
             started_at: snapshot.started_at,
             ready_at: snapshot.ready_at,
             ended_at: self.ended_at.unwrap_or_else(SystemTime::now),
             verdict: ended.verdict,
+            certificate,
         };
         let next = self.slot.as_ref().map(|slot| slot.ended_so(&mut exit, !self.never_calls_back));
         let exit = Arc::new(exit);
+        self.remember(&exit, snapshot.handle);
         self.published = true;
         self.link = None;
         self.alarms.clear(Alarm::LinkLost);
@@ -207,7 +211,29 @@ impl Driver {
         self.shared.observers.tell_all();
     }
 
-    fn note(&self, note: &Note) {
+    /// What all witnesses say, with what the proc itself has left.
+    fn certificate(&mut self, ended: &Ended) -> Certificate {
+        let shared = &self.shared;
+        let beside = Beside {
+            boot: shared.boot.timing(),
+            flight: Some(shared.read_flight()),
+            stdout_head: shared.output.head(Stream::Stdout),
+            stderr_head: shared.output.head(Stream::Stderr),
+            launched_in: shared.launched_in.clone(),
+            calls_back: shared.calls_back,
+            parent: shared.native,
+        };
+        shared.close_flight();
+        self.case.close(ended, beside, self.ended_at.unwrap_or_else(SystemTime::now))
+    }
+
+    /// Has the end recorded, for whoever asks once this host is gone.
+    fn remember(&self, exit: &ProcExit, handle: Option<String>) {
+        let record = self.recording.record(exit, &self.core.machine, self.core.run_dir(), handle);
+        self.core.records.put(&self.core.runtime, record);
+    }
+
+    fn note(&mut self, note: &Note) {
         let text = match note {
             Note::LateReport { what } => format!("late: {what}"),
             Note::Contradiction { what } => format!("contradiction: {what}"),
@@ -220,6 +246,10 @@ impl Driver {
             Note::TerminateFailed { why } => format!("terminate failed: {why}"),
             Note::KillUnavailable { why } => format!("kill unavailable: {why}"),
         };
+        // Of a contradiction the certificate speaks by itself.
+        if !matches!(note, Note::Contradiction { .. }) {
+            self.case.noted(&text, SystemTime::now());
+        }
         let (proc_id, launcher) = (&self.shared.id, self.launcher.name());
         match note {
             Note::Contradiction { .. } | Note::EarlyExit { .. } => {
@@ -241,7 +271,7 @@ impl Drop for Driver {
         }
         let reason = "the host's runtime ended, or failed, before the proc did; it was killed".to_owned();
         let kind = ProcExitKind::Lost { reason };
-        let verdict = verdict(&kind, None, None);
+        let verdict = format!("host lost: {kind}");
         let (launcher, id) = (Arc::clone(&self.launcher), self.shared.id.clone());
         // Where the runtime has ended this does nothing, and the end of the connections does it.
         self.core.runtime.spawn(async move {
@@ -253,7 +283,11 @@ impl Drop for Driver {
             stderr_tail: None,
             stdout_tail: None,
             requested: None,
+            stops: Vec::new(),
+            more_stops: 0,
+            oom: None,
             verdict,
+            judged: Verdict::HostLost,
             contradictions: Vec::new(),
         });
     }

@@ -10,7 +10,9 @@ use procession_net::Dial;
 use procession_supervise::{Event, Readiness};
 use procession_sys::MARKER;
 
+use crate::boot_clock::BootClock;
 use crate::core::{Core, SHUTTING_DOWN};
+use crate::flight::FLIGHT_ENV;
 use crate::gate::Gate;
 use crate::notify;
 use crate::output::Stream;
@@ -38,6 +40,7 @@ pub(crate) async fn launch(
     if !shared.request.may_go_out() {
         return Err(ProcLauncherError::Other("the launcher was not asked".to_owned()));
     }
+    BootClock::reached(&shared.boot.asked);
     let mut launching = launcher.launch(&shared.id, options);
     tokio::select! {
         biased;
@@ -58,8 +61,10 @@ async fn options(
 ) -> Result<LaunchOptions, String> {
     let dial_back = launcher.capabilities().dial_back;
     let (addresses, tls) = core.ways_in(&dial_back, shared.id.launch_id()).await?;
-    let dial = Dial { addresses, launch: shared.id.launch_id(), token, tls, lease: spec.lease };
+    let calls_back = spec.policy.readiness == Readiness::CallBack;
     let local = dial_back == DialBack::Local;
+    let flight = if local && calls_back { shared.open_flight(core.run_dir()) } else { None };
+    let dial = Dial { addresses, launch: shared.id.launch_id(), token, tls, lease: spec.lease };
     let payload = Payload {
         version: Payload::VERSION.to_owned(),
         proc_id: shared.id.clone(),
@@ -68,9 +73,10 @@ async fn options(
         dial,
         sys_path: if local { spec.sys_path.clone() } else { Vec::new() },
         cwd: spec.command.cwd.clone().or_else(|| std::env::current_dir().ok().filter(|_| local)),
+        flight: flight.clone(),
     };
     let mut bootstrap_payload = payload.encode()?;
-    if local && spec.policy.readiness == Readiness::CallBack {
+    if local && calls_back {
         let file = PayloadFile::write(core.run_dir(), shared.id.launch_id(), &bootstrap_payload);
         let file = file.map_err(|error| {
             format!(
@@ -82,7 +88,10 @@ async fn options(
         core.door.keep(shared.id.launch_id(), file);
     }
     let mut command = spec.command.clone();
-    if local && spec.policy.readiness == Readiness::None {
+    if let Some(path) = flight {
+        command.env.insert(FLIGHT_ENV.to_owned(), path.to_string_lossy().into_owned());
+    }
+    if local && !calls_back {
         let socket = notify::listen(core.run_dir(), shared).map_err(|error| {
             format!("the socket for readiness notices could not be made: {error}; free some space or file descriptors")
         })?;

@@ -1,14 +1,18 @@
 //! Where the parts meet: the host that launches and supervises procs, and the bootstrap of a child.
 
 mod alarms;
+mod boot_clock;
 mod child;
 mod core;
 mod door;
 mod drain;
 mod driver;
 mod effects;
+mod flight;
+mod flight_layout;
 mod gate;
 mod group;
+mod head;
 mod history;
 mod host;
 mod hub;
@@ -21,6 +25,7 @@ mod payload;
 mod payload_file;
 mod proc_ref;
 mod reach;
+mod records;
 mod request;
 mod run_dir;
 mod slot;
@@ -28,6 +33,7 @@ mod spec;
 mod witness;
 
 pub use child::{Child, ChildError, take_bootstrap};
+pub use flight::{FlightFile, Recorder};
 pub use gate::Gate;
 pub use group::Opening;
 pub use history::History;
@@ -38,5 +44,6 @@ pub use proc_ref::{ProcRef, ProcSnapshot};
 pub use procession_supervise::{
     ActorsAfter, Backoff, Budgets, Policy, Readiness, RestartPolicy, RestartStrategy, RestartWhen,
 };
+pub use records::{Record, read_record, records_dir};
 pub use slot::{Slot, SlotSnapshot};
 pub use spec::SpawnSpec;

@@ -2,6 +2,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use procession_launch::{Lines, Tail};
 
+use crate::head::Head;
 use crate::observers::{Observers, ProcEvent, SlotObserver};
 
 /// One of a proc's two streams.
@@ -30,6 +31,7 @@ pub(crate) struct Output {
 }
 
 struct Both {
+    head: Head,
     tail: Tail,
     /// For the observers.
     lines: Lines,
@@ -37,7 +39,8 @@ struct Both {
 
 impl Output {
     pub(crate) fn new(keep: usize, observers: Arc<Observers>) -> Self {
-        let both = || Mutex::new(Both { tail: Tail::new(keep), lines: Lines::default() });
+        let both =
+            || Mutex::new(Both { head: Head::new(keep), tail: Tail::new(keep), lines: Lines::default() });
         Self { streams: [both(), both()], observers }
     }
 
@@ -50,6 +53,7 @@ impl Output {
             let mut both = self.both(stream);
             let heard = self.observers.any();
             let mut events = Vec::new();
+            both.head.push(bytes);
             both.tail.push(bytes);
             both.lines.push(bytes, |line, ends| {
                 if heard {
@@ -74,6 +78,11 @@ impl Output {
             }
             self.observers.tell_all();
         }
+    }
+
+    /// The first lines of it.
+    pub(crate) fn head(&self, stream: Stream) -> Vec<String> {
+        self.both(stream).head.lines()
     }
 
     pub(crate) fn lines(&self, stream: Stream) -> Vec<String> {

@@ -24,6 +24,8 @@ pub(crate) struct Payload {
     pub(crate) sys_path: Vec<String>,
     /// The client's working directory, for procs on the same machine.
     pub(crate) cwd: Option<PathBuf>,
+    /// Where it notes what it is busy with, for procs on the same machine.
+    pub(crate) flight: Option<PathBuf>,
 }
 
 impl Payload {

@@ -1,14 +1,18 @@
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use procession_launch::ProcLauncher;
-use procession_model::{ProcExit, ProcId, ProcStatus, StopRequest};
-use procession_supervise::StopHow;
+use procession_model::{BootTiming, FlightRecord, ProcExit, ProcId, ProcStatus, StopRequest};
+use procession_supervise::{Readiness, StopHow};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::boot_clock::BootClock;
 use crate::driver::Input;
+use crate::flight::FlightFile;
+use crate::flight_layout::UNWRITTEN;
 use crate::observers::{Audience, Launch, Observer, Observers};
 use crate::output::{Output, Stream};
 use crate::request::Request;
@@ -35,6 +39,8 @@ pub struct ProcSnapshot {
     pub ready_at: Option<SystemTime>,
     /// When it ended.
     pub ended_at: Option<SystemTime>,
+    /// How long each phase of its boot took.
+    pub boot: BootTiming,
 }
 
 /// What the driver of a launch and all who look at it share.
@@ -45,10 +51,14 @@ pub(crate) struct Shared {
     pub(crate) stop_grace: Duration,
     pub(crate) request: Request,
     pub(crate) native: bool,
+    pub(crate) calls_back: bool,
     /// The proc that its launcher has to itself.
     pub(crate) launched_in: Option<ProcId>,
     /// Without the end, which is in `exit`.
     pub(crate) snapshot: Mutex<ProcSnapshot>,
+    pub(crate) boot: BootClock,
+    /// What the proc notes about itself, or why it cannot; none once it has ended, and before it is asked for.
+    pub(crate) flight: Mutex<Option<Result<FlightFile, String>>>,
     pub(crate) ready: watch::Sender<Option<Result<(), String>>>,
     pub(crate) exit: watch::Sender<Option<Arc<ProcExit>>>,
     pub(crate) output: Arc<Output>,
@@ -59,6 +69,40 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn snapshot(&self) -> std::sync::MutexGuard<'_, ProcSnapshot> {
         self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn flight(&self) -> std::sync::MutexGuard<'_, Option<Result<FlightFile, String>>> {
+        self.flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the file of its flight record; none, and why is kept, where that cannot be.
+    pub(crate) fn open_flight(&self, run_dir: &Path) -> Option<PathBuf> {
+        let made = FlightFile::create(run_dir, self.id.launch_id());
+        let made = made.map_err(|error| format!("no flight record could be made: {error}"));
+        let path = made.as_ref().ok().map(|file| file.path().to_owned());
+        *self.flight() = Some(made);
+        path
+    }
+
+    /// What the proc has noted about itself until now.
+    pub(crate) fn read_flight(&self) -> Result<FlightRecord, String> {
+        match &*self.flight() {
+            // Who has dialled back runs our runtime: it was the file that it did not find.
+            Some(Ok(file)) => file.read().map_err(|why| match self.boot.linked.get() {
+                Some(_) if why == UNWRITTEN => {
+                    "it does not see the files of its host, and so found no flight record".to_owned()
+                }
+                _ => why,
+            }),
+            Some(Err(why)) => Err(why.clone()),
+            None if self.calls_back => Err("where it ran there is no place for a flight record".to_owned()),
+            None => Err("a program without our runtime notes nothing".to_owned()),
+        }
+    }
+
+    /// Takes the file away.
+    pub(crate) fn close_flight(&self) {
+        drop(self.flight().take());
     }
 
     /// The first word on its readiness is the last.
@@ -94,6 +138,7 @@ impl ProcRef {
             incarnation,
             stop_grace: spec.policy.stop_grace,
             request: Request::new(),
+            calls_back: spec.policy.readiness == Readiness::CallBack,
             native: launcher.knows_status_by_parenthood(),
             launched_in: launcher.own_proc(),
             snapshot: Mutex::new(ProcSnapshot {
@@ -106,7 +151,10 @@ impl ProcRef {
                 running_at: None,
                 ready_at: None,
                 ended_at: None,
+                boot: BootTiming::default(),
             }),
+            boot: BootClock::start(),
+            flight: Mutex::default(),
             ready: watch::channel(None).0,
             exit: watch::channel(None).0,
             output: Arc::new(Output::new(spec.tail_lines, Arc::clone(&observers))),
@@ -134,6 +182,7 @@ impl ProcRef {
     /// Where it stands now; never in a terminal status without an exit.
     pub fn status(&self) -> ProcSnapshot {
         let mut snapshot = self.0.snapshot().clone();
+        snapshot.boot = self.0.boot.timing();
         if let Some(exit) = self.exit() {
             snapshot.status = exit.kind.status();
             snapshot.ended_at = Some(exit.ended_at);

@@ -3,7 +3,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ProcId, ProcStatus};
+use crate::{Certificate, ProcId, ProcStatus};
 
 /// How a launch ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,12 +88,15 @@ pub struct ProcExitResult {
     /// When it ended, where the one who reports it saw that.
     #[serde(default)]
     pub ended_at: Option<SystemTime>,
+    /// Whether its control group ran out of memory; none when nobody could look.
+    #[serde(default)]
+    pub oom: Option<bool>,
 }
 
 impl ProcExitResult {
     /// A report of `kind` without tails.
     pub fn new(kind: ProcExitKind) -> Self {
-        Self { kind, stderr_tail: None, stdout_tail: None, reported: None, ended_at: None }
+        Self { kind, stderr_tail: None, stdout_tail: None, reported: None, ended_at: None, oom: None }
     }
 
     /// A failure with `reason`, without tails.
@@ -152,6 +155,8 @@ pub struct ProcExit {
     pub ended_at: SystemTime,
     /// One sentence for people.
     pub verdict: String,
+    /// What every witness says about it.
+    pub certificate: Certificate,
 }
 
 /// The name of a Linux signal on this architecture: `SIGKILL`, or `unknown`.

@@ -2,7 +2,10 @@
 //!
 //! Nothing here does input or output, and nothing here knows an operating system.
 
+mod boot;
+mod certificate;
 mod exit;
+mod flight;
 mod ids;
 mod invalid;
 mod options;
@@ -11,7 +14,10 @@ mod secret;
 mod status;
 mod text;
 
+pub use boot::{BootPhase, BootTiming, OwnBoot};
+pub use certificate::{ActorFailed, Certificate, ExitClass, Rung, Source, StopIntent, Verdict, Witness};
 pub use exit::{ProcExit, ProcExitKind, ProcExitResult, ReportedExit, StopRequest};
+pub use flight::{FlightRecord, Handling};
 pub use ids::{ActorId, HostId, LaunchId, ParseIdError, PortId, ProcId, check_name};
 pub use invalid::InvalidArgument;
 pub use options::{

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{ActorId, PortId, ProcId};
+use crate::{ActorId, OwnBoot, PortId, ProcId};
 
 /// The tag of a chunk of a proc's standard output, sent to its log channel.
 pub const LOG_STDOUT_TAG: &str = "log.stdout";
@@ -81,6 +81,8 @@ pub enum Head {
         /// Why it could not be delivered.
         reason: String,
     },
+    /// How long its own part of the boot took; sent by a proc to its host, before it says that it is ready.
+    Booted(OwnBoot),
     /// An actor ended; sent by its proc to its host.
     ActorEnded {
         /// The actor.

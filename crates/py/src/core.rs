@@ -100,10 +100,11 @@ pub(crate) fn start_client() -> PyResult<&'static Arc<Core>> {
 ///
 /// # Errors
 /// `ConnectionError`: nobody admits it.
-pub(crate) fn start_proc(payload: String) -> PyResult<&'static Arc<Core>> {
+pub(crate) fn start_proc(payload: String, imports: Duration) -> PyResult<&'static Arc<Core>> {
     start(|| {
         trace::start();
-        let connected = IoThread::start(|| async move { Child::dial_back(&payload).await });
+        let connected =
+            IoThread::start(move || async move { Child::dial_back_after(&payload, imports).await });
         let connected = connected.map_err(PyErr::from)?;
         let (child, handle, io) = connected.map_err(|error| PyConnectionError::new_err(error.to_string()))?;
         Ok(Core::new(Side::Launched(Arc::new(child)), handle, Some(io)))

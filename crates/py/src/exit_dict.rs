@@ -2,6 +2,7 @@ use procession_model::{ProcExit, ProcExitKind, ProcExitResult};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::certificate_dict::certificate_dict;
 use crate::time::epoch_seconds;
 
 /// An exit kind, as the five facts that Python shows.
@@ -27,7 +28,7 @@ impl<'a> From<&'a ProcExitKind> for Facts<'a> {
     }
 }
 
-/// The fields of `procession.launch.ProcExit`, and `launcher` and `pid`.
+/// The fields of `procession.launch.ProcExit`.
 pub(crate) fn exit_dict<'py>(py: Python<'py>, exit: &ProcExit) -> PyResult<Bound<'py, PyDict>> {
     let facts = Facts::from(&exit.kind);
     let dict = PyDict::new(py);
@@ -52,6 +53,7 @@ pub(crate) fn exit_dict<'py>(py: Python<'py>, exit: &ProcExit) -> PyResult<Bound
     dict.set_item("verdict", &exit.verdict)?;
     dict.set_item("launcher", &exit.launcher)?;
     dict.set_item("pid", exit.pid)?;
+    dict.set_item("certificate", certificate_dict(py, &exit.certificate)?)?;
     Ok(dict)
 }
 

@@ -2,14 +2,15 @@ use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use procession_actor::Held;
+use procession_actor::{Handling, Held};
 use procession_model::ActorId;
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyList, PyTuple};
 
 use crate::blocking::block_on;
 use crate::buffers::ReceivedPayload;
 use crate::claims::{Claims, Ports};
+use crate::core::started;
 use crate::fork::{Owned, refuse_in_fork};
 use crate::inbox::{self, Incoming};
 use crate::message::{EitherPortRef, MethodSpecifier, PythonMessage, PythonMessageKind, PythonOncePortRef};
@@ -58,7 +59,7 @@ impl Inbox {
         let inbox = &*self.0;
         // What is queued already costs no change of threads.
         if let Some(incoming) = inbox.next(Some(Duration::ZERO)) {
-            return Ok(Some(incoming.into()));
+            return Ok(Some(Message::new(incoming, inbox.actor_id())));
         }
         let wait = |until: Option<Instant>| {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
@@ -67,12 +68,17 @@ impl Inbox {
                 None => inbox.is_closed().then_some(None),
             }
         };
-        Ok(block_on(py, deadline, wait)?.flatten().map(Message::from))
+        let incoming = block_on(py, deadline, wait)?.flatten();
+        Ok(incoming.map(|incoming| Message::new(incoming, inbox.actor_id())))
     }
 
     fn drain(&self) -> PyResult<Vec<Message>> {
         refuse_in_fork()?;
-        Ok(self.0.drain().into_iter().map(Message::from).collect())
+        Ok(self.0.drain().into_iter().map(|incoming| Message::new(incoming, self.id())).collect())
+    }
+
+    fn busy(&self, what: String) -> Busy {
+        Busy { actor: self.id().clone(), what, handling: Owned::new(Mutex::new(None)) }
     }
 
     fn fileno(&self) -> PyResult<RawFd> {
@@ -100,6 +106,36 @@ impl Inbox {
 
     fn __repr__(&self) -> String {
         format!("Inbox({})", self.id())
+    }
+}
+
+/// Notes in this proc's flight record what `actor` does.
+fn note(slot: &Mutex<Option<Handling>>, actor: &ActorId, what: &str, sender: &ActorId) {
+    if let Ok(Some(core)) = started() {
+        let handling = core.proc_.handling(actor, what, sender);
+        *slot.lock().unwrap_or_else(PoisonError::into_inner) = handling;
+    }
+}
+
+/// `with inbox.busy("__init__"):` for what an actor does that is no message.
+#[pyclass(frozen, module = "procession._native")]
+pub(crate) struct Busy {
+    actor: ActorId,
+    what: String,
+    handling: Owned<Mutex<Option<Handling>>>,
+}
+
+#[pymethods]
+impl Busy {
+    fn __enter__(&self) {
+        note(&self.handling, &self.actor, &self.what, &self.actor);
+    }
+
+    #[pyo3(signature = (*_exc))]
+    fn __exit__(&self, _exc: &Bound<'_, PyTuple>) {
+        if refuse_in_fork().is_ok() {
+            self.handling.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
     }
 }
 
@@ -141,10 +177,14 @@ pub(crate) struct Message {
     reply_port: Owned<Mutex<Kept>>,
     ack_port: Owned<Option<PythonOncePortRef>>,
     ports: Owned<Arc<Ports>>,
+    actor: ActorId,
+    sender: ActorId,
+    /// From the opening of the message until nothing refers to it any more.
+    handling: Owned<Mutex<Option<Handling>>>,
 }
 
-impl From<Incoming> for Message {
-    fn from(Incoming { message, .. }: Incoming) -> Self {
+impl Message {
+    fn new(Incoming { message, sender }: Incoming, actor: &ActorId) -> Self {
         let PythonMessage { kind, message, ack_port, ports, .. } = message;
         let (method, explicit, reply_port) = match kind {
             PythonMessageKind::CallMethod { name, response_port } => {
@@ -161,6 +201,9 @@ impl From<Incoming> for Message {
             reply_port: Owned::new(Mutex::new(Kept::Here(reply_port))),
             ack_port: Owned::new(ack_port),
             ports: Owned::new(Ports::new(ports)),
+            actor: actor.clone(),
+            sender,
+            handling: Owned::new(Mutex::new(None)),
         }
     }
 }
@@ -197,6 +240,8 @@ impl Message {
 
     #[pyo3(signature = (holder = None))]
     fn claims(&self, holder: Option<PyRef<'_, Inbox>>) -> Claims {
+        // Every message is opened by this, and right before it is handled.
+        note(&self.handling, &self.actor, &self.method, &self.sender);
         Claims::new(&self.ports, holder.as_deref())
     }
 }

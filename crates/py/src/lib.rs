@@ -5,6 +5,7 @@ mod answer;
 mod blocking;
 mod buffers;
 mod call;
+mod certificate_dict;
 mod claims;
 mod completions;
 mod core;

@@ -3,8 +3,9 @@ use pyo3::prelude::*;
 
 use crate::answer::{self, Answer};
 use crate::call::{self, ActorRef};
+use crate::certificate_dict;
 use crate::claims::Claims;
-use crate::inbox_py::{Inbox, Message};
+use crate::inbox_py::{Busy, Inbox, Message};
 use crate::port::{self, PortRef};
 use crate::port_receiver::PortReceiver;
 use crate::procs::{self, Launcher, ProcHandle, ProcSpec};
@@ -47,6 +48,7 @@ pub(crate) fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<Claims>()?;
     m.add_class::<Message>()?;
     m.add_class::<Inbox>()?;
+    m.add_class::<Busy>()?;
     m.add_class::<Supervised>()?;
     m.add_function(wrap_pyfunction!(runtime::start_client, m)?)?;
     m.add_function(wrap_pyfunction!(runtime::start_proc, m)?)?;
@@ -54,6 +56,8 @@ pub(crate) fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(runtime::check_name, m)?)?;
     m.add_function(wrap_pyfunction!(runtime::safe_name, m)?)?;
     m.add_function(wrap_pyfunction!(runtime::report_launch, m)?)?;
+    m.add_function(wrap_pyfunction!(certificate_dict::read_record, m)?)?;
+    m.add_function(wrap_pyfunction!(certificate_dict::records_dir, m)?)?;
     m.add_function(wrap_pyfunction!(procs::native_launcher, m)?)?;
     m.add_function(wrap_pyfunction!(procs::all_ready, m)?)?;
     m.add_function(wrap_pyfunction!(subscription::subscribe, m)?)?;

@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tokio::task::JoinSet;
 
+use crate::certificate_dict::boot_dict;
 use crate::core::current as current_core;
 use crate::errors::value_error;
 use crate::exit_dict::exit_dict;
@@ -158,6 +159,7 @@ impl ProcHandle {
         dict.set_item("ended_at", snapshot.ended_at.map(epoch_seconds))?;
         dict.set_item("restarts", restarts)?;
         dict.set_item("next_launch_at", next_launch_at.map(epoch_seconds))?;
+        dict.set_item("boot", boot_dict(py, &snapshot.boot)?)?;
         Ok(dict)
     }
 

@@ -29,6 +29,9 @@ impl PythonActor {
 }
 
 impl Actor for PythonActor {
+    /// They are noted where Python handles them.
+    const RECORDED: bool = false;
+
     fn handlers(table: &mut Handlers<Self>) {
         table.add::<PythonMessage>();
     }

@@ -42,8 +42,10 @@ pub(crate) fn start_client(py: Python<'_>) -> PyResult<Runtime> {
 
 /// The runtime of a launched proc.
 #[pyfunction]
-pub(crate) fn start_proc(py: Python<'_>, payload: String) -> PyResult<Runtime> {
-    py.detach(|| core::start_proc(payload)).map(Runtime)
+#[pyo3(signature = (payload, imports = 0.0))]
+pub(crate) fn start_proc(py: Python<'_>, payload: String, imports: f64) -> PyResult<Runtime> {
+    let imports = duration("imports", imports)?;
+    py.detach(|| core::start_proc(payload, imports)).map(Runtime)
 }
 
 /// The runtime of this process, if one was started.
@@ -113,6 +115,11 @@ impl Runtime {
 
     fn ready(&self) -> PyResult<()> {
         current()?.child()?.ready();
+        Ok(())
+    }
+
+    fn say(&self, text: &str) -> PyResult<()> {
+        current()?.child()?.say(text);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use procession_model::{ProcExitKind, ProcStatus, ReportedExit, StopRequest};
+use procession_model::{ProcExitKind, ProcStatus, ReportedExit, StopIntent, StopRequest, Verdict};
 
 use crate::Timer;
 
@@ -33,13 +33,13 @@ pub enum Effect {
     Sweep,
     /// It will never be ready; comes at most once, and never after it was.
     FailReady {
-        /// `starting` before the acknowledgement, `running` after it.
+        /// What went on: `starting` before the acknowledgement, `running` after it, or finer.
         phase: &'static str,
         /// What happened, in one sentence.
         why: String,
     },
     /// The one exit of the launch. Only notes and late kills follow.
-    Publish(Ended),
+    Publish(Box<Ended>),
     /// Something to count and to log.
     Note(Note),
 }
@@ -57,8 +57,16 @@ pub struct Ended {
     pub stdout_tail: Option<Vec<String>>,
     /// The first request to stop it; none means that none of us asked.
     pub requested: Option<StopRequest>,
+    /// Every request to stop it, the first ones when there were very many.
+    pub stops: Vec<StopIntent>,
+    /// How many more of them there were.
+    pub more_stops: u64,
+    /// Whether its control group ran out of memory; none when nobody could look.
+    pub oom: Option<bool>,
     /// One sentence for people.
     pub verdict: String,
+    /// The same for programs.
+    pub judged: Verdict,
     /// Where the launcher and the operating system disagree.
     pub contradictions: Vec<String>,
 }

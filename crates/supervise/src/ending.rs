@@ -5,7 +5,7 @@ use std::mem;
 use procession_model::{ProcExitKind, ProcExitResult};
 
 use crate::merge::Merged;
-use crate::{BootFailure, Effect, Ended, Event, Note, State, Timer, verdict};
+use crate::{BootFailure, Effect, Ended, Event, Note, State, Timer, judge, verdict};
 
 impl State {
     pub(crate) fn while_settling(&mut self, event: Event) {
@@ -83,7 +83,7 @@ impl State {
 
     /// The end, whatever led to it.
     pub(crate) fn end(&mut self, how: impl Into<Merged>) {
-        let Merged { kind, reported, stderr_tail, stdout_tail, contradiction, beside } = how.into();
+        let Merged { kind, reported, stderr_tail, stdout_tail, contradiction, beside, oom } = how.into();
         if let Some(what) = &contradiction {
             self.emit(Effect::Note(Note::Contradiction { what: what.clone() }));
         }
@@ -99,18 +99,27 @@ impl State {
         self.disarm_all();
         self.emit(Effect::Sweep);
         self.enter(kind.status());
+        let judged = judge(&kind, self.boot.as_ref(), self.requested.as_ref(), oom);
         let mut verdict = verdict(&kind, self.boot.as_ref(), self.requested.as_ref());
+        if oom == Some(true) {
+            verdict = format!("out of memory: {kind}");
+        }
         if let Some(beside) = beside {
             verdict.push_str(&format!("; its launcher: {beside}"));
         }
-        self.emit(Effect::Publish(Ended {
+        let stops = mem::take(&mut self.stops);
+        self.emit(Effect::Publish(Box::new(Ended {
             kind,
             reported,
             stderr_tail,
             stdout_tail,
             requested: self.requested.clone(),
+            stops,
+            more_stops: self.more_stops,
+            oom,
             verdict,
+            judged,
             contradictions: contradiction.into_iter().collect(),
-        }));
+        })));
     }
 }

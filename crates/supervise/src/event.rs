@@ -1,6 +1,6 @@
 use std::time::{Duration, SystemTime};
 
-use procession_model::{ProcExitResult, StopRequest};
+use procession_model::{BootPhase, ProcExitResult, StopRequest};
 
 /// What happened to one launch.
 ///
@@ -26,6 +26,13 @@ pub enum Event {
         handle: Option<String>,
         /// How far the launch is; restarts the ready deadline.
         progress: Option<String>,
+    },
+    /// How far its boot has come, where more is known than what the other events tell; changes nothing else.
+    Booting {
+        /// What goes on.
+        phase: BootPhase,
+        /// What it said last about it.
+        last_word: Option<String>,
     },
     /// The proc dialled back, and is set up.
     CalledBack {

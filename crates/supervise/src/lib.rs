@@ -4,6 +4,7 @@
 //! feeds [`State::step`] what happened, and does what comes back, in that order. One [`GroupState`] is
 //! a group of slots that are launched again by a policy, in the same manner.
 
+mod case_file;
 mod effect;
 mod ended;
 mod ending;
@@ -21,6 +22,7 @@ mod stopping;
 mod unknown;
 mod verdict;
 
+pub use case_file::{Beside, CaseFile};
 pub use effect::{Effect, Ended, Note};
 pub use event::{Event, StopHow, Timer};
 pub use policy::{Policy, Readiness};
@@ -30,4 +32,4 @@ pub use restart_group::{GroupEffect, GroupEvent, GroupState, GroupTimer};
 pub use restart_policy::{ActorsAfter, Backoff, Budgets, RestartPolicy, RestartStrategy, RestartWhen};
 pub use running::READY_DEADLINE;
 pub use state::State;
-pub use verdict::{BootFailure, verdict};
+pub use verdict::{BootFailure, judge, verdict};

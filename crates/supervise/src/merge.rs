@@ -22,6 +22,7 @@ pub(crate) struct Merged {
     pub(crate) contradiction: Option<String>,
     /// What went wrong at the launcher's, where that is not the end itself.
     pub(crate) beside: Option<String>,
+    pub(crate) oom: Option<bool>,
 }
 
 impl From<ProcExitKind> for Merged {
@@ -60,6 +61,7 @@ impl Heard {
             stdout_tail: fuller(first.stdout_tail, second.stdout_tail),
             contradiction,
             beside,
+            oom: first.oom.or(second.oom),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use procession_model::{ProcStatus, StopRequest};
+use procession_model::{BootPhase, ProcStatus, StopRequest};
 
 use crate::{BootFailure, Effect, State, StopHow, Timer};
 
@@ -47,6 +47,9 @@ impl State {
         if let Some(progress) = &self.progress {
             why = format!("{why}, last progress: {progress}");
         }
+        if let Some(word) = &self.last_word {
+            why = format!("{why}, last word: {word}");
+        }
         self.fail_ready(why.clone());
         self.boot = Some(BootFailure { phase: self.boot_phase(), why: why.clone() });
         let request = StopRequest { by: READY_DEADLINE.to_owned(), at, why };
@@ -57,12 +60,14 @@ impl State {
     pub(crate) fn fail_ready(&mut self, why: String) {
         if !self.initialized && !self.ready_failed {
             self.ready_failed = true;
-            let phase = self.boot_phase();
+            let phase = self.boot_phase().as_str();
             self.emit(Effect::FailReady { phase, why });
         }
     }
 
-    pub(crate) fn boot_phase(&self) -> &'static str {
-        if self.acknowledged { "running" } else { "starting" }
+    pub(crate) fn boot_phase(&self) -> BootPhase {
+        let seen = if self.acknowledged { BootPhase::Interpreter } else { BootPhase::Exec };
+        // What the proc says of itself is beyond what is seen from here, or nothing.
+        self.booting.map_or(seen, |told| told.max(seen))
     }
 }

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::mem;
 use std::time::{Duration, SystemTime};
 
-use procession_model::{ProcStatus, StopRequest};
+use procession_model::{BootPhase, ProcStatus, StopIntent, StopRequest};
 
 use crate::merge::Heard;
 use crate::stopping::Ladder;
@@ -29,7 +29,12 @@ pub struct State {
     pub(crate) ready_failed: bool,
     /// Why it never became ready, unless one of us stopped it before it could.
     pub(crate) boot: Option<BootFailure>,
+    /// How far it says that it has come.
+    pub(crate) booting: Option<BootPhase>,
+    pub(crate) last_word: Option<String>,
     pub(crate) requested: Option<StopRequest>,
+    pub(crate) stops: Vec<StopIntent>,
+    pub(crate) more_stops: u64,
     pub(crate) ladder: Ladder,
     pub(crate) unreachable: String,
     pub(crate) heard: Heard,
@@ -51,7 +56,11 @@ impl State {
             initialized: false,
             ready_failed: false,
             boot: None,
+            booting: None,
+            last_word: None,
             requested: None,
+            stops: Vec::new(),
+            more_stops: 0,
             ladder: Ladder::default(),
             unreachable: String::new(),
             heard: Heard::default(),
@@ -66,6 +75,10 @@ impl State {
 
     /// Takes in what happened; gives what to do, in that order.
     pub fn step(&mut self, event: Event) -> Vec<Effect> {
+        if let Event::Booting { phase, last_word } = event {
+            (self.booting, self.last_word) = (Some(phase), last_word);
+            return Vec::new();
+        }
         let expected = match &event {
             Event::TimerFired(timer, _) => self.armed.remove(timer),
             _ => true,
@@ -99,6 +112,8 @@ impl State {
             Event::LaunchAcknowledged { pid } => self.launch_acknowledged(pid),
             Event::LaunchRefused { reason } => self.launch_refused(&reason),
             Event::Reported { pid, progress, .. } => self.reported(pid, progress),
+            // Taken in by `step`.
+            Event::Booting { .. } => {}
             Event::CalledBack { pid } => self.called_back(pid),
             Event::NotifiedReady => self.ready(),
             Event::StopAsked { how, grace, request } => self.stop_asked(how, grace, request),

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use procession_model::{ProcExitKind, ProcStatus, StopRequest};
+use procession_model::{self as model, ProcExitKind, ProcStatus, StopIntent, StopRequest};
 
 use crate::{Effect, Note, State, StopHow, Timer};
+
+/// How many requests to stop are kept of one launch.
+const STOPS: usize = 32;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rung {
@@ -68,6 +71,7 @@ impl State {
     }
 
     pub(crate) fn stop_asked(&mut self, how: StopHow, grace: Duration, request: StopRequest) {
+        self.keep_intent(how, &request);
         if self.requested.is_none() {
             self.fail_ready(format!("stopped by us ({request})"));
             self.requested = Some(request);
@@ -92,6 +96,19 @@ impl State {
             (StopHow::Kill, _) => self.ask_kill(),
             (StopHow::AgentFirst | StopHow::Terminate, Rung::Kill) => {}
         }
+    }
+
+    fn keep_intent(&mut self, how: StopHow, request: &StopRequest) {
+        if self.stops.len() == STOPS {
+            self.more_stops += 1;
+            return;
+        }
+        let from = match how {
+            StopHow::AgentFirst => model::Rung::Agent,
+            StopHow::Terminate => model::Rung::Terminate,
+            StopHow::Kill => model::Rung::Kill,
+        };
+        self.stops.push(StopIntent { request: request.clone(), from });
     }
 
     fn hasten(&mut self, timer: Timer) {

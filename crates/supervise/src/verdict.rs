@@ -1,10 +1,10 @@
-use procession_model::{ProcExitKind, StopRequest};
+use procession_model::{BootPhase, ProcExitKind, StopRequest, Verdict};
 
 /// Why a proc never became ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BootFailure {
-    /// `starting` before the acknowledgement, `running` after it.
-    pub phase: &'static str,
+    /// How far it had come.
+    pub phase: BootPhase,
     /// What was missed.
     pub why: String,
 }
@@ -19,7 +19,9 @@ pub fn verdict(kind: &ProcExitKind, boot: Option<&BootFailure>, requested: Optio
         }
         (ProcExitKind::Lost { .. }, _, None) => kind.to_string(),
         (ProcExitKind::Failed { reason }, _, None) => format!("launcher failed: {reason}"),
-        (_, Some(BootFailure { phase, why }), _) => format!("boot failed ({phase}: {why}): {kind}"),
+        (_, Some(BootFailure { phase, why }), _) => {
+            format!("boot failed ({}: {why}): {kind}", phase.as_str())
+        }
         (_, None, Some(request)) => format!("stopped by us ({request}): {kind}"),
         (ProcExitKind::Exited { code: 0 }, None, None) => "clean exit".to_owned(),
         (ProcExitKind::Exited { code: -1 }, None, None) => kind.to_string(),
@@ -29,6 +31,32 @@ pub fn verdict(kind: &ProcExitKind, boot: Option<&BootFailure>, requested: Optio
                 format!("crash: {kind}")
             } else {
                 format!("killed: {kind}, not requested by us")
+            }
+        }
+    }
+}
+
+/// What [`verdict`] says, for programs. A group that ran out of memory says more than how its leader ended.
+pub fn judge(
+    kind: &ProcExitKind,
+    boot: Option<&BootFailure>,
+    requested: Option<&StopRequest>,
+    oom: Option<bool>,
+) -> Verdict {
+    match (kind, boot, requested) {
+        _ if oom == Some(true) => Verdict::OutOfMemory,
+        (ProcExitKind::Lost { .. }, _, _) => Verdict::Unknown,
+        (ProcExitKind::Failed { .. }, _, None) => Verdict::LauncherFailed,
+        (_, Some(boot), _) => Verdict::BootFailed { phase: boot.phase },
+        (_, None, Some(_)) => Verdict::Stopped,
+        (ProcExitKind::Exited { code: 0 }, None, None) => Verdict::Clean,
+        (ProcExitKind::Exited { code: -1 }, None, None) => Verdict::Unknown,
+        (ProcExitKind::Exited { code }, None, None) => Verdict::AppError { code: *code },
+        (ProcExitKind::Signaled { signal, core_dumped }, None, None) => {
+            if *core_dumped || is_fault(*signal) {
+                Verdict::Crash { signal: *signal }
+            } else {
+                Verdict::Killed { signal: *signal }
             }
         }
     }

@@ -1,8 +1,10 @@
 //! What goes into a frame comes out of it, and nothing else does.
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
-use procession_model::{ActorId, Head, Packet, PortId, ProcId};
+use procession_model::{ActorId, Head, OwnBoot, Packet, PortId, ProcId};
 use procession_wire::{Decoder, Limits, PREFIX_LEN, ProtocolError, check, encode_prefix};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -37,6 +39,11 @@ fn head() -> impl Strategy<Value = Head> {
         (actor(), any::<Option<String>>()).prop_map(|(actor, failure)| Head::ActorEnded { actor, failure }),
         Just(Head::Welcome),
         any::<u32>().prop_map(|pid| Head::Ready { pid }),
+        any::<[Duration; 3]>().prop_map(|[imports, dial, set_up]| Head::Booted(OwnBoot {
+            imports,
+            dial,
+            set_up
+        })),
         (proc_id(), any::<Option<u32>>(), any::<Option<String>>(), any::<Option<String>>())
             .prop_map(|(proc_id, pid, handle, progress)| Head::Report { proc_id, pid, handle, progress }),
         any::<String>().prop_map(|reason| Head::Stop { reason }),

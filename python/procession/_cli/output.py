@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO
 
 from procession._exits import exit_table
@@ -61,7 +60,7 @@ class Output:
             self.say(f"{older} earlier ends of processes that were run again are not shown")
         if self._as_json:
             results = [
-                _json(event="exit", **asdict(one), final=one is history.exits[-1])
+                _json(event="exit", **one.as_dict(), final=one is history.exits[-1])
                 for history in ranks
                 for one in history.exits
             ]

@@ -77,12 +77,17 @@ fn launched() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let child = Child::dial_back(&payload).await.unwrap();
+        if role == "never ready" {
+            child.say("waits for ever");
+            std::future::pending::<()>().await;
+        }
         child.ready();
         match role.as_str() {
             "proc" => {
                 child.stopped().await;
                 child.goodbye().await;
             }
+            "stuck" => crate::certificates::get_stuck(&child).await,
             "deaf" | "deaf and immune" => std::future::pending().await,
             "short" => {
                 child.proc_().spawn("short", Short).unwrap().stop("its work is done");

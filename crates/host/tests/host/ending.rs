@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use procession_host::Stream;
-use procession_model::{ProcExitKind, ProcId};
+use procession_model::{ProcExitKind, ProcId, Verdict};
 use procession_sys::{Process, Snapshot};
 
 use crate::common::{
@@ -96,6 +96,8 @@ fn a_runtime_that_ends_ends_the_procs_and_all_who_wait_learn_it() {
     drop(runtime);
     let exit = proc_.exit().expect("the end of the runtime is its end");
     assert!(matches!(exit.kind, ProcExitKind::Lost { .. }), "{}", exit.kind);
+    assert_eq!(exit.certificate.verdict, Verdict::HostLost);
+    assert!(exit.verdict.starts_with("host lost: "), "{}", exit.verdict);
     assert_eq!(record.exits(), 1);
     // From any runtime, and after the fact.
     let another = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

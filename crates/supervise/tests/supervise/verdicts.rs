@@ -1,11 +1,11 @@
-use procession_model::ProcExitKind;
+use procession_model::{BootPhase, ProcExitKind};
 use procession_supervise::{BootFailure, verdict};
 
 use crate::world::{exited, request, signaled};
 
 #[test]
 fn every_end_has_its_sentence() {
-    let boot = BootFailure { phase: "running", why: "not ready within 30s".to_owned() };
+    let boot = BootFailure { phase: BootPhase::Interpreter, why: "not ready within 30s".to_owned() };
     let asked = request("terminate");
     let failed = ProcExitKind::Failed { reason: "spawner raised: boom".to_owned() };
     let lost = ProcExitKind::Lost { reason: "not heard of".to_owned() };
