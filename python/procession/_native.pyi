@@ -110,8 +110,9 @@ class ProcSpec:
         ack_timeout: float,
         tail_lines: int,
         want_stdio: bool,
+        confinement: dict[str, Any] | None = None,  # of procession._confine
     ) -> ProcSpec:
-        """Raises `ValueError` for what is refused before anything starts."""
+        """Raises `InvalidArgument` for what is refused before anything starts."""
 
 @final
 class ProcHandle:
@@ -151,6 +152,11 @@ class Launcher:
     def name(self) -> str: ...
 
 def native_launcher() -> Launcher: ...
+def find_user(user: str | int, group: str | int | None) -> tuple[int, int, list[int]]:
+    """User, group and all groups: those of the user, or the group alone. Raises `InvalidArgument` for who is nobody."""
+
+def machine_facts() -> list[tuple[str, bool, str]]:
+    """What this machine, and this process on it, can promise: name, whether it holds, what it means."""
 
 @final
 class Subscription:
@@ -370,5 +376,6 @@ def supervise(
     cwd: str | None,
     tail_lines: int,
     log_channel: str | None,
+    confinement: dict[str, Any] | None = None,
 ) -> Supervised:
     """Starts an OS process of this process: own session, both pipes read in bounded memory, its tree killed when it ends. Raises `OSError` naming program and cause."""

@@ -12,6 +12,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
+use crate::confine::bury_groups;
 use crate::failure::{LaunchFailure, Shown};
 use crate::keeper::Keeper;
 use crate::launcher::Known;
@@ -26,6 +27,9 @@ pub(crate) struct Started {
     pub(crate) pipes: Option<[OwnedFd; 2]>,
     pub(crate) exit: oneshot::Receiver<ProcExitResult>,
 }
+
+/// How many launches may end before the keeper has removed the group of the first.
+const ENDED: usize = 1024;
 
 /// One launch on its way to the keeper.
 pub(crate) struct Launch {
@@ -68,6 +72,8 @@ pub(crate) struct Driver {
     /// The kernel was short of something; until then it is not asked again.
     pause: Option<Instant>,
     open: HashMap<u64, Open>,
+    /// The latest that have ended, whose groups the keeper may not have removed yet.
+    ended: VecDeque<LaunchId>,
     terminations: HashMap<u64, Vec<oneshot::Sender<()>>>,
     kills: HashMap<u64, Vec<oneshot::Sender<Option<u32>>>>,
     ends: Vec<oneshot::Sender<()>>,
@@ -87,6 +93,7 @@ impl Driver {
             unsent: VecDeque::new(),
             pause: None,
             open: HashMap::new(),
+            ended: VecDeque::new(),
             terminations: HashMap::new(),
             kills: HashMap::new(),
             ends: Vec::new(),
@@ -215,10 +222,12 @@ impl Driver {
                     let _ = open.started.map(|started| started.send(Err(failure)));
                 }
             }
-            Reply::Exited { id, status } => {
+            Reply::Exited { id, status, oom } => {
                 if let Some(open) = self.open.remove(&id) {
                     self.forget(open.launch);
-                    publish(open.exit, kind_of(status));
+                    self.ended.truncate(ENDED);
+                    self.ended.push_front(open.launch);
+                    publish(open.exit, ProcExitResult { oom, ..ProcExitResult::new(kind_of(status)) });
                 }
             }
             Reply::Signalled { id } => {
@@ -271,10 +280,16 @@ impl Driver {
                 }
             })
             .collect();
+        let open = self.open.values().map(|open| open.launch);
+        let launches: Vec<LaunchId> = open.chain(self.ended.iter().copied()).collect();
         let mut left = "nothing of it is left".to_owned();
         if !trees.is_empty() {
             tracing::warn!(keeper = self.keeper.pid, %how, procs = trees.len(), "the keeper ended with procs open");
-            let swept = tokio::task::spawn_blocking(move || Tree::kill(&mut trees, SWEEP)).await;
+        }
+        if !launches.is_empty() {
+            let kill = move || if trees.is_empty() { Ok(Vec::new()) } else { Tree::kill(&mut trees, SWEEP) };
+            let sweep = move || bury_groups(&launches, kill);
+            let swept = tokio::task::spawn_blocking(sweep).await;
             match swept {
                 Ok(Ok(alive)) if alive.is_empty() => {}
                 Ok(Ok(alive)) => left = format!("{} processes could not be killed yet", alive.len()),
@@ -292,7 +307,7 @@ impl Driver {
             let failure =
                 LaunchFailure::new(format!("the keeper {how} meanwhile; launch again"), libc::EAGAIN);
             let _ = open.started.map(|started| started.send(Err(failure)));
-            publish(open.exit, ProcExitKind::Lost { reason: reason.clone() });
+            publish(open.exit, ProcExitResult::new(ProcExitKind::Lost { reason: reason.clone() }));
         }
         answer(std::mem::take(&mut self.ends), ());
     }
@@ -333,10 +348,10 @@ fn answer<T: Copy>(waiting: Vec<oneshot::Sender<T>>, answer: T) {
     }
 }
 
-fn publish(exit: Option<oneshot::Sender<ProcExitResult>>, kind: ProcExitKind) {
+fn publish(exit: Option<oneshot::Sender<ProcExitResult>>, result: ProcExitResult) {
     if let Some(exit) = exit {
         // The keeper's messages are read in their order: so of two procs the first to end is told as that.
-        let _ = exit.send(ProcExitResult { ended_at: Some(SystemTime::now()), ..ProcExitResult::new(kind) });
+        let _ = exit.send(ProcExitResult { ended_at: Some(SystemTime::now()), ..result });
     }
 }
 

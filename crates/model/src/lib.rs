@@ -2,6 +2,7 @@
 //!
 //! Nothing here does input or output, and nothing here knows an operating system.
 
+mod confinement;
 mod exit;
 mod ids;
 mod invalid;
@@ -11,6 +12,7 @@ mod secret;
 mod status;
 mod text;
 
+pub use confinement::{Confinement, DropCapabilities, Resources, Rlimits, Security, User};
 pub use exit::{ProcExit, ProcExitKind, ProcExitResult, ReportedExit, StopRequest};
 pub use ids::{ActorId, HostId, LaunchId, ParseIdError, PortId, ProcId, check_name};
 pub use invalid::InvalidArgument;

@@ -18,10 +18,13 @@ pub use procession_actor::{
 pub use procession_host::{
     Host, HostError, Observer, Policy, ProcEvent, ProcRef, ProcSnapshot, Readiness, SpawnSpec, Stream,
 };
-pub use procession_launch::{Capabilities, LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling};
+pub use procession_launch::{
+    Capabilities, Confines, LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling,
+};
 pub use procession_launch_local::NativeLauncher;
 pub use procession_model::{
-    ActorId, BOOTSTRAP_ENV, BootstrapCommand, ChannelAddr, DialBack, HostId, InvalidArgument,
-    LOG_CHANNEL_ENV, LaunchId, LaunchOptions, PROCESS_NAME_ENV, PortId, ProcExit, ProcExitKind,
-    ProcExitResult, ProcId, ProcStatus, ReportedExit, StopRequest,
+    ActorId, BOOTSTRAP_ENV, BootstrapCommand, ChannelAddr, Confinement, DialBack, DropCapabilities, HostId,
+    InvalidArgument, LOG_CHANNEL_ENV, LaunchId, LaunchOptions, PROCESS_NAME_ENV, PortId, ProcExit,
+    ProcExitKind, ProcExitResult, ProcId, ProcStatus, ReportedExit, Resources, Rlimits, Security,
+    StopRequest, User,
 };

@@ -7,6 +7,7 @@ mod buffers;
 mod call;
 mod claims;
 mod completions;
+mod confinement;
 mod core;
 mod errors;
 mod event_fd;

@@ -55,6 +55,8 @@ pub struct Ended {
     pub stderr_tail: Option<Vec<String>>,
     /// The last lines of stdout; none when neither side gave any.
     pub stdout_tail: Option<Vec<String>>,
+    /// Whether the kernel has killed something of it for want of memory; none when nobody could look.
+    pub oom: Option<bool>,
     /// The first request to stop it; none means that none of us asked.
     pub requested: Option<StopRequest>,
     /// One sentence for people.

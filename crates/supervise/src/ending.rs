@@ -83,7 +83,7 @@ impl State {
 
     /// The end, whatever led to it.
     pub(crate) fn end(&mut self, how: impl Into<Merged>) {
-        let Merged { kind, reported, stderr_tail, stdout_tail, contradiction, beside } = how.into();
+        let Merged { kind, reported, stderr_tail, stdout_tail, oom, contradiction, beside } = how.into();
         if let Some(what) = &contradiction {
             self.emit(Effect::Note(Note::Contradiction { what: what.clone() }));
         }
@@ -100,6 +100,9 @@ impl State {
         self.emit(Effect::Sweep);
         self.enter(kind.status());
         let mut verdict = verdict(&kind, self.boot.as_ref(), self.requested.as_ref());
+        if oom == Some(true) {
+            verdict.insert_str(0, "out of memory: ");
+        }
         if let Some(beside) = beside {
             verdict.push_str(&format!("; its launcher: {beside}"));
         }
@@ -108,6 +111,7 @@ impl State {
             reported,
             stderr_tail,
             stdout_tail,
+            oom,
             requested: self.requested.clone(),
             verdict,
             contradictions: contradiction.into_iter().collect(),

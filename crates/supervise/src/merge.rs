@@ -19,6 +19,7 @@ pub(crate) struct Merged {
     pub(crate) reported: Option<ReportedExit>,
     pub(crate) stderr_tail: Option<Vec<String>>,
     pub(crate) stdout_tail: Option<Vec<String>>,
+    pub(crate) oom: Option<bool>,
     pub(crate) contradiction: Option<String>,
     /// What went wrong at the launcher's, where that is not the end itself.
     pub(crate) beside: Option<String>,
@@ -58,6 +59,7 @@ impl Heard {
             reported: first.reported.or(second.reported),
             stderr_tail: fuller(first.stderr_tail, second.stderr_tail),
             stdout_tail: fuller(first.stdout_tail, second.stdout_tail),
+            oom: first.oom.or(second.oom),
             contradiction,
             beside,
         }

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from procession._cli import run
+from procession._cli import doctor, run
 
 
 def run_cli(argv: Sequence[str]) -> int:
@@ -20,6 +20,7 @@ def run_cli(argv: Sequence[str]) -> int:
     parser.add_argument("--version", action="version", version=f"procession {_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     run.add_to(commands)
+    doctor.add_to(commands)
     options = parser.parse_args(argv)
     code: int = options.handler(options)
     return code

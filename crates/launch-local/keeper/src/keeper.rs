@@ -11,6 +11,7 @@ use procession_sys::{
 };
 
 use crate::control::{Control, Pipes};
+use crate::groups::{Groups, ProcGroup};
 use crate::kills::Kills;
 use crate::protocol::{Reply, Request, Strings};
 
@@ -33,6 +34,7 @@ enum Phase {
 struct Proc {
     phase: Phase,
     tree: Tree,
+    group: ProcGroup,
     started: u64,
     pipes: Option<Pipes>,
 }
@@ -55,6 +57,7 @@ pub(crate) struct Keeper {
     /// The procs' leaders that are not reaped yet.
     leaders: HashMap<u32, u64>,
     kills: Kills,
+    groups: Groups,
     terminations: Vec<u64>,
     open_files: OpenFiles,
     oom_score_adj: Option<i32>,
@@ -79,6 +82,7 @@ impl Keeper {
             procs: HashMap::new(),
             leaders: HashMap::new(),
             kills: Kills::default(),
+            groups: Groups::default(),
             terminations: Vec::new(),
             open_files: sys::raise_open_files()?,
             oom_score_adj: sys::oom_score_adj().ok().map(|own| (own + OOM_ABOVE).min(1000)),
@@ -136,6 +140,7 @@ impl Keeper {
                 // Asked first: what a host leaves behind is only looked for once it is gone.
                 let host_gone = self.host.has_ended()?;
                 if self.end_all(host_gone) && (host_gone || self.may_leave()) {
+                    self.kills.remove_groups();
                     return Ok(());
                 }
                 pause = if self.empty == 1 { PAUSES.0 } else { (pause * 2).min(PAUSES.1) };
@@ -182,7 +187,7 @@ impl Keeper {
             Request::Kill { id } => {
                 if let Some(proc) = self.procs.get(&id) {
                     proc.child().kill_group();
-                    self.kills.add_asked(id, proc.tree.clone());
+                    self.kills.add_asked(id, proc.tree.clone(), proc.group.clone());
                 } else if !self.kills.ask(id) {
                     self.control.send(Reply::Killed { id });
                 }
@@ -210,7 +215,7 @@ impl Keeper {
         let (strings, cwd) = (next()?, next()?);
         let mut bytes = Vec::new();
         File::from(strings).read_to_end(&mut bytes).map_err(|_| failed(libc::EIO))?;
-        let Strings { program, argv, envp } = Strings::decode(&bytes).ok_or_else(|| failed(libc::EINVAL))?;
+        let Strings { program, argv, envp, order } = Strings::decode(&bytes).ok_or_else(|| failed(libc::EINVAL))?;
         let shared = if captured { None } else { Some((next()?, next()?)) };
         let marker = envp.iter().find_map(|entry| {
             let value = entry.to_bytes().strip_prefix(sys::MARKER.as_bytes())?.strip_prefix(b"=")?;
@@ -220,7 +225,8 @@ impl Keeper {
             Some((out, err)) => (Stdio::Fd(out.as_fd()), Stdio::Fd(err.as_fd())),
             None => (Stdio::Pipe, Stdio::Pipe),
         };
-        let mut spawning = Spawning::start(&SpawnSpec {
+        let group = self.groups.make(&order)?;
+        let mut spawning = group.or_removed(Spawning::start(&SpawnSpec {
             program: Program::Path(program),
             argv,
             envp,
@@ -231,7 +237,9 @@ impl Keeper {
             die_with_parent: true,
             open_files: Some(self.open_files),
             oom_score_adj: self.oom_score_adj,
-        })?;
+            group: group.inner(),
+            confinement: order.confinement,
+        }))?;
         let child = &mut spawning.child;
         let pipes = child.stdout.take().zip(child.stderr.take()).map(|(out, err)| Rc::new([out, err]));
         let pid = child.pid;
@@ -239,7 +247,7 @@ impl Keeper {
         let started = Process::look(pid).map_or(0, |process| process.started);
         let tree = Tree::new(pid, started, marker.unwrap_or_default(), Some(std::process::id()));
         self.leaders.insert(pid, id);
-        self.procs.insert(id, Proc { phase: Phase::Starting(spawning), tree, started, pipes });
+        self.procs.insert(id, Proc { phase: Phase::Starting(spawning), tree, group, started, pipes });
         Ok(())
     }
 
@@ -259,6 +267,8 @@ impl Keeper {
             }
             Err(SpawnError { stage, source }) => {
                 self.leaders.remove(&pid);
+                // Its only process is reaped.
+                proc.group.remove();
                 self.refuse(id, stage, &source);
             }
         }
@@ -279,13 +289,14 @@ impl Keeper {
         self.finish_start(id);
         // One that failed to start is reaped by now.
         let Some(proc) = self.procs.remove(&id) else { return Ok(()) };
-        self.control.send(Reply::Exited { id, status });
+        // Counted in its group, which is gone in a moment.
+        self.control.send(Reply::Exited { id, status, oom: proc.group.oom() });
         self.control.flush();
         // Its number still means its group, for as long as it is not reaped.
         proc.child().kill_group();
         self.leaders.remove(&pid);
         sys::reap_child(pid)?;
-        self.kills.add_leftover(id, proc.tree);
+        self.kills.add_leftover(id, proc.tree, proc.group);
         Ok(())
     }
 
@@ -325,7 +336,9 @@ impl Keeper {
     fn end_all(&mut self, host_gone: bool) -> bool {
         for proc in self.procs.values() {
             proc.child().kill_group();
+            proc.group.kill();
         }
+        self.kills.kill_groups();
         let Some(all) = self.look() else { return false };
         let mut left = kill_descendants(&all);
         // A host that lives looks after its own children; its death leaves them to their marker.

@@ -4,8 +4,11 @@
 //! host had; and it ends everything that descends from it once the host is gone.
 
 mod control;
+mod groups;
 mod keeper;
 mod kills;
+#[expect(dead_code, reason = "the host uses the other half")]
+mod order;
 #[expect(dead_code, reason = "the host uses the other half")]
 mod protocol;
 
