@@ -56,7 +56,7 @@ class ProcExit:
     stderr_tail: list[str]
     stdout_tail: list[str]
     oom: bool | None
-    """None when nobody could look."""
+    """Whether the kernel has killed something of it for want of memory, it or what it started; None: nobody could look."""
     requested: str | None
     """Who of us asked for the stop, when and why; None: none of us did."""
     started_at: float

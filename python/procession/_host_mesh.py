@@ -9,6 +9,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
 
 from procession import _pickle, _restart, _validate, config
+from procession._confine import confinement
 from procession._launcher import resolve
 from procession._proc_mesh import ProcMesh
 from procession._procs import OtherProcs, OwnedProcs, Slot
@@ -62,9 +63,10 @@ class HostMesh(Mesh):
         env: Environment | Callable[[Point], Environment] | None = None,
         clear_env: bool = False,
         cwd: str | os.PathLike[str] | None = None,
-        user: str | int | None = None,
+        user: str | int | tuple[str | int, str | int] | None = None,
         rlimits: Mapping[str, Any] | None = None,
         resources: Mapping[str, Any] | None = None,
+        security: Mapping[str, Any] | None = None,
         restart: When | Restart | None = None,
         preload: Sequence[str] = (),
         ready_timeout: float = config.READY_TIMEOUT,
@@ -89,6 +91,13 @@ class HostMesh(Mesh):
         clear_env: start from an empty environment instead of the launcher's.
         restart: "on_failure" or "always" launches procs again that end, 3 times in a minute at most; a `procession.Restart`
             says more. None and "never" do not.
+        user: a name, a number, or (user, group), with that group alone. Its programs and modules have to be readable for it.
+        rlimits: limits of the kernel on each process: `{"nofile": 1024, "core": (0, "unlimited")}`, soft and hard.
+        resources: what each proc may use together with all that it starts: `{"memory": "64M", "pids": 100, "cpu": 0.5}`.
+            Beyond its memory the kernel kills (`ProcExit.oom`), beyond its pids forks fail, beyond its cpu it waits.
+        security: what it gives up for good: `{"no_new_privs": True, "drop_capabilities": "all" or a list of names,
+            "seccomp": a compiled BPF program, which implies no_new_privs}`.
+            What this machine or the launcher cannot do of these is refused: `procession doctor` tells.
         ready_timeout: seconds from the acknowledged launch to the call back, after which the proc is killed.
         stop_grace: seconds for each step of a stop.
         ack_timeout: seconds for the launcher to acknowledge a launch.
@@ -98,9 +107,6 @@ class HostMesh(Mesh):
         """
         _validate.not_yet(
             proc_bind=(proc_bind, None),
-            user=(user, None),
-            rlimits=(rlimits, None),
-            resources=(resources, None),
             preload=(tuple(preload), ()),
             on_owner_loss=(_validate.choice("on_owner_loss", on_owner_loss, ("kill", "detach")), "kill"),
         )
@@ -123,6 +129,7 @@ class HostMesh(Mesh):
             "lease": _validate.seconds("lease", lease),
             "tail_lines": _validate.tail_lines("tail_lines", tail_lines),
             "want_stdio": True,
+            "confinement": confinement(resources, user, rlimits, security),
         }
         if bootstrap is not None and readiness == "none":
             raise InvalidArgument(

@@ -117,6 +117,7 @@ def refuse_unable(cls: type[ProcLauncher], slots: Sequence[Slot]) -> None:
         except UnicodeDecodeError:
             rule = "a launcher written in Python takes paths that are valid UTF-8; use the native launcher"
             raise InvalidArgument("program", repr(options["program"]), rule) from None
+        _refuse_unconfined(cls, options["confinement"])
         if cls.capabilities.command_attributes:
             continue
         # A proc that calls back moves to its directory by itself.
@@ -131,6 +132,23 @@ def refuse_unable(cls: type[ProcLauncher], slots: Sequence[Slot]) -> None:
                     f"{name}: {cls.__qualname__} does not honour it; if it does, say so with "
                     "capabilities = Capabilities(command_attributes=True)"
                 )
+
+
+def _refuse_unconfined(cls: type[ProcLauncher], confinement: dict[str, Any] | None) -> None:
+    if confinement is None:
+        return
+    security = ("no_new_privs", "drop_all_capabilities", "drop_capabilities", "seccomp")
+    asked = {
+        "resources": any(confinement[key] is not None for key in ("memory", "pids", "cpu_millis")),
+        "user": confinement["user"] is not None,
+        "rlimits": bool(confinement["rlimits"]),
+        "security": any(confinement[key] for key in security),
+    }
+    for name, given in asked.items():
+        if given and not getattr(cls.capabilities, name):
+            raise Unsupported(
+                f"{name}: {cls.__qualname__} does not honour it; if it does, say so with capabilities = Capabilities({name}=True)"
+            )
 
 
 _lock = threading.RLock()

@@ -117,8 +117,9 @@ class ProcSpec:
         lease: float,
         tail_lines: int,
         want_stdio: bool,
+        confinement: dict[str, Any] | None = None,  # of procession._confine
     ) -> ProcSpec:
-        """Raises `ValueError` for what is refused before anything starts."""
+        """Raises `InvalidArgument` for what is refused before anything starts."""
 
 @final
 class RestartPolicy:
@@ -188,6 +189,12 @@ def read_record(file: bytes) -> dict[str, Any]:
 
 def records_dir() -> str | None:
     """Where records of ended procs are kept; None where they are not."""
+
+def find_user(user: str | int, group: str | int | None) -> tuple[int, int, list[int]]:
+    """User, group and all groups: those of the user, or the group alone. Raises `InvalidArgument` for who is nobody."""
+
+def machine_facts() -> list[tuple[str, bool, str]]:
+    """What this machine, and this process on it, can promise: name, whether it holds, what it means."""
 
 @final
 class Subscription:
@@ -425,5 +432,6 @@ def supervise(
     cwd: str | None,
     tail_lines: int,
     log_channel: str | None,
+    confinement: dict[str, Any] | None = None,
 ) -> Supervised:
     """Starts an OS process of this process: own session, both pipes read in bounded memory, its tree killed when it ends. Raises `OSError` naming program and cause."""

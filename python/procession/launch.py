@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any, ClassVar, Literal
 
-from procession import _native, _validate
+from procession import _confine, _native, _validate
 from procession._actor import Actor, EndpointProperty, endpoint
 from procession._certificate import BootTiming, Certificate, FlightRecord, StopIntent, Witness
 from procession._exits import ProcExit, ProcStatus, exit_table
@@ -56,6 +56,14 @@ class Capabilities:
     """Its kill reaches the whole process tree. Without this only what is seen from the host is killed with the proc."""
     command_attributes: bool = False
     """It honours `cwd`, `clear_env` and `env_remove` of the options. Without this they are refused."""
+    resources: bool = False
+    """It honours `resources` of the options. Without this they are refused; `supervise` cannot do it."""
+    user: bool = False
+    """It honours `user` of the options, as `supervise(opts)` does. Without this it is refused."""
+    rlimits: bool = False
+    """It honours `rlimits` of the options, as `supervise(opts)` does. Without this they are refused."""
+    security: bool = False
+    """It honours `security` of the options, as `supervise(opts)` does. Without this it is refused."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +141,14 @@ class LaunchOptions:
     cwd: str | None = None
     clear_env: bool = False
     env_remove: list[str] = field(default_factory=list)
+    resources: dict[str, Any] = field(default_factory=dict)
+    """`memory` in bytes, `pids`, `cpu` in processors: those that are limited."""
+    user: tuple[int, int, list[int]] | None = None
+    """User, group and all groups; None is the launcher's own."""
+    rlimits: dict[str, tuple[int | None, int | None]] = field(default_factory=dict)
+    """Soft and hard limit by name without `RLIMIT_`, in small letters; None is unlimited."""
+    security: dict[str, Any] = field(default_factory=dict)
+    """`no_new_privs`, `drop_capabilities` ("all" or a list), `seccomp` (bytes): those that are asked for."""
 
     @property
     def argv(self) -> list[str]:
@@ -159,6 +175,8 @@ class LaunchOptions:
         shown = {name: getattr(self, name) for name in ("process_name", "program", "arg0", "args")}
         shown["env keys"] = sorted(self.env)
         shown |= {name: getattr(self, name) for name in ("want_stdio", "tail_lines", "cwd", "clear_env", "env_remove")}
+        shown |= {name: getattr(self, name) for name in ("resources", "user", "rlimits")}
+        shown["security keys"] = sorted(self.security)
         return "LaunchOptions(" + ", ".join(f"{name}={value!r}" for name, value in shown.items()) + ")"
 
 
@@ -298,7 +316,7 @@ async def supervise(
 ) -> Supervised:
     """Runs the OS process that `opts` asks for; `argv`, `env` and `cwd` stand for what they name in it.
 
-    It gets a session of its own; both pipes are read in bounded memory, whoever else holds them; when it ends, its
+    It is another user, has limits and gives up rights as `opts` says; limits on `resources` are refused. It gets a session of its own; both pipes are read in bounded memory, whoever else holds them; when it ends, its
     whole tree does. Raises OSError, naming program and cause, when it cannot be started.
     """
     if opts is None and argv is None:
@@ -320,7 +338,8 @@ async def supervise(
     arg0 = opts.arg0 if opts is not None and argv is None else None
     directory = None if cwd is None else os.fsdecode(cwd)
     lines = _validate.tail_lines("tail_lines", tail_lines)
-    return Supervised(_native.supervise(words, arg0, dict(env), directory, lines, channel))
+    confined = None if opts is None else _confine.of_options(opts.resources, opts.user, opts.rlimits, opts.security)
+    return Supervised(_native.supervise(words, arg0, dict(env), directory, lines, channel, confined))
 
 
 def safe_name(proc_id: str) -> str:

@@ -201,6 +201,7 @@ def test_spawn_procs_takes_what_the_contract_names():
         "user": None,
         "rlimits": None,
         "resources": None,
+        "security": None,
         "restart": None,
         "preload": (),
         "ready_timeout": 30.0,

@@ -393,9 +393,6 @@ def test_bad_arguments_are_refused_before_anything_starts(kwargs, words):
 @pytest.mark.parametrize(
     "kwargs",
     [
-        {"user": "nobody"},
-        {"rlimits": {}},
-        {"resources": {"cpus": 1}},
         {"proc_bind": []},
         {"preload": ["numpy"]},
         {"on_owner_loss": "detach"},

@@ -8,9 +8,7 @@ use procession_model::{
     StopRequest,
 };
 use procession_net::{Link, LinkSender};
-use procession_supervise::{
-    CaseFile, Effect, Event, HOST, Readiness, State, StopHow, Timer, is_final_stop,
-};
+use procession_supervise::{CaseFile, Effect, Event, HOST, Readiness, State, StopHow, Timer, is_final_stop};
 use procession_sys::Pidfd;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{self, JoinError, JoinSet};

@@ -123,6 +123,7 @@ impl Host {
         observer: Option<Observer>,
     ) -> Result<ProcRef, InvalidArgument> {
         spec.check()?;
+        launcher.check(&spec.command.confinement)?;
         let core = &self.0.core;
         let id = ProcId::fresh(&spec.name, &core.id)?;
         let audience = Arc::new(Audience::new(false));

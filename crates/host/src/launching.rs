@@ -8,7 +8,7 @@ use procession_model::{
 };
 use procession_net::Dial;
 use procession_supervise::{Event, Readiness};
-use procession_sys::MARKER;
+use procession_sys::{MARKER, own_ids};
 
 use crate::boot_clock::BootClock;
 use crate::core::{Core, SHUTTING_DOWN};
@@ -59,10 +59,10 @@ async fn options(
     spec: &SpawnSpec,
     token: Secret,
 ) -> Result<LaunchOptions, String> {
-    let dial_back = launcher.capabilities().dial_back;
+    let dial_back = way_back(launcher.capabilities().dial_back, spec);
     let (addresses, tls) = core.ways_in(&dial_back, shared.id.launch_id()).await?;
     let calls_back = spec.policy.readiness == Readiness::CallBack;
-    let local = dial_back == DialBack::Local;
+    let local = launcher.capabilities().dial_back == DialBack::Local;
     let flight = if local && calls_back { shared.open_flight(core.run_dir()) } else { None };
     let dial = Dial { addresses, launch: shared.id.launch_id(), token, tls, lease: spec.lease };
     let payload = Payload {
@@ -110,6 +110,18 @@ async fn options(
         log_channel: (!launcher.knows_status_by_parenthood())
             .then(|| log_channel(core, shared, spec.gate.clone())),
     })
+}
+
+/// The unix socket is in a directory that no other user can enter: so one of another user dials the
+/// loopback, with a certificate of its own.
+fn way_back(of_launcher: DialBack, spec: &SpawnSpec) -> DialBack {
+    let another = spec.command.confinement.user.as_ref().is_some_and(|user| user.uid != own_ids().0);
+    match of_launcher {
+        DialBack::Local if another && spec.policy.readiness == Readiness::CallBack => {
+            DialBack::Network { bind: "127.0.0.1:0".to_owned(), advertise: None }
+        }
+        other => other,
+    }
 }
 
 /// A port that a launcher feeds with the output of the proc, for as long as the proc lives. Once ports

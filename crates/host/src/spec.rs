@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use procession_launch_local::check_user_environment;
 use procession_model::{BootstrapCommand, InvalidArgument, RESERVED_PREFIX, check_name};
 use procession_supervise::Policy;
 
@@ -86,6 +87,8 @@ impl SpawnSpec {
         if let Some(cwd) = &command.cwd {
             no_nul("cwd", cwd.as_os_str().as_encoded_bytes())?;
         }
+        command.confinement.check()?;
+        check_user_environment(command)?;
         if self.tail_lines > TAIL_LIMIT {
             return Err(InvalidArgument::new(
                 "tail_lines",

@@ -13,6 +13,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
+use crate::confine::bury_groups;
 use crate::failure::{LaunchFailure, Shown};
 use crate::keeper::Pair;
 use crate::launcher::{Keeper, Known};
@@ -28,6 +29,9 @@ pub(crate) struct Started {
     pub(crate) pipes: Option<[OwnedFd; 2]>,
     pub(crate) exit: oneshot::Receiver<ProcExitResult>,
 }
+
+/// How many launches may end before the keeper has removed the group of the first.
+const ENDED: usize = 1024;
 
 /// One launch on its way to the keeper.
 pub(crate) struct Launch {
@@ -91,6 +95,8 @@ pub(crate) struct Driver {
     /// The kernel was short of something; until then it is not asked again.
     pause: Option<Instant>,
     open: HashMap<u64, Open>,
+    /// The latest that have ended, whose groups the keeper may not have removed yet.
+    ended: VecDeque<LaunchId>,
     terminations: HashMap<u64, Vec<oneshot::Sender<()>>>,
     kills: HashMap<u64, Vec<oneshot::Sender<Option<u32>>>>,
     ends: Vec<oneshot::Sender<()>>,
@@ -116,6 +122,7 @@ impl Driver {
             unsent: VecDeque::new(),
             pause: None,
             open: HashMap::new(),
+            ended: VecDeque::new(),
             terminations: HashMap::new(),
             kills: HashMap::new(),
             ends: Vec::new(),
@@ -283,10 +290,12 @@ impl Driver {
                     let _ = open.started.map(|started| started.send(Err(failure)));
                 }
             }
-            Reply::Exited { id, status } => {
+            Reply::Exited { id, status, oom } => {
                 if let Some(open) = self.open.remove(&id) {
                     self.forget(open.launch);
-                    publish(open.exit, kind_of(status));
+                    self.ended.truncate(ENDED);
+                    self.ended.push_front(open.launch);
+                    publish(open.exit, ProcExitResult { oom, ..ProcExitResult::new(kind_of(status)) });
                 }
             }
             Reply::Keeps { pid, started } => {
@@ -300,7 +309,7 @@ impl Driver {
                 if let Some(open) = self.open.remove(&id) {
                     self.forget(open.launch);
                     let reason = "its keeper ended, and the guard that took over did not find it".to_owned();
-                    publish(open.exit, ProcExitKind::Lost { reason });
+                    publish(open.exit, ProcExitResult::new(ProcExitKind::Lost { reason }));
                 }
             }
             Reply::Signalled { id } => {
@@ -317,6 +326,9 @@ impl Driver {
         tracing::warn!(keeper = ?self.pair.keeper, procs = self.open.len(), "a keeper ended; its guard takes over");
         self.retire();
         self.replaced = true;
+        // Of these the guard knows no groups.
+        let ended: Vec<LaunchId> = self.ended.drain(..).collect();
+        drop(tokio::task::spawn_blocking(move || bury_groups(&ended, || ())));
         self.unsent.clear();
         for (id, open) in std::mem::take(&mut self.open) {
             let Some(leader) = &open.leader else {
@@ -386,8 +398,11 @@ impl Driver {
             .chain(unfinished)
             .map(|launch| Tree::marked(launch.to_string()))
             .collect();
-        if !trees.is_empty() {
-            let swept = tokio::task::spawn_blocking(move || Tree::kill(&mut trees, SWEEP)).await;
+        let launches: Vec<LaunchId> =
+            starting.iter().map(|(_, open)| open.launch).chain(self.ended.iter().copied()).collect();
+        if !launches.is_empty() || !trees.is_empty() {
+            let kill = move || if trees.is_empty() { Ok(Vec::new()) } else { Tree::kill(&mut trees, SWEEP) };
+            let swept = tokio::task::spawn_blocking(move || bury_groups(&launches, kill)).await;
             if !matches!(&swept, Ok(Ok(left)) if left.is_empty()) {
                 tracing::warn!(%how, ?swept, "what a keeper was starting or killing could not be swept");
             }
@@ -446,10 +461,10 @@ pub(crate) fn answer<T: Copy>(waiting: Vec<oneshot::Sender<T>>, answer: T) {
     }
 }
 
-pub(crate) fn publish(exit: Option<oneshot::Sender<ProcExitResult>>, kind: ProcExitKind) {
+pub(crate) fn publish(exit: Option<oneshot::Sender<ProcExitResult>>, result: ProcExitResult) {
     if let Some(exit) = exit {
         // The keeper's messages are read in their order: so of two procs the first to end is told as that.
-        let _ = exit.send(ProcExitResult { ended_at: Some(SystemTime::now()), ..ProcExitResult::new(kind) });
+        let _ = exit.send(ProcExitResult { ended_at: Some(SystemTime::now()), ..result });
     }
 }
 

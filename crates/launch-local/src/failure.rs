@@ -54,6 +54,21 @@ impl LaunchFailure {
                  policy forbids that here"
                     .to_owned()
             }
+            (Stage::Group, libc::EOPNOTSUPP) => {
+                "a limit was asked for that nothing enforces here; leave it out, and see `procession doctor`".to_owned()
+            }
+            (Stage::Group, _) => "its control group could not be made or joined; see `procession doctor` for what this \
+                                  process may do"
+                .to_owned(),
+            (Stage::Limits, _) => {
+                "one of its rlimits could not be set; ask for less, or raise the hard limits of this process".to_owned()
+            }
+            (Stage::User, _) => {
+                "it could not become that user; give this process CAP_SETUID and CAP_SETGID, or leave user out".to_owned()
+            }
+            (Stage::Privileges, _) => "its rights could not be taken away; see whether the seccomp program is a valid \
+                                       one, and whether this process has CAP_SETPCAP"
+                .to_owned(),
             (Stage::Directory, _) => format!("the cwd {cwd} cannot be entered; give one that this user may enter"),
             (Stage::Exec, libc::ENOENT) => {
                 format!("{program} is there, but the loader that it names is not; install its C library")
@@ -120,8 +135,11 @@ pub(crate) fn invalid(
     value: impl Into<String>,
     rule: impl Into<String>,
 ) -> ProcLauncherError {
-    let refused = InvalidArgument::new(field, value, rule);
-    ProcLauncherError::Launch(io::Error::new(io::ErrorKind::InvalidInput, refused))
+    refused(InvalidArgument::new(field, value, rule))
+}
+
+pub(crate) fn refused(argument: InvalidArgument) -> ProcLauncherError {
+    ProcLauncherError::Launch(io::Error::new(io::ErrorKind::InvalidInput, argument))
 }
 
 #[cfg(test)]

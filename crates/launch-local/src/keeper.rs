@@ -133,7 +133,8 @@ pub(crate) fn start() -> io::Result<(Pair, OwnedFd)> {
 fn run(program: &Program<'_>, control: &OwnedFd, host: &Pidfd) -> io::Result<Child> {
     // A keeper inside a proc of an outer host belongs to that proc's tree.
     let marker = own_marker().map(|own| CString::new(format!("{}={own}", sys::MARKER))).transpose()?;
-    let argv = vec![GUARD.to_owned(), CString::new(session().to_string())?];
+    let owner = sys::Owner::this_process();
+    let argv = vec![GUARD.to_owned(), CString::new(session().to_string())?, CString::new(owner.to_string())?];
     let envp = marker.into_iter().chain(sys::failpoint_variable()).collect();
     let mut spec = SpawnSpec::new(CString::default(), argv, envp);
     spec.program = match program {

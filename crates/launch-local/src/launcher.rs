@@ -7,15 +7,17 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use procession_launch::{Capabilities, LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling};
-use procession_model::{DialBack, LaunchId, LaunchOptions, ProcId};
-use procession_sys as sys;
+use procession_model::{Confinement, DialBack, InvalidArgument, LaunchId, LaunchOptions, ProcId};
+use procession_sys::{self as sys, Controller, Owner};
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
+use crate::confine::{cgroups, check_resources, confines, limits, resolve};
 use crate::driver::{Command, Driver, Launch, Started};
-use crate::failure::{LaunchFailure, SHUT_DOWN};
+use crate::failure::{LaunchFailure, SHUT_DOWN, refused};
 use crate::keeper::Helper;
+use crate::order::Order;
 use crate::prepare::{environment, prepare};
 use crate::protocol::PATIENCE;
 
@@ -196,8 +198,16 @@ impl ProcLauncher for NativeLauncher {
             tree_kill: true,
             raw_paths: true,
             command_attributes: true,
+            confines: confines(),
+            group_kill: cgroups().has_unified(),
+            oom_facts: cgroups().version_for(Controller::Memory) == Some(2),
             dial_back: DialBack::Local,
         }
+    }
+
+    fn check(&self, confinement: &Confinement) -> Result<(), InvalidArgument> {
+        check_resources(&confinement.resources)?;
+        resolve(confinement).map(drop)
     }
 
     fn knows_status_by_parenthood(&self) -> bool {
@@ -212,7 +222,10 @@ impl ProcLauncher for NativeLauncher {
         let prepared = spawn_blocking(move || {
             let env = environment(&opts, launch);
             let command = opts.command;
-            prepare(&command.program, command.arg0.as_deref(), &command.args, &env, command.cwd.as_deref())
+            let cwd = command.cwd.as_deref();
+            let mut prepared = prepare(&command.program, command.arg0.as_deref(), &command.args, &env, cwd)?;
+            prepared.strings.order = order(&command.confinement, launch)?;
+            Ok::<_, ProcLauncherError>(prepared)
         });
         let prepared = prepared.await.map_err(|error| {
             ProcLauncherError::Other(format!("the program was not looked up: {error}; launch it again"))
@@ -270,6 +283,14 @@ impl ProcLauncher for NativeLauncher {
             Err(_) => Err(ProcLauncherError::Kill(mute_keeper())),
         }
     }
+}
+
+fn order(confinement: &Confinement, launch: LaunchId) -> Result<Order, ProcLauncherError> {
+    Ok(Order {
+        group: Owner::this_process().group_name(launch),
+        limits: limits(&confinement.resources),
+        confinement: resolve(confinement).map_err(refused)?,
+    })
 }
 
 fn stuck(pid: u32) -> String {

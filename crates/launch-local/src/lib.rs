@@ -1,9 +1,14 @@
 //! The native launcher and its keeper, the parent and subreaper of native procs.
 
+mod accounts;
+mod confine;
 mod driver;
 mod failure;
 mod keeper;
 mod launcher;
+mod machine;
+#[path = "../keeper/src/order.rs"]
+mod order;
 mod own;
 mod prepare;
 #[path = "../keeper/src/protocol.rs"]
@@ -15,9 +20,12 @@ mod survivors;
 mod watch_child;
 mod watched;
 
+pub use accounts::{Named, find_user};
+pub use confine::check_user_environment;
 pub use driver::kind_of;
 pub use failure::LaunchFailure;
 pub use keeper::Helper;
 pub use launcher::NativeLauncher;
+pub use machine::{Fact, facts, left_behind, sweep_groups};
 pub use prepare::{marker, session};
 pub use watched::watched;

@@ -13,6 +13,7 @@ use procession_model::{LaunchId, LaunchOptions, RESERVED_PREFIX};
 use procession_sys::{self as sys, ArgumentsError, MARKER, Process, ProgramError};
 
 use crate::failure::{LaunchFailure, Shown, invalid};
+use crate::order::Order;
 use crate::protocol::Strings;
 
 /// Every variable that the program gets.
@@ -114,7 +115,7 @@ pub(crate) fn prepare(
         program: format!("{:?}", OsStr::from_bytes(program.as_bytes())),
         cwd: format!("{cwd_path:?}"),
     };
-    Ok(Prepared { strings: Strings { program, argv, envp }, cwd: cwd_fd, shown })
+    Ok(Prepared { strings: Strings { program, argv, envp, order: Order::default() }, cwd: cwd_fd, shown })
 }
 
 fn directory(cwd: Option<&Path>) -> Result<(PathBuf, OwnedFd), ProcLauncherError> {

@@ -6,15 +6,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use procession_launch::{ProcLauncherError, Tail};
-use procession_model::{LaunchId, ProcExitKind, ProcExitResult};
+use procession_launch::{Confines, ProcLauncherError, Tail};
+use procession_model::{Confinement, LaunchId, ProcExitKind, ProcExitResult};
 use procession_sys::{self as sys, SpawnError, SpawnSpec, Spawning, Stdio, Tree};
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
-use crate::failure::{LaunchFailure, Shown, shortage};
+use crate::confine::resolve;
+use crate::failure::{LaunchFailure, Shown, refused as refused_argument, shortage};
 use crate::own::{Own, Starting};
 use crate::prepare::{marker, own_marker, prepare};
 use crate::spawner::on_immortal_thread;
@@ -56,6 +57,8 @@ pub struct SupervisedSpec {
     pub env: BTreeMap<OsString, OsString>,
     /// The directory to start in; none keeps this process's own.
     pub cwd: Option<PathBuf>,
+    /// What it is held to, who it is and what it gives up; limits on its group are refused.
+    pub confinement: Confinement,
     /// How many lines of each output to keep for the exit.
     pub tail_lines: usize,
     /// Who sees the output.
@@ -95,7 +98,10 @@ impl Supervised {
     /// # Errors
     /// Nothing was started: an argument is refused, or the operating system refused.
     pub async fn spawn(spec: SupervisedSpec) -> Result<Self, ProcLauncherError> {
-        let SupervisedSpec { program, arg0, args, mut env, cwd, tail_lines, sink, hold } = spec;
+        let SupervisedSpec { program, arg0, args, mut env, cwd, confinement, tail_lines, sink, hold } = spec;
+        let confines = Confines { user: true, rlimits: true, security: true, ..Confines::default() };
+        confines.check(&confinement, "supervise").map_err(refused_argument)?;
+        let confinement = resolve(&confinement).map_err(refused_argument)?;
         let launch = LaunchId::fresh();
         let mark = match env.get(OsStr::new(sys::MARKER)).and_then(|given| given.to_str()) {
             // That of the launch that this is started for, by which others look for what belongs to it.
@@ -116,6 +122,7 @@ impl Supervised {
                     stdout: Stdio::Pipe,
                     stderr: Stdio::Pipe,
                     orphaned: sys::Orphaned::Dies,
+                    confinement,
                     ..SpawnSpec::new(strings.program, strings.argv, strings.envp)
                 };
                 Spawning::start(&spec).map(Starting::new)

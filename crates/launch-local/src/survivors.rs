@@ -7,12 +7,13 @@ use std::sync::{Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use procession_model::{LaunchId, ProcExitKind, ProcExitResult};
-use procession_sys::{ExitStatus, Pidfd, Process, Snapshot, Tree};
+use procession_sys::{ExitStatus, Owner, Pidfd, Process, Snapshot, Tree};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::confine::{bury_groups, cgroups};
 use crate::driver::{Command, Leader, answer, kind_of, publish};
 use crate::launcher::Known;
 use crate::protocol::PATIENCE;
@@ -137,7 +138,8 @@ impl Survivor {
         if let Some(known) = self.known.upgrade() {
             known.lock().unwrap_or_else(PoisonError::into_inner).ended(self.launch);
         }
-        publish(self.exit.take(), kind);
+        let oom = cgroups().open(&Owner::this_process().group_name(self.launch)).oom();
+        publish(self.exit.take(), ProcExitResult { oom, ..ProcExitResult::new(kind) });
         self.clean_up(&mut asked).await;
     }
 
@@ -196,9 +198,10 @@ impl Survivor {
     /// Kills what the leader has left, however long that takes.
     async fn clean_up(mut self, asked: &mut mpsc::UnboundedReceiver<Ask>) {
         loop {
-            let mut tree = self.tree.clone();
+            let (mut tree, launch) = (self.tree.clone(), self.launch);
             let swept = spawn_blocking(move || {
-                let left = Tree::kill(std::slice::from_mut(&mut tree), ATTEMPT);
+                let kill = || Tree::kill(std::slice::from_mut(&mut tree), ATTEMPT);
+                let left = bury_groups(&[launch], kill);
                 left.map(|left| (tree, left))
             });
             while let Ok(ask) = asked.try_recv() {

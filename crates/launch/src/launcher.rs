@@ -2,7 +2,9 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use procession_model::{DialBack, LaunchOptions, ProcExitResult, ProcId};
+use procession_model::{
+    Confinement, DialBack, InvalidArgument, LaunchOptions, ProcExitResult, ProcId, Security,
+};
 use tokio::io::AsyncRead;
 use tokio::sync::oneshot;
 
@@ -31,6 +33,14 @@ pub trait ProcLauncher: Send + Sync + 'static {
         None
     }
 
+    /// Refuses what it cannot hold a proc to, before anything starts.
+    ///
+    /// # Errors
+    /// Names what is asked for, and what is missing.
+    fn check(&self, confinement: &Confinement) -> Result<(), InvalidArgument> {
+        self.capabilities().confines.check(confinement, self.name())
+    }
+
     /// Starts a proc; answers when the substrate has accepted it.
     ///
     /// # Errors
@@ -50,8 +60,8 @@ pub trait ProcLauncher: Send + Sync + 'static {
     async fn kill(&self, proc_id: &ProcId) -> Result<(), ProcLauncherError>;
 }
 
-/// What a launcher can do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a launcher can do. What it does not claim is refused, and never ignored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
     /// It reports the pid of what it starts.
     pub pid: bool,
@@ -65,8 +75,60 @@ pub struct Capabilities {
     pub raw_paths: bool,
     /// It honours `cwd`, `clear_env` and `env_remove`.
     pub command_attributes: bool,
+    /// Which parts of a confinement it carries out.
+    pub confines: Confines,
+    /// Its kill reaches what has left its session, its parents and its environment behind.
+    pub group_kill: bool,
+    /// It says of every proc whether the kernel has killed something of it for want of memory; without
+    /// this of those that have a limit on memory, or of none.
+    pub oom_facts: bool,
     /// Where its procs live.
     pub dial_back: DialBack,
+}
+
+/// Which parts of a [`Confinement`] a launcher carries out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Confines {
+    /// A limit on memory.
+    pub memory: bool,
+    /// A limit on processes and threads.
+    pub pids: bool,
+    /// A limit on the time of processors.
+    pub cpu: bool,
+    /// Another user.
+    pub user: bool,
+    /// The kernel's limits on each process.
+    pub rlimits: bool,
+    /// What a proc gives up.
+    pub security: bool,
+}
+
+impl Confines {
+    /// Refuses the parts of `confinement` that are not carried out.
+    ///
+    /// # Errors
+    /// Names the first of them, and the launcher.
+    pub fn check(&self, confinement: &Confinement, launcher: &str) -> Result<(), InvalidArgument> {
+        let Confinement { resources, user, rlimits, security } = confinement;
+        let asked = [
+            ("resources[\"memory\"]", resources.memory.is_some(), self.memory),
+            ("resources[\"pids\"]", resources.pids.is_some(), self.pids),
+            ("resources[\"cpu\"]", resources.cpu_millis.is_some(), self.cpu),
+            ("user", user.is_some(), self.user),
+            ("rlimits", !rlimits.is_empty(), self.rlimits),
+            ("security", *security != Security::default(), self.security),
+        ];
+        match asked.into_iter().find(|(_, asked, can)| *asked && !can) {
+            None => Ok(()),
+            Some((field, ..)) => Err(InvalidArgument::new(
+                field,
+                "what was given",
+                format!(
+                    "launcher {launcher:?} does not say that it does this; leave it out, or use one that does"
+                ),
+            )),
+        }
+    }
 }
 
 /// What a launch gives back.

@@ -88,7 +88,7 @@ pub struct ProcExitResult {
     /// When it ended, where the one who reports it saw that.
     #[serde(default)]
     pub ended_at: Option<SystemTime>,
-    /// Whether its control group ran out of memory; none when nobody could look.
+    /// Whether the kernel has killed something of it for want of memory; none when nobody could look.
     #[serde(default)]
     pub oom: Option<bool>,
 }
@@ -141,7 +141,8 @@ pub struct ProcExit {
     pub stderr_tail: Vec<String>,
     /// The last lines of stdout.
     pub stdout_tail: Vec<String>,
-    /// Whether it ran out of memory; none when nobody could look.
+    /// Whether the kernel has killed something of it for want of memory, the leader or what it started;
+    /// none when nobody could look.
     pub oom: Option<bool>,
     /// The process, where one was known.
     pub pid: Option<u32>,

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Confinement;
+
 /// The variable that carries [`LaunchOptions::bootstrap_payload`] into the proc.
 pub const BOOTSTRAP_ENV: &str = "PROCESSION_BOOTSTRAP";
 /// The variable that carries [`LaunchOptions::process_name`] into the proc.
@@ -33,6 +35,9 @@ pub struct BootstrapCommand {
     /// The working directory; none keeps the launcher's own.
     #[serde(default)]
     pub cwd: Option<PathBuf>,
+    /// What it is held to, who it is and what it gives up.
+    #[serde(default)]
+    pub confinement: Confinement,
 }
 
 impl BootstrapCommand {
@@ -46,6 +51,7 @@ impl BootstrapCommand {
             env_remove: Vec::new(),
             clear_env: false,
             cwd: None,
+            confinement: Confinement::default(),
         }
     }
 }
@@ -62,6 +68,7 @@ impl fmt::Debug for BootstrapCommand {
             .field("env_remove", &self.env_remove)
             .field("clear_env", &self.clear_env)
             .field("cwd", &self.cwd)
+            .field("confinement", &self.confinement)
             .finish()
     }
 }
@@ -120,9 +127,10 @@ impl fmt::Debug for LaunchOptions {
 }
 
 /// Where the procs of a launcher live, and so how they reach back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DialBack {
     /// Same kernel and network namespace: a unix socket.
+    #[default]
     Local,
     /// Another network namespace or machine: TCP with TLS.
     Network {

@@ -18,14 +18,17 @@ pub use procession_actor::{
 };
 pub use procession_host::{
     ActorsAfter, Backoff, Budgets, History, Host, HostError, Launch, Observer, Policy, ProcEvent, ProcRef,
-    ProcSnapshot, Readiness, RestartPolicy, RestartStrategy, RestartWhen, Slot, SlotObserver, SlotSnapshot,
-    Record, SpawnSpec, Stream, read_record, records_dir,
+    ProcSnapshot, Readiness, Record, RestartPolicy, RestartStrategy, RestartWhen, Slot, SlotObserver,
+    SlotSnapshot, SpawnSpec, Stream, read_record, records_dir,
 };
-pub use procession_launch::{Capabilities, LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling};
+pub use procession_launch::{
+    Capabilities, Confines, LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling,
+};
 pub use procession_launch_local::NativeLauncher;
 pub use procession_model::{
     ActorFailed, ActorId, BOOTSTRAP_ENV, BootPhase, BootTiming, BootstrapCommand, Certificate, ChannelAddr,
-    DialBack, ExitClass, FlightRecord, Handling, HostId, InvalidArgument, LOG_CHANNEL_ENV, LaunchId,
-    LaunchOptions, PROCESS_NAME_ENV, PortId, ProcExit, ProcExitKind, ProcExitResult, ProcId, ProcStatus,
-    ReportedExit, Rung, Source, StopIntent, StopRequest, Verdict, Witness,
+    Confinement, DialBack, DropCapabilities, ExitClass, FlightRecord, Handling, HostId, InvalidArgument,
+    LOG_CHANNEL_ENV, LaunchId, LaunchOptions, PROCESS_NAME_ENV, PortId, ProcExit, ProcExitKind,
+    ProcExitResult, ProcId, ProcStatus, ReportedExit, Resources, Rlimits, Rung, Security, Source, StopIntent,
+    StopRequest, User, Verdict, Witness,
 };

@@ -6,9 +6,10 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use procession_actor::{ActorHandle, Instance, Mailbox, MailboxError};
 use procession_launch::{Capabilities, LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling};
-use procession_model::{DialBack, LaunchOptions, ProcExitKind, ProcExitResult, ProcId};
+use procession_model::{Confinement, LaunchOptions, ProcExitKind, ProcExitResult, ProcId};
 use tokio::sync::oneshot;
 
+use crate::confinement::arguments as confinement_arguments;
 use crate::exit_decode::{bounded_tail, convert_py_exit_result, is_pickled, raised_text};
 use crate::message::{EitherPortRef, MethodSpecifier, PythonMessage, PythonMessageKind, PythonOncePortRef};
 use crate::pickle::Pickle;
@@ -50,15 +51,7 @@ impl ActorProcLauncher {
     pub fn new(spawner: ActorHandle<PythonActor>, mailbox: Mailbox, instance: Instance<()>) -> Self {
         let name = spawner.id().name.to_string();
         let is_here = spawner.id().proc_id == instance.id().proc_id;
-        let capabilities = Capabilities {
-            pid: false,
-            stdio: false,
-            tail: true,
-            tree_kill: false,
-            raw_paths: false,
-            command_attributes: false,
-            dial_back: DialBack::Local,
-        };
+        let capabilities = Capabilities { tail: true, ..Capabilities::default() };
         Self {
             spawner,
             mailbox,
@@ -117,14 +110,21 @@ impl ActorProcLauncher {
             Pickle::Int(opts.tail_lines.try_into().unwrap_or(i64::MAX)),
             Pickle::optional(opts.log_channel.as_ref().map(|channel| channel.0.as_str())),
         ];
-        if self.capabilities.command_attributes {
-            let cwd = command.cwd.as_deref().map(|cwd| text("cwd", cwd)).transpose()?;
+        let confined = command.confinement != Confinement::default();
+        if self.capabilities.command_attributes || confined {
+            let cwd = command.cwd.as_deref().filter(|_| self.capabilities.command_attributes);
+            let cwd = cwd.map(|cwd| text("cwd", cwd)).transpose()?;
             args.extend([
                 Pickle::optional(cwd.as_deref()),
                 Pickle::Bool(command.clear_env),
                 Pickle::strings(&command.env_remove),
             ]);
-        } else if command.clear_env || !command.env_remove.is_empty() {
+        }
+        // Options of older launchers end before these.
+        if confined {
+            args.extend(confinement_arguments(&command.confinement));
+        }
+        if !self.capabilities.command_attributes && (command.clear_env || !command.env_remove.is_empty()) {
             return Err(ProcLauncherError::Other(format!(
                 "launcher {:?} cannot clear or unset environment variables; leave clear_env and None values out, \
                  or declare command_attributes in its capabilities",

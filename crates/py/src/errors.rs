@@ -1,12 +1,24 @@
 use std::fmt::Display;
 
 use procession_actor::{MailboxSenderError, SendErrorKind};
+use procession_model::InvalidArgument;
 use pyo3::exceptions::{PyConnectionError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 /// `ValueError` with the text of `error`: an argument was refused, or is no id.
 pub(crate) fn value_error(error: impl Display) -> PyErr {
     PyValueError::new_err(error.to_string())
+}
+
+/// `procession.errors.InvalidArgument`, or `ValueError` where the package is not there.
+pub(crate) fn invalid_argument(error: InvalidArgument) -> PyErr {
+    Python::attach(|py| {
+        let InvalidArgument { field, value, rule } = &error;
+        let made = py.import("procession.errors").and_then(|errors| {
+            errors.getattr("InvalidArgument")?.call1((field.as_str(), value.as_str(), rule.as_str()))
+        });
+        made.map_or_else(|_| value_error(&error), PyErr::from_value)
+    })
 }
 
 /// What a port that does not take a value says: `RuntimeError` when a once port was used before, `ConnectionError` when

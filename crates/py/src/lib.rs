@@ -8,6 +8,7 @@ mod call;
 mod certificate_dict;
 mod claims;
 mod completions;
+mod confinement;
 mod core;
 mod errors;
 mod event_fd;

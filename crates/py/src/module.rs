@@ -5,6 +5,7 @@ use crate::answer::{self, Answer};
 use crate::call::{self, ActorRef};
 use crate::certificate_dict;
 use crate::claims::Claims;
+use crate::confinement;
 use crate::inbox_py::{Busy, Inbox, Message};
 use crate::port::{self, PortRef};
 use crate::port_receiver::PortReceiver;
@@ -58,6 +59,8 @@ pub(crate) fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(runtime::report_launch, m)?)?;
     m.add_function(wrap_pyfunction!(certificate_dict::read_record, m)?)?;
     m.add_function(wrap_pyfunction!(certificate_dict::records_dir, m)?)?;
+    m.add_function(wrap_pyfunction!(confinement::find_user, m)?)?;
+    m.add_function(wrap_pyfunction!(confinement::machine_facts, m)?)?;
     m.add_function(wrap_pyfunction!(procs::native_launcher, m)?)?;
     m.add_function(wrap_pyfunction!(procs::all_ready, m)?)?;
     m.add_function(wrap_pyfunction!(subscription::subscribe, m)?)?;

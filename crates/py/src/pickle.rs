@@ -13,6 +13,8 @@ pub enum Pickle {
     Float(f64),
     /// `str`
     Str(String),
+    /// `bytes`
+    Bytes(Vec<u8>),
     /// `list`
     List(Vec<Pickle>),
     /// `tuple`
@@ -68,6 +70,11 @@ impl Pickle {
                 out.extend(value.to_be_bytes());
             }
             Self::Str(text) => write_str(text, out),
+            Self::Bytes(bytes) => {
+                out.push(0x8e);
+                out.extend((bytes.len() as u64).to_le_bytes());
+                out.extend(bytes);
+            }
             Self::List(items) => {
                 out.extend(b"](");
                 items.iter().for_each(|item| item.write(out));

@@ -13,8 +13,9 @@ use pyo3::types::PyDict;
 use tokio::task::JoinSet;
 
 use crate::certificate_dict::boot_dict;
+use crate::confinement::GivenConfinement;
 use crate::core::current as current_core;
-use crate::errors::value_error;
+use crate::errors::{invalid_argument, value_error};
 use crate::exit_dict::exit_dict;
 use crate::fork::{Owned, refuse_in_fork};
 use crate::time::{duration, epoch_seconds};
@@ -28,7 +29,7 @@ pub(crate) struct ProcSpec(pub(crate) SpawnSpec);
 impl ProcSpec {
     #[new]
     #[pyo3(signature = (*, name, rank, program, arg0, args, env, env_remove, clear_env, cwd, readiness,
-        setup, sys_path, ready_timeout, stop_grace, ack_timeout, lease, tail_lines, want_stdio))]
+        setup, sys_path, ready_timeout, stop_grace, ack_timeout, lease, tail_lines, want_stdio, confinement = None))]
     #[expect(
         clippy::too_many_arguments,
         reason = "all keywords: one for each thing that can be said about a launch"
@@ -52,6 +53,7 @@ impl ProcSpec {
         lease: f64,
         tail_lines: usize,
         want_stdio: bool,
+        confinement: Option<GivenConfinement>,
     ) -> PyResult<Self> {
         let readiness = match readiness {
             "call_back" => Readiness::CallBack,
@@ -71,6 +73,7 @@ impl ProcSpec {
             env_remove,
             clear_env,
             cwd: cwd.map(path),
+            confinement: confinement.map(Into::into).unwrap_or_default(),
         };
         let policy = Policy {
             readiness,
@@ -87,7 +90,7 @@ impl ProcSpec {
         spec.sys_path = sys_path;
         spec.tail_lines = tail_lines;
         spec.want_stdio = want_stdio;
-        spec.check().map_err(value_error)?;
+        spec.check().map_err(invalid_argument)?;
         Ok(Self(spec))
     }
 }

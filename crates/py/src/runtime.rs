@@ -13,8 +13,9 @@ use pyo3::types::PyString;
 
 use crate::actor_launcher::ActorProcLauncher;
 use crate::blocking::block_on;
+use crate::confinement::read_confines;
 use crate::core::{self, Core, Side, current};
-use crate::errors::value_error;
+use crate::errors::{invalid_argument, value_error};
 use crate::fork::refuse_in_fork;
 use crate::inbox_py::Inbox;
 use crate::port::PortRef;
@@ -169,7 +170,7 @@ impl Runtime {
         });
         let restart = restart.map(|restart| restart.0.clone()).unwrap_or_default();
         let slots =
-            py.detach(|| host.spawn_group(specs, &launcher, restart, followers)).map_err(value_error)?;
+            py.detach(|| host.spawn_group(specs, &launcher, restart, followers)).map_err(invalid_argument)?;
         Ok(slots.into_iter().map(ProcHandle::new).collect())
     }
 
@@ -232,7 +233,18 @@ fn read_dial_back((kind, bind, advertise): (String, Option<String>, Option<Strin
 }
 
 fn read_capabilities(given: &HashMap<String, bool>, dial_back: DialBack) -> PyResult<Capabilities> {
-    const KNOWN: [&str; 6] = ["pid", "stdio", "tail", "tree_kill", "raw_paths", "command_attributes"];
+    const KNOWN: [&str; 10] = [
+        "pid",
+        "stdio",
+        "tail",
+        "tree_kill",
+        "raw_paths",
+        "command_attributes",
+        "resources",
+        "user",
+        "rlimits",
+        "security",
+    ];
     if let Some(unknown) = given.keys().find(|key| !KNOWN.contains(&key.as_str())) {
         return Err(PyValueError::new_err(format!(
             "capabilities[{unknown:?}]: known are {}",
@@ -247,6 +259,9 @@ fn read_capabilities(given: &HashMap<String, bool>, dial_back: DialBack) -> PyRe
         tree_kill: can("tree_kill"),
         raw_paths: can("raw_paths"),
         command_attributes: can("command_attributes"),
+        confines: read_confines(given),
+        group_kill: false,
+        oom_facts: false,
         dial_back,
     })
 }

@@ -14,8 +14,9 @@ use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::blocking::block_on;
+use crate::confinement::GivenConfinement;
 use crate::core::current;
-use crate::errors::value_error;
+use crate::errors::{invalid_argument, value_error};
 use crate::fork::{Owned, refuse_in_fork};
 use crate::time::duration;
 use crate::waiter::{IS_SETTLED, Once, Outcome, Waiter};
@@ -106,7 +107,7 @@ fn start_error(error: ProcLauncherError) -> PyErr {
     let ProcLauncherError::Launch(source) = error else { return PyOSError::new_err(error.to_string()) };
     let inner = source.get_ref();
     if let Some(refused) = inner.and_then(|inner| inner.downcast_ref::<InvalidArgument>()) {
-        return value_error(refused);
+        return invalid_argument(refused.clone());
     }
     let failure = inner.and_then(|inner| inner.downcast_ref::<LaunchFailure>());
     match failure.map(LaunchFailure::errno).or(source.raw_os_error()) {
@@ -152,7 +153,8 @@ impl Drop for Awaited {
 /// Starts a process of this process: a session of its own, its output read in bounded memory, its tree killed when it
 /// ends.
 #[pyfunction]
-#[pyo3(signature = (argv, arg0, env, cwd, tail_lines, log_channel))]
+#[pyo3(signature = (argv, arg0, env, cwd, tail_lines, log_channel, confinement = None))]
+#[expect(clippy::too_many_arguments, reason = "one for each thing that can be said about a start")]
 pub(crate) fn supervise(
     py: Python<'_>,
     argv: Vec<OsString>,
@@ -161,6 +163,7 @@ pub(crate) fn supervise(
     cwd: Option<PathBuf>,
     tail_lines: usize,
     log_channel: Option<&str>,
+    confinement: Option<GivenConfinement>,
 ) -> PyResult<Supervised> {
     let core = current()?;
     let mut argv = argv.into_iter();
@@ -179,6 +182,7 @@ pub(crate) fn supervise(
         args: args.collect::<PyResult<_>>()?,
         env: env.into_iter().collect(),
         cwd,
+        confinement: confinement.map(Into::into).unwrap_or_default(),
         tail_lines,
         sink,
         hold,

@@ -486,6 +486,7 @@ async fn a_launcher_is_called_what_its_actor_is_called_and_can_what_it_is_told()
         raw_paths: false,
         command_attributes: true,
         dial_back: DialBack::Network { bind: "127.0.0.1:0".to_owned(), advertise: None },
+        ..Capabilities::default()
     };
     let launcher = stage.launcher.with_name("podman").with_capabilities(capabilities.clone());
     assert_eq!((launcher.name(), launcher.capabilities()), ("podman", capabilities));

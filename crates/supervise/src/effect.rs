@@ -55,14 +55,14 @@ pub struct Ended {
     pub stderr_tail: Option<Vec<String>>,
     /// The last lines of stdout; none when neither side gave any.
     pub stdout_tail: Option<Vec<String>>,
+    /// Whether the kernel has killed something of it for want of memory; none when nobody could look.
+    pub oom: Option<bool>,
     /// The first request to stop it; none means that none of us asked.
     pub requested: Option<StopRequest>,
     /// Every request to stop it, the first ones when there were very many.
     pub stops: Vec<StopIntent>,
     /// How many more of them there were.
     pub more_stops: u64,
-    /// Whether its control group ran out of memory; none when nobody could look.
-    pub oom: Option<bool>,
     /// One sentence for people.
     pub verdict: String,
     /// The same for programs.

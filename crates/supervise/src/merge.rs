@@ -19,10 +19,10 @@ pub(crate) struct Merged {
     pub(crate) reported: Option<ReportedExit>,
     pub(crate) stderr_tail: Option<Vec<String>>,
     pub(crate) stdout_tail: Option<Vec<String>>,
+    pub(crate) oom: Option<bool>,
     pub(crate) contradiction: Option<String>,
     /// What went wrong at the launcher's, where that is not the end itself.
     pub(crate) beside: Option<String>,
-    pub(crate) oom: Option<bool>,
 }
 
 impl From<ProcExitKind> for Merged {

@@ -1,8 +1,11 @@
 //! The kernel's calls, made safe: every unsafe line lives here.
 #![expect(unsafe_code, reason = "this crate exists so that no other one needs it")]
 
+mod accounts;
 mod call;
+mod cgroup;
 mod children;
+mod confinement;
 mod environment;
 mod failpoint;
 mod fd;
@@ -19,13 +22,18 @@ mod tcp;
 mod this_process;
 mod tree;
 
+pub use accounts::{Account, group_named, own_ids, user_named, user_numbered};
+pub use cgroup::{Cgroups, Controller, Group, Limits, Owner, oom_kills};
 pub use children::{next_ended_child, reap_child};
+pub use confinement::{
+    Confinement, Identity, Rlimit, all_capabilities, capability, own_capabilities, rlimit_resource,
+};
 pub use environment::take_variable;
 pub use failpoint::{FAILPOINTS, failpoint_variable};
 #[cfg(feature = "failpoints")]
 pub use failpoint::{pass, set_failpoints};
 pub use fd::{bytes_waiting, inherited, open_directory, open_null, pipe};
-pub use limits::{ArgumentsError, OpenFiles, check_arguments, raise_open_files};
+pub use limits::{ArgumentsError, OpenFiles, check_arguments, own_rlimit, raise_open_files};
 pub use memfd::{executable_memfd, sealed_memfd};
 pub use pidfd::{ExitStatus, Pidfd};
 pub use poll::{Watch, poll};
@@ -33,7 +41,7 @@ pub use process::{MARKER, Process, Snapshot};
 pub use program::{ProgramError, resolve_program};
 pub use shared_pages::SharedPages;
 pub use socket::{Received, is_gone, receive, send, seqpacket_pair, shut_down};
-pub use spawn::{Child, Orphaned, Program, SpawnError, SpawnSpec, Spawning, Stage, Stdio, spawn};
+pub use spawn::{Child, Orphaned, Program, SpawnError, SpawnSpec, Spawning, Stage, Stdio, has_clone3, spawn};
 pub use tcp::{TcpBacklog, tcp_backlog};
 pub use this_process::{
     SignalFd, become_subreaper, ignore_signal, oom_score_adj, set_name, watch_child_signals,

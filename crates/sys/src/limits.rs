@@ -43,6 +43,14 @@ fn limit(resource: libc::__rlimit_resource_t) -> io::Result<libc::rlimit> {
     }
 }
 
+/// The soft and the hard limit of this process on `resource`, a number of `RLIMIT_…`.
+///
+/// # Errors
+/// The kernel knows no such limit.
+pub fn own_rlimit(resource: u32) -> io::Result<(u64, u64)> {
+    limit(resource as libc::__rlimit_resource_t).map(|found| (found.rlim_cur, found.rlim_max))
+}
+
 /// Applies the kernel's own rules on the size of what execve is given.
 ///
 /// # Errors

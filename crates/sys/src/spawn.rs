@@ -1,4 +1,5 @@
 mod child;
+mod restrict;
 
 use std::ffi::{CString, c_char};
 use std::fs::File;
@@ -8,7 +9,9 @@ use std::ptr;
 use std::time::Duration;
 
 use crate::limits::OpenFiles;
-use crate::{Pidfd, Process, Watch, open_null, pipe, poll};
+use crate::{Confinement, Group, Pidfd, Process, Watch, open_null, pipe, poll};
+pub use child::has_clone3;
+use restrict::Restrictions;
 
 /// What to execute.
 #[derive(Debug)]
@@ -66,6 +69,10 @@ pub struct SpawnSpec<'fd> {
     pub open_files: Option<OpenFiles>,
     /// Its out-of-memory score, when it differs from the caller's.
     pub oom_score_adj: Option<i32>,
+    /// The control group that it is born in, when not the caller's.
+    pub group: Option<&'fd Group>,
+    /// What it is held to and gives up.
+    pub confinement: Confinement,
 }
 
 impl SpawnSpec<'_> {
@@ -82,6 +89,8 @@ impl SpawnSpec<'_> {
             orphaned: Orphaned::Lives,
             open_files: None,
             oom_score_adj: None,
+            group: None,
+            confinement: Confinement::default(),
         }
     }
 }
@@ -97,11 +106,28 @@ pub enum Stage {
     Directory,
     /// execve refused the program.
     Exec,
+    /// Its control group could not be made or joined.
+    Group,
+    /// One of its limits could not be set.
+    Limits,
+    /// It could not become another user.
+    User,
+    /// Its rights could not be taken away.
+    Privileges,
 }
 
 impl Stage {
     /// All of them; the place of each is its number on the wire.
-    pub const ALL: [Self; 4] = [Self::Clone, Self::Setup, Self::Directory, Self::Exec];
+    pub const ALL: [Self; 8] = [
+        Self::Clone,
+        Self::Setup,
+        Self::Directory,
+        Self::Exec,
+        Self::Group,
+        Self::Limits,
+        Self::User,
+        Self::Privileges,
+    ];
 
     fn of(number: u8) -> Self {
         Self::ALL.get(usize::from(number)).copied().unwrap_or(Self::Setup)
@@ -115,6 +141,10 @@ impl Stage {
     Stage::Setup => "the new process could not be set up",
     Stage::Directory => "the working directory cannot be entered",
     Stage::Exec => "the program cannot be executed",
+    Stage::Group => "the control group cannot be joined",
+    Stage::Limits => "a limit cannot be set",
+    Stage::User => "the process cannot become that user",
+    Stage::Privileges => "the rights cannot be taken away",
 })]
 pub struct SpawnError {
     /// How far it came.
@@ -201,6 +231,9 @@ impl Spawning {
         };
         let argv = pointers(&spec.argv);
         let envp = pointers(&spec.envp);
+        let group = spec.group.map(Group::place).transpose()?.flatten();
+        let entrances = spec.group.map(Group::entrances).transpose()?.unwrap_or_default();
+        let numbers: Vec<RawFd> = entrances.iter().map(AsRawFd::as_raw_fd).collect();
         let oom_score_adj = spec.oom_score_adj.map(|score| score.clamp(-1000, 1000).to_string());
         let mut plan = child::Plan {
             path,
@@ -214,6 +247,10 @@ impl Spawning {
             outlives: spec.orphaned == Orphaned::DiesUntilExec,
             open_files: spec.open_files,
             oom_score_adj: oom_score_adj.as_deref().map(str::as_bytes),
+            group: group.as_ref().map_or(-1, AsRawFd::as_raw_fd),
+            entrances: &numbers,
+            restrictions: Restrictions::new(&spec.confinement),
+            outside: false,
         };
         let (pid, pidfd) = child::clone(&mut plan, until_exec)?;
         Ok(Self { child: Child { pid, pidfd: pidfd.into(), stdout, stderr }, report })

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from procession._cli import run, why
+from procession._cli import doctor, run, why
 
 
 def run_cli(argv: Sequence[str]) -> int:
@@ -21,6 +21,7 @@ def run_cli(argv: Sequence[str]) -> int:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     run.add_to(commands)
     why.add_to(commands)
+    doctor.add_to(commands)
     options, unknown = parser.parse_known_args(argv)
     if unknown:
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")  # with the usage of the command

@@ -107,6 +107,7 @@ impl ProcLauncher for Puppet {
             raw_paths: true,
             command_attributes: true,
             dial_back: DialBack::Local,
+            ..Capabilities::default()
         }
     }
 

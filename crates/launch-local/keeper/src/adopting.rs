@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use procession_sys::{ENOUGH_EMPTY_LOOKS, Snapshot, Tree};
+use procession_sys::{ENOUGH_EMPTY_LOOKS, Snapshot};
 
 /// Between two looks for strays: the first pause, doubled up to the last.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
@@ -52,12 +52,13 @@ impl Adopting {
     }
 
     /// One look for strays, if it is due; gives those whose kill is done now.
-    pub(crate) fn run<'a>(&mut self, all: &Snapshot, trees: impl Iterator<Item = &'a mut Tree>) -> Vec<u64> {
+    /// `owned` is what belongs to procs that run.
+    pub(crate) fn run(&mut self, all: &Snapshot, owned: impl Iterator<Item = u32>) -> Vec<u64> {
         let Self::Clearing { next, pause, empty, asked } = self else { return Vec::new() };
         if *next > Instant::now() {
             return Vec::new();
         }
-        let owned: HashSet<u32> = trees.flat_map(|tree| tree.members(all)).map(|member| member.pid).collect();
+        let owned: HashSet<u32> = owned.collect();
         let below = all.descendants([std::process::id()]);
         let strays: Vec<_> =
             below.into_iter().filter(|process| process.is_alive() && !owned.contains(&process.pid)).collect();

@@ -14,8 +14,8 @@ use crate::protocol::KEEPER;
 const ENDING: Duration = Duration::from_millis(300);
 
 /// Starts a keeper and waits for its end; false when that left something to be kept on.
-pub(crate) fn has_kept_all(control: &OwnedFd, host: &Pidfd, session: &CString) -> io::Result<bool> {
-    let Ok(keeper) = start(control, host, session) else { return Ok(false) };
+pub(crate) fn has_kept_all(control: &OwnedFd, host: &Pidfd, args: [&CString; 2]) -> io::Result<bool> {
+    let Ok(keeper) = start(control, host, args) else { return Ok(false) };
     let mut deadline: Option<Instant> = None;
     loop {
         let mut watches = vec![sys::Watch::readable(keeper.pidfd.as_fd())];
@@ -35,12 +35,12 @@ pub(crate) fn has_kept_all(control: &OwnedFd, host: &Pidfd, session: &CString) -
     }
 }
 
-fn start(control: &OwnedFd, host: &Pidfd, session: &CString) -> Result<sys::Child, sys::SpawnError> {
+fn start(control: &OwnedFd, host: &Pidfd, args: [&CString; 2]) -> Result<sys::Child, sys::SpawnError> {
     let entry = |(key, value): (OsString, OsString)| {
         CString::new([key.into_vec(), b"=".to_vec(), value.into_vec()].concat()).ok()
     };
     let envp = std::env::vars_os().filter_map(entry).collect();
-    let argv = vec![KEEPER.to_owned(), session.clone()];
+    let argv = [&KEEPER.to_owned()].into_iter().chain(args).cloned().collect();
     let mut spec = SpawnSpec::new(c"/proc/self/exe".to_owned(), argv, envp);
     spec.fds = vec![control.as_fd(), host.as_fd()];
     sys::spawn(&spec)

@@ -6,12 +6,13 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use procession_sys::{
-    self as sys, Child, ENOUGH_EMPTY_LOOKS, ExitStatus, LOOK_AGAIN, OpenFiles, Orphaned, Pidfd, Process,
+    self as sys, Child, ENOUGH_EMPTY_LOOKS, ExitStatus, Group, LOOK_AGAIN, OpenFiles, Orphaned, Owner, Pidfd, Process,
     Program, SignalFd, Snapshot, SpawnError, SpawnSpec, Spawning, Stage, Stdio, Tree,
 };
 
 use crate::adopting::Adopting;
 use crate::control::{Control, Pipes};
+use crate::groups::{Groups, ProcGroup};
 use crate::kills::Kills;
 use crate::protocol::{Reply, Request, Strings};
 
@@ -34,6 +35,7 @@ enum Phase {
 struct Proc {
     phase: Phase,
     tree: Tree,
+    group: ProcGroup,
     started: u64,
     pipes: Option<Pipes>,
     /// Its end is told, or about to be.
@@ -47,6 +49,12 @@ impl Proc {
             Phase::Running(child) => child,
         }
     }
+
+    /// What belongs to it, by its tree or by its group.
+    fn members(&mut self, all: &Snapshot) -> Vec<u32> {
+        let grouped = self.group.inner().map(Group::members).unwrap_or_default();
+        self.tree.members(all).into_iter().map(|member| member.pid).chain(grouped).collect()
+    }
 }
 
 /// All there is to keep.
@@ -59,6 +67,7 @@ pub(crate) struct Keeper {
     leaders: HashMap<u32, u64>,
     kills: Kills,
     adopting: Adopting,
+    groups: Groups,
     terminations: Vec<u64>,
     open_files: OpenFiles,
     oom_score_adj: Option<i32>,
@@ -76,7 +85,13 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     /// With `replaces` it goes on for another one that was killed.
-    pub(crate) fn new(control: OwnedFd, host: Pidfd, session: String, replaces: bool) -> io::Result<Self> {
+    pub(crate) fn new(
+        control: OwnedFd,
+        host: Pidfd,
+        session: String,
+        owner: Owner,
+        replaces: bool,
+    ) -> io::Result<Self> {
         let mut control = Control::new(control);
         let own = Process::look(std::process::id())?;
         control.send(if replaces {
@@ -92,6 +107,7 @@ impl Keeper {
             leaders: HashMap::new(),
             kills: Kills::default(),
             adopting: if replaces { Adopting::Asking } else { Adopting::Done },
+            groups: Groups::new(owner),
             terminations: Vec::new(),
             open_files: sys::raise_open_files()?,
             oom_score_adj: sys::oom_score_adj().ok().map(|own| (own + OOM_ABOVE).min(1000)),
@@ -152,6 +168,7 @@ impl Keeper {
                 // Asked first: what a host leaves behind is only looked for once it is gone.
                 let host_gone = self.host.has_ended()?;
                 if self.end_all(host_gone) && (host_gone || self.may_leave()) {
+                    self.kills.remove_groups();
                     return Ok(());
                 }
                 pause = if self.empty == 1 { PAUSES.0 } else { (pause * 2).min(PAUSES.1) };
@@ -193,6 +210,7 @@ impl Keeper {
             Request::Named { id, launch: [high, low] } => {
                 if let Some(proc) = self.procs.get_mut(&id) {
                     let marker = format!("{high:016x}{low:016x}");
+                    proc.group = self.groups.open(&marker);
                     proc.tree = Tree::new(proc.child().pid, proc.started, marker, Some(std::process::id()));
                 }
             }
@@ -209,7 +227,7 @@ impl Keeper {
             Request::Kill { id } => {
                 if let Some(proc) = self.procs.get(&id) {
                     proc.child().kill_group();
-                    self.kills.add_asked(id, proc.tree.clone());
+                    self.kills.add_asked(id, proc.tree.clone(), proc.group.clone());
                 } else if !self.kills.ask(id) && !self.adopting.ask(id) {
                     self.control.send(Reply::Killed { id });
                 }
@@ -230,7 +248,8 @@ impl Keeper {
                 let phase = Phase::Running(Child { pid, pidfd, stdout: None, stderr: None });
                 let tree = Tree::new(pid, started, String::new(), Some(std::process::id()));
                 self.leaders.insert(pid, id);
-                self.procs.insert(id, Proc { phase, tree, started, pipes: None, told: false });
+                let group = ProcGroup::none();
+                self.procs.insert(id, Proc { phase, tree, group, started, pipes: None, told: false });
             }
             _ => self.control.send(Reply::Gone { id }),
         }
@@ -252,7 +271,7 @@ impl Keeper {
         let (strings, cwd) = (next()?, next()?);
         let mut bytes = Vec::new();
         File::from(strings).read_to_end(&mut bytes).map_err(|_| failed(libc::EIO))?;
-        let Strings { program, argv, envp } = Strings::decode(&bytes).ok_or_else(|| failed(libc::EINVAL))?;
+        let Strings { program, argv, envp, order } = Strings::decode(&bytes).ok_or_else(|| failed(libc::EINVAL))?;
         let shared = if captured { None } else { Some((next()?, next()?)) };
         let marker = envp.iter().find_map(|entry| {
             let value = entry.to_bytes().strip_prefix(sys::MARKER.as_bytes())?.strip_prefix(b"=")?;
@@ -262,7 +281,8 @@ impl Keeper {
             Some((out, err)) => (Stdio::Fd(out.as_fd()), Stdio::Fd(err.as_fd())),
             None => (Stdio::Pipe, Stdio::Pipe),
         };
-        let mut spawning = Spawning::start(&SpawnSpec {
+        let group = self.groups.make(&order)?;
+        let mut spawning = group.or_removed(Spawning::start(&SpawnSpec {
             program: Program::Path(program),
             argv,
             envp,
@@ -273,7 +293,9 @@ impl Keeper {
             orphaned: Orphaned::DiesUntilExec,
             open_files: Some(self.open_files),
             oom_score_adj: self.oom_score_adj,
-        })?;
+            group: group.inner(),
+            confinement: order.confinement,
+        }))?;
         let child = &mut spawning.child;
         let pipes = child.stdout.take().zip(child.stderr.take()).map(|(out, err)| Rc::new([out, err]));
         let pid = child.pid;
@@ -281,7 +303,8 @@ impl Keeper {
         let started = Process::look(pid).map_or(0, |process| process.started);
         let tree = Tree::new(pid, started, marker.unwrap_or_default(), Some(std::process::id()));
         self.leaders.insert(pid, id);
-        self.procs.insert(id, Proc { phase: Phase::Starting(spawning), tree, started, pipes, told: false });
+        let phase = Phase::Starting(spawning);
+        self.procs.insert(id, Proc { phase, tree, group, started, pipes, told: false });
         Ok(())
     }
 
@@ -301,6 +324,8 @@ impl Keeper {
             }
             Err(SpawnError { stage, source }) => {
                 self.leaders.remove(&pid);
+                // Its only process is reaped.
+                proc.group.remove();
                 self.refuse(id, stage, &source);
             }
         }
@@ -331,7 +356,8 @@ impl Keeper {
         let Some(proc) = self.procs.get_mut(&id) else { return Ok(()) };
         if !std::mem::replace(&mut proc.told, true) {
             sys::failpoint!("keeper-before-telling");
-            self.control.send(Reply::Exited { id, status });
+            // Counted in its group, which is gone in a moment.
+            self.control.send(Reply::Exited { id, status, oom: proc.group.oom() });
             self.control.flush();
             // Its number still means its group, for as long as it is not reaped.
             proc.child().kill_group();
@@ -343,7 +369,7 @@ impl Keeper {
         self.leaders.remove(&pid);
         sys::reap_child(pid)?;
         if let Some(proc) = self.procs.remove(&id) {
-            self.kills.add_leftover(id, proc.tree);
+            self.kills.add_leftover(id, proc.tree, proc.group);
         }
         sys::failpoint!("keeper-after-reaping");
         Ok(())
@@ -370,7 +396,8 @@ impl Keeper {
             for reply in self.kills.run(&all, |id| self.procs.contains_key(&id)) {
                 self.control.send(reply);
             }
-            for id in self.adopting.run(&all, self.procs.values_mut().map(|proc| &mut proc.tree)) {
+            let owned = self.procs.values_mut().flat_map(|proc| proc.members(&all));
+            for id in self.adopting.run(&all, owned) {
                 self.control.send(Reply::Killed { id });
             }
             // Without procs nobody owns what is left, whatever it made of its session and environment.
@@ -390,7 +417,9 @@ impl Keeper {
     fn end_all(&mut self, host_gone: bool) -> bool {
         for proc in self.procs.values() {
             proc.child().kill_group();
+            proc.group.kill();
         }
+        self.kills.kill_groups();
         let Some(all) = self.look() else { return false };
         let mut left = kill_descendants(&all);
         // A host that lives looks after its own children; its death leaves them to their marker.

@@ -3,15 +3,19 @@ use std::time::{Duration, Instant};
 
 use procession_sys::{ENOUGH_EMPTY_LOOKS, Snapshot, Tree};
 
+use crate::groups::ProcGroup;
 use crate::protocol::{PATIENCE, Reply};
 
 /// How long what a leader leaves behind may wait, so that many exits share one look at `/proc`.
 const LEFTOVER_DELAY: Duration = Duration::from_millis(20);
+/// How often it is tried to remove a group that is empty, and that the kernel still calls busy.
+const REMOVALS: u32 = 20;
 /// Between two looks at a tree: the first pause, doubled up to the last.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
 
 struct Kill {
     tree: Tree,
+    group: ProcGroup,
     /// The host waits for an answer.
     asked: Option<Instant>,
     next: Instant,
@@ -26,14 +30,15 @@ pub(crate) struct Kills(HashMap<u64, Kill>);
 
 impl Kills {
     /// Adds what a leader that has just ended may have left.
-    pub(crate) fn add_leftover(&mut self, id: u64, tree: Tree) {
+    pub(crate) fn add_leftover(&mut self, id: u64, tree: Tree, group: ProcGroup) {
+        group.kill();
         let next = Instant::now() + LEFTOVER_DELAY;
-        self.0.entry(id).or_insert(Kill { tree, asked: None, next, pause: PAUSES.0, empty: 0 });
+        self.0.entry(id).or_insert(Kill { tree, group, asked: None, next, pause: PAUSES.0, empty: 0 });
     }
 
     /// Adds a tree that the host wants dead now.
-    pub(crate) fn add_asked(&mut self, id: u64, tree: Tree) {
-        self.add_leftover(id, tree);
+    pub(crate) fn add_asked(&mut self, id: u64, tree: Tree, group: ProcGroup) {
+        self.add_leftover(id, tree, group);
         self.ask(id);
     }
 
@@ -46,6 +51,16 @@ impl Kills {
             kill.pause = PAUSES.0;
             true
         })
+    }
+
+    /// Kills what is in the groups of all of them.
+    pub(crate) fn kill_groups(&self) {
+        self.0.values().for_each(|kill| kill.group.kill());
+    }
+
+    /// Removes the groups of all of them, once nothing is left.
+    pub(crate) fn remove_groups(&self) {
+        self.0.values().for_each(|kill| drop(kill.group.remove()));
     }
 
     /// When [`Self::run`] has something to do next.
@@ -67,19 +82,26 @@ impl Kills {
             if kill.next > now {
                 return true;
             }
+            let grouped = !kill.group.is_empty();
+            if grouped {
+                kill.group.kill();
+            }
             let living: Vec<_> = kill.tree.members(all).into_iter().filter(|p| p.is_alive()).collect();
-            kill.empty = if living.is_empty() && !leads(id) { kill.empty + 1 } else { 0 };
-            if kill.empty == ENOUGH_EMPTY_LOOKS {
-                replies.extend(kill.asked.map(|_| Reply::Killed { id }));
-                return false;
+            kill.empty = if living.is_empty() && !grouped && !leads(id) { kill.empty + 1 } else { 0 };
+            if kill.empty >= ENOUGH_EMPTY_LOOKS {
+                replies.extend(kill.asked.take().map(|_| Reply::Killed { id }));
+                if kill.group.remove() || kill.empty > REMOVALS {
+                    return false;
+                }
             }
             for process in &living {
                 process.signal(libc::SIGKILL);
             }
-            if let (Some(asked), Some(first)) = (kill.asked, living.first())
+            if let Some(asked) = kill.asked
                 && now.duration_since(asked) > PATIENCE
+                && let Some(pid) = living.first().map(|p| p.pid).or_else(|| kill.group.any_member())
             {
-                replies.push(Reply::Stuck { id, pid: first.pid });
+                replies.push(Reply::Stuck { id, pid });
                 kill.asked = None;
             }
             if kill.empty > 0 {

@@ -6,9 +6,12 @@
 
 mod adopting;
 mod control;
+mod groups;
 mod guard;
 mod keeper;
 mod kills;
+#[expect(dead_code, reason = "the host uses the other half")]
+mod order;
 #[expect(dead_code, reason = "the host uses the other half")]
 mod protocol;
 
@@ -21,8 +24,8 @@ use procession_sys as sys;
 
 fn run() -> io::Result<()> {
     let mut args = std::env::args_os().map(|arg| CString::new(arg.into_vec()));
-    let missing = || io::Error::other("the role and the session are not named");
-    let (role, session) = (args.next().ok_or_else(missing)??, args.next().ok_or_else(missing)??);
+    let mut next = || args.next().ok_or_else(|| io::Error::other("role, session and owner are not all named"))?.map_err(io::Error::other);
+    let (role, session, owner) = (next()?, next()?, next()?);
     sys::set_name(&role)?;
     // What ends the client on its terminal must not end the one who cleans up after it.
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGPIPE] {
@@ -34,11 +37,12 @@ fn run() -> io::Result<()> {
     // The client's directory may have to be unmounted while this process lives.
     std::env::set_current_dir("/")?;
     let is_guard = role.as_c_str() == protocol::GUARD;
-    if is_guard && guard::has_kept_all(&control, &host, &session)? {
+    if is_guard && guard::has_kept_all(&control, &host, [&session, &owner])? {
         return Ok(());
     }
     let session = session.into_string().map_err(io::Error::other)?;
-    keeper::Keeper::new(control, host, session, is_guard)?.run()
+    let owner = owner.into_string().map_err(io::Error::other)?.parse()?;
+    keeper::Keeper::new(control, host, session, owner, is_guard)?.run()
 }
 
 fn main() -> ExitCode {

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use procession_sys::{ExitStatus, Stage};
 
+use crate::order::Order;
+
 /// What the process is called that is above a keeper, and what that is called itself.
 pub(crate) const GUARD: &CStr = c"procession-guard";
 pub(crate) const KEEPER: &CStr = c"procession-keeper";
@@ -49,8 +51,9 @@ pub(crate) enum Reply {
     Started { id: u64, pid: u32, started: u64 },
     /// Nothing was started.
     Refused { id: u64, stage: Stage, errno: i32 },
-    /// The leader ended; after `Started`, exactly once.
-    Exited { id: u64, status: ExitStatus },
+    /// The leader ended; after `Started`, exactly once. Whether something of it was killed for want of
+    /// memory, where that is known.
+    Exited { id: u64, status: ExitStatus, oom: Option<bool> },
     /// The answer to `Terminate`.
     Signalled { id: u64 },
     /// The answer to `Kill`: nothing is left.
@@ -79,6 +82,20 @@ fn unpack(bytes: &[u8]) -> Option<Fields> {
     let bytes: &[u8; SIZE] = bytes.try_into().ok()?;
     let number = |at: usize| bytes[at..at + 8].try_into().ok().map(u64::from_le_bytes);
     Some((bytes[0], number(1)?, number(9)?, number(17)?))
+}
+
+/// Bits of the last number of an exit: a core was written; the count of what was killed for want of memory
+/// is known; it is not zero.
+const CORE: u64 = 1;
+const OOM_KNOWN: u64 = 2;
+const OOM: u64 = 4;
+
+fn pack_oom(oom: Option<bool>) -> u64 {
+    oom.map_or(0, |oom| if oom { OOM_KNOWN | OOM } else { OOM_KNOWN })
+}
+
+fn unpack_oom(bits: u64) -> Option<bool> {
+    (bits & OOM_KNOWN != 0).then_some(bits & OOM != 0)
 }
 
 impl Request {
@@ -113,9 +130,11 @@ impl Reply {
         pack(match self {
             Self::Started { id, pid, started } => (0, id, pid.into(), started),
             Self::Refused { id, stage, errno } => (1, id, stage as u64, errno as u64),
-            Self::Exited { id, status: ExitStatus::Exited { code } } => (2, id, code as u64, 0),
-            Self::Exited { id, status: ExitStatus::Signaled { signal, core_dumped } } => {
-                (3, id, signal as u64, core_dumped.into())
+            Self::Exited { id, status: ExitStatus::Exited { code }, oom } => {
+                (2, id, code as u64, pack_oom(oom))
+            }
+            Self::Exited { id, status: ExitStatus::Signaled { signal, core_dumped }, oom } => {
+                (3, id, signal as u64, u64::from(core_dumped) | pack_oom(oom))
             }
             Self::Signalled { id } => (4, id, 0, 0),
             Self::Killed { id } => (5, id, 0, 0),
@@ -132,10 +151,13 @@ impl Reply {
             (1, id, stage, errno) => {
                 Self::Refused { id, stage: *Stage::ALL.get(stage as usize)?, errno: errno as i32 }
             }
-            (2, id, code, _) => Self::Exited { id, status: ExitStatus::Exited { code: code as i32 } },
-            (3, id, signal, core) => {
-                let status = ExitStatus::Signaled { signal: signal as i32, core_dumped: core != 0 };
-                Self::Exited { id, status }
+            (2, id, code, rest) => {
+                let status = ExitStatus::Exited { code: code as i32 };
+                Self::Exited { id, status, oom: unpack_oom(rest) }
+            }
+            (3, id, signal, rest) => {
+                let status = ExitStatus::Signaled { signal: signal as i32, core_dumped: rest & CORE != 0 };
+                Self::Exited { id, status, oom: unpack_oom(rest) }
             }
             (4, id, ..) => Self::Signalled { id },
             (5, id, ..) => Self::Killed { id },
@@ -154,13 +176,14 @@ pub(crate) struct Strings {
     pub(crate) program: CString,
     pub(crate) argv: Vec<CString>,
     pub(crate) envp: Vec<CString>,
+    pub(crate) order: Order,
 }
 
 impl Strings {
-    /// NUL-terminated: the number of arguments, the program, the arguments, the environment.
+    /// NUL-terminated: the number of arguments, the order, the program, the arguments, the environment.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = format!("{}\0", self.argv.len()).into_bytes();
-        for string in [&self.program].into_iter().chain(&self.argv).chain(&self.envp) {
+        for string in [&self.order.encode(), &self.program].into_iter().chain(&self.argv).chain(&self.envp) {
             bytes.extend_from_slice(string.as_bytes_with_nul());
         }
         bytes
@@ -169,8 +192,9 @@ impl Strings {
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut strings = bytes.strip_suffix(b"\0")?.split(|&b| b == 0).map(|s| CString::new(s).ok());
         let count = strings.next()??.to_str().ok()?.parse().ok()?;
+        let order = Order::decode(&strings.next()??)?;
         let program = strings.next()??;
         let argv = strings.by_ref().take(count).collect::<Option<Vec<_>>>()?;
-        Some(Self { program, argv, envp: strings.collect::<Option<_>>()? })
+        Some(Self { program, argv, envp: strings.collect::<Option<_>>()?, order })
     }
 }

@@ -102,6 +102,7 @@ impl ProcLauncher for Claiming {
             raw_paths: true,
             command_attributes: false,
             dial_back: DialBack::Local,
+            ..Capabilities::default()
         }
     }
 

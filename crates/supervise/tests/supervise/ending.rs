@@ -271,3 +271,23 @@ fn whatever_is_left_of_the_tree_is_swept_before_the_exit_is_published() {
     let at = |what: fn(&Effect) -> bool| effects.iter().position(what).unwrap();
     assert!(at(|e| *e == Effect::Sweep) < at(|e| matches!(e, Effect::Publish(_))));
 }
+
+#[test]
+fn that_memory_ran_out_is_the_first_that_the_verdict_says_and_nothing_is_said_of_what_nobody_knows() {
+    const KILLED: &str = "killed: signal 9 (SIGKILL), not requested by us";
+    for (oom, verdict) in [
+        (Some(true), format!("out of memory: {KILLED}")),
+        (Some(false), KILLED.to_owned()),
+        (None, KILLED.to_owned()),
+    ] {
+        let exit = ProcExitResult { oom, ..ProcExitResult::new(signaled(9)) };
+        let mut by_parenthood = World::up(native());
+        by_parenthood.feed(Event::OsExit(exit.clone()));
+        let mut by_report = World::up(Policy::default());
+        by_report.feed(Event::LauncherReported(exit));
+        by_report.run_out();
+        for world in [by_parenthood, by_report] {
+            assert_eq!((world.ended().oom, &world.ended().verdict), (oom, &verdict));
+        }
+    }
+}

@@ -9,8 +9,12 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use super::Stage;
+use super::restrict::Restrictions;
 use crate::call::check;
 use crate::limits::OpenFiles;
+
+/// From Linux 5.7 on.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// What a child is told; raw, because it must not touch the allocator.
 pub(super) struct Plan<'a> {
@@ -30,6 +34,13 @@ pub(super) struct Plan<'a> {
     pub(super) outlives: bool,
     pub(super) open_files: Option<OpenFiles>,
     pub(super) oom_score_adj: Option<&'a [u8]>,
+    /// −1, or the control group of version 2 that it is made in.
+    pub(super) group: RawFd,
+    /// What it writes itself into, to join groups of version 1.
+    pub(super) entrances: &'a [RawFd],
+    pub(super) restrictions: Restrictions<'a>,
+    /// It was not made in its group, and has to move there.
+    pub(super) outside: bool,
 }
 
 /// Makes the child; only the parent returns, with the child's pid and pidfd: at once, or when the child
@@ -43,7 +54,7 @@ pub(super) fn clone(plan: &mut Plan<'_>, until_exec: bool) -> io::Result<(u32, O
         let mut all = MaybeUninit::uninit();
         libc::sigfillset(all.as_mut_ptr());
         libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
-        let pid = raw_clone(&mut pidfd, until_exec);
+        let pid = raw_clone(&mut pidfd, until_exec, plan);
         if matches!(pid, Ok(0)) {
             run(plan);
         }
@@ -54,20 +65,38 @@ pub(super) fn clone(plan: &mut Plan<'_>, until_exec: bool) -> io::Result<(u32, O
     Ok((pid as u32, unsafe { OwnedFd::from_raw_fd(pidfd) }))
 }
 
+/// Whether the kernel, and whatever stands before it, knows clone3.
+pub fn has_clone3() -> bool {
+    // SAFETY: without arguments it only says that there are none.
+    let done = unsafe { libc::syscall(libc::SYS_clone3, ptr::null::<u8>(), 0) };
+    done == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL)
+}
+
 /// fork without the handlers that libraries registered for it: they may take locks.
-unsafe fn raw_clone(pidfd: &mut c_int, until_exec: bool) -> io::Result<c_int> {
+unsafe fn raw_clone(pidfd: &mut c_int, until_exec: bool, plan: &mut Plan<'_>) -> io::Result<c_int> {
     // The kernel itself lets the parent wait; as vfork does, but without sharing memory.
     let flags = libc::CLONE_PIDFD | if until_exec { libc::CLONE_VFORK } else { 0 };
+    plan.outside = false;
     // SAFETY: no flag shares memory or a stack; the kernel writes one int through the pointer.
     unsafe {
         let mut args: libc::clone_args = std::mem::zeroed();
         args.flags = flags as u64;
         args.pidfd = ptr::from_mut(pidfd) as u64;
         args.exit_signal = libc::SIGCHLD as u64;
+        if plan.group >= 0 {
+            args.flags |= CLONE_INTO_CGROUP;
+            args.cgroup = plan.group as u64;
+        }
         let pid = check(libc::syscall(libc::SYS_clone3, &raw mut args, size_of_val(&args)) as c_int);
         match pid {
-            // What sandboxes answer that do not know clone3.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+            // What sandboxes answer that do not know clone3, and kernels that do not make it in a group.
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::ENOSYS | libc::EPERM | libc::EINVAL | libc::E2BIG)
+                ) =>
+            {
+                plan.outside = plan.group >= 0;
                 let flags = flags | libc::SIGCHLD;
                 check(libc::syscall(libc::SYS_clone, flags, 0, ptr::from_mut(pidfd), 0, 0) as c_int)
             }
@@ -112,13 +141,10 @@ unsafe fn prepare(plan: &mut Plan<'_>, targets: RawFd) -> Result<(), Stage> {
     unsafe {
         crate::failpoint!("child-before-arming");
         if let Some(parent) = plan.parent {
-            check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL)).map_err(setup)?;
-            // It may have died before the line above could notice.
-            if libc::getppid() != parent as libc::pid_t {
-                libc::_exit(127);
-            }
+            die_with(parent).map_err(setup)?;
         }
         check(libc::setsid()).map_err(setup)?;
+        join_groups(plan).map_err(|_| Stage::Group)?;
         for source in plan.sources.iter_mut() {
             *source = moved(*source, targets).map_err(setup)?;
         }
@@ -139,6 +165,7 @@ unsafe fn prepare(plan: &mut Plan<'_>, targets: RawFd) -> Result<(), Stage> {
             let limit = libc::rlimit { rlim_cur: limit.soft, rlim_max: limit.hard };
             check(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit)).map_err(setup)?;
         }
+        plan.restrictions.limit()?;
         // Only what is ignored survives execve, and a blocked mask does. The kernel's own call is used
         // because the library's refuses the two signals that it keeps for itself.
         let default = [0_u64; 4];
@@ -157,6 +184,37 @@ unsafe fn prepare(plan: &mut Plan<'_>, targets: RawFd) -> Result<(), Stage> {
         crate::failpoint!("child-before-exec");
         if plan.outlives {
             check(libc::prctl(libc::PR_SET_PDEATHSIG, 0)).map_err(setup)?;
+        }
+        // Another identity clears what was armed.
+        plan.restrictions.give_up(plan.parent.filter(|_| !plan.outlives))?;
+    }
+    Ok(())
+}
+
+/// Die by SIGKILL with the parent, or now, if that has died before the kernel could notice.
+pub(super) unsafe fn die_with(parent: u32) -> io::Result<()> {
+    // SAFETY: async-signal-safe calls with plain integers.
+    unsafe {
+        check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
+        if libc::getppid() != parent as libc::pid_t {
+            libc::_exit(127);
+        }
+    }
+    Ok(())
+}
+
+/// Groups are joined before anything else that can fail: what a child does there counts there.
+unsafe fn join_groups(plan: &Plan<'_>) -> io::Result<()> {
+    // SAFETY: the path is static; nothing but a byte is written.
+    unsafe {
+        for &entrance in plan.entrances {
+            check(libc::write(entrance, c"0".as_ptr().cast(), 1) as c_int)?;
+        }
+        if plan.outside {
+            let flags = libc::O_WRONLY | libc::O_CLOEXEC;
+            let entrance = check(libc::openat(plan.group, c"cgroup.procs".as_ptr(), flags))?;
+            check(libc::write(entrance, c"0".as_ptr().cast(), 1) as c_int)?;
+            libc::close(entrance);
         }
     }
     Ok(())

@@ -1,0 +1,167 @@
+"""What procs are held to: the forms of `resources`, `user`, `rlimits` and `security`. What they may be is checked in Rust."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from procession import _native, _validate
+from procession.errors import Unsupported
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_LARGEST = 2**63 - 1
+_NOTHING: dict[str, Any] = {}
+
+
+def confinement(
+    resources: Mapping[str, Any] | None,
+    user: Any,
+    rlimits: Mapping[str, Any] | None,
+    security: Mapping[str, Any] | None,
+) -> dict[str, Any] | None:
+    """What the runtime takes; None where nothing is asked for."""
+    if resources is None and user is None and rlimits is None and security is None:
+        return None
+    asked = _known("resources", resources, ("memory", "pids", "cpu"))
+    given_up = _known("security", security, ("no_new_privs", "drop_capabilities", "seccomp"))
+    drop = given_up.get("drop_capabilities")
+    return {
+        "memory": _optional(_size, 'resources["memory"]', asked.get("memory")),
+        "pids": _optional(_number, 'resources["pids"]', asked.get("pids")),
+        "cpu_millis": _optional(_millis, 'resources["cpu"]', asked.get("cpu")),
+        "user": None if user is None else _user(user),
+        "rlimits": _rlimits(rlimits),
+        "no_new_privs": _flag('security["no_new_privs"]', given_up.get("no_new_privs", False)),
+        "drop_all_capabilities": drop == "all",
+        "drop_capabilities": [] if drop is None or drop == "all" else _names(drop),
+        "seccomp": _program(given_up.get("seccomp", b"")),
+    }
+
+
+def of_options(
+    resources: Mapping[str, Any], user: tuple[int, int, list[int]] | None, rlimits: Mapping[str, Any], security: Any
+) -> dict[str, Any] | None:
+    """The same of the fields of `LaunchOptions`, for `supervise`."""
+    if resources:
+        raise Unsupported(
+            f"resources = {_validate.shown(dict(resources))}: supervise makes no control groups; hand them to what runs the "
+            "program, as docker run --memory, or use the native launcher"
+        )
+    if user is None and not rlimits and not security:
+        return None
+    limits = {name: tuple("unlimited" if n is None else n for n in pair) for name, pair in rlimits.items()}
+    given = confinement(None, None, limits, security)
+    return None if given is None else {**given, "user": user}
+
+
+def _known(field: str, value: object, keys: Sequence[str]) -> Mapping[str, Any]:
+    if value is None:
+        return _NOTHING
+    if not isinstance(value, Mapping):
+        _validate.refuse(field, value, "has to be a dict; its keys are " + ", ".join(keys))
+    for key in value:
+        if key not in keys:
+            _validate.refuse(f"{field} key", key, "known are " + ", ".join(keys))
+    return value
+
+
+def _optional(check: Any, field: str, value: object) -> int | None:
+    return None if value is None else check(field, value)
+
+
+def _number(field: str, value: object) -> int:
+    number = _validate.count(field, value)
+    if number > _LARGEST:
+        _validate.refuse(field, value, f"has to be at most {_LARGEST}")
+    return number
+
+
+def _size(field: str, value: object) -> int:
+    if not isinstance(value, str):
+        return _number(field, value)
+    found = re.fullmatch(r"([0-9]{1,18})([KMGT]?)", value)
+    if found is None:
+        _validate.refuse(field, value, 'has to be a number of bytes, or a str such as "64M" or "2G" (K, M, G, T)')
+    return _number(field, int(found[1]) * _UNITS[found[2]])
+
+
+def _millis(field: str, value: object) -> int:
+    rule = "has to be a number of processors: 0.5 is half of one, 2 is two"
+    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
+        _validate.refuse(field, value, rule)
+    number = float(value)
+    if not 0 <= number < 1e9:  # not for NaN either
+        _validate.refuse(field, value, rule)
+    return math.floor(number * 1000)
+
+
+def _user(value: object) -> tuple[int, int, list[int]]:
+    user, group = value, None
+    if isinstance(value, tuple):
+        if len(value) != 2:
+            _user_refused(value)
+        user, group = value
+    for one in (user, group):
+        if isinstance(one, bool) or not isinstance(one, (str, int)):
+            if one is None and one is group:
+                continue
+            _user_refused(value)
+        if isinstance(one, int) and abs(one) > _LARGEST:
+            _validate.refuse("user", one, "a number of a user or a group is 0 to 4294967294")
+        if isinstance(one, str):
+            _validate.text("user", one)
+    assert isinstance(user, (str, int))
+    return _native.find_user(user, group)
+
+
+def _user_refused(value: object) -> NoReturn:
+    _validate.refuse("user", value, "has to be a name, a number, or (user, group)")
+
+
+def _rlimits(value: object) -> dict[str, tuple[int | None, int | None]]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        _validate.refuse("rlimits", value, 'has to be a dict, e.g. {"nofile": 1024} or {"core": (0, "unlimited")}')
+    checked = {}
+    for name, limit in value.items():
+        if not isinstance(name, str):
+            _validate.refuse("rlimits key", name, 'has to be a str, e.g. "nofile"')
+        field = f'rlimits["{name}"]'
+        pair = limit if isinstance(limit, tuple) else (limit, limit)
+        if len(pair) != 2:
+            _validate.refuse(field, limit, "has to be one limit, or (soft, hard)")
+        checked[name] = (_limit(field, pair[0]), _limit(field, pair[1]))
+    return checked
+
+
+def _limit(field: str, value: object) -> int | None:
+    if value == "unlimited":
+        return None
+    if isinstance(value, str):
+        _validate.refuse(field, value, 'has to be a number, or "unlimited"')
+    return _number(field, value)
+
+
+def _flag(field: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        _validate.refuse(field, value, "has to be True or False")
+    return value
+
+
+def _names(value: object) -> list[str]:
+    field = 'security["drop_capabilities"]'
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+        _validate.refuse(field, value, 'has to be "all", or a list of names')
+    for name in value:
+        if not isinstance(name, str):
+            _validate.refuse(field, name, 'has to be a name, e.g. "net_raw"')
+    return list(value)
+
+
+def _program(value: object) -> bytes:
+    if not isinstance(value, (bytes, bytearray, memoryview)):
+        _validate.refuse('security["seccomp"]', value, "has to be bytes: a compiled BPF program")
+    return bytes(value)
