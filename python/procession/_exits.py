@@ -25,6 +25,8 @@ class ProcStatus:
     running_at: float | None
     ready_at: float | None
     ended_at: float | None
+    late_reports: int = 0
+    """How often something was said of the end after the exit was settled: a second report, a late one."""
 
     def __str__(self) -> str:
         return self.status
@@ -134,7 +136,7 @@ def _row(one: ProcExit) -> tuple[str, ...]:
     ready = "-" if one.ready_at is None else f"{one.ready_at - one.started_at:.2f} s"
     pid = "-" if one.pid is None else str(one.pid)
     place = (str(one.rank), one.name, one.launcher or "-", str(one.incarnation), pid)
-    return (*place, _clock(one.started_at), ready, _clock(one.ended_at), short(one), one.verdict)
+    return (*place, _clock(one.started_at), ready, _clock(one.ended_at), short(one), one.verdict.partition("\n")[0])
 
 
 def short(one: ProcExit) -> str:

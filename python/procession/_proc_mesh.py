@@ -156,6 +156,15 @@ class ProcMesh(Mesh):
             self._procs.followed_by(logs.subscription, self._own_region.base_ranks())
         return logs
 
+    def launcher_logs(self, tail: int | None = None, follow: bool = False) -> Logs:
+        """As `logs`, of what the launcher of these procs writes itself: a launcher class, which has a process of its own.
+
+        With `follow` it goes on until that process has ended.
+        """
+        if not isinstance(self._procs, OwnedProcs):
+            raise Unsupported("the output of a launcher can be read only where its procs were spawned")
+        return self._procs.launcher_process().logs(tail, follow)
+
     # The mesh
 
     @property

@@ -14,6 +14,7 @@ from procession.errors import AlreadyExists, Unsupported
 if TYPE_CHECKING:
     from procession._launcher import AnyLauncher
     from procession._native import ProcHandle, Subscription
+    from procession._proc_mesh import ProcMesh
     from procession._shape import Region
 
 
@@ -68,6 +69,10 @@ class OwnedProcs:
                 f"launcher {self._launcher.without_output} does not hand over the output of its procs; if it feeds the log "
                 "channel, say so with capabilities = Capabilities(stdio=True)"
             )
+
+    def launcher_process(self) -> ProcMesh:
+        """Where their launcher runs; Unsupported when it has no process to itself."""
+        return self._launcher.process()
 
     def respawn(self, ranks: Sequence[int]) -> list[ProcHandle]:
         """New incarnations of these ranks, which all have to be at their end."""

@@ -23,6 +23,8 @@ STOP_GRACE: Final = 10.0
 """Seconds that each step of a stop gets before the next, harder one."""
 ACK_TIMEOUT: Final = 30.0
 """Seconds until a launcher has to acknowledge a launch."""
+UNKNOWN_BUDGET: Final = 60.0
+"""Seconds that a proc may be unknown, because its launcher cannot ask about it, until it counts as lost."""
 TAIL_LINES: Final = 100
 """Last lines of each stream that are kept for the exit."""
 MAX_TAIL_LINES: Final = 10_000

@@ -16,6 +16,9 @@ enum State {
     Closed,
 }
 
+/// What the owner of a once port is told when nobody can answer it any more, because its holder forgot to.
+pub const DROPPED: &str = "the port was dropped without an answer";
+
 /// The right to answer one once port. It exists once in the session: it is spent by answering,
 /// moves away inside a message, and tells the port's owner when it goes unused.
 pub struct Held {
@@ -151,7 +154,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         // A drop at the very end of a thread finds the reason gone, and needs none.
         let reason = DROP_REASON.try_with(|reason| reason.borrow().clone()).ok().flatten();
-        self.close(reason.as_deref().unwrap_or("the port was dropped without an answer"));
+        self.close(reason.as_deref().unwrap_or(DROPPED));
     }
 }
 

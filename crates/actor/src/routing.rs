@@ -30,6 +30,8 @@ pub(crate) fn destination(head: &Head) -> Option<&ProcId> {
         | Head::ActorEnded { .. }
         | Head::Welcome
         | Head::Report { .. }
+        | Head::Unreachable { .. }
+        | Head::ReportedAgain { .. }
         | Head::Ready { .. }
         | Head::Stop { .. } => None,
     }

@@ -1,20 +1,24 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use procession_actor::Proc;
 use procession_model::{DialBack, HostId, InvalidArgument, LaunchId, ProcId};
 use procession_net::{Address, ClientTls, Crowd, Listener, Serving, SessionCa};
+use procession_supervise::Event;
 use tokio::runtime::Handle;
 
 use crate::door::Door;
 use crate::driver::Input;
 use crate::hub::Hub;
-use crate::proc_ref::ProcRef;
+use crate::proc_ref::{ProcRef, Shared};
 use crate::run_dir::RunDir;
 use crate::spec::SpawnSpec;
+
+/// How many ended procs are remembered for late reports.
+const ENDED: usize = 1000;
 
 /// What all parts of a host share. Every launch keeps it until its driver is done.
 pub(crate) struct Core {
@@ -33,6 +37,8 @@ pub(crate) struct Core {
     run_dir_path: PathBuf,
     run_dir: Mutex<Option<RunDir>>,
     live: Mutex<HashMap<ProcId, ProcRef>>,
+    /// The last that have ended, for what is still said about them.
+    ended: Mutex<VecDeque<(ProcId, Weak<Shared>)>>,
     incarnations: Mutex<HashMap<String, u32>>,
     closing: AtomicBool,
 }
@@ -69,6 +75,7 @@ impl Core {
             run_dir_path: run_dir.path().to_owned(),
             run_dir: Mutex::new(Some(run_dir)),
             live: Mutex::default(),
+            ended: Mutex::default(),
             incarnations: Mutex::default(),
             closing: AtomicBool::new(false),
         }
@@ -143,6 +150,22 @@ impl Core {
         }
     }
 
+    /// What `proc_id` runs on cannot be asked, or can be again.
+    pub(crate) fn unreachable(&self, proc_id: &ProcId, why: Option<String>) {
+        if let Some(proc_) = self.find(proc_id) {
+            let _ended =
+                proc_.0.driver.send(why.map_or_else(|| Input::Event(Event::HeardAgain), Input::Unreachable));
+        }
+    }
+
+    /// The exit of `proc_id` was reported once more; its sender was told that it counts for nothing.
+    pub(crate) fn reported_again(&self, proc_id: &ProcId) {
+        let ended = || locked(&self.ended).iter().find(|(id, _)| id == proc_id)?.1.upgrade();
+        if let Some(shared) = self.find(proc_id).map(|proc_| proc_.0).or_else(ended) {
+            shared.late_report("the launcher reported the exit again");
+        }
+    }
+
     /// Takes in the proc that `make` makes of the number of its launch, with what belongs to it.
     ///
     /// # Errors
@@ -170,7 +193,14 @@ impl Core {
     pub(crate) fn forget(&self, proc_id: &ProcId) {
         self.door.forget(proc_id.launch_id());
         // A binding, so that what may be the last reference is dropped outside of the lock.
-        let _proc = locked(&self.live).remove(proc_id);
+        let proc_ = locked(&self.live).remove(proc_id);
+        if let Some(ProcRef(shared)) = &proc_ {
+            let mut ended = locked(&self.ended);
+            ended.push_back((proc_id.clone(), Arc::downgrade(shared)));
+            if ended.len() > ENDED {
+                ended.pop_front();
+            }
+        }
     }
 
     pub(crate) fn find(&self, proc_id: &ProcId) -> Option<ProcRef> {

@@ -35,6 +35,8 @@ pub struct ProcSnapshot {
     pub ready_at: Option<SystemTime>,
     /// When it ended.
     pub ended_at: Option<SystemTime>,
+    /// How often its launcher, or the operating system, had something to say after its exit was settled.
+    pub late_reports: u64,
 }
 
 /// What the driver of a launch and all who look at it share.
@@ -59,6 +61,13 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn snapshot(&self) -> std::sync::MutexGuard<'_, ProcSnapshot> {
         self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts what came after the exit was settled, and changes nothing any more.
+    pub(crate) fn late_report(&self, what: &str) {
+        self.snapshot().late_reports += 1;
+        tracing::info!(proc_id = %self.id, what, "a late report");
+        self.observers.tell(ProcEvent::Note(format!("late: {what}")));
     }
 
     /// The first word on its readiness is the last.
@@ -103,6 +112,7 @@ impl ProcRef {
                 running_at: None,
                 ready_at: None,
                 ended_at: None,
+                late_reports: 0,
             }),
             ready: watch::channel(None).0,
             exit: watch::channel(None).0,

@@ -9,6 +9,6 @@ mod lines;
 mod tail;
 
 pub use error::ProcLauncherError;
-pub use launcher::{Capabilities, LaunchResult, ProcLauncher, StdioHandling};
+pub use launcher::{Admission, Capabilities, LaunchResult, ProcLauncher, StdioHandling};
 pub use lines::Lines;
 pub use tail::Tail;

@@ -51,6 +51,8 @@ pub(crate) fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(runtime::check_name, m)?)?;
     m.add_function(wrap_pyfunction!(runtime::safe_name, m)?)?;
     m.add_function(wrap_pyfunction!(runtime::report_launch, m)?)?;
+    m.add_function(wrap_pyfunction!(runtime::report_unreachable, m)?)?;
+    m.add_function(wrap_pyfunction!(runtime::reported_again, m)?)?;
     m.add_function(wrap_pyfunction!(procs::native_launcher, m)?)?;
     m.add_function(wrap_pyfunction!(procs::all_ready, m)?)?;
     m.add_function(wrap_pyfunction!(subscription::subscribe, m)?)?;

@@ -27,7 +27,7 @@ pub(crate) struct ProcSpec(pub(crate) SpawnSpec);
 impl ProcSpec {
     #[new]
     #[pyo3(signature = (*, name, rank, program, arg0, args, env, env_remove, clear_env, cwd, readiness,
-        setup, sys_path, ready_timeout, stop_grace, ack_timeout, tail_lines, want_stdio))]
+        setup, sys_path, ready_timeout, stop_grace, ack_timeout, unknown_budget, tail_lines, want_stdio))]
     #[expect(
         clippy::too_many_arguments,
         reason = "all keywords: one for each thing that can be said about a launch"
@@ -48,6 +48,7 @@ impl ProcSpec {
         ready_timeout: f64,
         stop_grace: f64,
         ack_timeout: f64,
+        unknown_budget: f64,
         tail_lines: usize,
         want_stdio: bool,
     ) -> PyResult<Self> {
@@ -75,6 +76,7 @@ impl ProcSpec {
             ready_timeout: duration("ready_timeout", ready_timeout)?,
             stop_grace: duration("stop_grace", stop_grace)?,
             launch_ack: duration("ack_timeout", ack_timeout)?,
+            unknown_budget: duration("unknown_budget", unknown_budget)?,
             ..Policy::default()
         };
         let mut spec = SpawnSpec::new(name, command);
@@ -152,6 +154,7 @@ impl ProcHandle {
         dict.set_item("running_at", snapshot.running_at.map(epoch_seconds))?;
         dict.set_item("ready_at", snapshot.ready_at.map(epoch_seconds))?;
         dict.set_item("ended_at", snapshot.ended_at.map(epoch_seconds))?;
+        dict.set_item("late_reports", snapshot.late_reports)?;
         Ok(dict)
     }
 
