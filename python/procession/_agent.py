@@ -140,7 +140,7 @@ def _ended_by_failure(inbox: Inbox) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        inbox.end(f"actor {inbox.actor_id} was not created: {_answer.summary(error)}")
+        inbox.end_uncreated(f"{_answer.summary(error)}\n{_answer.format_error(error)}")
         raise
 
 

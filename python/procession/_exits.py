@@ -33,6 +33,8 @@ class ProcStatus:
     """When it is launched again; None where that is not planned, or others have to end first."""
     boot: BootTiming = field(default_factory=BootTiming)
     """How long each phase of its boot took."""
+    late_reports: int = 0
+    """How often something was said of the end after the exit was settled: a second report, a late one."""
 
     def __str__(self) -> str:
         return self.status
@@ -180,7 +182,7 @@ def _row(one: ProcExit) -> tuple[str, ...]:
     ready = "-" if one.ready_at is None else f"{one.ready_at - one.started_at:.2f} s"
     pid = "-" if one.pid is None else str(one.pid)
     place = (str(one.rank), one.name, one.launcher or "-", str(one.incarnation), pid)
-    return (*place, _clock(one.started_at), ready, _clock(one.ended_at), short(one), one.verdict)
+    return (*place, _clock(one.started_at), ready, _clock(one.ended_at), short(one), one.verdict.partition("\n")[0])
 
 
 def short(one: ProcExit) -> str:

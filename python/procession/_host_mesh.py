@@ -72,6 +72,7 @@ class HostMesh(Mesh):
         ready_timeout: float = config.READY_TIMEOUT,
         stop_grace: float = config.STOP_GRACE,
         ack_timeout: float = config.ACK_TIMEOUT,
+        unknown_budget: float = config.UNKNOWN_BUDGET,
         lease: float = config.LEASE,
         tail_lines: int = config.TAIL_LINES,
         on_owner_loss: Literal["kill", "detach"] = "kill",
@@ -101,6 +102,7 @@ class HostMesh(Mesh):
         ready_timeout: seconds from the acknowledged launch to the call back, after which the proc is killed.
         stop_grace: seconds for each step of a stop.
         ack_timeout: seconds for the launcher to acknowledge a launch.
+        unknown_budget: seconds for a launcher that says it cannot ask about a proc; then the proc counts as lost.
         lease: seconds that a proc which is reached over TCP may be without a connection before it has ended; meanwhile its
             status is unknown, and messages wait. With 0 it ends with its connection.
         tail_lines: last lines of each stream that are kept for the exit.
@@ -126,6 +128,7 @@ class HostMesh(Mesh):
             "ready_timeout": _validate.seconds("ready_timeout", ready_timeout),
             "stop_grace": _validate.seconds("stop_grace", stop_grace),
             "ack_timeout": _validate.seconds("ack_timeout", ack_timeout),
+            "unknown_budget": _validate.seconds("unknown_budget", unknown_budget),
             "lease": _validate.seconds("lease", lease),
             "tail_lines": _validate.tail_lines("tail_lines", tail_lines),
             "want_stdio": True,

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
-from itertools import count
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from procession import _validate
 from procession._actor import check_class
 from procession._actor_mesh import ActorMesh
+from procession._launcher_process import launcher_of, process_of
 from procession._procs import Slot
 from procession._runtime import runtime
-from procession.errors import InvalidArgument, Unsupported
+from procession.errors import InvalidArgument, Unsupported, VersionMismatch
 
 if TYPE_CHECKING:
     from procession._native import Launcher
@@ -29,6 +28,9 @@ class NativeLauncher:
     def native(self) -> Launcher | None:
         return None
 
+    def process(self) -> ProcMesh:
+        raise Unsupported("the native launcher has no process of its own whose output could be read")
+
     def check(self, slots: Sequence[Slot]) -> None:
         """It can do all that can be asked for."""
 
@@ -44,7 +46,17 @@ class ActorLauncher:
         self.without_output = _without_output(mesh._class)
 
     def native(self) -> Launcher | None:
-        return _native_for(self._mesh, own_proc=False)
+        # One for each actor, because how many launches wait for it is counted there.
+        if "_launcher" not in self._mesh.__dict__:
+            self._mesh.__dict__["_launcher"] = native_for(self._mesh, own_proc=False)
+        launcher: Launcher = self._mesh.__dict__["_launcher"]
+        return launcher
+
+    def process(self) -> ProcMesh:
+        raise Unsupported(
+            f"launcher {self._mesh._name!r} is an actor that was spawned by hand: what it writes is output of its proc; read "
+            "that one's logs()"
+        )
 
     def check(self, slots: Sequence[Slot]) -> None:
         """Refuses what the launcher says that it cannot do."""
@@ -59,7 +71,13 @@ class ClassLauncher:
         self.without_output = _without_output(cls)
 
     def native(self) -> Launcher | None:
-        return _native_for(_spawned(self._cls), own_proc=True)
+        return launcher_of(self._cls)
+
+    def process(self) -> ProcMesh:
+        process = process_of(self._cls)
+        if process is None:
+            raise Unsupported(f"no process of {self._cls.__qualname__} was started yet: spawn procs through it first")
+        return process.procs
 
     def check(self, slots: Sequence[Slot]) -> None:
         """Refuses what the launcher says that it cannot do."""
@@ -86,9 +104,11 @@ def resolve(launcher: Any) -> AnyLauncher:
             raise InvalidArgument(
                 "launcher", repr(launcher), f"has to be one actor, and these are {len(launcher)}: slice it"
             )
+        refuse_other_version(launcher._class)
         return ActorLauncher(launcher)
     if isinstance(launcher, type) and issubclass(launcher, ProcLauncher):
         check_class(launcher)
+        refuse_other_version(launcher)
         return ClassLauncher(launcher)
     hint = (
         "spawn it: this_proc().spawn(name, Class, params)"
@@ -103,6 +123,21 @@ def resolve(launcher: Any) -> AnyLauncher:
 
 def _without_output(cls: type[ProcLauncher]) -> str | None:
     return None if cls.capabilities.stdio else cls.__qualname__
+
+
+def refuse_other_version(cls: type[ProcLauncher]) -> None:
+    """Refuses a launcher that needs options which this version does not give."""
+    from dataclasses import fields
+
+    from procession import __version__
+    from procession.launch import LaunchOptions
+
+    unknown = sorted({*cls.requires} - {one.name for one in fields(LaunchOptions)})
+    if unknown:
+        raise VersionMismatch(
+            f"launcher {cls.__qualname__} requires {', '.join(unknown)} in its LaunchOptions, which procession {__version__} "
+            "does not give; install the version that it was written for, or one of the launcher for this version"
+        )
 
 
 def refuse_unable(cls: type[ProcLauncher], slots: Sequence[Slot]) -> None:
@@ -151,50 +186,12 @@ def _refuse_unconfined(cls: type[ProcLauncher], confinement: dict[str, Any] | No
             )
 
 
-_lock = threading.RLock()
-
-
-class _Own(NamedTuple):
-    procs: ProcMesh
-    mesh: ActorMesh[Any]
-
-    def is_usable(self) -> bool:
-        """Whether its proc lives, and the class could be built there (or still may be)."""
-        if self.procs.exits().item() is not None:
-            return False
-        built = self.mesh.initialized
-        if not built.done() or built.exception() is None:
-            return True
-        self.procs.stop("its launcher could not be built")
-        return False
-
-
-_own: dict[type, _Own] = {}
-_names = count(1)
-
-
-def _native_for(mesh: ActorMesh[Any], *, own_proc: bool) -> Launcher:
+def native_for(mesh: ActorMesh[Any], *, own_proc: bool, refusal: str | None = None) -> Launcher:
+    """The launcher that hands everything to that actor; with a refusal it refuses every launch."""
     from dataclasses import asdict
 
     cls = mesh._class
     back = cls.dial_back
     reach = (back.kind, back.bind, back.advertise)
-    return runtime().actor_launcher(mesh._refs[0].actor_id, mesh._name, reach, asdict(cls.capabilities), own_proc)
-
-
-def _spawned(cls: type[ProcLauncher]) -> ActorMesh[Any]:
-    """The launcher actor of that class, in its process; a new one when that has ended."""
-    from procession._host_mesh import this_host
-
-    with _lock:
-        own = _own.get(cls)
-        if own is None or not own.is_usable():
-            name = _slug(cls.__name__)
-            procs = this_host().spawn_procs(name=f"launcher-{name}-{next(_names)}")
-            spawned: Any = procs.spawn(name, cls)
-            own = _own[cls] = _Own(procs, spawned)
-        return own.mesh
-
-
-def _slug(text: str) -> str:
-    return "".join(char if char.isascii() and char.isalnum() else "-" for char in text)[:60].strip("-") or "launcher"
+    actor_id = mesh._refs[0].actor_id
+    return runtime().actor_launcher(actor_id, mesh._name, reach, asdict(cls.capabilities), own_proc, refusal)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from procession import _native
 from procession._actor import Actor, is_async
-from procession._answer import format_error
+from procession._answer import format_error, summary
+from procession._port import Port
 from procession._serve import ActorServer
 from procession.launch import LaunchOptions, LogWriter, ProcExitResult
 
@@ -40,6 +42,8 @@ class LauncherServer(ActorServer):
         self, actor: Actor, message: Message, port: PortRef | None
     ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], bool]:
         function, args, kwargs, explicit = super()._open(actor, message, port)
+        if message.method == "launch" and port is not None and port.style == _native.EXIT:
+            args = (ExitPort(port, args[1]), *args[1:])
         given = (*args, *kwargs.values())
         if message.method in CONTRACT and not is_async(function):
             function, args, kwargs = in_own_thread, (function, args, kwargs), {}
@@ -47,6 +51,12 @@ class LauncherServer(ActorServer):
             channel = next((one.log_channel for one in given if isinstance(one, LaunchOptions)), None)
             return launched, (function, args, kwargs, channel), {}, explicit
         return function, args, kwargs, explicit
+
+    def _end(self, error: BaseException | None, how: str) -> None:
+        if error is None or self._was_built:
+            super()._end(error, how)
+        else:  # whoever wanted to launch through it learns where it went wrong
+            self._inbox.end_uncreated(f"{summary(error)}\n{format_error(error)}")
 
     def _report(self, method: str, port: PortRef | None, error: BaseException) -> None:
         """What a launcher's endpoint raises costs that launch, never the launcher."""
@@ -61,6 +71,33 @@ class LauncherServer(ActorServer):
                 end="",
                 flush=True,
             )
+
+
+class ExitPort(Port[Any]):
+    """The port for the exit of one launch. A second report is refused like any second answer, and the host counts it."""
+
+    __slots__ = ("_proc_id",)
+
+    def __init__(self, ref: PortRef, proc_id: str) -> None:
+        super().__init__(ref)
+        self._proc_id = proc_id
+
+    def send(self, value: Any) -> None:
+        with self._counted():
+            super().send(value)
+
+    def exception(self, error: BaseException) -> None:
+        with self._counted():
+            super().exception(error)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            if str(error).startswith("AlreadyReported"):
+                _native.reported_again(self._proc_id)
+            raise
 
 
 async def launched(

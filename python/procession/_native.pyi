@@ -84,10 +84,12 @@ class Runtime:
         dial_back: tuple[str, str | None, str | None],
         capabilities: dict[str, bool],
         own_proc: bool,
+        refusal: str | None,
     ) -> Launcher:
         """A launcher that hands launch, terminate and kill to that actor. `dial_back`: (`local` | `network` | `stdio`, bind, advertise).
 
-        `own_proc`: the actor has its proc to itself, which is ended when the actor hangs.
+        `own_proc`: the actor has its proc to itself, which is ended when the actor hangs. With a `refusal` nothing is sent to
+        the actor, and every launch fails for that reason.
         """
     def proc_actors_ended(self) -> None:
         """In a proc: all actors have ended; flush, and let the process end."""
@@ -114,6 +116,7 @@ class ProcSpec:
         ready_timeout: float,
         stop_grace: float,
         ack_timeout: float,
+        unknown_budget: float,
         lease: float,
         tail_lines: int,
         want_stdio: bool,
@@ -154,7 +157,7 @@ class ProcHandle:
     @property
     def launch_id(self) -> str: ...
     def status(self) -> dict[str, Any]:
-        """`status`, `pid`, `handle`, `progress`, `launcher`, `started_at`, `running_at`, `ready_at`, `ended_at` (seconds since the epoch or None), `boot`, `restarts`, `next_launch_at`."""
+        """`status`, `pid`, `handle`, `progress`, `launcher`, `started_at`, `running_at`, `ready_at`, `ended_at` (seconds since the epoch or None), `boot`, `restarts`, `next_launch_at`, `late_reports`."""
     def exit(self) -> dict[str, Any] | None:
         """The fields of `procession.launch.ProcExit`, or None while it lives."""
     def history(self) -> tuple[list[dict[str, Any]], int]:
@@ -347,6 +350,12 @@ class PortRef:
 def report_launch(proc_id: str, pid: int | None, handle: str | None, progress: str | None) -> None:
     """From a launcher, at any time and from any thread: what it knows about a launch."""
 
+def report_unreachable(proc_id: str, why: str) -> None:
+    """From a launcher: what the launch runs on cannot be asked, until `report_launch` is called for it again."""
+
+def reported_again(proc_id: str) -> None:
+    """From a launcher: the exit was reported once more, and refused; the host counts that."""
+
 def log_port(channel: str) -> PortRef:
     """The port behind `LaunchOptions.log_channel`."""
 
@@ -410,6 +419,8 @@ class Inbox:
         """`with inbox.busy("__init__"):` notes in the flight record what the actor does that is no message."""
     def end(self, failure: str | None) -> None:
         """The actor has ended (None: regularly). Every once port it still holds errs at its owner, saying `failure`."""
+    def end_uncreated(self, why: str) -> None:
+        """The actor never came to be."""
 
 @final
 class Busy:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 MOST_PARTS = 100
 """That are looked into for what cannot be pickled."""
 
+MADE_BY_PYTHON = frozenset({"__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "_abc_impl"})
+"""Attributes of a class that are made anew where it arrives."""
+
 OUT_OF_BAND_BYTES = 16 * 1024
 """Buffers smaller than this cost less inside the pickle."""
 
@@ -152,6 +155,8 @@ def _importable(name: str) -> bool:
         except Exception:
             continue
         if spec is not None:
+            if spec.origin == "frozen":
+                return True  # into the interpreter, with the path of its source as its file
             # A package without a file is a namespace, and the finder has to know one of that name too.
             return spec.origin == file if file is not None else spec.submodule_search_locations is not None
     return False
@@ -209,6 +214,11 @@ def _parts(value: object) -> Iterator[tuple[str, object]]:
         for name in value.__code__.co_names:
             if name in value.__globals__:
                 yield f".<global {name}>", value.__globals__[name]
-    elif not isinstance(value, (type, ModuleType, BuiltinFunctionType)):
+    elif isinstance(value, type):
+        if "<locals>" in value.__qualname__ or travels_by_value(value.__module__):
+            for name, item in vars(value).items():
+                if name not in MADE_BY_PYTHON:
+                    yield f".{name}", item
+    elif not isinstance(value, (ModuleType, BuiltinFunctionType)):
         for name, item in getattr(value, "__dict__", {}).items():
             yield f".{name}", item

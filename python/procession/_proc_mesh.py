@@ -188,6 +188,15 @@ class ProcMesh(Mesh):
         lines = None if tail is None else _validate.count("tail", tail)
         return Logs(self._handles(), lines, follow)
 
+    def launcher_logs(self, tail: int | None = None, follow: bool = False) -> Logs:
+        """As `logs`, of what the launcher of these procs writes itself: a launcher class, which has a process of its own.
+
+        With `follow` it goes on until that process has ended.
+        """
+        if not isinstance(self._procs, OwnedProcs):
+            raise Unsupported("the output of a launcher can be read only where its procs were spawned")
+        return self._procs.launcher_process().logs(tail, follow)
+
     # The mesh
 
     @property

@@ -13,6 +13,7 @@ from procession.errors import AlreadyExists, Unsupported
 if TYPE_CHECKING:
     from procession._launcher import AnyLauncher
     from procession._native import ProcHandle, Subscription
+    from procession._proc_mesh import ProcMesh
     from procession._restart import Restart
     from procession._shape import Region
 
@@ -76,6 +77,10 @@ class OwnedProcs:
 
     def builds_actors_again(self) -> bool:
         return self._builds_actors_again
+
+    def launcher_process(self) -> ProcMesh:
+        """Where their launcher runs; Unsupported when it has no process to itself."""
+        return self._launcher.process()
 
     def respawn(self, ranks: Sequence[int]) -> list[ProcHandle]:
         """New incarnations of these ranks, which all have to be at their end."""

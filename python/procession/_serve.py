@@ -41,6 +41,7 @@ class ActorServer:
         self._is_async = is_async_actor(cls)
         self._endpoints: dict[str, EndpointProperty[Any, Any]] = endpoints_of(cls)
         self._actor: Actor | None = None
+        self._was_built = False
         self._failure: BaseException | None = None
         # What is still unanswered or unread is kept until the inbox ends, so that its senders learn how it did.
         self._unanswered: list[PortRef | None] = []
@@ -89,6 +90,7 @@ class ActorServer:
             self._failure = error
             self._started(error)
             return None
+        self._was_built = True
         self._started(None)
         return self._actor
 

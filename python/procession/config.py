@@ -28,6 +28,8 @@ STOP_GRACE: Final = 10.0
 """Seconds that each step of a stop gets before the next, harder one."""
 ACK_TIMEOUT: Final = 30.0
 """Seconds until a launcher has to acknowledge a launch."""
+UNKNOWN_BUDGET: Final = 60.0
+"""Seconds that a proc may be unknown, because its launcher cannot ask about it, until it counts as lost."""
 LEASE: Final = 10.0
 """Seconds that a proc which is reached over TCP may be without a connection before it has ended."""
 TAIL_LINES: Final = 100

@@ -9,11 +9,13 @@ __all__ = [
     "AlreadyExists",
     "InvalidArgument",
     "LaunchFailed",
+    "LauncherUnavailable",
     "LimitExceeded",
     "NotPicklable",
     "RemoteException",
     "SupervisionError",
     "Unsupported",
+    "VersionMismatch",
     "WrongContext",
 ]
 
@@ -73,6 +75,14 @@ class LaunchFailed(RuntimeError):
 
     def __str__(self) -> str:
         return f"rank {self.rank}: {self.reason}"
+
+
+class LauncherUnavailable(RuntimeError):
+    """A launcher that could not be started, with the traceback of why."""
+
+
+class VersionMismatch(RuntimeError):
+    """Two parts that were made for different versions of this package, and cannot work together."""
 
 
 class SupervisionError(RuntimeError):

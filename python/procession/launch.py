@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
 from inspect import signature
 from typing import Any, ClassVar, Literal
 
@@ -16,6 +16,7 @@ from procession._exits import ProcExit, ProcStatus, exit_table
 from procession._future import wait_for
 from procession._port import Port
 from procession.config import BOOTSTRAP_ENV, LOG_CHANNEL_ENV, PROCESS_NAME_ENV, RESERVED_PREFIX
+from procession.errors import VersionMismatch
 
 __all__ = [
     "BOOTSTRAP_ENV",
@@ -47,13 +48,13 @@ class Capabilities:
     """What a launcher can do. Asking for what it says that it cannot do is refused, never ignored."""
 
     pid: bool = False
-    """It reports the pid of what it starts, and that process is on this machine."""
+    """It reports the pid of what it starts, and that process is on this machine. Where it did not, a note says so."""
     stdio: bool = True
     """It feeds the log channel when `want_stdio` is set. Without this `ProcMesh.logs` is refused."""
     tail: bool = True
-    """It keeps the last lines of stderr. Without this the tail of an exit has what came over the log channel."""
+    """It keeps the last lines of stderr itself. For readers: where it reports none, an exit has what came over the log channel."""
     tree_kill: bool = True
-    """Its kill reaches the whole process tree. Without this only what is seen from the host is killed with the proc."""
+    """Its kill reaches the whole process tree. For readers: what can be seen from the host is killed in any case."""
     command_attributes: bool = False
     """It honours `cwd`, `clear_env` and `env_remove` of the options. Without this they are refused."""
     resources: bool = False
@@ -171,6 +172,20 @@ class LaunchOptions:
             env[LOG_CHANNEL_ENV] = self.log_channel
         return env
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Of one that another version pickled: what it lacks gets its default, and what is not known here is kept."""
+        for one in fields(self):
+            if one.default is not MISSING:
+                state.setdefault(one.name, one.default)
+            elif one.default_factory is not MISSING:
+                state.setdefault(one.name, one.default_factory())
+            elif one.name not in state:
+                raise VersionMismatch(
+                    f"these LaunchOptions come from another version of procession and lack {one.name}; install one version on "
+                    "both sides"
+                )
+        self.__dict__.update(state)
+
     def __repr__(self) -> str:
         shown = {name: getattr(self, name) for name in ("process_name", "program", "arg0", "args")}
         shown["env keys"] = sorted(self.env)
@@ -204,6 +219,11 @@ class ProcLauncher(Actor, ABC):
 
     capabilities: ClassVar[Capabilities] = Capabilities()
     dial_back: ClassVar[DialBack] = DialBack.local()
+    requires: ClassVar[Collection[str]] = ()
+    """Fields of LaunchOptions, beyond the first nine, that it cannot do without: a version that has not all is refused."""
+    max_restarts: ClassVar[int] = 5
+    """How often its own process may end within `restart_seconds`, and be started anew for the next launch."""
+    restart_seconds: ClassVar[float] = 60.0
     _is_launcher: ClassVar[bool] = True
     _sync_in_threads: ClassVar[bool] = True
 
@@ -221,6 +241,10 @@ class ProcLauncher(Actor, ABC):
         for name, kind in (("capabilities", Capabilities), ("dial_back", DialBack)):
             if not isinstance(getattr(cls, name), kind):
                 raise TypeError(f"{cls.__qualname__}.{name} has to be a {kind.__name__}, not {getattr(cls, name)!r}")
+        if isinstance(cls.requires, str):
+            _validate.refuse(f"{cls.__qualname__}.requires", cls.requires, "pass a tuple of names")
+        _validate.count(f"{cls.__qualname__}.max_restarts", cls.max_restarts)
+        _validate.seconds(f"{cls.__qualname__}.restart_seconds", cls.restart_seconds)
 
     @endpoint(explicit_response_port=True)
     @abstractmethod
@@ -242,10 +266,25 @@ class ProcLauncher(Actor, ABC):
         """Ends the proc at once."""
 
     def report(
-        self, proc_id: str, *, pid: int | None = None, handle: str | None = None, progress: str | None = None
+        self,
+        proc_id: str,
+        *,
+        pid: int | None = None,
+        handle: str | None = None,
+        progress: str | None = None,
+        unreachable: str | None = None,
     ) -> None:
-        """Tells what is known about a launch: at any time, from any thread. Progress restarts the ready deadline."""
-        _native.report_launch(proc_id, pid, handle, progress)
+        """Tells what is known about a launch: at any time, from any thread. Progress restarts the ready deadline.
+
+        `unreachable` says why its substrate cannot be asked: the proc is then unknown, and lost when that lasts longer than
+        the `unknown_budget` of its spawn. Any later report, also one of nothing, says that it can be asked again.
+        """
+        if unreachable is None:
+            _native.report_launch(proc_id, pid, handle, progress)
+            return
+        if (pid, handle, progress) != (None, None, None):
+            _validate.refuse("unreachable", unreachable, "report nothing else along with it")
+        _native.report_unreachable(proc_id, _validate.text("unreachable", unreachable))
 
 
 def _check_signature(name: str, method: Any, contract: Any) -> None:

@@ -2,11 +2,43 @@
 
 from __future__ import annotations
 
-from procession._launcher import NativeLauncher
+from typing import TYPE_CHECKING
 
-__all__ = ["NativeLauncher", "native"]
+from procession._launcher import NativeLauncher, resolve
+from procession._launcher_process import launcher_of, process_of
+from procession.errors import LauncherUnavailable
+
+if TYPE_CHECKING:
+    from procession._future import Future
+    from procession.launch import ProcLauncher
+
+__all__ = ["NativeLauncher", "native", "register"]
 
 
 def native() -> NativeLauncher:
     """The built-in launcher, which `launcher=None` stands for too."""
     return NativeLauncher()
+
+
+def register(launcher: type[ProcLauncher]) -> Future[None]:
+    """Starts the process of a launcher class before its first launch does; done when the launcher is built there.
+
+    Raises LauncherUnavailable, with the traceback, when it cannot be. Without this the launches themselves fail for that.
+    """
+    from procession._future import gather
+
+    if not isinstance(launcher, type):
+        raise TypeError(f"launcher = {launcher!r}: has to be a class; an actor that was spawned needs no registration")
+    resolve(launcher)
+    launcher_of(launcher)
+    process = process_of(launcher)
+    assert process is not None
+    built, refusal = process.mesh.initialized, process.refusal
+
+    def finish() -> None:
+        error = built.exception()
+        if error is not None or refusal is not None:
+            why = refusal or error
+            raise LauncherUnavailable(f"launcher {launcher.__qualname__} could not be started: {why}") from error
+
+    return gather([built], finish)

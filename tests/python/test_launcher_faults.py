@@ -76,6 +76,7 @@ def scripted(spawned, how, procs=None, **params):
     return spawned(Scripted, {"how": how, **params}, procs=procs)
 
 
+@pytest.mark.fault("F57")
 def test_one_that_never_answers_is_asked_to_kill_when_it_is_time(spawned):
     launcher = scripted(spawned, "never answers")
     followed = Followed(launcher, "true")
@@ -85,6 +86,7 @@ def test_one_that_never_answers_is_asked_to_kill_when_it_is_time(spawned):
     assert launcher.get_asked.call_one().get(10) == [("terminate", pytest.approx(0.2)), ("kill",)]
 
 
+@pytest.mark.fault("F40")
 def test_one_that_answers_twice_is_believed_once_and_lives(spawned, capfd):
     launcher = scripted(spawned, "answers twice")
     for _ in range(2):
@@ -96,6 +98,7 @@ def test_one_that_answers_twice_is_believed_once_and_lives(spawned, capfd):
     assert said.count("AlreadyReported") == 2
 
 
+@pytest.mark.fault("F50")
 @pytest.mark.parametrize(
     ("how", "reason"),
     [
@@ -130,15 +133,17 @@ def test_an_answer_may_come_from_any_thread(spawned):
     assert exit_told_once(scripted(spawned, "answers from a thread")).ok
 
 
+@pytest.mark.fault("F53")
 def test_one_that_dies_resolves_its_launches():
     with this_host().spawn_procs(name="dying") as home:
         launcher = home.spawn("dying", Scripted, {"how": "dies"})
         launcher.initialized.get(30)
         one = exit_told_once(launcher)
-        assert (one.kind, "exit port closed" in one.failed_reason) == ("failed", True)
+        assert (one.kind, "LauncherLost: proc dying-0" in one.failed_reason) == ("failed", True)
         assert home.wait(20).get().item().exit_code == 9
 
 
+@pytest.mark.fault("F53")
 def test_one_that_exits_its_interpreter_ends_and_resolves_its_launches(spawned, capfd):
     launcher = scripted(spawned, "leaves")
     one = exit_told_once(launcher)
@@ -151,6 +156,7 @@ def test_one_that_exits_its_interpreter_ends_and_resolves_its_launches(spawned, 
         launcher.get_asked.call_one().get(10)
 
 
+@pytest.mark.fault("F51")
 def test_a_launch_that_awaits_the_life_of_its_proc_does_not_hold_up_the_others(spawned):
     launcher = scripted(spawned, "hangs")
     both = Followed(launcher, "true"), Followed(launcher, "true")
@@ -163,6 +169,7 @@ def test_a_launch_that_awaits_the_life_of_its_proc_does_not_hold_up_the_others(s
         assert [one.kind for one in one.exits()] == ["failed"]
 
 
+@pytest.mark.fault("F57")
 def test_a_terminate_that_raises_says_so_and_the_kill_follows(spawned):
     launcher = scripted(spawned, "never answers", terminate="raises")
     procs = spawn(launcher, "true")
@@ -172,6 +179,7 @@ def test_a_terminate_that_raises_says_so_and_the_kill_follows(spawned):
     assert only_exit(procs).signal == 9
 
 
+@pytest.mark.fault("F43")
 @pytest.mark.parametrize(
     ("answer", "attribute"),
     [
@@ -204,6 +212,7 @@ def test_whatever_has_the_five_attributes_is_an_answer(spawned):
     assert (one.kind, one.exit_code, one.stderr_tail) == ("exited", 3, ["last"])
 
 
+@pytest.mark.fault("F43")
 @pytest.mark.parametrize("attribute", list(EXIT))
 def test_an_answer_without_one_of_the_five_attributes_names_it(spawned, attribute, capfd):
     rest = {name: value for name, value in EXIT.items() if name != attribute}
@@ -240,6 +249,7 @@ def test_an_exception_that_has_no_text_still_ends_its_launch(spawned, how, error
     assert launcher.get_asked.call_one().get(10) is not None
 
 
+@pytest.mark.fault("F45")
 @pytest.mark.parametrize(
     ("answer", "kind", "code"),
     [
@@ -254,6 +264,7 @@ def test_reason_goes_before_signal_and_that_before_code(spawned, answer, kind, c
     assert code is None or one.exit_code == code
 
 
+@pytest.mark.fault("F45")
 def test_an_unknown_code_stays_unknown(spawned):
     one = only_exit(spawn(scripted(spawned, ProcExitResult(None, None, False, None, [])), "true"))
     assert (one.kind, one.exit_code in (None, -1), one.shell_code) == ("exited", True, 125)
@@ -266,6 +277,7 @@ def test_users_can_call_a_launcher_too(spawned):
         launcher.terminate.call_one("nobody", 1.0).get(10)
 
 
+@pytest.mark.fault("F63")
 def test_a_launcher_class_that_cannot_be_built_fails_its_launches(tmp_path):
     class Broken(Supervising):
         def __init__(self):
@@ -282,6 +294,7 @@ def test_a_launcher_class_that_cannot_be_built_fails_its_launches(tmp_path):
     assert only_exit(spawn(Broken, "true")).ok
 
 
+@pytest.mark.fault("F53")
 def test_a_launcher_class_that_dies_while_it_is_built_says_how():
     class Dying(Supervising):
         def __init__(self):
@@ -303,18 +316,20 @@ class Stuck(Supervising):
         await super().launch(exit_port, proc_id, opts)
 
 
+@pytest.mark.fault("F51")
 def test_a_launcher_class_that_hangs_is_ended_with_what_it_should_have_killed():
     procs = spawn(Stuck, "true", env={"STUCK": "1"}, stop_grace=0.1)
     procs.initialized.get(20)  # the launch has begun
     procs.stop("enough").get(20)
     (one,) = procs.exits().values()
     assert one.kind == "failed"
-    assert one.failed_reason.startswith("exit port closed (spawner crashed or forgot to send): proc ")
+    assert one.failed_reason.startswith("exit port closed (spawner crashed or forgot to send): LauncherLost: proc ")
     assert "did not answer when asked to kill" in one.verdict
     assert one.requested is not None
     assert only_exit(spawn(Stuck, "exit 4")).exit_code == 4
 
 
+@pytest.mark.fault("F51")
 def test_a_launcher_class_that_hangs_is_spared_while_it_has_procs_that_are_wanted():
     wanted = spawn(Stuck, "echo up; exec sleep 1000")
     assert next(iter(wanted.logs(follow=True))) == "[0] up"
@@ -347,6 +362,7 @@ def pid_of_launcher(procs):
     return launcher
 
 
+@pytest.mark.fault("F53")
 def test_a_launcher_class_that_is_killed_ends_its_procs_once_each_and_the_next_spawn_gets_a_new_one():
     followed = Followed(Supervising, per_host={"x": 3})
     launcher = pid_of_launcher(followed.procs)
@@ -362,6 +378,7 @@ def test_a_launcher_class_that_is_killed_ends_its_procs_once_each_and_the_next_s
         assert len(procs.spawn("where", Where).where.call().get(30)) == 2
 
 
+@pytest.mark.fault("F51")
 def test_a_launch_that_is_never_acknowledged_fails_in_time_and_what_comes_of_it_later_is_killed():
     with spawn(Supervising, per_host={"x": 1}) as procs:
         launcher = pid_of_launcher(procs)

@@ -186,6 +186,7 @@ class Handmade:
         os.killpg(self.process.pid, signal.SIGKILL)
 
 
+@pytest.mark.fault("F62")
 def test_a_launcher_may_build_the_environment_itself(spawned):
     with spawn(spawned(ByHand), per_host={"x": 2}, env={"ASKED": "for"}) as procs:
         places = list(procs.spawn("where", Where).where.call().get(30).values())

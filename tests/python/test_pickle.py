@@ -4,6 +4,7 @@ import functools
 import sys
 import threading
 import types
+from abc import ABC
 
 import cloudpickle
 import numpy as np
@@ -173,3 +174,10 @@ def test_nesting_without_end_is_not_picklable():
 def test_a_whole_pickle_holds_its_buffers():
     array = np.arange(100_000)
     assert np.array_equal(_pickle.loads_whole(_pickle.dumps_whole(array)), array)
+
+
+def test_a_class_that_was_made_by_calling_its_metaclass_travels_and_leaves_the_others_alone():
+    made = type("Made", (ABC,), {"number": 3})  # it says that it is of the module of its metaclass
+    assert made.__module__ == "abc"
+    assert not _pickle.travels_by_value("abc")
+    assert issubclass(through(made), ABC)

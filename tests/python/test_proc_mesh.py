@@ -213,6 +213,7 @@ def test_the_exit_of_a_proc_whose_launcher_is_slow_to_report_is_what_the_kernel_
         assert one.kind == "lost"
 
 
+@pytest.mark.fault("F42")
 def test_a_launcher_that_tells_something_else_than_the_kernel_is_not_believed(tmp_path, capfd):
     class Liar(Supervising):
         async def launch(self, exit_port, proc_id, opts):

@@ -101,6 +101,7 @@ def test_kill_takes_the_whole_tree(tmp_path):
     assert not daemon.exists() or daemon.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
+@pytest.mark.fault("F56")
 def test_output_without_end_is_read_in_bounded_memory():
     result = run("head -c 20000000 /dev/zero | tr '\\0' 'x' >&2; echo >&2; echo last >&2; exit 1", tail_lines=3)
     assert (result.exit_code, result.stderr_tail[-1]) == (1, "last")
@@ -108,6 +109,7 @@ def test_output_without_end_is_read_in_bounded_memory():
 
 
 @pytest.mark.fault("F8")
+@pytest.mark.fault("F56")
 def test_a_grandchild_that_holds_the_pipes_does_not_hold_up_the_exit():
     assert run("setsid sleep 1000 & exit 4").exit_code == 4
 

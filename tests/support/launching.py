@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from procession._launcher_process import process_of
 from procession._native import Subscription
 from procession.actor import Actor, current_rank, endpoint, this_host
 from procession.launch import Capabilities, ProcExitResult, ProcLauncher, supervise
@@ -125,6 +126,39 @@ class Followed:
 def exit_told_once(launcher, command="true", **kwargs):
     (one,) = Followed(launcher, command, **kwargs).exits()
     return one
+
+
+def notes(followed):
+    """The texts of what was noted about the procs of a mesh that has ended."""
+    return [one["text"] for one in followed.told if one["kind"] == "note"]
+
+
+def until(condition, seconds=20):
+    """Asks again and again until the condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.005)
+
+
+def gone(pid: int) -> bool:
+    """Whether no process of that number runs; one that waits to be reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def tells_exits() -> bool:
+    """Older kernels tell nobody but its parent how a process ended."""
+    return tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 15)
+
+
+def pid_of_class(launcher) -> int:
+    """The process that a launcher class runs in."""
+    process = process_of(launcher)
+    process.procs.initialized.get(30)
+    return process.procs.statuses().item().pid
 
 
 def parent_of(pid: int) -> int:

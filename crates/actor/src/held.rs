@@ -9,6 +9,9 @@ use crate::message::Message;
 use crate::process::{Proc, WeakProc};
 use crate::right::Right;
 
+/// What the owner of a once port is told when nobody can answer it any more, because its holder forgot to.
+pub const DROPPED: &str = "the port was dropped without an answer";
+
 /// The right to answer one once port. It exists once in the session: it is spent by answering,
 /// moves away inside a message, and tells the port's owner when it goes unused.
 pub struct Held {
@@ -118,7 +121,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         // A drop at the very end of a thread finds the reason gone, and needs none.
         let reason = DROP_REASON.try_with(|reason| reason.borrow().clone()).ok().flatten();
-        self.close(reason.as_deref().unwrap_or("the port was dropped without an answer"));
+        self.close(reason.as_deref().unwrap_or(DROPPED));
     }
 }
 

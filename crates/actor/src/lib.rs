@@ -37,7 +37,7 @@ pub use answer::Answer;
 pub use cell::Handlers;
 pub use error::{MailboxError, MailboxSenderError, SendErrorKind};
 pub use handle::ActorHandle;
-pub use held::{Claims, Held, Moves};
+pub use held::{Claims, DROPPED, Held, Moves};
 pub use instance::Instance;
 pub use mailbox::Mailbox;
 pub use message::{Message, decode_serde, encode_serde};

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use crate::answer::Answer;
 use crate::binding::Binding;
 use crate::error::{MailboxError, MailboxSenderError, SendErrorKind};
-use crate::held::Held;
+use crate::held::{DROPPED, Held};
 use crate::instance::Instance;
 use crate::message::{Message, with_claims, with_moves};
 use crate::process::Proc;
@@ -83,7 +83,7 @@ impl<M> OncePortReceiver<M> {
     pub async fn recv(mut self) -> Result<M, MailboxError> {
         match (&mut self.rx).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(MailboxError::Closed("the port was dropped without an answer".to_owned())),
+            Err(_) => Err(MailboxError::Closed(DROPPED.to_owned())),
         }
     }
 }

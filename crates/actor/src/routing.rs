@@ -31,6 +31,8 @@ pub(crate) fn destination(head: &Head) -> Option<&ProcId> {
         | Head::Welcome
         | Head::Booted(_)
         | Head::Report { .. }
+        | Head::Unreachable { .. }
+        | Head::ReportedAgain { .. }
         | Head::Ready { .. }
         | Head::Stop { .. } => None,
     }

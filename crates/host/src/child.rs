@@ -75,7 +75,7 @@ struct ToHost(LinkSender);
 impl Router for ToHost {
     fn route(&self, _: &ProcId, packet: Packet) -> Result<(), (Packet, String)> {
         self.0.post(packet).map_err(|(packet, why)| match why {
-            PostError::Closed => (packet, "the connection to the host was lost".to_owned()),
+            PostError::Closed => (packet, "HostGone: the connection to the host was lost".to_owned()),
             PostError::Full { .. } => (packet, format!("the host is not reading: {why}")),
             refused => (packet, refused.to_string()),
         })
@@ -231,6 +231,17 @@ impl Child {
         let (handle, progress) = (handle.map(cut_reason), progress.map(cut_reason));
         let head = Head::Report { proc_id: proc_id.clone(), pid, handle, progress };
         let _host_gone = self.link.post(Packet::bare(head));
+    }
+
+    /// Tells the host that a launch's substrate cannot be asked; a later [`Self::report_launch`] says that it can be again.
+    pub fn report_unreachable(&self, proc_id: &ProcId, why: String) {
+        let head = Head::Unreachable { proc_id: proc_id.clone(), why: cut_reason(why) };
+        let _host_gone = self.link.post(Packet::bare(head));
+    }
+
+    /// Tells the host that a launcher in this proc reported the exit of a launch once more, and was refused.
+    pub fn reported_again(&self, proc_id: &ProcId) {
+        let _host_gone = self.link.post(Packet::bare(Head::ReportedAgain { proc_id: proc_id.clone() }));
     }
 
     /// Writes out what was posted and closes the connection; this process ends by itself now.

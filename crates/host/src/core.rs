@@ -1,4 +1,4 @@
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,16 +7,20 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use procession_actor::Proc;
 use procession_model::{DialBack, HostId, InvalidArgument, LaunchId, ProcId};
 use procession_net::{Address, ClientTls, Crowd, Listener, Serving, SessionCa};
+use procession_supervise::Event;
 use tokio::runtime::Handle;
 
 use crate::door::Door;
 use crate::driver::Input;
 use crate::group::Group;
 use crate::hub::Hub;
-use crate::proc_ref::ProcRef;
+use crate::proc_ref::{ProcRef, Shared};
 use crate::records::Records;
 use crate::run_dir::RunDir;
 use crate::spec::SpawnSpec;
+
+/// How many ended procs are remembered for late reports.
+const ENDED: usize = 1000;
 
 /// What all parts of a host share. Every launch keeps it until its driver is done.
 pub(crate) struct Core {
@@ -38,6 +42,8 @@ pub(crate) struct Core {
     /// Names that are kept for slots between two launches. Locked after `live`.
     reserved: Mutex<HashSet<String>>,
     groups: Mutex<Vec<Weak<Group>>>,
+    /// The last that have ended, for what is still said about them.
+    ended: Mutex<VecDeque<(ProcId, Weak<Shared>)>>,
     incarnations: Mutex<HashMap<String, u32>>,
     /// Of those that have ended.
     pub(crate) records: Records,
@@ -78,6 +84,7 @@ impl Core {
             live: Mutex::default(),
             reserved: Mutex::default(),
             groups: Mutex::default(),
+            ended: Mutex::default(),
             incarnations: Mutex::default(),
             records: Records::in_state_dir(),
             closing: AtomicBool::new(false),
@@ -150,6 +157,22 @@ impl Core {
         match self.find(proc_id) {
             Some(proc_) => drop(proc_.0.driver.send(Input::ReportedBy { pid, handle, progress })),
             None => tracing::debug!(%proc_id, "a launcher reported on a proc that has ended, or never was"),
+        }
+    }
+
+    /// What `proc_id` runs on cannot be asked, or can be again.
+    pub(crate) fn unreachable(&self, proc_id: &ProcId, why: Option<String>) {
+        if let Some(proc_) = self.find(proc_id) {
+            let _ended =
+                proc_.0.driver.send(why.map_or_else(|| Input::Event(Event::HeardAgain), Input::Unreachable));
+        }
+    }
+
+    /// The exit of `proc_id` was reported once more; its sender was told that it counts for nothing.
+    pub(crate) fn reported_again(&self, proc_id: &ProcId) {
+        let ended = || locked(&self.ended).iter().find(|(id, _)| id == proc_id)?.1.upgrade();
+        if let Some(shared) = self.find(proc_id).map(|proc_| proc_.0).or_else(ended) {
+            shared.late_report("the launcher reported the exit again");
         }
     }
 
@@ -230,7 +253,14 @@ impl Core {
     pub(crate) fn forget(&self, proc_id: &ProcId) {
         self.door.forget(proc_id.launch_id());
         // A binding, so that what may be the last reference is dropped outside of the lock.
-        let _proc = locked(&self.live).remove(proc_id);
+        let proc_ = locked(&self.live).remove(proc_id);
+        if let Some(ProcRef(shared)) = &proc_ {
+            let mut ended = locked(&self.ended);
+            ended.push_back((proc_id.clone(), Arc::downgrade(shared)));
+            if ended.len() > ENDED {
+                ended.pop_front();
+            }
+        }
     }
 
     pub(crate) fn find(&self, proc_id: &ProcId) -> Option<ProcRef> {

@@ -111,6 +111,8 @@ fn take(core: &Core, shared: &Shared, packet: Packet) {
         Head::Ready { pid } => drop(shared.driver.send(Input::CalledBack { pid })),
         Head::Booted(own) => drop(shared.driver.send(Input::Booted(own))),
         Head::Report { proc_id, pid, handle, progress } => core.report(&proc_id, pid, handle, progress),
+        Head::Unreachable { proc_id, why } => core.unreachable(&proc_id, Some(why)),
+        Head::ReportedAgain { proc_id } => core.reported_again(&proc_id),
         Head::ActorEnded { actor, failure } => drop(shared.driver.send(Input::ActorEnded { actor, failure })),
         _ => core.hub.forward(packet),
     }

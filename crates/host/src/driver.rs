@@ -50,6 +50,8 @@ pub(crate) enum Input {
         handle: Option<String>,
         progress: Option<String>,
     },
+    /// What it runs on cannot be asked, and why.
+    Unreachable(String),
     ActorEnded {
         actor: ActorId,
         failure: Option<String>,
@@ -104,6 +106,8 @@ pub(crate) struct Driver {
     pub(crate) recording: Recording,
     /// None where the launcher is the parent itself.
     pub(crate) watched: Option<Watched>,
+    /// The launcher has named the process, as its capabilities may promise.
+    pub(crate) told_pid: bool,
     /// When the first word of the end came.
     pub(crate) ended_at: Option<SystemTime>,
     pub(crate) published: bool,
@@ -151,6 +155,7 @@ impl Driver {
             case: CaseFile::default(),
             recording,
             watched: None,
+            told_pid: false,
             ended_at: None,
             published: false,
             never_calls_back: spec.policy.readiness == Readiness::None,
@@ -206,10 +211,14 @@ impl Driver {
             }
             (Err(_), None) => return,
         };
+        // The proc of an early report lives, and would end with its connection: as if that were how it ended.
+        let early = self.watched.is_some() && matches!(input, Input::Event(Event::LauncherReported(_)));
         if input.is_end() {
             self.ended_at.get_or_insert_with(|| input.ended_at().unwrap_or_else(SystemTime::now));
-            // What it said before its end comes before its end.
-            self.drain.finish().await;
+            if !early {
+                // What it said before its end comes before its end.
+                self.drain.finish().await;
+            }
             self.take_waiting().await;
             self.look_at_boot().await;
         }
@@ -308,7 +317,14 @@ impl Driver {
                 }
                 self.feed(Event::CalledBack { pid: self.watched_pid() }).await;
             }
+            Input::Unreachable(why) => {
+                if !self.published {
+                    self.shared.observers.tell(ProcEvent::Note(format!("unreachable: {why}")));
+                }
+                self.feed(Event::Unreachable { why }).await;
+            }
             Input::ReportedBy { pid, handle, progress } => {
+                self.told_pid |= pid.is_some();
                 let pid = pid.filter(|&pid| self.watch(pid));
                 if pid.is_some() {
                     BootClock::reached(&self.shared.boot.running);
@@ -371,6 +387,7 @@ impl Driver {
                 BootClock::reached(&self.shared.boot.acknowledged);
                 let exit = async move { Input::Event(launching::exit_event(exit_rx.await.ok(), parent)) };
                 self.tasks.spawn(exit);
+                self.told_pid |= pid.is_some();
                 let pid = pid.filter(|&pid| self.watch(pid));
                 if pid.is_some() {
                     self.shared.snapshot().pid = pid;

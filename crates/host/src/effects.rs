@@ -166,6 +166,7 @@ impl Driver {
 
     /// The exit, to all who wait for it. Neither waits nor can it fail.
     fn publish(&mut self, ended: Ended) {
+        self.check_promises();
         let snapshot = self.shared.snapshot().clone();
         let certificate = self.certificate(&ended);
         let seen = |given: Option<Vec<String>>, stream| {
@@ -235,16 +236,26 @@ impl Driver {
 
     fn note(&mut self, note: &Note) {
         let text = match note {
-            Note::LateReport { what } => format!("late: {what}"),
+            Note::LateReport { what } => return self.shared.late_report(what),
             Note::Contradiction { what } => format!("contradiction: {what}"),
-            Note::AmbiguousExit { .. } => {
-                "ambiguous exit: not exactly one of code, signal and failure".to_owned()
+            Note::AmbiguousExit { reported } => format!(
+                "ambiguous exit: not exactly one of code, signal and failure (exit_code {}, signal {}, core_dumped {}, failed_reason {})",
+                or_none(reported.exit_code),
+                or_none(reported.signal),
+                reported.core_dumped,
+                or_none(reported.failed_reason.as_deref().map(|reason| format!("{reason:?}"))),
+            ),
+            Note::NoExitReport { what } => {
+                format!(
+                    "NoExitReport: launcher {:?} did not report how it ended: {what}",
+                    self.launcher.name()
+                )
             }
             Note::EarlyExit { pid, what } => {
                 format!("early exit: process {pid} still lived when {what} was reported; it was killed")
             }
             Note::TerminateFailed { why } => format!("terminate failed: {why}"),
-            Note::KillUnavailable { why } => format!("kill unavailable: {why}"),
+            Note::KillUnavailable { why } => format!("KillUnavailable: {why}"),
         };
         // Of a contradiction the certificate speaks by itself.
         if !matches!(note, Note::Contradiction { .. }) {
@@ -252,7 +263,7 @@ impl Driver {
         }
         let (proc_id, launcher) = (&self.shared.id, self.launcher.name());
         match note {
-            Note::Contradiction { .. } | Note::EarlyExit { .. } => {
+            Note::Contradiction { .. } | Note::EarlyExit { .. } | Note::NoExitReport { .. } => {
                 tracing::warn!(%proc_id, launcher, note = text);
             }
             Note::KillUnavailable { .. } if !self.published => {
@@ -261,6 +272,16 @@ impl Driver {
             _ => tracing::info!(%proc_id, launcher, note = text),
         }
         self.shared.observers.tell(ProcEvent::Note(text));
+    }
+
+    /// Tells of what the launcher says that it does, and did not do for this launch.
+    fn check_promises(&self) {
+        let started = self.shared.snapshot().running_at.is_some();
+        if started && self.launcher.capabilities().pid && !self.told_pid {
+            let text = "its launcher has the capability pid, and reported none; report it, or leave the capability out";
+            tracing::warn!(proc_id = %self.shared.id, launcher = self.launcher.name(), note = text);
+            self.shared.observers.tell(ProcEvent::Note(text.to_owned()));
+        }
     }
 }
 
@@ -299,6 +320,10 @@ fn cause(error: ProcLauncherError) -> String {
         ProcLauncherError::Terminate(why) | ProcLauncherError::Kill(why) => why,
         error => error.to_string(),
     }
+}
+
+fn or_none(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "None".to_owned(), |value| value.to_string())
 }
 
 /// What those hear who waited for an answer from the proc.

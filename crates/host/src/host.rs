@@ -9,13 +9,13 @@ use procession_launch::ProcLauncher;
 use procession_launch_local::NativeLauncher;
 use procession_model::{HostId, InvalidArgument, ProcId};
 use procession_net::{ListenError, Listener};
-use procession_supervise::{Event, HOST, RestartPolicy, StopHow};
+use procession_supervise::{HOST, RestartPolicy, StopHow};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::timeout as within;
 
 use crate::core::Core;
-use crate::driver::{Driver, Input};
+use crate::driver::Driver;
 use crate::group::Group;
 use crate::hub::Hub;
 use crate::observers::{Audience, Observer, SlotObserver};
@@ -175,10 +175,12 @@ impl Host {
 
     /// A launcher, or what it stands on, cannot be asked about `proc_id` (none: can be asked again).
     pub fn unreachable(&self, proc_id: &ProcId, why: Option<String>) {
-        if let Some(proc_) = self.0.core.find(proc_id) {
-            let event = why.map_or(Event::HeardAgain, |why| Event::Unreachable { why });
-            let _ended = proc_.0.driver.send(Input::Event(event));
-        }
+        self.0.core.unreachable(proc_id, why);
+    }
+
+    /// A launcher of this process reported the exit of `proc_id` once more, which was refused: it is counted.
+    pub fn reported_again(&self, proc_id: &ProcId) {
+        self.0.core.reported_again(proc_id);
     }
 
     /// Ends every proc: those of other launchers first, since these may be procs themselves; each

@@ -29,6 +29,12 @@ pub(crate) async fn launch(
     spec: &SpawnSpec,
     token: Secret,
 ) -> Result<LaunchResult, ProcLauncherError> {
+    let mut exit = shared.exit.subscribe();
+    let admission = tokio::select! {
+        admission = launcher.admit() => Some(admission?),
+        () = shared.request.cancelled() => None,
+        _ = exit.wait_for(Option::is_some) => None,
+    };
     let options = options(core, shared, launcher, spec, token).await;
     if core.is_closing() {
         return Err(ProcLauncherError::Other(SHUTTING_DOWN.to_owned()));
@@ -49,7 +55,9 @@ pub(crate) async fn launch(
     }
     // It was polled once: a terminate or kill that the launcher gets from here on comes second.
     shared.request.is_out();
-    launching.await
+    let launched = launching.await;
+    drop(admission);
+    launched
 }
 
 async fn options(

@@ -13,7 +13,7 @@ use crate::boot_clock::BootClock;
 use crate::driver::Input;
 use crate::flight::FlightFile;
 use crate::flight_layout::UNWRITTEN;
-use crate::observers::{Audience, Launch, Observer, Observers};
+use crate::observers::{Audience, Launch, Observer, Observers, ProcEvent};
 use crate::output::{Output, Stream};
 use crate::request::Request;
 use crate::spec::SpawnSpec;
@@ -41,6 +41,8 @@ pub struct ProcSnapshot {
     pub ended_at: Option<SystemTime>,
     /// How long each phase of its boot took.
     pub boot: BootTiming,
+    /// How often its launcher, or the operating system, had something to say after its exit was settled.
+    pub late_reports: u64,
 }
 
 /// What the driver of a launch and all who look at it share.
@@ -105,6 +107,13 @@ impl Shared {
         drop(self.flight().take());
     }
 
+    /// Counts what came after the exit was settled, and changes nothing any more.
+    pub(crate) fn late_report(&self, what: &str) {
+        self.snapshot().late_reports += 1;
+        tracing::info!(proc_id = %self.id, what, "a late report");
+        self.observers.tell(ProcEvent::Note(format!("late: {what}")));
+    }
+
     /// The first word on its readiness is the last.
     pub(crate) fn settle_ready(&self, ready: Result<(), String>) {
         self.ready.send_if_modified(|settled| {
@@ -152,6 +161,7 @@ impl ProcRef {
                 ready_at: None,
                 ended_at: None,
                 boot: BootTiming::default(),
+                late_reports: 0,
             }),
             boot: BootClock::start(),
             flight: Mutex::default(),

@@ -42,6 +42,14 @@ impl Request {
         self.0.send_if_modified(|stage| replace(stage, Stage::Held, Stage::Cancelled));
     }
 
+    /// Waits until a stop was asked for before the launcher was. Cancel safe.
+    pub(crate) async fn cancelled(&self) {
+        let mut stage = self.0.subscribe();
+        if stage.wait_for(|stage| *stage == Stage::Cancelled).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
     /// Waits until the launcher knows of the launch, or never will, which is false. Cancel safe.
     pub(crate) async fn settled(&self) -> bool {
         let mut stage = self.0.subscribe();

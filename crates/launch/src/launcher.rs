@@ -6,7 +6,7 @@ use procession_model::{
     Confinement, DialBack, InvalidArgument, LaunchOptions, ProcExitResult, ProcId, Security,
 };
 use tokio::io::AsyncRead;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::ProcLauncherError;
 
@@ -41,6 +41,14 @@ pub trait ProcLauncher: Send + Sync + 'static {
         self.capabilities().confines.check(confinement, self.name())
     }
 
+    /// Waits until it can take another launch; until then nothing of the launch is sent. Cancel safe.
+    ///
+    /// # Errors
+    /// It takes none: it could not be started, or does not go together with this host.
+    async fn admit(&self) -> Result<Admission, ProcLauncherError> {
+        Ok(Admission::default())
+    }
+
     /// Starts a proc; answers when the substrate has accepted it.
     ///
     /// # Errors
@@ -60,16 +68,28 @@ pub trait ProcLauncher: Send + Sync + 'static {
     async fn kill(&self, proc_id: &ProcId) -> Result<(), ProcLauncherError>;
 }
 
+/// The room of one launch at a launcher; dropped once the launch was answered.
+#[derive(Debug, Default)]
+pub struct Admission {
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl From<OwnedSemaphorePermit> for Admission {
+    fn from(permit: OwnedSemaphorePermit) -> Self {
+        Self { _room: Some(permit) }
+    }
+}
+
 /// What a launcher can do. What it does not claim is refused, and never ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
-    /// It reports the pid of what it starts.
+    /// It reports the pid of what it starts, and is told of where it never did.
     pub pid: bool,
     /// It captures the output, or feeds the log channel.
     pub stdio: bool,
-    /// It keeps the last lines of stderr.
+    /// It keeps the last lines of stderr. For people: what it does not keep is taken from the log channel.
     pub tail: bool,
-    /// Its kill reaches the whole process tree.
+    /// Its kill reaches the whole process tree. For people: what the host can see of a tree, it kills too.
     pub tree_kill: bool,
     /// It passes program paths that are not valid UTF-8.
     pub raw_paths: bool,

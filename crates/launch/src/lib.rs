@@ -9,6 +9,6 @@ mod lines;
 mod tail;
 
 pub use error::ProcLauncherError;
-pub use launcher::{Capabilities, Confines, LaunchResult, ProcLauncher, StdioHandling};
+pub use launcher::{Admission, Capabilities, Confines, LaunchResult, ProcLauncher, StdioHandling};
 pub use lines::Lines;
 pub use tail::Tail;

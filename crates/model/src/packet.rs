@@ -112,6 +112,18 @@ pub enum Head {
         #[serde(deserialize_with = "present")]
         progress: Option<String>,
     },
+    /// A launcher's proc to its host: what a launch runs on cannot be asked. A later report says that it can be again.
+    Unreachable {
+        /// The launch.
+        proc_id: ProcId,
+        /// Why.
+        why: String,
+    },
+    /// A launcher's proc to its host: the exit of a launch was reported once more, and refused.
+    ReportedAgain {
+        /// The launch.
+        proc_id: ProcId,
+    },
     /// Host to proc: end all actors, then yourself.
     Stop {
         /// Why.

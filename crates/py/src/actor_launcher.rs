@@ -4,13 +4,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use procession_actor::{ActorHandle, Instance, Mailbox, MailboxError};
-use procession_launch::{Capabilities, LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling};
+use procession_actor::{ActorHandle, DROPPED, Instance, Mailbox, MailboxError};
+use procession_launch::{
+    Admission, Capabilities, LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling,
+};
 use procession_model::{Confinement, LaunchOptions, ProcExitKind, ProcExitResult, ProcId};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::confinement::arguments as confinement_arguments;
 use crate::exit_decode::{bounded_tail, convert_py_exit_result, is_pickled, raised_text};
+use crate::inbox::NOT_CREATED;
 use crate::message::{EitherPortRef, MethodSpecifier, PythonMessage, PythonMessageKind, PythonOncePortRef};
 use crate::pickle::Pickle;
 use crate::python_actor::PythonActor;
@@ -19,6 +22,8 @@ use crate::python_actor::PythonActor;
 const TERMINATE_SLACK: Duration = Duration::from_secs(5);
 /// How long a `kill` may take to be acknowledged.
 const KILL_BOUND: Duration = Duration::from_secs(5);
+/// How many launches may wait for its acknowledgement at once; the others wait here.
+const LAUNCHES_AT_ONCE: usize = 128;
 
 /// A launcher that hands everything to an actor written in Python.
 ///
@@ -34,6 +39,9 @@ pub struct ActorProcLauncher {
     own_proc: bool,
     /// The actor lives in this very process, whose own objects can be unpickled here.
     is_here: bool,
+    /// Why it takes no launches.
+    refusal: Option<String>,
+    room: Arc<Semaphore>,
     tracked: Arc<Tracked>,
 }
 
@@ -60,8 +68,15 @@ impl ActorProcLauncher {
             capabilities,
             own_proc: false,
             is_here,
+            refusal: None,
+            room: Arc::new(Semaphore::new(LAUNCHES_AT_ONCE)),
             tracked: Arc::default(),
         }
+    }
+
+    /// The same launcher, which takes no launches, and why.
+    pub fn refusing(self, why: String) -> Self {
+        Self { refusal: Some(why), ..self }
     }
 
     /// The same launcher under another name than its actor's.
@@ -190,6 +205,16 @@ impl ProcLauncher for ActorProcLauncher {
         self.own_proc.then(|| self.spawner.id().proc_id.clone())
     }
 
+    async fn admit(&self) -> Result<Admission, ProcLauncherError> {
+        if let Some(why) = &self.refusal {
+            let name = &self.name;
+            return Err(ProcLauncherError::Other(format!("LauncherUnavailable: launcher {name:?}: {why}")));
+        }
+        // It is never closed.
+        let permit = Arc::clone(&self.room).acquire_owned().await;
+        Ok(permit.map_or_else(|_| Admission::default(), Admission::from))
+    }
+
     /// Answers once the actor's endpoint runs. Dropping the future gives up on the answer, not on the launch: the proc
     /// stays tracked until its exit comes.
     async fn launch(&self, proc_id: &ProcId, opts: LaunchOptions) -> Result<LaunchResult, ProcLauncherError> {
@@ -207,9 +232,9 @@ impl ProcLauncher for ActorProcLauncher {
         );
         message.ack_port = Some(ack_port.bind().into());
         let started_at = SystemTime::now();
-        self.spawner
-            .send(&self.instance, message)
-            .map_err(|error| ProcLauncherError::Other(format!("send to spawner failed: {error}")))?;
+        self.spawner.send(&self.instance, message).map_err(|error| {
+            ProcLauncherError::Other(format!("send to spawner failed: LauncherLost: {error}"))
+        })?;
         self.tracked.lock().insert(proc_id.clone());
 
         let (exit_tx, exit_rx) = oneshot::channel();
@@ -262,7 +287,14 @@ async fn exit_result(received: Result<PythonMessage, MailboxError>, is_here: boo
         }
         Ok(message) => convert_py_exit_result(message),
         Err(MailboxError::Closed(why)) => {
-            ProcExitResult::failed(format!("exit port closed (spawner crashed or forgot to send): {why}"))
+            let code = match why.as_str() {
+                DROPPED => "PortDropped",
+                why if why.contains(NOT_CREATED) => "LauncherUnavailable",
+                _ => "LauncherLost",
+            };
+            ProcExitResult::failed(format!(
+                "exit port closed (spawner crashed or forgot to send): {code}: {why}"
+            ))
         }
         Err(MailboxError::Decode(why)) => {
             ProcExitResult::failed(format!("failed to decode exit result: protocol error: {why}"))

@@ -2,8 +2,9 @@ use std::ffi::{c_int, c_void};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use bytes::{Bytes, BytesMut};
+use procession_wire::Limits;
 use pyo3::buffer::PyUntypedBuffer;
-use pyo3::exceptions::PyBufferError;
+use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::OnceLockExt;
@@ -14,9 +15,23 @@ use crate::message::Payload;
 /// Copies what Python gives: the caller may change its arrays, and no Python object may travel into the runtime.
 ///
 /// # Errors
-/// `TypeError`, `BufferError`: a segment is no contiguous buffer.
+/// `TypeError`, `BufferError`: a segment is no contiguous buffer. `ValueError`: no message may be so long; nothing was copied.
 pub(crate) fn copy_payload(segments: Vec<Bound<'_, PyAny>>) -> PyResult<Payload> {
+    let lengths = segments.iter().map(length).sum::<PyResult<usize>>()?;
+    let limit = Limits::default().frame;
+    if lengths as u64 > limit {
+        return Err(PyValueError::new_err(format!(
+            "LimitExceeded: a message of {lengths} bytes is over the limit of {limit}; send it in parts, or through a file"
+        )));
+    }
     Ok(Payload::from_fragments(segments.iter().map(copy_segment).collect::<PyResult<_>>()?))
+}
+
+fn length(object: &Bound<'_, PyAny>) -> PyResult<usize> {
+    match object.cast::<PyBytes>() {
+        Ok(bytes) => Ok(bytes.as_bytes().len()),
+        Err(_) => PyUntypedBuffer::get(object).map(|buffer| buffer.len_bytes()),
+    }
 }
 
 /// Copies one buffer.

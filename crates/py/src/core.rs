@@ -166,10 +166,14 @@ impl Core {
         }
     }
 
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
     fn refuse_after_end(&self) -> PyResult<()> {
-        if self.ended.load(Ordering::Acquire) {
+        if self.has_ended() {
             return Err(PyRuntimeError::new_err(
-                "the Procession runtime of this process was shut down; start a new process to use it again",
+                "ShuttingDown: the Procession runtime of this process was shut down; start a new process to use it again",
             ));
         }
         Ok(())
@@ -246,7 +250,7 @@ impl Core {
         let Some(reason) = child.stop_asked() else { return Ok(inbox) };
         let rule =
             format!("this proc was asked to stop ({reason:?}) and takes no new actors; spawn it elsewhere");
-        inbox.end(Some(&format!("actor {} was not created: {rule}", inbox.actor_id())));
+        inbox.end_uncreated(&rule);
         Err(InvalidArgument::new("actor name", format!("{name:?}"), rule))
     }
 

@@ -24,7 +24,7 @@ fn is_forked() -> bool {
 pub(crate) fn refuse_in_fork() -> PyResult<()> {
     if is_forked() {
         return Err(PyRuntimeError::new_err(
-            "this process was forked from one that has a Procession runtime; start procs with spawn_procs, or call os.exec",
+            "ForkedRuntime: this process was forked from one that has a Procession runtime; start procs with spawn_procs, or call os.exec",
         ));
     }
     Ok(())

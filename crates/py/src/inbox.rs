@@ -13,6 +13,9 @@ use crate::event_fd::EventFd;
 use crate::message::PythonMessage;
 use crate::python_actor::PythonActor;
 
+/// What tells the failure of an actor that never came to be from that of one that did.
+pub(crate) const NOT_CREATED: &str = " was not created: ";
+
 /// A message and who sent it.
 #[derive(Debug)]
 pub struct Incoming {
@@ -228,6 +231,11 @@ impl Inbox {
         if let Some(actor) = actor {
             actor.stop(&reason);
         }
+    }
+
+    /// The actor never came to be: as [`Self::end`].
+    pub fn end_uncreated(&self, why: &str) {
+        self.end(Some(&format!("actor {}{NOT_CREATED}{why}", self.actor_id)));
     }
 
     /// Waits for [`Self::end`]; gives the failure. Cancel safe.

@@ -104,6 +104,12 @@ impl Inbox {
         Ok(())
     }
 
+    fn end_uncreated(&self, py: Python<'_>, why: &str) -> PyResult<()> {
+        refuse_in_fork()?;
+        py.detach(|| self.0.end_uncreated(why));
+        Ok(())
+    }
+
     fn __repr__(&self) -> String {
         format!("Inbox({})", self.id())
     }

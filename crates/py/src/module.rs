@@ -61,6 +61,8 @@ pub(crate) fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(certificate_dict::records_dir, m)?)?;
     m.add_function(wrap_pyfunction!(confinement::find_user, m)?)?;
     m.add_function(wrap_pyfunction!(confinement::machine_facts, m)?)?;
+    m.add_function(wrap_pyfunction!(runtime::report_unreachable, m)?)?;
+    m.add_function(wrap_pyfunction!(runtime::reported_again, m)?)?;
     m.add_function(wrap_pyfunction!(procs::native_launcher, m)?)?;
     m.add_function(wrap_pyfunction!(procs::all_ready, m)?)?;
     m.add_function(wrap_pyfunction!(subscription::subscribe, m)?)?;

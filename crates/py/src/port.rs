@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use crate::buffers::{copy_payload, copy_segment};
 use crate::call::{EXIT, EXPLICIT};
 use crate::claims::claim;
-use crate::core::current;
+use crate::core::{self, current};
 use crate::errors::{send_error, value_error};
 use crate::exit_decode::{exit_of_exception, exit_of_object, undecodable};
 use crate::fork::{Owned, refuse_in_fork};
@@ -43,7 +43,12 @@ impl PortRef {
     }
 
     fn post(&self, message: PythonMessage) -> PyResult<()> {
-        let proc_ = &current()?.proc_;
+        let core = core::started()?.filter(|core| !core.has_ended()).ok_or_else(|| {
+            PyConnectionError::new_err(
+                "HostGone: the Procession runtime of this process was shut down, and with it whoever waited",
+            )
+        })?;
+        let proc_ = &core.proc_;
         let sent = match &*self.0 {
             EitherPortRef::Once(port) => port.send(proc_, message),
             EitherPortRef::Unbounded(port) => port.send(proc_, message),

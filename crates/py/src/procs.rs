@@ -29,7 +29,7 @@ pub(crate) struct ProcSpec(pub(crate) SpawnSpec);
 impl ProcSpec {
     #[new]
     #[pyo3(signature = (*, name, rank, program, arg0, args, env, env_remove, clear_env, cwd, readiness,
-        setup, sys_path, ready_timeout, stop_grace, ack_timeout, lease, tail_lines, want_stdio, confinement = None))]
+        setup, sys_path, ready_timeout, stop_grace, ack_timeout, unknown_budget, lease, tail_lines, want_stdio, confinement = None))]
     #[expect(
         clippy::too_many_arguments,
         reason = "all keywords: one for each thing that can be said about a launch"
@@ -50,6 +50,7 @@ impl ProcSpec {
         ready_timeout: f64,
         stop_grace: f64,
         ack_timeout: f64,
+        unknown_budget: f64,
         lease: f64,
         tail_lines: usize,
         want_stdio: bool,
@@ -80,6 +81,7 @@ impl ProcSpec {
             ready_timeout: duration("ready_timeout", ready_timeout)?,
             stop_grace: duration("stop_grace", stop_grace)?,
             launch_ack: duration("ack_timeout", ack_timeout)?,
+            unknown_budget: duration("unknown_budget", unknown_budget)?,
             ..Policy::default()
         };
         let mut spec = SpawnSpec::new(name, command);
@@ -163,6 +165,7 @@ impl ProcHandle {
         dict.set_item("restarts", restarts)?;
         dict.set_item("next_launch_at", next_launch_at.map(epoch_seconds))?;
         dict.set_item("boot", boot_dict(py, &snapshot.boot)?)?;
+        dict.set_item("late_reports", snapshot.late_reports)?;
         Ok(dict)
     }
 

@@ -181,6 +181,7 @@ impl Runtime {
         dial_back: (String, Option<String>, Option<String>),
         capabilities: HashMap<String, bool>,
         own_proc: bool,
+        refusal: Option<String>,
     ) -> PyResult<Launcher> {
         let core = current()?;
         core.host()?;
@@ -188,6 +189,10 @@ impl Runtime {
         let capabilities = read_capabilities(&capabilities, read_dial_back(dial_back)?)?;
         let launcher = ActorProcLauncher::new(spawner, core.mailbox.clone(), core.proc_.instance());
         let launcher = launcher.with_name(name).with_capabilities(capabilities);
+        let launcher = match refusal {
+            None => launcher,
+            Some(why) => launcher.refusing(why),
+        };
         let launcher = if own_proc { launcher.in_its_own_proc() } else { launcher };
         Ok(Launcher::new(Arc::new(launcher)))
     }
@@ -283,6 +288,32 @@ pub(crate) fn report_launch(
         Side::Embedded(_) => {
             core.host()?;
         }
+    }
+    Ok(())
+}
+
+/// From a launcher: what the launch runs on cannot be asked, until it is reported on again.
+#[pyfunction]
+pub(crate) fn report_unreachable(proc_id: &str, why: String) -> PyResult<()> {
+    let core = current()?;
+    let proc_id: ProcId = proc_id.parse().map_err(value_error)?;
+    match &core.side {
+        Side::Client(host) => host.unreachable(&proc_id, Some(why)),
+        Side::Launched(child) => child.report_unreachable(&proc_id, why),
+        Side::Embedded(_) => drop(core.host()?),
+    }
+    Ok(())
+}
+
+/// From a launcher: the exit was reported once more, and its sender was told that it counts for nothing.
+#[pyfunction]
+pub(crate) fn reported_again(proc_id: &str) -> PyResult<()> {
+    let core = current()?;
+    let proc_id: ProcId = proc_id.parse().map_err(value_error)?;
+    match &core.side {
+        Side::Client(host) => host.reported_again(&proc_id),
+        Side::Launched(child) => child.reported_again(&proc_id),
+        Side::Embedded(_) => {}
     }
     Ok(())
 }

@@ -189,7 +189,7 @@ async fn a_spawner_that_ends_closes_the_exits_it_owes() {
             }
             stage.inbox.end(Some("boom"));
         });
-        assert_eq!(closed(launched.unwrap().exit_rx.await.unwrap()), ": boom");
+        assert_eq!(closed(launched.unwrap().exit_rx.await.unwrap()), ": LauncherLost: boom");
         assert!(stage.launcher.tracked().is_empty());
     }
 }
@@ -199,7 +199,7 @@ async fn a_spawner_that_forgets_to_answer_is_noticed_when_the_port_is_dropped() 
     let stage = stage();
     let (incoming, exit) = stage.launched(&proc_id("w-0")).await;
     drop(incoming);
-    assert_eq!(closed(exit.await.unwrap()), ": the port was dropped without an answer");
+    assert_eq!(closed(exit.await.unwrap()), ": PortDropped: the port was dropped without an answer");
 }
 
 #[tokio::test]
@@ -207,7 +207,7 @@ async fn a_spawner_whose_proc_dies_closes_the_exits_it_owes() {
     let stage = stage();
     let (incoming, exit) = stage.launched(&proc_id("w-0")).await;
     stage.session.lose(stage.away.id());
-    assert_eq!(closed(exit.await.unwrap()), ": killed by signal 9");
+    assert_eq!(closed(exit.await.unwrap()), ": LauncherLost: killed by signal 9");
     drop(incoming);
 }
 
@@ -491,4 +491,50 @@ async fn a_launcher_is_called_what_its_actor_is_called_and_can_what_it_is_told()
     let launcher = stage.launcher.with_name("podman").with_capabilities(capabilities.clone());
     assert_eq!((launcher.name(), launcher.capabilities()), ("podman", capabilities));
     assert!(!launcher.knows_status_by_parenthood());
+}
+
+mod f63 {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_launcher_that_never_came_to_be_is_unavailable_for_that_reason() {
+        let stage = stage();
+        stage.inbox.end_uncreated("OSError: no\nTraceback");
+        let exit = stage.launcher.launch(&proc_id("w-0"), options()).await.unwrap().exit_rx;
+        let why = closed(exit.await.unwrap());
+        assert!(
+            why.starts_with(": LauncherUnavailable: ") && why.ends_with("OSError: no\nTraceback"),
+            "{why}"
+        );
+    }
+}
+
+mod f53 {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_launcher_that_is_refused_is_sent_nothing() {
+        let stage = stage();
+        let launcher = launcher(&stage.host, stage.inbox.actor_id().clone()).refusing("RestartLimit".into());
+        let text = launcher.admit().await.unwrap_err().to_string();
+        assert_eq!(text, "LauncherUnavailable: launcher \"docker\": RestartLimit");
+        stage.inbox.end(None);
+    }
+}
+
+mod f64 {
+    use super::*;
+
+    #[tokio::test]
+    async fn as_many_launches_are_out_as_may_wait_for_an_acknowledgement_and_no_more() {
+        let stage = stage();
+        let mut rooms = Vec::new();
+        for _ in 0..128 {
+            rooms.push(stage.launcher.admit().await.unwrap());
+        }
+        let mut next = pin!(stage.launcher.admit());
+        assert!(is_pending(next.as_mut()).await);
+        rooms.pop();
+        next.await.unwrap();
+    }
 }

@@ -206,7 +206,7 @@ fn what_goes_wrong_in_one_launch_costs_that_launch_alone() {
             ),
             (
                 "forget",
-                "exit port closed (spawner crashed or forgot to send): the port was dropped without an answer",
+                "exit port closed (spawner crashed or forgot to send): PortDropped: the port was dropped without an answer",
             ),
         ] {
             let exit = exit_of(&launcher, &proc_id("w"), options(program)).await;
@@ -268,7 +268,10 @@ fn a_launcher_that_ends_closes_the_exits_that_it_owes_and_its_name_is_free_again
             "{failure}"
         );
         let owed = failed(&owed.await.unwrap()).to_owned();
-        assert!(owed.starts_with("exit port closed (spawner crashed or forgot to send): actor "), "{owed}");
+        assert!(
+            owed.starts_with("exit port closed (spawner crashed or forgot to send): LauncherLost: actor "),
+            "{owed}"
+        );
         assert!(owed.contains("SystemExit: bye"), "{owed}");
         assert!(launcher.tracked().is_empty());
         let (handle, _, _) = scripted("mortal");

@@ -89,6 +89,11 @@ pub enum Note {
         /// What it reported.
         reported: ReportedExit,
     },
+    /// The proc ended, or was killed, and its launcher did not report how.
+    NoExitReport {
+        /// What is known without it.
+        what: String,
+    },
     /// The launcher reported the exit of a process that still lives; the process is killed.
     EarlyExit {
         /// The process.

@@ -67,7 +67,11 @@ impl State {
 
     fn publish(&mut self) {
         let gone = self.heard.gone;
+        let unreported = self.policy.launcher_reports && self.heard.report.is_none();
         let merged = mem::take(&mut self.heard).merge();
+        if unreported {
+            self.emit(Effect::Note(Note::NoExitReport { what: merged.kind.to_string() }));
+        }
         self.heard.gone = gone;
         let early = self.pid.filter(|_| !gone);
         if let Some(pid) = early {

@@ -68,7 +68,7 @@ impl Heard {
 
 fn unreported() -> ProcExitKind {
     ProcExitKind::Lost {
-        reason: "the process is gone and its launcher did not report how it ended; see the launcher's log"
+        reason: "NoExitReport: the process is gone and its launcher did not report how it ended; see the launcher's log"
             .to_owned(),
     }
 }

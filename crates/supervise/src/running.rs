@@ -6,6 +6,10 @@ use procession_model::{BootPhase, ProcStatus, StopRequest};
 
 use crate::{BootFailure, Effect, State, StopHow, Timer};
 
+/// What a proc of a launcher that is not its parent may lack to call back.
+const LOST_ON_THE_WAY: &str = "; check that its launcher hands on program, args and the whole environment, PROCESSION_BOOTSTRAP in it, \
+                               and that the proc can reach the address to dial";
+
 /// Who asks for the stop of a proc that was not ready in time.
 pub const READY_DEADLINE: &str = "ready deadline";
 
@@ -50,7 +54,8 @@ impl State {
         if let Some(word) = &self.last_word {
             why = format!("{why}, last word: {word}");
         }
-        self.fail_ready(why.clone());
+        let hint = if self.policy.launcher_reports { LOST_ON_THE_WAY } else { "" };
+        self.fail_ready(format!("ReadyTimeout: {why}{hint}"));
         self.boot = Some(BootFailure { phase: self.boot_phase(), why: why.clone() });
         let request = StopRequest { by: READY_DEADLINE.to_owned(), at, why };
         self.stop_asked(StopHow::Terminate, self.policy.stop_grace, request);

@@ -45,7 +45,7 @@ impl State {
         // Something may have been started all the same.
         self.emit(Effect::AskKill);
         let reason = self.or_cancelled(&format!(
-            "the launcher did not acknowledge the launch within {:?}; check that it is alive and does not block",
+            "LaunchTimeout: the launcher did not acknowledge the launch within {:?}; check that it is alive and does not block",
             self.policy.launch_ack
         ));
         self.end(if self.status == ProcStatus::Unknown {

@@ -242,8 +242,17 @@ impl State {
             Asked::Answered(Ok(())) => "acknowledged".to_owned(),
             Asked::Answered(Err(why)) => format!("failed: {why}"),
         };
+        let code = match &self.ladder.kill {
+            Asked::Answered(Err(_)) => "KillUnavailable: ",
+            _ if self.policy.launcher_reports && self.pid.is_none() => "NoExitReport: ",
+            _ => "",
+        };
+        if code.starts_with("NoExitReport") {
+            let what = "nothing was heard after the kill".to_owned();
+            self.emit(Effect::Note(Note::NoExitReport { what }));
+        }
         let reason = format!(
-            "no exit within {:?} of the kill (terminate {}; kill {}; process {}); it may still run: look for it where its launcher works",
+            "{code}no exit within {:?} of the kill (terminate {}; kill {}; process {}); it may still run: look for it where its launcher works",
             self.policy.kill_gone,
             tell(&self.ladder.terminate),
             tell(&self.ladder.kill),

@@ -18,7 +18,10 @@ pub fn verdict(kind: &ProcExitKind, boot: Option<&BootFailure>, requested: Optio
             format!("{kind}; we had asked for its end ({request})")
         }
         (ProcExitKind::Lost { .. }, _, None) => kind.to_string(),
-        (ProcExitKind::Failed { reason }, _, None) => format!("launcher failed: {reason}"),
+        // What follows the first line is a traceback.
+        (ProcExitKind::Failed { reason }, _, None) => {
+            format!("launcher failed: {}", reason.lines().next().unwrap_or_default())
+        }
         (_, Some(BootFailure { phase, why }), _) => {
             format!("boot failed ({}: {why}): {kind}", phase.as_str())
         }

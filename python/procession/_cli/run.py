@@ -268,5 +268,15 @@ def _launcher(text: str) -> Any:
     try:
         return getattr(import_module(module), name)
     except Exception as error:  # the module is the user's, and may raise anything
-        cause = f"{type(error).__name__}: {error}"
-        raise InvalidArgument("--launcher", _validate.shown(text), f"it cannot be imported: {cause}") from None
+        raise InvalidArgument("--launcher", _validate.shown(text), f"it cannot be imported: {_told(error)}") from None
+
+
+def _told(error: Exception) -> str:
+    """The error in a line, and below it where it was raised, as far as that is in the module."""
+    from traceback import format_exception, format_exception_only
+
+    at = error.__traceback__
+    while at is not None and at.tb_frame.f_globals.get("__name__", "").startswith(("procession._", "importlib")):
+        at = at.tb_next
+    line = format_exception_only(type(error), error)[-1].strip()
+    return line + ("" if at is None else "\n" + "".join(format_exception(type(error), error, at)).rstrip())

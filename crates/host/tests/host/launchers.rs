@@ -109,7 +109,7 @@ async fn one_that_neither_terminates_nor_kills_costs_bounded_time() {
     assert!(
         matches!(exit.kind, ProcExitKind::Lost { .. }) && reason(&exit.kind).contains("it may still run")
     );
-    assert_eq!(record.notes().iter().filter(|note| note.contains("kill unavailable")).count(), 1);
+    assert_eq!(record.notes().iter().filter(|note| note.contains("KillUnavailable")).count(), 1);
     assert_eq!(record.exits(), 1);
     shut_down(host).await;
 }
@@ -222,5 +222,69 @@ async fn output_that_a_launcher_captures_is_read_like_any_other() {
         record.events().iter().filter(|e| matches!(e, procession_host::ProcEvent::Output { .. })).count(),
         4
     );
+    shut_down(host).await;
+}
+
+mod f40 {
+    use super::*;
+
+    #[tokio::test]
+    async fn reports_after_the_first_are_counted_before_and_after_the_end() {
+        let host = host().await;
+        let (proc_, strings, record) = launch(&host);
+        let exit = strings.accept(None).await;
+        soon(proc_.ready()).await.unwrap();
+        host.reported_again(proc_.id());
+        assert_eq!(proc_.status().late_reports, 1);
+        exit.send(exited(0)).unwrap();
+        soon(proc_.ended()).await;
+        host.reported_again(proc_.id());
+        assert_eq!(proc_.status().late_reports, 2);
+        assert_eq!(record.notes().iter().filter(|note| note.starts_with("late: ")).count(), 1);
+        assert_eq!(record.exits(), 1);
+        shut_down(host).await;
+    }
+}
+
+mod f57 {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_proc_that_cannot_be_killed_holds_up_the_end_of_the_host_for_a_bounded_time() {
+        let host = host().await;
+        let (launcher, strings) = puppet();
+        let record = Record::default();
+        let proc_ = host.spawn_watched(script("p", "exit 0"), launcher, Some(record.observer())).unwrap();
+        let _never_reported = strings.accept(None).await;
+        soon(proc_.ready()).await.unwrap();
+        let refuse = async {
+            strings.terminate().await.1.send(Err(ProcLauncherError::Terminate("no".into()))).unwrap();
+            strings.kill().await.send(Err(ProcLauncherError::Kill("not implemented".into()))).unwrap();
+        };
+        let begun = std::time::Instant::now();
+        tokio::join!(host.shutdown(Duration::from_millis(200)), refuse);
+        assert!(begun.elapsed() < Duration::from_secs(40), "{:?}", begun.elapsed());
+        assert!(
+            record.notes().contains(&"KillUnavailable: not implemented".to_owned()),
+            "{:?}",
+            record.notes()
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_promised_pid_that_never_comes_is_noted() {
+    let host = host().await;
+    for (pid, notes) in [(None, 1), (Some(std::process::id()), 0)] {
+        let (proc_, strings, record) = launch(&host);
+        let exit = strings.accept(None).await;
+        soon(proc_.ready()).await.unwrap();
+        if pid.is_some() {
+            host.report(proc_.id(), pid, None, None);
+        }
+        exit.send(exited(0)).unwrap();
+        soon(proc_.ended()).await;
+        assert_eq!(record.notes().iter().filter(|note| note.contains("capability pid")).count(), notes);
+    }
     shut_down(host).await;
 }

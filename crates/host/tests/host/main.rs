@@ -1,6 +1,7 @@
 //! The host, on real processes.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod admission;
 mod certificates;
 mod common;
 mod ending;

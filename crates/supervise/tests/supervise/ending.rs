@@ -172,7 +172,12 @@ fn gone_without_any_report_is_lost() {
     world.feed(Event::OsGone);
     world.run_out();
     assert_eq!(world.now.as_millis(), 200);
-    assert!(world.ended().verdict.starts_with("lost: the process is gone and its launcher did not report"));
+    assert!(
+        world
+            .ended()
+            .verdict
+            .starts_with("lost: NoExitReport: the process is gone and its launcher did not report")
+    );
     assert!(world.kills().is_empty());
 }
 

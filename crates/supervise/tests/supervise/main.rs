@@ -4,6 +4,7 @@
 mod certificates;
 mod ending;
 mod groups;
+mod launcher_rows;
 mod random;
 mod readiness;
 mod restarts;

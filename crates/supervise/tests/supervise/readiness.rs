@@ -12,7 +12,7 @@ fn the_ready_deadline_counts_from_the_acknowledgement() {
     assert_eq!(world.state.status(), ProcStatus::Running);
     world.pass(secs(1));
     assert_eq!(world.state.status(), ProcStatus::Stopping);
-    assert_eq!(world.ready_failures(), [("running", "not ready within 30s")]);
+    assert_eq!(world.ready_failures(), [("running", "ReadyTimeout: not ready within 30s")]);
     assert_eq!(world.terminates(), [50.0]);
 }
 
@@ -43,7 +43,10 @@ fn progress_restarts_the_deadline_up_to_the_cap() {
         world.feed(progress("still pulling"));
     }
     assert_eq!(world.terminates(), [600.0]);
-    assert_eq!(world.ready_failures(), [("running", "not ready within 600s, last progress: still pulling")]);
+    assert_eq!(
+        world.ready_failures(),
+        [("running", "ReadyTimeout: not ready within 600s, last progress: still pulling")]
+    );
 }
 
 #[test]

@@ -36,7 +36,10 @@ fn a_launch_that_is_never_acknowledged_fails_at_the_deadline_and_is_killed() {
     assert_eq!(world.now, secs(30));
     assert_eq!(world.kills(), [30.0]);
     let ProcExitKind::Failed { reason } = &world.ended().kind else { panic!("{:?}", world.ended()) };
-    assert!(reason.starts_with("the launcher did not acknowledge the launch within 30s"), "{reason}");
+    assert!(
+        reason.starts_with("LaunchTimeout: the launcher did not acknowledge the launch within 30s"),
+        "{reason}"
+    );
     assert_eq!(world.ready_failures().len(), 1);
     assert_eq!(world.ready_failures()[0].0, "starting");
 }

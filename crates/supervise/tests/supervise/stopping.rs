@@ -208,7 +208,10 @@ fn a_launcher_that_answers_nothing_ends_every_stop_in_lost_that_says_what_was_tr
             })
         );
         let ProcExitKind::Lost { reason } = &world.ended().kind else { panic!("{:?}", world.ended()) };
-        assert!(reason.starts_with("no exit within 30s of the kill (terminate "), "{reason}");
+        assert!(
+            reason.starts_with("KillUnavailable: no exit within 30s of the kill (terminate "),
+            "{reason}"
+        );
         assert!(
             reason.contains("; kill failed: the launcher did not answer within 5s; process 4711)"),
             "nothing is swept where the launcher is the parent: {reason}"
