@@ -133,7 +133,6 @@ asked += [counter.add.call_one(n) for n in range(len(asked), 200)]
 {healed}
 until("it is known again", lambda: status(procs) == "ready")
 answers = [one.get(30) for one in asked]
-exits = len(list(procs.exits().items())) if status(procs) != "ready" else 0
 print(json.dumps({{
     "noticed": noticed, "answers": answers, "seen": counter.all.call_one().get(30),
     "same": counter.pid.call_one().get(30) == pid, "status": status(procs),

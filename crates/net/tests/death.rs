@@ -90,3 +90,37 @@ async fn a_peer_that_is_killed_with_bytes_unread_is_seen_as_the_end_as_well() {
         let _ = soon(link.sender.flushed()).await;
     }
 }
+
+mod f99 {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn signal(peer: &Peer, name: &str) {
+        let sent = Command::new("kill").args([name, &peer.0.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_is_stopped_with_more_on_the_way_than_it_has_room_for_is_not_taken_for_gone() {
+        let host = Host::tcp().await;
+        let (how, mut call_back) = host.expect();
+        let peer = start(&how);
+        let mut link = soon(call_back.link()).await.unwrap();
+        assert!(soon(link.receiver.recv()).await.unwrap().is_ok());
+        signal(&peer, "-STOP");
+        for _ in 0..20 {
+            link.sender.post(packet(1, vec![0; 400_000])).unwrap();
+        }
+        // Three times as long as a silent kernel is given.
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        assert!(link.sender.pending_bytes() > 1 << 20, "it takes nothing");
+        let mut reachable = link.reachable.clone().unwrap();
+        assert!(!reachable.has_changed().unwrap() && *reachable.borrow_and_update());
+        signal(&peer, "-CONT");
+        for _ in 0..20 {
+            assert!(soon(link.receiver.recv()).await.unwrap().is_ok());
+        }
+        assert!(!reachable.has_changed().unwrap());
+    }
+}
