@@ -25,6 +25,9 @@ class ProcStatus:
     running_at: float | None
     ready_at: float | None
     ended_at: float | None
+    stdout_path: str | None = None
+    """The file that takes all of its stdout, where there is a `log_dir`."""
+    stderr_path: str | None = None
 
     def __str__(self) -> str:
         return self.status
@@ -58,6 +61,11 @@ class ProcExit:
     """One sentence for people."""
     launcher: str = ""
     pid: int | None = None
+    stdout_path: str | None = None
+    """The file that has all of its stdout, where there was a `log_dir`."""
+    stderr_path: str | None = None
+    log_dropped_bytes: int = 0
+    """How many bytes of output these files could not take."""
 
     @property
     def ok(self) -> bool:

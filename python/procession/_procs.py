@@ -63,11 +63,7 @@ class OwnedProcs:
         return self._handles[rank]
 
     def check_output(self) -> None:
-        if self._launcher.without_output is not None:
-            raise Unsupported(
-                f"launcher {self._launcher.without_output} does not hand over the output of its procs; if it feeds the log "
-                "channel, say so with capabilities = Capabilities(stdio=True)"
-            )
+        check_output(self._launcher)
 
     def respawn(self, ranks: Sequence[int]) -> list[ProcHandle]:
         """New incarnations of these ranks, which all have to be at their end."""
@@ -93,6 +89,15 @@ class OwnedProcs:
             launcher = self._launcher.native()
             specs = [_native.ProcSpec(name=slot.name, rank=slot.rank, **slot.options) for slot in slots]
             return runtime().spawn_procs(specs, launcher, follower)
+
+
+def check_output(launcher: AnyLauncher) -> None:
+    """Raises Unsupported where nobody hands over what the procs of `launcher` write."""
+    if launcher.without_output is not None:
+        raise Unsupported(
+            f"launcher {launcher.without_output} does not hand over the output of its procs; if it feeds the log channel, "
+            "say so with capabilities = Capabilities(stdio=True)"
+        )
 
 
 class OtherProcs:

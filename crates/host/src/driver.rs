@@ -21,6 +21,7 @@ use crate::launching;
 use crate::observers::ProcEvent;
 use crate::output::Stream;
 use crate::proc_ref::Shared;
+use crate::small_pipes;
 use crate::spec::SpawnSpec;
 use crate::witness::{self, Watched};
 
@@ -95,6 +96,8 @@ pub(crate) struct Driver {
     /// When the first word of the end came.
     pub(crate) ended_at: Option<SystemTime>,
     pub(crate) published: bool,
+    /// What the files of its output could not take.
+    pub(crate) log_dropped_bytes: u64,
     /// Running is its steady state.
     pub(crate) never_calls_back: bool,
 }
@@ -132,6 +135,7 @@ impl Driver {
             watched: None,
             ended_at: None,
             published: false,
+            log_dropped_bytes: 0,
             never_calls_back: spec.policy.readiness == Readiness::None,
         };
         let runtime = driver.core.runtime.clone();
@@ -301,10 +305,22 @@ impl Driver {
         match launched {
             Err(error) => self.feed(Event::LaunchRefused { reason: error.to_string() }).await,
             Ok(LaunchResult { pid, stdio, exit_rx, .. }) => {
-                if let StdioHandling::Captured { stdout, stderr } = stdio {
-                    for (stream, pipe) in [(Stream::Stdout, stdout), (Stream::Stderr, stderr)] {
-                        self.drain.read_pipe(&self.shared.output, stream, pipe, self.gate.clone());
+                let streams = [Stream::Stdout, Stream::Stderr];
+                match stdio {
+                    StdioHandling::Captured { stdout, stderr } => {
+                        for (stream, pipe) in streams.into_iter().zip([stdout, stderr]) {
+                            self.drain.read_stream(&self.shared, stream, pipe, self.gate.clone());
+                        }
                     }
+                    StdioHandling::Pipes { stdout, stderr } => {
+                        if let Some(text) = small_pipes::warn_once(&stdout) {
+                            self.shared.observers.tell(ProcEvent::Note(text));
+                        }
+                        for (stream, pipe) in streams.into_iter().zip([stdout, stderr]) {
+                            self.drain.read_pipe(&self.shared, stream, pipe, self.gate.clone());
+                        }
+                    }
+                    StdioHandling::Inherited | StdioHandling::ManagedByLauncher => {}
                 }
                 let parent = self.launcher.knows_status_by_parenthood();
                 let exit = async move { Input::Event(launching::exit_event(exit_rx.await.ok(), parent)) };

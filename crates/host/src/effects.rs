@@ -26,6 +26,9 @@ impl Driver {
             self.ended_at.get_or_insert_with(SystemTime::now);
             // Its last words are among the reasons that are given below.
             self.drain.finish().await;
+            if let Some(files) = &self.shared.files {
+                self.log_dropped_bytes = files.finish().await;
+            }
             self.shared.output.finish();
         }
         for effect in effects {
@@ -175,6 +178,9 @@ impl Driver {
             stdout_tail: seen(ended.stdout_tail, Stream::Stdout),
             kind: ended.kind,
             reported: ended.reported,
+            stdout_path: snapshot.stdout_path,
+            stderr_path: snapshot.stderr_path,
+            log_dropped_bytes: self.log_dropped_bytes,
             oom: None,
             pid: snapshot.pid,
             requested: ended.requested,

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -9,6 +10,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::driver::Input;
+use crate::log_files::LogFiles;
 use crate::observers::{Observer, Observers, ProcEvent};
 use crate::output::{Output, Stream};
 use crate::request::Request;
@@ -27,6 +29,10 @@ pub struct ProcSnapshot {
     pub progress: Option<String>,
     /// Its launcher's name.
     pub launcher: String,
+    /// The file that takes all of its stdout, where that was asked for.
+    pub stdout_path: Option<PathBuf>,
+    /// The file that takes all of its stderr, where that was asked for.
+    pub stderr_path: Option<PathBuf>,
     /// When the launch was asked for.
     pub started_at: SystemTime,
     /// When the launcher acknowledged it.
@@ -52,6 +58,7 @@ pub(crate) struct Shared {
     pub(crate) ready: watch::Sender<Option<Result<(), String>>>,
     pub(crate) exit: watch::Sender<Option<Arc<ProcExit>>>,
     pub(crate) output: Arc<Output>,
+    pub(crate) files: Option<Arc<LogFiles>>,
     pub(crate) observers: Arc<Observers>,
     pub(crate) driver: UnboundedSender<Input>,
 }
@@ -85,6 +92,8 @@ impl ProcRef {
     ) -> (Self, UnboundedReceiver<Input>) {
         let (driver, inputs) = mpsc::unbounded_channel();
         let observers = Arc::new(Observers::default());
+        let files = spec.log.as_ref().map(|log| LogFiles::new(log, &id, incarnation, Arc::clone(&observers)));
+        let path = |stream| files.as_ref().map(|files| files.path(stream).to_owned());
         let shared = Shared {
             id,
             rank: spec.rank,
@@ -99,6 +108,8 @@ impl ProcRef {
                 handle: None,
                 progress: None,
                 launcher: launcher.name().to_owned(),
+                stdout_path: path(Stream::Stdout),
+                stderr_path: path(Stream::Stderr),
                 started_at: SystemTime::now(),
                 running_at: None,
                 ready_at: None,
@@ -107,6 +118,7 @@ impl ProcRef {
             ready: watch::channel(None).0,
             exit: watch::channel(None).0,
             output: Arc::new(Output::new(spec.tail_lines, Arc::clone(&observers))),
+            files,
             observers,
             driver,
         };
@@ -146,6 +158,21 @@ impl ProcRef {
     /// The last lines of a stream so far.
     pub fn output_tail(&self, stream: Stream) -> Vec<String> {
         self.0.output.lines(stream)
+    }
+
+    /// The last `count` lines of a stream so far: from its file, where it has one, else as many as are
+    /// kept. Blocks as the file system does.
+    pub fn last_lines(&self, stream: Stream, count: usize) -> Vec<String> {
+        let (kept, to) = self.0.output.lines_to(stream);
+        self.further_back(stream, kept, to, count)
+    }
+
+    fn further_back(&self, stream: Stream, kept: Vec<String>, to: u64, count: usize) -> Vec<String> {
+        if count <= kept.len() {
+            return kept[kept.len() - count..].to_vec();
+        }
+        let files = self.0.files.as_ref();
+        files.and_then(|files| files.lines_before(stream, to, count)).unwrap_or(kept)
     }
 
     /// What [`Self::ready`] gives, when it gives it at once.
@@ -226,7 +253,17 @@ impl ProcRef {
     /// Like [`Self::watch`], and gives the lines of stdout and stderr that are kept of before: each
     /// line is either among them or told, and one that has begun is told.
     pub fn watch_with_past(&self, observer: Observer) -> [Vec<String>; 2] {
-        self.0.output.follow(observer)
+        self.0.output.follow(observer).map(|(lines, _)| lines)
+    }
+
+    /// As [`Self::watch_with_past`] with the last `count` lines of before, as [`Self::last_lines`] has
+    /// them. Blocks as the file system does.
+    pub fn watch_with_last_lines(&self, observer: Observer, count: usize) -> [Vec<String>; 2] {
+        let [(stdout, to), (stderr, also_to)] = self.0.output.follow(observer);
+        [
+            self.further_back(Stream::Stdout, stdout, to, count),
+            self.further_back(Stream::Stderr, stderr, also_to, count),
+        ]
     }
 }
 

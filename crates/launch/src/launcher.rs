@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use procession_model::{DialBack, LaunchOptions, ProcExitResult, ProcId};
 use tokio::io::AsyncRead;
+use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
 use crate::ProcLauncherError;
@@ -100,6 +101,13 @@ pub enum StdioHandling {
         /// Standard error.
         stderr: Box<dyn AsyncRead + Send + Unpin>,
     },
+    /// Here, as pipes that the manager reads, or splices into files.
+    Pipes {
+        /// Standard output.
+        stdout: pipe::Receiver,
+        /// Standard error.
+        stderr: pipe::Receiver,
+    },
     /// The proc shares the launcher's own.
     Inherited,
     /// The launcher reads it, keeps the tail, and feeds the log channel.
@@ -110,6 +118,7 @@ impl fmt::Debug for StdioHandling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Captured { .. } => "Captured",
+            Self::Pipes { .. } => "Pipes",
             Self::Inherited => "Inherited",
             Self::ManagedByLauncher => "ManagedByLauncher",
         })

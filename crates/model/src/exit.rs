@@ -1,4 +1,5 @@
 use std::fmt;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -138,6 +139,12 @@ pub struct ProcExit {
     pub stderr_tail: Vec<String>,
     /// The last lines of stdout.
     pub stdout_tail: Vec<String>,
+    /// The file that has all of its stdout, where that was asked for.
+    pub stdout_path: Option<PathBuf>,
+    /// The file that has all of its stderr, where that was asked for.
+    pub stderr_path: Option<PathBuf>,
+    /// How many bytes of output these files could not take.
+    pub log_dropped_bytes: u64,
     /// Whether it ran out of memory; none when nobody could look.
     pub oom: Option<bool>,
     /// The process, where one was known.

@@ -16,7 +16,8 @@ pub use procession_actor::{
     Returned, SendErrorKind, StopCause, wire_message,
 };
 pub use procession_host::{
-    Host, HostError, Observer, Policy, ProcEvent, ProcRef, ProcSnapshot, Readiness, SpawnSpec, Stream,
+    Host, HostError, LogSpec, Observer, Policy, ProcEvent, ProcRef, ProcSnapshot, Readiness, SpawnSpec,
+    Stream,
 };
 pub use procession_launch::{Capabilities, LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling};
 pub use procession_launch_local::NativeLauncher;

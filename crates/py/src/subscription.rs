@@ -274,17 +274,19 @@ pub(crate) fn subscribe(
     output: bool,
     lifecycle: bool,
 ) -> PyResult<Subscription> {
-    Ok(follow(py, &procs, output, lifecycle)?.0)
+    Ok(follow(py, &procs, output, lifecycle, None)?.0)
 }
 
 /// As [`subscribe`] for output, and what is kept of the past: of each proc the lines of stdout and of stderr. A line is
 /// either among them or will be read, and never both.
 #[pyfunction]
+#[pyo3(signature = (procs, lines))]
 pub(crate) fn subscribe_with_past(
     py: Python<'_>,
     procs: Vec<PyRef<'_, ProcHandle>>,
+    lines: Option<usize>,
 ) -> PyResult<(Subscription, Vec<[Vec<String>; 2]>)> {
-    follow(py, &procs, true, false)
+    follow(py, &procs, true, false, lines)
 }
 
 fn follow(
@@ -292,6 +294,7 @@ fn follow(
     procs: &[PyRef<'_, ProcHandle>],
     output: bool,
     lifecycle: bool,
+    lines: Option<usize>,
 ) -> PyResult<(Subscription, Vec<[Vec<String>; 2]>)> {
     refuse_in_fork()?;
     let subscription = Subscription::start(output, lifecycle, Feed::default());
@@ -301,7 +304,10 @@ fn follow(
         let follow = |proc_: &ProcRef| {
             let follower = subscription.follow();
             follower.introduce(proc_);
-            proc_.watch_with_past(follower.observer())
+            match lines {
+                None => proc_.watch_with_past(follower.observer()),
+                Some(count) => proc_.watch_with_last_lines(follower.observer(), count),
+            }
         };
         procs.iter().map(follow).collect()
     });

@@ -6,6 +6,7 @@ mod children;
 mod environment;
 mod fd;
 mod limits;
+mod log_file;
 mod memfd;
 mod pidfd;
 mod poll;
@@ -18,8 +19,9 @@ mod tree;
 
 pub use children::{next_ended_child, reap_child};
 pub use environment::take_variable;
-pub use fd::{bytes_waiting, inherited, open_directory, open_null, pipe};
+pub use fd::{bytes_waiting, inherited, open_directory, open_null, pipe, pipe_capacity};
 pub use limits::{ArgumentsError, OpenFiles, check_arguments, raise_open_files};
+pub use log_file::{LogFile, Rotation, Taken};
 pub use memfd::{executable_memfd, sealed_memfd};
 pub use pidfd::{ExitStatus, Pidfd};
 pub use poll::{Watch, poll};
