@@ -16,10 +16,12 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from procession.actor import Actor, endpoint, this_host
 from procession.errors import SupervisionError
@@ -38,6 +40,11 @@ FAILS = "SIGKILL until the waiting call fails"
 EXIT_P50 = f"SIGKILL until wait gives the exit, beside {PROCS} live procs, p50"
 EXIT_P99 = EXIT_P50.replace("p50", "p99")
 LAUNCHER = "8 procs through a Python launcher"
+OUTPUT_MIB = 64
+TO_TAIL = f"{OUTPUT_MIB} MiB of stderr into the tail"
+TO_FILE = f"{OUTPUT_MIB} MiB of stderr into a file and the tail"
+RATES = {TO_TAIL, TO_FILE}
+"""Figures in bytes a second, and not in seconds."""
 
 HEADING = ["figure", "Procession", "bound", "of the bound", "peer", "of the peer"]
 # The rows in their order: what the bound is, and what the peer.
@@ -50,6 +57,8 @@ FIGURES = {
     EXIT_P50: ("poll of a plain child's pidfd", ""),
     EXIT_P99: ("poll of a plain child's pidfd", ""),
     LAUNCHER: ("the native launcher", ""),
+    TO_TAIL: ("cat through a pipe", ""),
+    TO_FILE: ("cat through a pipe into a file", ""),
     IMPORT: ("bare interpreter", ""),
 }
 
@@ -290,6 +299,33 @@ def p99(values: list[float]) -> float:
     return statistics.quantiles(values, n=100)[-1]
 
 
+# --- output: from the launch of a program that writes until its exit is known --------------------------------------
+
+WRITES = f"exec head -c {OUTPUT_MIB << 20} /dev/zero"
+
+
+def output_procession(**files: Any) -> float:
+    start = time.perf_counter()
+    command = ["/bin/sh", "-c", f"{WRITES} >&2"]
+    mesh = this_host().spawn_procs(bootstrap_command=command, readiness="none", **files)
+    end = mesh.wait(300).get().item()
+    assert end.ok, end
+    return (OUTPUT_MIB << 20) / (time.perf_counter() - start)
+
+
+def output_cat(target: str) -> float:
+    command = ["/bin/sh", "-c", f'({WRITES}) | cat > "$0"', target]
+    return (OUTPUT_MIB << 20) / seconds(lambda: subprocess.run(command, check=True))
+
+
+def output() -> Iterator[tuple[str, str, float]]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield TO_TAIL, "procession", output_procession()
+        yield TO_TAIL, "bound", output_cat("/dev/null")
+        yield TO_FILE, "procession", output_procession(log_dir=folder)
+        yield TO_FILE, "bound", output_cat(f"{folder}/cat")
+
+
 def importing(module: str) -> float:
     return seconds(lambda: subprocess.run([sys.executable, "-c", f"import {module}"], check=True))
 
@@ -315,12 +351,15 @@ def measure(rounds: int) -> list[dict]:
             add(EXIT_P99, who, p99(values))
         add(LAUNCHER, "procession", spawn_procession(Plain, 8))
         add(LAUNCHER, "bound", spawn_procession(None, 8))
+        for figure, who, rate in output():
+            add(figure, who, rate)
         add(IMPORT, "procession", importing("procession.actor"))
         add(IMPORT, "bound", importing("sys"))
 
     rows = []
     for figure, (bound_is, peer_is) in FIGURES.items():
-        row: dict = {"figure": figure, "bound_is": bound_is, "peer_is": peer_is}
+        unit = "B/s" if figure in RATES else "s"
+        row: dict = {"figure": figure, "unit": unit, "bound_is": bound_is, "peer_is": peer_is}
         for who in ("procession", "bound", "peer"):
             values = samples.get((figure, who))
             row[who] = values and {"median": statistics.median(values), "min": min(values), "max": max(values)}
@@ -332,10 +371,14 @@ def digits(number: float) -> str:
     return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
 
 
-def show(value: dict | None, what: str = "") -> str:
+def show(row: dict, who: str, what: str = "") -> str:
+    value = row[who]
     if not value:
         return "-"
-    unit, scale = ("s", 1) if value["median"] >= 1 else ("ms", 1e3) if value["median"] >= 1e-3 else ("µs", 1e6)
+    if row["unit"] == "B/s":
+        unit, scale = "MB/s", 1e-6
+    else:
+        unit, scale = ("s", 1) if value["median"] >= 1 else ("ms", 1e3) if value["median"] >= 1e-3 else ("µs", 1e6)
     median, least, most = (digits(value[name] * scale) for name in ("median", "min", "max"))
     text = f"{median} {unit} ({least}-{most})"
     return f"{text} {what}".rstrip()
@@ -356,9 +399,9 @@ def main() -> None:
     print(f"| {' | '.join(HEADING)} |")
     print("|---" * len(HEADING) + "|")
     for row in rows:
-        bound, peer = show(row["bound"], row["bound_is"]), show(row["peer"], row["peer_is"])
+        bound, peer = show(row, "bound", row["bound_is"]), show(row, "peer", row["peer_is"])
         print(
-            f"| {row['figure']} | {show(row['procession'])} | {bound} | {ratio(row, 'bound')} | {peer} | {ratio(row, 'peer')} |"
+            f"| {row['figure']} | {show(row, 'procession')} | {bound} | {ratio(row, 'bound')} | {peer} | {ratio(row, 'peer')} |"
         )
     options.out.write_text(json.dumps({"machine": machine, "rounds": options.rounds, "figures": rows}, indent=1) + "\n")
 

@@ -35,6 +35,9 @@ class ProcStatus:
     """How long each phase of its boot took."""
     late_reports: int = 0
     """How often something was said of the end after the exit was settled: a second report, a late one."""
+    stdout_path: str | None = None
+    """The file that takes all of its stdout, where there is a `log_dir`."""
+    stderr_path: str | None = None
 
     def __str__(self) -> str:
         return self.status
@@ -68,6 +71,11 @@ class ProcExit:
     """One sentence for people."""
     launcher: str = ""
     pid: int | None = None
+    stdout_path: str | None = None
+    """The file that has all of its stdout, where there was a `log_dir`."""
+    stderr_path: str | None = None
+    log_dropped_bytes: int = 0
+    """How many bytes of output these files could not take."""
     certificate: Certificate = field(default_factory=Certificate, repr=False)
     """What every witness says about it."""
 

@@ -220,6 +220,12 @@ async def wait_for(waiter: Waiter) -> Any:
     return waiter.result()
 
 
+async def wait_at_most(waiter: Waiter, seconds: float) -> None:
+    """Waits for `waiter`, without blocking the loop, and no longer than `seconds`."""
+    if not waiter.done():
+        await _wait_in_loop(waiter, seconds)
+
+
 async def _wait_in_loop(waiter: Waiter, seconds: float | None) -> None:
     from procession._loop import queue_of_running_loop
 

@@ -12,7 +12,7 @@ from procession import _pickle, _restart, _validate, config
 from procession._confine import confinement
 from procession._launcher import resolve
 from procession._proc_mesh import ProcMesh
-from procession._procs import OtherProcs, OwnedProcs, Slot
+from procession._procs import OtherProcs, OwnedProcs, Slot, check_output
 from procession._runtime import runtime
 from procession._shape import Extent, Mesh, Point, Region
 from procession.errors import InvalidArgument, Unsupported
@@ -75,6 +75,9 @@ class HostMesh(Mesh):
         unknown_budget: float = config.UNKNOWN_BUDGET,
         lease: float = config.LEASE,
         tail_lines: int = config.TAIL_LINES,
+        log_dir: str | os.PathLike[str] | None = None,
+        log_max_bytes: int | None = None,
+        log_keep: int = config.LOG_KEEP,
         on_owner_loss: Literal["kill", "detach"] = "kill",
     ) -> ProcMesh:
         """Launches procs on every host and returns at once.
@@ -106,6 +109,10 @@ class HostMesh(Mesh):
         lease: seconds that a proc which is reached over TCP may be without a connection before it has ended; meanwhile its
             status is unknown, and messages wait. With 0 it ends with its connection.
         tail_lines: last lines of each stream that are kept for the exit.
+        log_dir: all output goes to files there too, byte for byte: `<name>.<incarnation>.out` and `.err`. It is made,
+            for this user alone, when it is missing. What cannot be written is counted in the exit.
+        log_max_bytes: a file that would get longer is put aside as `.1`, `.2`, …; None never does that.
+        log_keep: how many that were put aside are kept of each stream.
         """
         _validate.not_yet(
             proc_bind=(proc_bind, None),
@@ -133,6 +140,7 @@ class HostMesh(Mesh):
             "tail_lines": _validate.tail_lines("tail_lines", tail_lines),
             "want_stdio": True,
             "confinement": confinement(resources, user, rlimits, security),
+            "log": _log(log_dir, log_max_bytes, log_keep),
         }
         if bootstrap is not None and readiness == "none":
             raise InvalidArgument(
@@ -151,6 +159,8 @@ class HostMesh(Mesh):
             slots.append(Slot(f"{mesh_name}-{rank}", rank, {**common, **own}))
         chosen = resolve(launcher)
         chosen.check(slots)
+        if log_dir is not None:
+            check_output(chosen)
         if not runtime().is_client:
             raise Unsupported(
                 "procs can be launched by the client only, in this version: not from inside of a launched proc"
@@ -196,6 +206,17 @@ def _merged(base: Environment, added: Any) -> Any:
     if added is None:
         return base
     return {**base, **added} if isinstance(added, Mapping) else added
+
+
+def _log(directory: Any, max_bytes: Any, keep: Any) -> tuple[bytes, int | None, int] | None:
+    if max_bytes is not None:
+        max_bytes = _validate.count("log_max_bytes", max_bytes, least=config.MIN_LOG_BYTES, most=2**63 - 1)
+    keep = _validate.count("log_keep", keep, most=config.MAX_LOG_KEEP)
+    if directory is not None:
+        return _validate.log_dir("log_dir", directory), max_bytes, keep
+    if max_bytes is not None:
+        raise InvalidArgument("log_max_bytes", str(max_bytes), "give the directory of the files too, with log_dir")
+    return None
 
 
 def _setup(bootstrap: Setup | None) -> bytes:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from procession import _native
-from procession._future import refuse_on_event_loop, wait_for
+from procession._fold import Fold, Folded, prefix_and_suffix
+from procession._future import refuse_on_event_loop, wait_at_most, wait_for
 
 if TYPE_CHECKING:
     from procession._native import ProcHandle, Subscription
@@ -15,39 +17,68 @@ if TYPE_CHECKING:
 class Logs:
     """Lines, to be read once, with `for` or with `async for`."""
 
-    def __init__(self, handles: list[ProcHandle], tail: int | None, follow: bool) -> None:
+    def __init__(self, handles: list[ProcHandle], tail: int | None, follow: bool, fold: bool) -> None:
         self.subscription: Subscription | None = None
         if follow:
-            self.subscription, past = _native.subscribe_with_past(handles)
+            self.subscription, past = _native.subscribe_with_past(handles, tail)
         else:
-            past = [[handle.output_tail(stream) for stream in ("stdout", "stderr")] for handle in handles]
+            past = [[handle.output_tail(stream, tail) for stream in ("stdout", "stderr")] for handle in handles]
         self._ranks = {handle.rank: place for place, handle in enumerate(handles)}
-        self._past = [
-            f"[{rank}] {line}" for rank, streams in enumerate(past) for lines in streams for line in _last(lines, tail)
-        ]
+        self._past = [f"[{rank}] {line}" for rank, streams in enumerate(past) for lines in streams for line in lines]
+        self._fold = Fold(len(handles)) if fold and len(handles) > 1 else None
 
     def __iter__(self) -> Iterator[str]:
         yield from self._past
-        if self.subscription is not None:
-            refuse_on_event_loop("for", "use `async for`")
-            while (given := self.subscription.next(None)) is not None:
-                yield self._render(given)
+        subscription = self.subscription
+        if subscription is None:
+            return
+        refuse_on_event_loop("for", "use `async for`")
+        while True:
+            given = subscription.next(self._patience())
+            yield from self._shown([] if given is None else [given])
+            if given is None and subscription.ended:
+                break
+        yield from self._rest()
 
     async def __aiter__(self) -> AsyncIterator[str]:
         for line in self._past:
             yield line
         subscription = self.subscription
         while subscription is not None and not subscription.ended:
-            await wait_for(subscription.waiter())
-            for given in subscription.drain():
-                yield self._render(given)
+            patience = self._patience()
+            if patience is None:
+                await wait_for(subscription.waiter())
+            else:
+                await wait_at_most(subscription.waiter(), patience)
+            for line in self._shown(subscription.drain()):
+                yield line
+        for line in self._rest():
+            yield line
 
-    def _render(self, given: dict[str, Any]) -> str:
-        rank = self._ranks[given["rank"]]
-        if given["kind"] == "dropped":
-            return f"[{rank}] … {given['count']} lines of {given['stream']} were not kept up with"
-        return f"[{rank}] {given['line']}"
+    def _patience(self) -> float | None:
+        return None if self._fold is None else self._fold.wait(time.monotonic())
+
+    def _shown(self, given: Iterable[dict[str, Any]]) -> Iterator[str]:
+        """What can be shown now that these have come."""
+        if self._fold is None:
+            yield from (_text(one, {self._ranks[one["rank"]]}) for one in given)
+            return
+        now = time.monotonic()
+        for one in given:
+            self._fold.add(one, self._ranks[one["rank"]], now)
+        yield from map(_folded, self._fold.due(now))
+
+    def _rest(self) -> Iterator[str]:
+        if self._fold is not None:
+            yield from map(_folded, self._fold.rest())
 
 
-def _last(lines: list[str], count: int | None) -> list[str]:
-    return lines if count is None else lines[len(lines) - min(count, len(lines)) :]
+def _folded(one: Folded) -> str:
+    return _text(one.given, one.ranks)
+
+
+def _text(given: Any, ranks: set[int]) -> str:
+    prefix, suffix = prefix_and_suffix(ranks)
+    if given["kind"] == "dropped":
+        return f"{prefix} … {given['count']} lines of {given['stream']} were not kept up with"
+    return f"{prefix} {given['line']}{suffix}"

@@ -120,6 +120,7 @@ class ProcSpec:
         lease: float,
         tail_lines: int,
         want_stdio: bool,
+        log: tuple[bytes, int | None, int] | None,  # directory, max bytes, files kept
         confinement: dict[str, Any] | None = None,  # of procession._confine
     ) -> ProcSpec:
         """Raises `InvalidArgument` for what is refused before anything starts."""
@@ -157,7 +158,7 @@ class ProcHandle:
     @property
     def launch_id(self) -> str: ...
     def status(self) -> dict[str, Any]:
-        """`status`, `pid`, `handle`, `progress`, `launcher`, `started_at`, `running_at`, `ready_at`, `ended_at` (seconds since the epoch or None), `boot`, `restarts`, `next_launch_at`, `late_reports`."""
+        """`status`, `pid`, `handle`, `progress`, `launcher`, `started_at`, `running_at`, `ready_at`, `ended_at` (seconds since the epoch or None), `boot`, `restarts`, `next_launch_at`, `late_reports`, `stdout_path`, `stderr_path`."""
     def exit(self) -> dict[str, Any] | None:
         """The fields of `procession.launch.ProcExit`, or None while it lives."""
     def history(self) -> tuple[list[dict[str, Any]], int]:
@@ -173,7 +174,8 @@ class ProcHandle:
     def terminate(self, timeout: float, why: str) -> Waiter:
         """Result None once the launcher has been asked; raises `RuntimeError` when it could not be."""
     def kill(self, why: str) -> Waiter: ...
-    def output_tail(self, stream: str) -> list[str]: ...
+    def output_tail(self, stream: str, lines: int | None) -> list[str]:
+        """As many of its last lines, from its file where it has one; None: all that are kept in memory."""
 
 def all_ready(handles: Sequence[ProcHandle]) -> Waiter:
     """Done when all are ready, or at once when one cannot be any more. Result None; raises as `ready()` of that one."""
@@ -227,10 +229,10 @@ class Subscription:
 def subscribe(procs: Sequence[ProcHandle], *, output: bool, lifecycle: bool) -> Subscription:
     """From now on. Nobody waits for its reader: lines beyond 8 MiB unread are dropped, and counted."""
 
-def subscribe_with_past(procs: Sequence[ProcHandle]) -> tuple[Subscription, list[list[list[str]]]]:
+def subscribe_with_past(procs: Sequence[ProcHandle], lines: int | None) -> tuple[Subscription, list[list[list[str]]]]:
     """Output from now on, and what is kept of before: of each proc the lines of stdout and those of stderr.
 
-    A line is either among these or in the subscription, never in both.
+    `lines` as for `ProcHandle.output_tail`. A line is either among these or in the subscription, never in both.
     """
 
 @final

@@ -175,18 +175,22 @@ class ProcMesh(Mesh):
         """
         return _events(_native.subscribe(self._handles(), output=False, lifecycle=True))
 
-    def logs(self, tail: int | None = None, follow: bool = False) -> Logs:
+    def logs(self, tail: int | None = None, follow: bool = False, *, fold: bool = False) -> Logs:
         """Lines of output, each with its rank in front: `for line in procs.logs(tail=10)`, or `async for`.
 
-        First what is kept of the past (of each proc and stream the last `tail` lines; None: all that are kept), then,
-        with `follow`, what comes, until all procs have ended, of those too that are launched again meanwhile. Nobody waits for a reader that is slow: lines that are
-        missing are counted in their place.
+        First what is kept of the past (of each proc and stream the last `tail` lines; None: all that are kept in memory),
+        then, with `follow`, what comes, until all procs have ended, of those too that are launched again meanwhile. Nobody
+        waits for a reader that is slow: lines that are missing are counted in their place. Of procs with a `log_dir`, `tail` reaches as far back as their files do (16 MiB
+        at most), which is further than memory does.
+
+        fold: what comes is shown once when several procs write the same line within 100 ms, `[0-3] line`, or
+            `[0,2] line (×2)`.
         """
         from procession._logs import Logs
 
         self._procs.check_output()
         lines = None if tail is None else _validate.count("tail", tail)
-        return Logs(self._handles(), lines, follow)
+        return Logs(self._handles(), lines, follow, fold)
 
     def launcher_logs(self, tail: int | None = None, follow: bool = False) -> Logs:
         """As `logs`, of what the launcher of these procs writes itself: a launcher class, which has a process of its own.

@@ -69,11 +69,7 @@ class OwnedProcs:
         return self._handles[rank]
 
     def check_output(self) -> None:
-        if self._launcher.without_output is not None:
-            raise Unsupported(
-                f"launcher {self._launcher.without_output} does not hand over the output of its procs; if it feeds the log "
-                "channel, say so with capabilities = Capabilities(stdio=True)"
-            )
+        check_output(self._launcher)
 
     def builds_actors_again(self) -> bool:
         return self._builds_actors_again
@@ -98,6 +94,15 @@ class OwnedProcs:
             name = self._slots[rank].name
             if name in live:
                 raise AlreadyExists(name, live[name])
+
+
+def check_output(launcher: AnyLauncher) -> None:
+    """Raises Unsupported where nobody hands over what the procs of `launcher` write."""
+    if launcher.without_output is not None:
+        raise Unsupported(
+            f"launcher {launcher.without_output} does not hand over the output of its procs; if it feeds the log channel, "
+            "say so with capabilities = Capabilities(stdio=True)"
+        )
 
 
 class OtherProcs:

@@ -142,6 +142,20 @@ def path(field: str, value: object) -> bytes:
     return raw
 
 
+def log_dir(field: str, value: object) -> bytes:
+    """A directory that can be written to, absolute; made for this user alone where it is missing."""
+    directory = os.path.abspath(path(field, value))
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+    except OSError as error:
+        refuse(field, os.fsdecode(directory), f"it cannot be made: {error.strerror}; give a directory that can be")
+    if os.path.islink(directory):
+        refuse(field, os.fsdecode(directory), "it is a symbolic link: give the directory that it stands for")
+    if not os.access(directory, os.W_OK | os.X_OK):
+        refuse(field, os.fsdecode(directory), "it cannot be written to: give one that can be, or change its mode")
+    return directory
+
+
 def program(field: str, value: object, cwd: bytes | None) -> bytes:
     """A program: a bare name, an absolute path, or a path relative to an explicit `cwd`, made absolute."""
     raw = path(field, value)

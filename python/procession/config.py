@@ -36,6 +36,12 @@ TAIL_LINES: Final = 100
 """Last lines of each stream that are kept for the exit."""
 MAX_TAIL_LINES: Final = 10_000
 """More than this is cut to it, with a warning."""
+LOG_KEEP: Final = 3
+"""Files of each stream that are kept beside the one that is written, once they are rotated."""
+MIN_LOG_BYTES: Final = 4096
+"""The least that a file of output may be limited to."""
+MAX_LOG_KEEP: Final = 1000
+"""The most files that are kept of one stream."""
 MAX_PROCS: Final = 100_000
 """Procs of one mesh."""
 MAX_SECONDS: Final = 1e9

@@ -151,6 +151,11 @@ def test_environment_and_directory_are_passed_on(tmp_path):
         (["run", "--max-restarts", "-1", "--", "true"], "--max-restarts = -1: has to be at least 0"),
         (["run", "--within", "0", "--", "true"], "--within = 0: has to be more than 0 seconds"),
         (["run", "--within", "nan", "--", "true"], "--within = nan"),
+        (["run", "--log-dir", "/proc/self", "--", "true"], '--log-dir = "/proc/'),
+        (["run", "--log-max-bytes", "10M", "--", "true"], "--log-max-bytes = 10485760: give the directory"),
+        (["run", "--log-max-bytes", "10X", "--", "true"], "'10X' is no number of bytes"),
+        (["run", "--log-dir", "x", "--log-keep", "-1", "--", "true"], "--log-keep = -1"),
+        (["run", "--fold", "--json", "--", "true"], "leave one out"),
         (["fly"], "invalid choice"),
         ([], "required"),
     ],
@@ -194,6 +199,7 @@ def wait_until_it_waits(pid):
     pytest.fail("the program does not wait")
 
 
+@pytest.mark.fault("F68")
 @pytest.mark.parametrize("options", [[], ["--launcher", "mine:Mine"]])
 def test_a_program_whose_output_nobody_reads_waits_and_goes_on_when_it_is_read(options, tmp_path):
     (tmp_path / "mine.py").write_text(LAUNCHER)
@@ -261,6 +267,7 @@ def test_a_second_interrupt_kills():
     assert "signal 9" in err
 
 
+@pytest.mark.fault("F68")
 def test_a_reader_that_goes_away_ends_the_run():
     running = Running("-n", "2", "--", "/bin/sh", "-c", "yes; exit 6")
     running.wait_for_lines(1)
@@ -273,6 +280,7 @@ def test_a_reader_that_goes_away_ends_the_run():
     assert len(re.findall(r"stopped by us \(stop: stdout cannot be written: Broken pipe\): signal 15", err)) == 2
 
 
+@pytest.mark.fault("F68")
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_output_that_cannot_be_written_is_an_error(options):
     with open("/dev/full", "w") as full:
@@ -288,6 +296,7 @@ def test_output_that_cannot_be_written_is_an_error(options):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.fault("F68")
 @pytest.mark.parametrize(("closed", "shown"), [("<&- >&-", ""), ("2>&-", "[0] out\n"), ("<&- >&- 2>&-", "")])
 def test_a_stream_that_is_closed_discards(closed, shown):
     command = f'{sys.executable} -m procession run -- /bin/sh -c "echo out; exit 7" {closed}'
@@ -395,3 +404,26 @@ def test_colours_are_for_terminals_that_want_them():
 
     assert b"\x1b[" in shown()
     assert b"\x1b[" not in shown(NO_COLOR="1")
+
+
+def test_output_goes_to_files_too(tmp_path):
+    done = run_shell("echo out $RANK; echo err >&2", "-n", "2", "--name", "w", "--log-dir", tmp_path / "logs")
+    assert sorted(done.stdout.splitlines()) == ["[0] out 0", "[1] out 1"]
+    held = {path.name: path.read_text() for path in (tmp_path / "logs").iterdir()}
+    assert held == {
+        "w-0.1.out": "out 0\n",
+        "w-1.1.out": "out 1\n",
+        "w-0.1.err": "err\n",
+        "w-1.1.err": "err\n",
+    }
+
+
+def test_lines_are_folded_when_asked_and_each_is_counted(tmp_path):
+    done = run_shell("echo same; sleep 0.3; echo own $RANK", "-n", "4", "--fold")
+    shown = [re.fullmatch(r"\[([\d,-]+)\] (.*?)( \(×\d+\))?", line).groups() for line in done.stdout.splitlines()]
+    written = {}
+    for ranks, line, _ in shown:
+        spans = [span.split("-") for span in ranks.split(",")]
+        written[line] = written.get(line, 0) + sum(int(span[-1]) - int(span[0]) + 1 for span in spans)
+    assert written == {"same": 4, **{f"own {rank}": 1 for rank in range(4)}}
+    assert re.findall(r"×", run_shell("echo same", "-n", "4", "--no-fold").stdout) == []

@@ -1,17 +1,22 @@
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use procession_model::{Head, Packet};
 use procession_net::LinkReceiver;
+use procession_sys::Taken;
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::unix::pipe::Receiver;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::task::{JoinHandle, yield_now};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::core::Core;
 use crate::driver::Input;
 use crate::gate::Gate;
-use crate::output::{Output, Stream};
+use crate::log_files::PATIENCE;
+use crate::output::Stream;
 use crate::proc_ref::Shared;
 
 /// After a proc's end: how long its pipes may be silent, how long its connection may, and how long
@@ -19,6 +24,8 @@ use crate::proc_ref::Shared;
 const PIPE_SILENCE: Duration = Duration::from_millis(5);
 const LINK_SILENCE: Duration = Duration::from_millis(20);
 const DRAIN: Duration = Duration::from_millis(200);
+/// What is read at once of a stream, in bytes.
+const BUFFER: usize = 64 << 10;
 
 /// Reads what comes from a proc, its pipes and its connection, until they end, or until shortly
 /// after the proc did: a grandchild may hold them open for hours.
@@ -32,25 +39,51 @@ impl Drain {
         Self { ended: watch::channel(false).0, tasks: Vec::new() }
     }
 
-    pub(crate) fn read_pipe(
+    /// Reads a stream, into the files of the proc where it has some.
+    pub(crate) fn read_stream(
         &mut self,
-        output: &Arc<Output>,
+        shared: &Arc<Shared>,
         stream: Stream,
         mut pipe: Box<dyn AsyncRead + Send + Unpin>,
         gate: Gate,
     ) {
-        let (output, mut ended) = (Arc::clone(output), self.ended.subscribe());
+        let (shared, mut ended) = (Arc::clone(shared), self.ended.subscribe());
         self.tasks.push(tokio::spawn(async move {
-            let mut buffer = vec![0; 64 << 10];
+            let mut buffer = vec![0; BUFFER];
             let mut deadline = None;
             while let Some(Ok(n @ 1..)) =
                 next(pipe.read(&mut buffer), &mut ended, &mut deadline, PIPE_SILENCE).await
             {
-                output.push(stream, &buffer[..n]);
-                tokio::select! {
-                    () = gate.opened() => {}
-                    _ = ended.wait_for(|ended| *ended) => {}
+                shared.output.push(stream, &buffer[..n]);
+                if let Some(files) = &shared.files {
+                    files.append(stream, Bytes::copy_from_slice(&buffer[..n]), Box::new(()));
                 }
+                opened(&gate, &mut ended).await;
+                // A pipe that is never empty must not keep everything else waiting.
+                yield_now().await;
+            }
+        }));
+    }
+
+    /// Reads a pipe, by way of the files of the proc where it has some.
+    pub(crate) fn read_pipe(&mut self, shared: &Arc<Shared>, stream: Stream, pipe: Receiver, gate: Gate) {
+        let Some(files) = shared.files.clone() else {
+            return self.read_stream(shared, stream, Box::new(pipe), gate);
+        };
+        let (output, mut ended) = (Arc::clone(&shared.output), self.ended.subscribe());
+        self.tasks.push(tokio::spawn(async move {
+            let (pipe, mut buffer, mut deadline) = (Arc::new(pipe), vec![0; BUFFER], None);
+            while let Some(Ok(())) = next(pipe.readable(), &mut ended, &mut deadline, PIPE_SILENCE).await {
+                let take = files.take(stream, Arc::clone(&pipe), buffer);
+                let Some(Some((taken, back))) = patiently(take, &mut ended).await else { break };
+                buffer = back;
+                match taken {
+                    Ok(Taken { bytes: 0, .. }) => break,
+                    Ok(Taken { shown, .. }) => output.push(stream, &buffer[..shown]),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(_) => break,
+                }
+                opened(&gate, &mut ended).await;
             }
         }));
     }
@@ -81,6 +114,25 @@ impl Drain {
         for task in self.tasks.drain(..) {
             let _panicked = task.await;
         }
+    }
+}
+
+/// What `work` on a file gives; none when the proc has ended and the file system does not answer.
+async fn patiently<T>(work: impl Future<Output = T>, ended: &mut watch::Receiver<bool>) -> Option<T> {
+    tokio::select! {
+        done = work => Some(done),
+        () = async {
+            drop(ended.wait_for(|ended| *ended).await);
+            sleep(PATIENCE).await;
+        } => None,
+    }
+}
+
+/// Waits for the gate, as long as the proc lives.
+async fn opened(gate: &Gate, ended: &mut watch::Receiver<bool>) {
+    tokio::select! {
+        () = gate.opened() => {}
+        _ = ended.wait_for(|ended| *ended) => {}
     }
 }
 

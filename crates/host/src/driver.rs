@@ -26,6 +26,7 @@ use crate::proc_ref::Shared;
 use crate::reach;
 use crate::records::Recording;
 use crate::slot::Slot;
+use crate::small_pipes;
 use crate::spec::SpawnSpec;
 use crate::witness::{self, Watched};
 
@@ -111,6 +112,8 @@ pub(crate) struct Driver {
     /// When the first word of the end came.
     pub(crate) ended_at: Option<SystemTime>,
     pub(crate) published: bool,
+    /// What the files of its output could not take.
+    pub(crate) log_dropped_bytes: u64,
     /// Running is its steady state.
     pub(crate) never_calls_back: bool,
 }
@@ -158,6 +161,7 @@ impl Driver {
             told_pid: false,
             ended_at: None,
             published: false,
+            log_dropped_bytes: 0,
             never_calls_back: spec.policy.readiness == Readiness::None,
         };
         let runtime = driver.core.runtime.clone();
@@ -378,10 +382,22 @@ impl Driver {
         match launched {
             Err(error) => self.feed(Event::LaunchRefused { reason: error.to_string() }).await,
             Ok(LaunchResult { pid, stdio, exit_rx, .. }) => {
-                if let StdioHandling::Captured { stdout, stderr } = stdio {
-                    for (stream, pipe) in [(Stream::Stdout, stdout), (Stream::Stderr, stderr)] {
-                        self.drain.read_pipe(&self.shared.output, stream, pipe, self.gate.clone());
+                let streams = [Stream::Stdout, Stream::Stderr];
+                match stdio {
+                    StdioHandling::Captured { stdout, stderr } => {
+                        for (stream, pipe) in streams.into_iter().zip([stdout, stderr]) {
+                            self.drain.read_stream(&self.shared, stream, pipe, self.gate.clone());
+                        }
                     }
+                    StdioHandling::Pipes { stdout, stderr } => {
+                        if let Some(text) = small_pipes::warn_once(&stdout) {
+                            self.shared.observers.tell(ProcEvent::Note(text));
+                        }
+                        for (stream, pipe) in streams.into_iter().zip([stdout, stderr]) {
+                            self.drain.read_pipe(&self.shared, stream, pipe, self.gate.clone());
+                        }
+                    }
+                    StdioHandling::Inherited | StdioHandling::ManagedByLauncher => {}
                 }
                 let parent = self.launcher.knows_status_by_parenthood();
                 BootClock::reached(&self.shared.boot.acknowledged);

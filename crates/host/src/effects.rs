@@ -26,6 +26,9 @@ impl Driver {
             self.ended_at.get_or_insert_with(SystemTime::now);
             // Its last words are among the reasons that are given below.
             self.drain.finish().await;
+            if let Some(files) = &self.shared.files {
+                self.log_dropped_bytes = files.finish().await;
+            }
             self.shared.output.finish();
         }
         for effect in effects {
@@ -182,6 +185,9 @@ impl Driver {
             kind: ended.kind,
             reported: ended.reported,
             oom: ended.oom,
+            stdout_path: snapshot.stdout_path,
+            stderr_path: snapshot.stderr_path,
+            log_dropped_bytes: self.log_dropped_bytes,
             pid: snapshot.pid,
             requested: ended.requested,
             started_at: snapshot.started_at,

@@ -419,9 +419,10 @@ impl Group {
         }
     }
 
-    pub(crate) fn watch_with_past(&self, index: usize, observer: SlotObserver) -> [Vec<String>; 2] {
+    /// The current launch, and what is kept of its two streams with the position that it leads to.
+    pub(crate) fn follow(&self, index: usize, observer: SlotObserver) -> (ProcRef, [(Vec<String>, u64); 2]) {
         // A launch that begins meanwhile would be neither past nor told.
-        self.look(index, |current, _| current.0.output.follow(observer))
+        self.look(index, |current, _| (current.clone(), current.0.output.follow(observer)))
     }
 }
 

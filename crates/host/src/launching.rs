@@ -39,6 +39,9 @@ pub(crate) async fn launch(
     if core.is_closing() {
         return Err(ProcLauncherError::Other(SHUTTING_DOWN.to_owned()));
     }
+    if let Some(files) = &shared.files {
+        files.start().await;
+    }
     if shared.exit.borrow().is_some() {
         return Err(ProcLauncherError::Other("it was given up before it was started".to_owned()));
     }
@@ -113,7 +116,7 @@ async fn options(
         bootstrap_payload,
         process_name: format!("{} @ {}", shared.id.name(), core.machine),
         command,
-        want_stdio: spec.want_stdio,
+        want_stdio: spec.want_stdio || spec.log.is_some(),
         tail_lines: spec.tail_lines,
         log_channel: (!launcher.knows_status_by_parenthood())
             .then(|| log_channel(core, shared, spec.gate.clone())),
@@ -133,18 +136,22 @@ fn way_back(of_launcher: DialBack, spec: &SpawnSpec) -> DialBack {
 }
 
 /// A port that a launcher feeds with the output of the proc, for as long as the proc lives. Once ports
-/// that come with it are let go of, which tells that this was taken, as long as the gate is open.
+/// that come with it are let go of, which tells that this was taken, once it is in the files of the
+/// proc, where it has some, and the gate is open.
 fn log_channel(core: &Arc<Core>, shared: &Arc<Shared>, gate: Gate) -> ChannelAddr {
-    let output = Arc::clone(&shared.output);
+    let (output, files) = (Arc::clone(&shared.output), shared.files.clone());
     let mailbox = core.proc_.mailbox();
     let (runtime, exit) = (core.runtime.clone(), shared.exit.subscribe());
     let port = mailbox.open_sink(move |answer| {
         if let Answer::Value { tag, parts, mut claims } = answer {
             let stream = if tag == LOG_STDOUT_TAG { Stream::Stdout } else { Stream::Stderr };
-            for part in &parts {
-                output.push(stream, part);
-            }
             let receipts = claims.take_all();
+            for part in parts {
+                output.push(stream, &part);
+                if let Some(files) = &files {
+                    files.append(stream, part, Box::new(receipts.clone()));
+                }
+            }
             if !receipts.is_empty() && !gate.is_open() {
                 let (gate, mut exit) = (gate.clone(), exit.clone());
                 runtime.spawn(async move {

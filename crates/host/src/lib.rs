@@ -17,6 +17,7 @@ mod history;
 mod host;
 mod hub;
 mod launching;
+mod log_files;
 mod notify;
 mod observers;
 mod output;
@@ -29,6 +30,7 @@ mod records;
 mod request;
 mod run_dir;
 mod slot;
+mod small_pipes;
 mod spec;
 mod witness;
 
@@ -46,4 +48,4 @@ pub use procession_supervise::{
 };
 pub use records::{Record, read_record, records_dir};
 pub use slot::{Slot, SlotSnapshot};
-pub use spec::SpawnSpec;
+pub use spec::{LogSpec, SpawnSpec};

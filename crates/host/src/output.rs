@@ -35,12 +35,22 @@ struct Both {
     tail: Tail,
     /// For the observers.
     lines: Lines,
+    /// How many bytes came, and where the last line among them ended.
+    seen: u64,
+    line_end: u64,
 }
 
 impl Output {
     pub(crate) fn new(keep: usize, observers: Arc<Observers>) -> Self {
-        let both =
-            || Mutex::new(Both { head: Head::new(keep), tail: Tail::new(keep), lines: Lines::default() });
+        let both = || {
+            Mutex::new(Both {
+                head: Head::new(keep),
+                tail: Tail::new(keep),
+                lines: Lines::default(),
+                seen: 0,
+                line_end: 0,
+            })
+        };
         Self { streams: [both(), both()], observers }
     }
 
@@ -54,6 +64,10 @@ impl Output {
             let heard = self.observers.any();
             let mut events = Vec::new();
             both.head.push(bytes);
+            if let Some(last) = bytes.iter().rposition(|&byte| byte == b'\n') {
+                both.line_end = both.seen + last as u64 + 1;
+            }
+            both.seen += bytes.len() as u64;
             both.tail.push(bytes);
             both.lines.push(bytes, |line, ends| {
                 if heard {
@@ -89,11 +103,17 @@ impl Output {
         self.both(stream).tail.lines()
     }
 
-    /// The lines of both streams that have ended so far, of those that are kept; `observer` is told of
-    /// all that follows.
-    pub(crate) fn follow(&self, observer: SlotObserver) -> [Vec<String>; 2] {
+    /// The lines that are kept, and the position in the stream that they lead to.
+    pub(crate) fn lines_to(&self, stream: Stream) -> (Vec<String>, u64) {
+        let both = self.both(stream);
+        (both.tail.lines(), both.seen)
+    }
+
+    /// The lines of both streams that have ended so far, of those that are kept, and the position that they
+    /// lead to; `observer` is told of all that follows.
+    pub(crate) fn follow(&self, observer: SlotObserver) -> [(Vec<String>, u64); 2] {
         let (stdout, stderr) = (self.both(Stream::Stdout), self.both(Stream::Stderr));
-        let past = [stdout.tail.ended_lines(), stderr.tail.ended_lines()];
+        let past = [&stdout, &stderr].map(|both| (both.tail.ended_lines(), both.line_end));
         let has_ended = self.observers.audience.add(observer);
         drop((stdout, stderr));
         if has_ended {

@@ -13,6 +13,7 @@ use crate::boot_clock::BootClock;
 use crate::driver::Input;
 use crate::flight::FlightFile;
 use crate::flight_layout::UNWRITTEN;
+use crate::log_files::LogFiles;
 use crate::observers::{Audience, Launch, Observer, Observers, ProcEvent};
 use crate::output::{Output, Stream};
 use crate::request::Request;
@@ -31,6 +32,10 @@ pub struct ProcSnapshot {
     pub progress: Option<String>,
     /// Its launcher's name.
     pub launcher: String,
+    /// The file that takes all of its stdout, where that was asked for.
+    pub stdout_path: Option<PathBuf>,
+    /// The file that takes all of its stderr, where that was asked for.
+    pub stderr_path: Option<PathBuf>,
     /// When the launch was asked for.
     pub started_at: SystemTime,
     /// When the launcher acknowledged it.
@@ -64,6 +69,7 @@ pub(crate) struct Shared {
     pub(crate) ready: watch::Sender<Option<Result<(), String>>>,
     pub(crate) exit: watch::Sender<Option<Arc<ProcExit>>>,
     pub(crate) output: Arc<Output>,
+    pub(crate) files: Option<Arc<LogFiles>>,
     pub(crate) observers: Arc<Observers>,
     pub(crate) driver: UnboundedSender<Input>,
 }
@@ -141,6 +147,8 @@ impl ProcRef {
         audience.open(id.launch_id());
         let launch = Arc::new(Launch { proc_id: id.clone(), rank: spec.rank, incarnation });
         let observers = Arc::new(Observers { launch, audience });
+        let files = spec.log.as_ref().map(|log| LogFiles::new(log, &id, incarnation, Arc::clone(&observers)));
+        let path = |stream| files.as_ref().map(|files| files.path(stream).to_owned());
         let shared = Shared {
             id,
             rank: spec.rank,
@@ -156,6 +164,8 @@ impl ProcRef {
                 handle: None,
                 progress: None,
                 launcher: launcher.name().to_owned(),
+                stdout_path: path(Stream::Stdout),
+                stderr_path: path(Stream::Stderr),
                 started_at: SystemTime::now(),
                 running_at: None,
                 ready_at: None,
@@ -168,6 +178,7 @@ impl ProcRef {
             ready: watch::channel(None).0,
             exit: watch::channel(None).0,
             output: Arc::new(Output::new(spec.tail_lines, Arc::clone(&observers))),
+            files,
             observers,
             driver,
         };
@@ -208,6 +219,27 @@ impl ProcRef {
     /// The last lines of a stream so far.
     pub fn output_tail(&self, stream: Stream) -> Vec<String> {
         self.0.output.lines(stream)
+    }
+
+    /// The last `count` lines of a stream so far: from its file, where it has one, else as many as are
+    /// kept. Blocks as the file system does.
+    pub fn last_lines(&self, stream: Stream, count: usize) -> Vec<String> {
+        let (kept, to) = self.0.output.lines_to(stream);
+        self.further_back(stream, kept, to, count)
+    }
+
+    pub(crate) fn further_back(
+        &self,
+        stream: Stream,
+        kept: Vec<String>,
+        to: u64,
+        count: usize,
+    ) -> Vec<String> {
+        if count <= kept.len() {
+            return kept[kept.len() - count..].to_vec();
+        }
+        let files = self.0.files.as_ref();
+        files.and_then(|files| files.lines_before(stream, to, count)).unwrap_or(kept)
     }
 
     /// What [`Self::ready`] gives, when it gives it at once.
@@ -286,7 +318,7 @@ impl ProcRef {
     /// Like [`Self::watch`], and gives the lines of stdout and stderr that are kept of before: each
     /// line is either among them or told, and one that has begun is told.
     pub fn watch_with_past(&self, observer: Observer) -> [Vec<String>; 2] {
-        self.0.output.follow(self.0.observers.of_this_launch(observer))
+        self.0.output.follow(self.0.observers.of_this_launch(observer)).map(|(lines, _)| lines)
     }
 }
 

@@ -8,8 +8,8 @@ use rustix::fs::{FlockOperation, flock};
 
 const PREFIX: &str = "procession-";
 const LOCK: &str = "lock";
-/// Leaves room for a file name below the 107 bytes of a socket's path.
-const LONGEST: usize = 70;
+/// Leaves room for the directory and the longest name in it, 46 bytes together, in the 107 of a socket's path.
+const LONGEST: usize = 60;
 /// No host takes as long as that to lock its directory and to give it its name.
 const STILLBORN: Duration = Duration::from_secs(600);
 

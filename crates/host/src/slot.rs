@@ -153,12 +153,28 @@ impl Slot {
         self.current().output_tail(stream)
     }
 
+    /// The last `count` lines of a stream of the last launch: from its file, where it has one, else as many as are kept.
+    /// Blocks as the file system does.
+    pub fn last_lines(&self, stream: Stream, count: usize) -> Vec<String> {
+        self.current().last_lines(stream, count)
+    }
+
     /// Tells `observer` of everything from now on, for as long as the group exists: of this launch and of those to come,
     /// one event after the other, on the host's io thread as a rule; it must not block. Of one that has ended it hears
     /// the exit at once. Gives the lines of stdout and stderr that are kept of before: each line is either among them
     /// or told, and one that has begun is told.
     pub fn watch_with_past(&self, observer: SlotObserver) -> [Vec<String>; 2] {
-        self.group.watch_with_past(self.index, observer)
+        self.group.follow(self.index, observer).1.map(|(lines, _)| lines)
+    }
+
+    /// As [`Self::watch_with_past`] with the last `count` lines of before, as [`Self::last_lines`] has them. Blocks as
+    /// the file system does.
+    pub fn watch_with_last_lines(&self, observer: SlotObserver, count: usize) -> [Vec<String>; 2] {
+        let (current, [(stdout, to), (stderr, also_to)]) = self.group.follow(self.index, observer);
+        [
+            current.further_back(Stream::Stdout, stdout, to, count),
+            current.further_back(Stream::Stderr, stderr, also_to, count),
+        ]
     }
 
     /// Where references to actors follow to the next incarnation: each further one is sent what `opening` makes, before

@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +12,46 @@ use crate::gate::Gate;
 const TAIL_LIMIT: usize = 10_000;
 /// Long enough for a network to be mended by itself, short enough for people who wait.
 const LEASE: Duration = Duration::from_secs(10);
+
+/// The least that a file may be limited to, in bytes: rotation must stay rare.
+const LEAST_FILE: u64 = 4096;
+/// The most files of one stream that are kept beside the one that is written.
+const MOST_KEPT: u32 = 1000;
+
+/// Where the output of a proc is written to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSpec {
+    /// Where the files are, `<name>.<incarnation>.out` and `.err`; made, for its user alone, when it is missing.
+    pub directory: PathBuf,
+    /// A file that would get longer, in bytes, is put aside; none never is.
+    pub max_bytes: Option<u64>,
+    /// How many that were put aside are kept of each stream.
+    pub keep: u32,
+}
+
+impl LogSpec {
+    /// Files in `directory` that are never put aside.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into(), max_bytes: None, keep: 3 }
+    }
+
+    fn check(&self) -> Result<(), InvalidArgument> {
+        if !self.directory.is_absolute() {
+            let given = format!("{:?}", self.directory.to_string_lossy());
+            return Err(InvalidArgument::new("log_dir", given, "give an absolute path"));
+        }
+        no_nul("log_dir", self.directory.as_os_str().as_encoded_bytes())?;
+        if let Some(bytes) = self.max_bytes.filter(|&bytes| bytes < LEAST_FILE) {
+            let rule = format!("at least {LEAST_FILE} bytes; leave it out for files without a limit");
+            return Err(InvalidArgument::new("log_max_bytes", bytes.to_string(), rule));
+        }
+        if self.keep > MOST_KEPT {
+            let rule = format!("at most {MOST_KEPT}; raise log_max_bytes to keep more");
+            return Err(InvalidArgument::new("log_keep", self.keep.to_string(), rule));
+        }
+        Ok(())
+    }
+}
 
 /// Everything that is asked for about one proc.
 #[derive(Clone, Debug)]
@@ -35,6 +76,8 @@ pub struct SpawnSpec {
     pub tail_lines: usize,
     /// Whether anybody wants the output while the proc runs.
     pub want_stdio: bool,
+    /// Files that all of its output goes to; none writes none.
+    pub log: Option<LogSpec>,
     /// What holds up the reading of its output, where the launcher hands that over as streams.
     pub gate: Gate,
 }
@@ -53,6 +96,7 @@ impl SpawnSpec {
             sys_path: Vec::new(),
             tail_lines: 100,
             want_stdio: true,
+            log: None,
             gate: Gate::default(),
         }
     }
@@ -89,6 +133,9 @@ impl SpawnSpec {
         }
         command.confinement.check()?;
         check_user_environment(command)?;
+        if let Some(log) = &self.log {
+            log.check()?;
+        }
         if self.tail_lines > TAIL_LIMIT {
             return Err(InvalidArgument::new(
                 "tail_lines",
@@ -150,6 +197,12 @@ mod tests {
             (refused(|s| s.command.env_remove = vec![String::new()]), "env"),
             (refused(|s| s.command.cwd = Some("a\0".into())), "cwd"),
             (refused(|s| s.tail_lines = 10_001), "tail_lines"),
+            (refused(|s| s.log = Some(LogSpec::new("logs"))), "log_dir"),
+            (
+                refused(|s| s.log = Some(LogSpec { max_bytes: Some(1), ..LogSpec::new("/a") })),
+                "log_max_bytes",
+            ),
+            (refused(|s| s.log = Some(LogSpec { keep: 1001, ..LogSpec::new("/a") })), "log_keep"),
         ] {
             assert!(text.starts_with(field), "{text}");
             assert!(!text.contains("canary"), "{text}");

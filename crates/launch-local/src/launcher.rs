@@ -250,7 +250,7 @@ impl ProcLauncher for NativeLauncher {
         })?;
         let stdio = match pipes {
             Some([stdout, stderr]) => {
-                StdioHandling::Captured { stdout: stream(stdout)?, stderr: stream(stderr)? }
+                StdioHandling::Pipes { stdout: stream(stdout)?, stderr: stream(stderr)? }
             }
             None => StdioHandling::Inherited,
         };
@@ -317,9 +317,9 @@ fn own_output(output: impl AsFd) -> Result<OwnedFd, ProcLauncherError> {
     fd.try_clone_to_owned().or_else(|_| sys::open_null()).map_err(unwritten)
 }
 
-fn stream(pipe: OwnedFd) -> Result<Box<Receiver>, ProcLauncherError> {
+fn stream(pipe: OwnedFd) -> Result<Receiver, ProcLauncherError> {
     let unread = |error| LaunchFailure::of("its output cannot be read; launch it again", &error).into();
-    Receiver::from_owned_fd(pipe).map(Box::new).map_err(unread)
+    Receiver::from_owned_fd(pipe).map_err(unread)
 }
 
 #[cfg(test)]

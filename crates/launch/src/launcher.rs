@@ -6,6 +6,7 @@ use procession_model::{
     Confinement, DialBack, InvalidArgument, LaunchOptions, ProcExitResult, ProcId, Security,
 };
 use tokio::io::AsyncRead;
+use tokio::net::unix::pipe;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::ProcLauncherError;
@@ -182,6 +183,13 @@ pub enum StdioHandling {
         /// Standard error.
         stderr: Box<dyn AsyncRead + Send + Unpin>,
     },
+    /// Here, as pipes that the manager reads, or splices into files.
+    Pipes {
+        /// Standard output.
+        stdout: pipe::Receiver,
+        /// Standard error.
+        stderr: pipe::Receiver,
+    },
     /// The proc shares the launcher's own.
     Inherited,
     /// The launcher reads it, keeps the tail, and feeds the log channel.
@@ -192,6 +200,7 @@ impl fmt::Debug for StdioHandling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Captured { .. } => "Captured",
+            Self::Pipes { .. } => "Pipes",
             Self::Inherited => "Inherited",
             Self::ManagedByLauncher => "ManagedByLauncher",
         })

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -141,6 +142,12 @@ pub struct ProcExit {
     pub stderr_tail: Vec<String>,
     /// The last lines of stdout.
     pub stdout_tail: Vec<String>,
+    /// The file that has all of its stdout, where that was asked for.
+    pub stdout_path: Option<PathBuf>,
+    /// The file that has all of its stderr, where that was asked for.
+    pub stderr_path: Option<PathBuf>,
+    /// How many bytes of output these files could not take.
+    pub log_dropped_bytes: u64,
     /// Whether the kernel has killed something of it for want of memory, the leader or what it started;
     /// none when nobody could look.
     pub oom: Option<bool>,

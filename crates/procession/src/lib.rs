@@ -17,9 +17,9 @@ pub use procession_actor::{
     Returned, SendErrorKind, StopCause, wire_message,
 };
 pub use procession_host::{
-    ActorsAfter, Backoff, Budgets, History, Host, HostError, Launch, Observer, Policy, ProcEvent, ProcRef,
-    ProcSnapshot, Readiness, Record, RestartPolicy, RestartStrategy, RestartWhen, Slot, SlotObserver,
-    SlotSnapshot, SpawnSpec, Stream, read_record, records_dir,
+    ActorsAfter, Backoff, Budgets, History, Host, HostError, Launch, LogSpec, Observer, Policy, ProcEvent,
+    ProcRef, ProcSnapshot, Readiness, Record, RestartPolicy, RestartStrategy, RestartWhen, Slot,
+    SlotObserver, SlotSnapshot, SpawnSpec, Stream, read_record, records_dir,
 };
 pub use procession_launch::{
     Capabilities, Confines, LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling,

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use procession_host::{Gate, Launch};
-use procession_model::{ActorId, ProcExit, ProcId, ProcStatus};
+use procession_model::{ActorId, LaunchId, ProcExit, ProcStatus};
 
 /// All unread output of one subscription, in bytes. Beyond this, whoever writes is held up, where the subscriber
 /// asked for that; else what does not fit is counted.
@@ -47,7 +47,7 @@ pub(crate) struct EventQueue {
     /// It was full, and takes no output before half of that was read: so gaps are few.
     is_full: bool,
     output_bytes: usize,
-    missing: HashMap<(ProcId, &'static str), (Arc<Launch>, u64)>,
+    missing: HashMap<(LaunchId, &'static str), (Arc<Launch>, u64)>,
 }
 
 impl EventQueue {
@@ -71,7 +71,7 @@ impl EventQueue {
             self.is_full |= self.output_bytes + cost > limit;
             if self.is_full {
                 let about = &event.about;
-                let missing = self.missing.entry((about.proc_id.clone(), *stream));
+                let missing = self.missing.entry((about.proc_id.launch_id(), *stream));
                 missing.or_insert_with(|| (Arc::clone(about), 0)).1 += 1;
                 return;
             }

@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use procession_model::{ProcExit, ProcExitKind, ProcExitResult};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -44,6 +46,9 @@ pub(crate) fn exit_dict<'py>(py: Python<'py>, exit: &ProcExit) -> PyResult<Bound
     dict.set_item("failed_reason", facts.failed_reason)?;
     dict.set_item("stderr_tail", &exit.stderr_tail)?;
     dict.set_item("stdout_tail", &exit.stdout_tail)?;
+    dict.set_item("stdout_path", exit.stdout_path.as_deref().map(Path::as_os_str))?;
+    dict.set_item("stderr_path", exit.stderr_path.as_deref().map(Path::as_os_str))?;
+    dict.set_item("log_dropped_bytes", exit.log_dropped_bytes)?;
     dict.set_item("oom", exit.oom)?;
     let requested = exit.requested.as_ref();
     dict.set_item("requested", requested.map(|asked| (&asked.by, epoch_seconds(asked.at), &asked.why)))?;

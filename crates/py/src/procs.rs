@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use procession_host::{Policy, ProcRef, Readiness, Slot, SlotSnapshot, SpawnSpec, Stream};
+use procession_host::{LogSpec, Policy, ProcRef, Readiness, Slot, SlotSnapshot, SpawnSpec, Stream};
 use procession_launch::ProcLauncher;
 use procession_model::BootstrapCommand;
 use pyo3::exceptions::PyValueError;
@@ -29,7 +29,7 @@ pub(crate) struct ProcSpec(pub(crate) SpawnSpec);
 impl ProcSpec {
     #[new]
     #[pyo3(signature = (*, name, rank, program, arg0, args, env, env_remove, clear_env, cwd, readiness,
-        setup, sys_path, ready_timeout, stop_grace, ack_timeout, unknown_budget, lease, tail_lines, want_stdio, confinement = None))]
+        setup, sys_path, ready_timeout, stop_grace, ack_timeout, unknown_budget, lease, tail_lines, want_stdio, log, confinement = None))]
     #[expect(
         clippy::too_many_arguments,
         reason = "all keywords: one for each thing that can be said about a launch"
@@ -54,6 +54,7 @@ impl ProcSpec {
         lease: f64,
         tail_lines: usize,
         want_stdio: bool,
+        log: Option<(Vec<u8>, Option<u64>, u32)>,
         confinement: Option<GivenConfinement>,
     ) -> PyResult<Self> {
         let readiness = match readiness {
@@ -92,6 +93,8 @@ impl ProcSpec {
         spec.sys_path = sys_path;
         spec.tail_lines = tail_lines;
         spec.want_stdio = want_stdio;
+        spec.log =
+            log.map(|(directory, max_bytes, keep)| LogSpec { directory: path(directory), max_bytes, keep });
         spec.check().map_err(invalid_argument)?;
         Ok(Self(spec))
     }
@@ -158,6 +161,8 @@ impl ProcHandle {
         dict.set_item("handle", snapshot.handle)?;
         dict.set_item("progress", snapshot.progress)?;
         dict.set_item("launcher", snapshot.launcher)?;
+        dict.set_item("stdout_path", snapshot.stdout_path.map(PathBuf::into_os_string))?;
+        dict.set_item("stderr_path", snapshot.stderr_path.map(PathBuf::into_os_string))?;
         dict.set_item("started_at", epoch_seconds(snapshot.started_at))?;
         dict.set_item("running_at", snapshot.running_at.map(epoch_seconds))?;
         dict.set_item("ready_at", snapshot.ready_at.map(epoch_seconds))?;
@@ -228,7 +233,8 @@ impl ProcHandle {
         self.ask(|_, proc_| async move { proc_.kill(&why).await })
     }
 
-    fn output_tail(&self, stream: &str) -> PyResult<Vec<String>> {
+    #[pyo3(signature = (stream, lines))]
+    fn output_tail(&self, py: Python<'_>, stream: &str, lines: Option<usize>) -> PyResult<Vec<String>> {
         refuse_in_fork()?;
         let stream = match stream {
             "stdout" => Stream::Stdout,
@@ -239,7 +245,10 @@ impl ProcHandle {
                 )));
             }
         };
-        Ok(self.0.output_tail(stream))
+        Ok(match lines {
+            None => self.0.output_tail(stream),
+            Some(count) => py.detach(|| self.0.last_lines(stream, count)),
+        })
     }
 
     fn __repr__(&self) -> String {

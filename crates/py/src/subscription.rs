@@ -220,17 +220,19 @@ pub(crate) fn subscribe(
     output: bool,
     lifecycle: bool,
 ) -> PyResult<Subscription> {
-    Ok(follow(py, &procs, output, lifecycle)?.0)
+    Ok(follow(py, &procs, output, lifecycle, None)?.0)
 }
 
 /// As [`subscribe`] for output, and what is kept of the past: of each proc the lines of stdout and of stderr. A line is
 /// either among them or will be read, and never both.
 #[pyfunction]
+#[pyo3(signature = (procs, lines))]
 pub(crate) fn subscribe_with_past(
     py: Python<'_>,
     procs: Vec<PyRef<'_, ProcHandle>>,
+    lines: Option<usize>,
 ) -> PyResult<(Subscription, Vec<[Vec<String>; 2]>)> {
-    follow(py, &procs, true, false)
+    follow(py, &procs, true, false, lines)
 }
 
 fn follow(
@@ -238,11 +240,18 @@ fn follow(
     procs: &[PyRef<'_, ProcHandle>],
     output: bool,
     lifecycle: bool,
+    lines: Option<usize>,
 ) -> PyResult<(Subscription, Vec<[Vec<String>; 2]>)> {
     refuse_in_fork()?;
     let subscription = Subscription::start(output, lifecycle, Feed::default());
     subscription.expect(procs.len());
     let slots: Vec<Slot> = procs.iter().map(|proc_| (*proc_.0).clone()).collect();
-    let past = py.detach(|| slots.iter().map(|slot| slot.watch_with_past(subscription.follow())).collect());
+    let past = py.detach(|| {
+        let follow = |slot: &Slot| match lines {
+            None => slot.watch_with_past(subscription.follow()),
+            Some(count) => slot.watch_with_last_lines(subscription.follow(), count),
+        };
+        slots.iter().map(follow).collect()
+    });
     Ok((subscription, past))
 }

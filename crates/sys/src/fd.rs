@@ -67,6 +67,16 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     }
 }
 
+/// How many bytes a pipe holds before its writer waits.
+///
+/// # Errors
+/// `fd` is not a pipe.
+pub fn pipe_capacity(fd: BorrowedFd<'_>) -> io::Result<usize> {
+    // SAFETY: asks for a number only.
+    let size = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETPIPE_SZ) })?;
+    Ok(usize::try_from(size).unwrap_or(0))
+}
+
 /// How many bytes lie in a pipe, ready to be read.
 ///
 /// # Errors

@@ -34,6 +34,7 @@ processes are stopped; 2 for an error of usage
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 OWN_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
+UNITS = {"": 0, "K": 10, "M": 20, "G": 30}
 BATCH = 1000
 """Lines that are written at once."""
 
@@ -99,6 +100,32 @@ def add_to(commands: Any) -> None:
         metavar="S",
         help="seconds, for --max-restarts (default: %(default)s)",
     )
+    parser.add_argument(
+        "--log-dir",
+        default=None,
+        metavar="DIR",
+        help="write all output to files too: DIR/NAME-r.INCARNATION.out and .err",
+    )
+    parser.add_argument(
+        "--log-max-bytes",
+        type=_bytes,
+        default=None,
+        metavar="N",
+        help="put a file aside (.1, .2, ...) before it gets longer; 10M and the like are understood",
+    )
+    parser.add_argument(
+        "--log-keep",
+        type=int,
+        default=config.LOG_KEEP,
+        metavar="N",
+        help="how many files that were put aside are kept of each stream (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--fold",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="show a line once that several processes write within 100 ms (default: on a terminal)",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line on stdout: output, exits, result")
     parser.add_argument("program", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     parser.set_defaults(handler=partial(run, parser), parser=parser)
@@ -109,9 +136,12 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         del options.program[0]
     if not options.program:
         parser.error("name a program")
+    if options.json and options.fold:
+        parser.error("--fold is for people, and --json is not: leave one out")
     from procession import _native
 
-    output = Output(as_json=options.json)
+    wanted = sys.stdout.isatty() if options.fold is None else options.fold
+    output = Output(as_json=options.json, fold_of=options.procs if wanted and not options.json else 1)
     with _Interrupts() as interrupts:
         try:
             subscription = _native.Subscription(output=True, lifecycle=False)
@@ -126,17 +156,11 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
 
 def _as_typed(field: str) -> str:
     """What the command line calls an argument of `spawn_procs`."""
-    options = {
-        "ready_timeout": "--ready-timeout",
-        "stop_grace": "--stop-grace",
-        "cwd": "--cwd",
-        "name": "--name",
-        "intensity": "--max-restarts",
-        "period": "--within",
-    }
+    options = {"cwd", "log_dir", "log_keep", "log_max_bytes", "name", "ready_timeout", "stop_grace"}
+    others = {"intensity": "--max-restarts", "period": "--within"}
     if field.startswith("env"):
         return "--" + field.replace('["', " ").removesuffix('"]')
-    return options.get(field, field)
+    return "--" + field.replace("_", "-") if field in options else others.get(field, field)
 
 
 def _spawn(options: argparse.Namespace, subscription: Subscription) -> ProcMesh:
@@ -166,6 +190,9 @@ def _spawn(options: argparse.Namespace, subscription: Subscription) -> ProcMesh:
             restart=Restart(when=options.restart, intensity=options.max_restarts, period=options.within),
             ready_timeout=options.ready_timeout,
             stop_grace=options.stop_grace,
+            log_dir=options.log_dir,
+            log_max_bytes=options.log_max_bytes,
+            log_keep=options.log_keep,
         )
     )
 
@@ -173,15 +200,18 @@ def _spawn(options: argparse.Namespace, subscription: Subscription) -> ProcMesh:
 def _follow(procs: ProcMesh, subscription: Subscription, interrupts: _Interrupts, output: Output) -> int:
     """Shows what comes until all have ended."""
     broken: Unwritable | None = None
-    while lines := _next_lines(subscription):
-        if broken is not None:
-            continue
+    while broken is None:
         try:
-            output.lines(lines)
+            output.lines(_next_lines(subscription, output.patience()))
+            if subscription.ended:
+                output.flush()
+                break
         except Unwritable as error:
             broken = error
             output.say(f"{error}; stopping")
             procs.stop(str(error))
+    while not subscription.ended:
+        _next_lines(subscription, None)
     exits = list(procs.wait().get().values())
     code = _code(exits)
     if interrupts.signal is not None and any(one.requested for one in exits):
@@ -194,10 +224,10 @@ def _follow(procs: ProcMesh, subscription: Subscription, interrupts: _Interrupts
     return code if broken is None else broken.code
 
 
-def _next_lines(subscription: Subscription) -> list[dict[str, Any]]:
-    """What has come, at least one line of it; nothing when all have ended."""
+def _next_lines(subscription: Subscription, patience: float | None) -> list[dict[str, Any]]:
+    """What has come, at least one line of it; nothing after `patience`, and when all have ended."""
     lines = []
-    given = subscription.next(None)
+    given = subscription.next(patience)
     while given is not None:
         lines.append(given)
         given = subscription.next(0.0) if len(lines) < BATCH else None
@@ -243,6 +273,14 @@ class _Interrupts:
 def _code(exits: list[ProcExit]) -> int:
     failed = [one for one in exits if not one.ok]
     return min(failed, key=lambda one: one.ended_at).shell_code if failed else 0
+
+
+def _bytes(text: str) -> int:
+    """`4096`, `64K`, `10M`, `1G`."""
+    number, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "")
+    if unit not in UNITS or not number.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of bytes: give one as 65536, 64K, 10M or 1G")
+    return int(number) << UNITS[unit]
 
 
 def _environment(words: list[str]) -> dict[str, str | None]:

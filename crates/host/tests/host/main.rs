@@ -9,6 +9,7 @@ mod exits;
 mod floods;
 mod launchers;
 mod leaks;
+mod log_files;
 mod network;
 mod notices;
 mod output;

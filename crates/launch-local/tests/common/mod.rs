@@ -7,9 +7,10 @@ use procession_launch::{LaunchResult, ProcLauncher, StdioHandling};
 use procession_launch_local::NativeLauncher;
 use procession_model::{BootstrapCommand, HostId, LaunchOptions, ProcExitKind, ProcId};
 use procession_sys::{Process, Snapshot};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::net::unix::pipe::Receiver;
 
-pub(crate) type Lines = BufReader<Box<dyn AsyncRead + Send + Unpin>>;
+pub(crate) type Lines = BufReader<Receiver>;
 
 pub(crate) fn fresh() -> ProcId {
     ProcId::fresh("p", &HostId::fresh("here")).unwrap()
@@ -45,7 +46,7 @@ impl Running {
     pub(crate) async fn start(launcher: &NativeLauncher, options: LaunchOptions) -> Self {
         let id = fresh();
         let LaunchResult { pid, stdio, exit_rx, .. } = launcher.launch(&id, options).await.unwrap();
-        let StdioHandling::Captured { stdout, stderr } = stdio else { panic!("the output is not captured") };
+        let StdioHandling::Pipes { stdout, stderr } = stdio else { panic!("the output is not captured") };
         Self {
             id,
             pid: pid.unwrap(),
