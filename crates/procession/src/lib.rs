@@ -21,7 +21,7 @@ pub use procession_host::{
 pub use procession_launch::{
     Capabilities, Confines, LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling,
 };
-pub use procession_launch_local::NativeLauncher;
+pub use procession_launch_local::{Fact, Named, NativeLauncher, facts, find_user};
 pub use procession_model::{
     ActorId, BOOTSTRAP_ENV, BootstrapCommand, ChannelAddr, Confinement, DialBack, DropCapabilities, HostId,
     InvalidArgument, LOG_CHANNEL_ENV, LaunchId, LaunchOptions, PROCESS_NAME_ENV, PortId, ProcExit,
