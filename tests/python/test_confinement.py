@@ -88,7 +88,7 @@ def test_a_proc_of_another_user_reaches_back_and_hosts_actors(script):
 
 OF_ANOTHER_USER = """
 import os, sys
-from procession.actor import this_host
+from procession.actor import Actor, endpoint, this_host
 from procession.launch import BootstrapCommand
 
 class Who(Actor):

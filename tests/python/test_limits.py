@@ -123,7 +123,7 @@ def run(name, *command):
 living = run("living", "sleep", "1000")
 living.initialized.get(20)
 assert run("before", "true").wait(20).get().item().exit_code == 0
-(group / "pids.max").write_text((group / "pids.current").read_text())
+(group / "pids.max").write_text("1")  # fewer than there are: what lives stays, and nothing is added
 end = run("refused", "true").wait(20).get().item()
 print(end.kind, "errno 11" in end.failed_reason, "try again" in end.failed_reason)
 print(living.statuses().item())

@@ -24,7 +24,7 @@ pub use procession_host::{
 pub use procession_launch::{
     Capabilities, Confines, LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling,
 };
-pub use procession_launch_local::NativeLauncher;
+pub use procession_launch_local::{Fact, Named, NativeLauncher, facts, find_user};
 pub use procession_model::{
     ActorFailed, ActorId, BOOTSTRAP_ENV, BootPhase, BootTiming, BootstrapCommand, Certificate, ChannelAddr,
     Confinement, DialBack, DropCapabilities, ExitClass, FlightRecord, Handling, HostId, InvalidArgument,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// The directories of the groups that this process is in.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -30,6 +30,10 @@ fn parse(mounts: &str, groups: &str) -> OwnGroups {
             let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
             // Where only a part of the hierarchy is mounted, the path starts above it.
             let Ok(below) = Path::new(path).strip_prefix(&root) else { continue };
+            // Above the root of our namespace nothing can be named.
+            if below.components().any(|part| part == Component::ParentDir) {
+                continue;
+            }
             let directory = if below.as_os_str().is_empty() { point.clone() } else { point.join(below) };
             if kind == "cgroup2" && controllers.is_empty() {
                 own.unified.get_or_insert(directory);
@@ -105,6 +109,7 @@ mod tests {
         let own = parse(mounts, "4:memory:/docker/x/y\n");
         assert_eq!(own.v1["memory"], Path::new("/sys/fs/cgroup/memory/y"));
         assert_eq!(parse(mounts, "4:memory:/other\n"), OwnGroups::default());
+        assert_eq!(parse(mounts, "4:memory:/docker/x/../y\n"), OwnGroups::default());
         assert_eq!(parse("", ""), OwnGroups::default());
     }
 }

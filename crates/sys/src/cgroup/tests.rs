@@ -187,3 +187,21 @@ fn to_find_out_leaves_nothing() {
         assert!(left.is_empty(), "{left:?}");
     }
 }
+
+#[test]
+fn in_a_delegated_unit_groups_are_made_beside_the_leaf_that_we_are_in() {
+    let Some(unified) = Cgroups::find().unified else { return };
+    let unit = unified.base.join(fresh_name());
+    let leaf = unit.join("leaf");
+    fs::create_dir_all(&leaf).unwrap();
+    let before = find_unified(&leaf).unwrap().base;
+    let path = CString::new(unit.as_os_str().as_encoded_bytes()).unwrap();
+    // SAFETY: both strings end in NUL, and the value is one byte.
+    let marked =
+        unsafe { libc::setxattr(path.as_ptr(), c"user.delegate".as_ptr(), c"1".as_ptr().cast(), 1, 0) };
+    let after = find_unified(&leaf).unwrap().base;
+    fs::remove_dir(&leaf).unwrap();
+    fs::remove_dir(&unit).unwrap();
+    assert_eq!(before, leaf);
+    assert_eq!(after, if marked == 0 { unit } else { leaf });
+}
