@@ -36,7 +36,7 @@ NEXTEST_REPORT = target/nextest/default/junit.xml
 
 WITH_DOCKER := engines/docker.sh with engines/with-image.sh
 
-.PHONY: help setup target demo test test-rust test-python test-faults soak test-engines lint bench engines wheel ci clean env
+.PHONY: help setup target demo test test-rust test-python test-faults soak fuzz test-engines lint bench engines wheel ci clean env
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14
@@ -91,6 +91,9 @@ test-faults: setup ## the tests that hold a row of docs/faults.md, row by row; E
 
 soak: setup ## 50 procs on three launchers, hurt in every way for SECONDS=60; SEED= repeats a plan
 	$(PY) scripts/soak $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+
+fuzz: setup ## libFuzzer on what strangers can send, SECONDS=120 each; TARGET=frame, handshake, lines, exit
+	$(EMBED) scripts/fuzz.sh $(or $(SECONDS),120) $(TARGET)
 
 test-engines: setup wheel ## the tests and the demo against a real Docker engine
 	$(WITH_DOCKER) bash -c '$(PY) -m pytest tests/engines && $(PY) examples/train_digits.py --launcher docker'
