@@ -186,6 +186,7 @@ impl Driver {
             (Err(_), None) => return,
         };
         if input.is_end() {
+            procession_sys::failpoint!("host-before-publishing");
             self.ended_at.get_or_insert_with(|| input.ended_at().unwrap_or_else(SystemTime::now));
             // What it said before its end comes before its end.
             self.drain.finish().await;
@@ -362,6 +363,7 @@ impl Driver {
         {
             self.shared.snapshot().pid.get_or_insert(pid);
         }
+        procession_sys::failpoint!("host-before-welcome");
         let _ends_with_the_reader =
             link.sender.post(Packet { head: Head::Welcome, parts: vec![self.setup.clone()] });
         self.link = Some(link.sender);

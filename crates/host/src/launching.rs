@@ -37,6 +37,7 @@ pub(crate) async fn launch(
     if !shared.request.may_go_out() {
         return Err(ProcLauncherError::Other("the launcher was not asked".to_owned()));
     }
+    procession_sys::failpoint!("host-before-asking");
     let mut launching = launcher.launch(&shared.id, options);
     tokio::select! {
         biased;

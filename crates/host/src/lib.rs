@@ -3,6 +3,7 @@
 mod alarms;
 mod child;
 mod core;
+mod dead_hosts;
 mod door;
 mod drain;
 mod driver;
@@ -17,12 +18,14 @@ mod output;
 mod owner;
 mod payload;
 mod proc_ref;
+mod record;
 mod request;
 mod run_dir;
 mod spec;
 mod witness;
 
 pub use child::{Child, ChildError, take_bootstrap};
+pub use dead_hosts::{DeadHost, LeftProcess, dead_hosts};
 pub use gate::Gate;
 pub use host::{BootstrapProcManager, Host, HostError};
 pub use observers::{Observer, ProcEvent};

@@ -8,6 +8,7 @@ mod call;
 mod claims;
 mod completions;
 mod core;
+mod dead_hosts;
 mod errors;
 mod event_fd;
 mod event_queue;

@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 use crate::answer::{self, Answer};
 use crate::call::{self, ActorRef};
 use crate::claims::Claims;
+use crate::dead_hosts;
 use crate::inbox_py::{Inbox, Message};
 use crate::port::{self, PortRef};
 use crate::port_receiver::PortReceiver;
@@ -51,6 +52,7 @@ pub(crate) fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(runtime::check_name, m)?)?;
     m.add_function(wrap_pyfunction!(runtime::safe_name, m)?)?;
     m.add_function(wrap_pyfunction!(runtime::report_launch, m)?)?;
+    m.add_function(wrap_pyfunction!(dead_hosts::dead_hosts, m)?)?;
     m.add_function(wrap_pyfunction!(procs::native_launcher, m)?)?;
     m.add_function(wrap_pyfunction!(procs::all_ready, m)?)?;
     m.add_function(wrap_pyfunction!(subscription::subscribe, m)?)?;
