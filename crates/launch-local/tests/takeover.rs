@@ -173,6 +173,26 @@ mod f29 {
     }
 
     #[tokio::test]
+    async fn a_daemon_that_has_cleared_its_environment_stays_with_what_runs() {
+        let launcher = NativeLauncher::start().unwrap();
+        let script = "env -i setsid sh -c 'sleep 1000 <&- >&- 2>&- & echo $!'; sleep 1000";
+        let mut proc = Running::start(&launcher, shell(script)).await;
+        let daemon = Process::look(proc.line().await.parse().unwrap()).unwrap();
+        let mut ended = Running::start(&launcher, shell("exit 0")).await;
+        ended.exit().await;
+        let (keeper, guard) = (keeper(), guard());
+        kill(&keeper).await;
+        soon("it is the guard's", || Process::look(daemon.pid).unwrap().parent == guard.pid).await;
+        // To kill what has ended is done when the guard has looked for strays, and found none any more.
+        launcher.kill(&ended.id).await.unwrap();
+        assert!(lives(&daemon) && proc.exit.try_recv().is_err());
+        launcher.terminate(&proc.id, SECOND).await.unwrap();
+        assert_eq!(proc.exit().await, ProcExitKind::Signaled { signal: libc::SIGTERM, core_dumped: false });
+        soon("it goes when nothing runs", || !lives(&daemon)).await;
+        launcher.shutdown().await;
+    }
+
+    #[tokio::test]
     async fn a_guard_that_has_taken_over_ends_everything_when_the_launcher_goes() {
         let launcher = NativeLauncher::start().unwrap();
         let mut procs = three(&launcher).await;
