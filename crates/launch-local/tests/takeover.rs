@@ -293,6 +293,38 @@ async fn both_die() {
 }
 
 #[tokio::test]
+async fn what_was_asked_of_a_pair_that_died_over_it_is_done_by_the_host() {
+    let launcher = std::sync::Arc::new(NativeLauncher::start().unwrap());
+    let [mut asked, mut killed, other] = three(&launcher).await;
+    let (keeper, guard) = (keeper(), guard());
+    for helper in [&keeper, &guard] {
+        helper.signal(libc::SIGSTOP);
+        soon("it is stopped", || Process::look(helper.pid).unwrap().state == 'T').await;
+    }
+    let terminate = {
+        let (launcher, id) = (launcher.clone(), asked.id.clone());
+        tokio::spawn(async move { launcher.terminate(&id, SECOND).await })
+    };
+    let kill_it = {
+        let (launcher, id) = (launcher.clone(), killed.id.clone());
+        tokio::spawn(async move { launcher.kill(&id).await })
+    };
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    kill(&keeper).await;
+    kill(&guard).await;
+    terminate.await.unwrap().unwrap();
+    kill_it.await.unwrap().unwrap();
+    assert!(members(&killed.id).is_empty());
+    assert_eq!(killed.exit().await, KILLED);
+    assert_eq!(asked.exit().await, ProcExitKind::Exited { code: 9 });
+    assert!(members(&other.id).len() >= 2);
+    launcher.shutdown().await;
+    assert!(members(&other.id).is_empty());
+}
+
+#[tokio::test]
 async fn procs_without_keeper_and_guard_are_killed_with_their_launcher() {
     for ends in ["shut down", "dropped"] {
         let launcher = NativeLauncher::start().unwrap();
