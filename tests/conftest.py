@@ -41,8 +41,8 @@ class Allowed:
     NATIVE_THREAD = re.compile(r"^procession-")
     # pytest's own; the client's agent, which serves copies of its mesh in other processes until the client ends.
     PYTHON_THREAD = re.compile(r"^(pytest|procession agent$)")
-    # A run directory holds its lock and the socket that procs call back on.
-    RUN_DIR = frozenset({"lock", "host"})
+    # A run directory holds its lock, the socket that procs call back on, and who is who for the next host.
+    RUN_DIR = frozenset({"lock", "host", "record"})
     # What the proc of a launcher class notes about itself.
     FLIGHT_RECORD = re.compile(r"^flight-[0-9a-f]{32}$")
 

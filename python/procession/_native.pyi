@@ -28,6 +28,10 @@ def start_client() -> Runtime:
 def start_proc(payload: str, imports: float = 0.0) -> Runtime:
     """The runtime of a launched proc: dials back, proves its token. `imports`: seconds that its loading took. Raises `ConnectionError` when nobody admits it."""
 
+def dead_hosts() -> list[dict[str, Any]]:
+    """Hosts of this user on this machine that were killed together with their keeper and guard: `run_dir`, `pid`, and
+    `processes`, what lives of each (`pid`, `command`). The next host that starts ends that, and removes the directory."""
+
 def current() -> Runtime | None:
     """The runtime of this process, if one was started; raises RuntimeError in a forked child of a process that has one."""
 

@@ -218,6 +218,7 @@ impl Driver {
         // The proc of an early report lives, and would end with its connection: as if that were how it ended.
         let early = self.watched.is_some() && matches!(input, Input::Event(Event::LauncherReported(_)));
         if input.is_end() {
+            procession_sys::failpoint!("host-before-publishing");
             self.ended_at.get_or_insert_with(|| input.ended_at().unwrap_or_else(SystemTime::now));
             if !early {
                 // What it said before its end comes before its end.
@@ -459,6 +460,7 @@ impl Driver {
         }
         BootClock::reached(&self.shared.boot.linked);
         self.case.linked(SystemTime::now());
+        procession_sys::failpoint!("host-before-welcome");
         let _ends_with_the_reader =
             link.sender.post(Packet { head: Head::Welcome, parts: vec![self.setup.clone()] });
         self.link = Some(link.sender);

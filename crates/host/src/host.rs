@@ -20,6 +20,7 @@ use crate::group::Group;
 use crate::hub::Hub;
 use crate::observers::{Audience, Observer, SlotObserver};
 use crate::proc_ref::ProcRef;
+use crate::record::Record;
 use crate::run_dir::RunDir;
 use crate::slot::Slot;
 use crate::spec::SpawnSpec;
@@ -49,7 +50,8 @@ pub enum HostError {
 /// Launches procs, supervises them, and is the middle through which they talk. Cheap to clone.
 ///
 /// One for each client process. When the process dies without [`Host::shutdown`], the keeper ends
-/// what was launched natively, and every other proc ends itself when its connection does. When the
+/// what was launched natively, and every other proc ends itself when its connection does. Should the
+/// keeper and its guard be killed as well, the next host of the same user ends what is left. When the
 /// last clone is dropped without it, every proc is killed.
 #[derive(Clone)]
 pub struct Host(Arc<Parts>);
@@ -74,7 +76,8 @@ impl Host {
         let unique = &own.launch_id().to_string()[..16];
         let run_dir = RunDir::create(unique).map_err(HostError::RunDir)?;
         let listener = Listener::unix(run_dir.path().join("host"))?;
-        let native = Arc::new(NativeLauncher::start().map_err(HostError::Keeper)?);
+        let record = Record::adding(run_dir.path()).map_err(HostError::RunDir)?;
+        let native = Arc::new(NativeLauncher::start_noting(record).map_err(HostError::Keeper)?);
         let hub = Arc::new(Hub::new(own.clone()));
         let proc_ = Proc::new(own, Handle::current());
         hub.set_proc(&proc_);

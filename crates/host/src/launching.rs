@@ -50,6 +50,7 @@ pub(crate) async fn launch(
         return Err(ProcLauncherError::Other("the launcher was not asked".to_owned()));
     }
     BootClock::reached(&shared.boot.asked);
+    procession_sys::failpoint!("host-before-asking");
     let mut launching = launcher.launch(&shared.id, options);
     tokio::select! {
         biased;

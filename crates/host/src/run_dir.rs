@@ -4,7 +4,11 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use procession_launch_local::{left_behind, sweep_groups};
 use rustix::fs::{FlockOperation, flock};
+
+use crate::dead_hosts;
+use crate::record::{Record, Standing};
 
 const PREFIX: &str = "procession-";
 const LOCK: &str = "lock";
@@ -24,17 +28,14 @@ pub(crate) struct RunDir {
 }
 
 impl RunDir {
-    /// Makes a fresh one in the first place that allows it, and takes away what hosts that died without
-    /// cleaning up have left there.
+    /// Makes a fresh one in the first place that allows it. What hosts that died without cleaning up have
+    /// left in any of the places is ended and taken away, which nobody waits for.
     ///
     /// # Errors
     /// Says of each place where its path came from, and what is wrong with it.
     pub(crate) fn create(unique: &str) -> io::Result<Self> {
-        let given = |name| std::env::var_os(name).map(|path| (name, PathBuf::from(path)));
-        // What another user's session left in the environment is not for this one.
-        let places =
-            [given("XDG_RUNTIME_DIR"), given("TMPDIR"), Some(("the default", PathBuf::from("/tmp")))];
-        Self::create_in(places.into_iter().flatten(), unique)
+        sweep(abandoned());
+        Self::create_in(places(), unique)
     }
 
     fn create_in<'a>(places: impl Iterator<Item = (&'a str, PathBuf)>, unique: &str) -> io::Result<Self> {
@@ -60,12 +61,15 @@ impl RunDir {
         if base.as_os_str().len() > LONGEST {
             return unfit("the path is too long for sockets");
         }
-        sweep(base, STILLBORN);
         let path = base.join(format!("{PREFIX}{unique}"));
         // It gets its name once it is locked: no sweep ever sees it without its owner.
         let nameless = base.join(format!(".{PREFIX}{unique}"));
         DirBuilder::new().mode(0o700).create(&nameless)?;
-        let made = lock_in(&nameless).and_then(|lock| fs::rename(&nameless, &path).map(|()| lock));
+        let made = lock_in(&nameless).and_then(|lock| {
+            Record::write(&nameless)?;
+            fs::rename(&nameless, &path)?;
+            Ok(lock)
+        });
         let lock = made.inspect_err(|_| drop(fs::remove_dir_all(&nameless)))?;
         Ok(Self { path, _lock: lock, owner: std::process::id() })
     }
@@ -73,6 +77,14 @@ impl RunDir {
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Where a run directory may be, best first, and what says so.
+fn places() -> impl Iterator<Item = (&'static str, PathBuf)> {
+    let given = |name| std::env::var_os(name).map(|path| (name, PathBuf::from(path)));
+    // What another user's session left in the environment is not for this one.
+    let places = [given("XDG_RUNTIME_DIR"), given("TMPDIR"), Some(("the default", PathBuf::from("/tmp")))];
+    places.into_iter().flatten()
 }
 
 fn lock_in(directory: &Path) -> io::Result<File> {
@@ -92,10 +104,26 @@ impl Drop for RunDir {
     }
 }
 
-/// Removes run directories whose host no longer holds the lock, and those that never got so far as to be
-/// named and are older than `stillborn`. Those of others are left alone.
-fn sweep(base: &Path, stillborn: Duration) {
-    let Ok(own) = fs::metadata("/proc/self").map(|meta| meta.uid()) else { return };
+/// A run directory whose host no longer holds its lock; it is held here now.
+pub(crate) struct Abandoned {
+    pub(crate) path: PathBuf,
+    pub(crate) lock: Option<File>,
+    pub(crate) record: Option<Record>,
+}
+
+/// Those of this user, in all places.
+pub(crate) fn abandoned() -> Vec<Abandoned> {
+    let mut bases: Vec<_> = places().map(|(_, base)| base).collect();
+    bases.sort();
+    bases.dedup();
+    bases.iter().flat_map(|base| abandoned_in(base, STILLBORN)).collect()
+}
+
+/// Run directories without a host, and those that never got so far as to be named and are older than
+/// `stillborn`. Those of other users are left alone.
+fn abandoned_in(base: &Path, stillborn: Duration) -> Vec<Abandoned> {
+    let Ok(own) = fs::metadata("/proc/self").map(|meta| meta.uid()) else { return Vec::new() };
+    let mut found = Vec::new();
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
@@ -103,7 +131,8 @@ fn sweep(base: &Path, stillborn: Duration) {
         if !is_nameless && !name.starts_with(PREFIX) {
             continue;
         }
-        let Ok(meta) = fs::symlink_metadata(entry.path()) else { continue };
+        let path = entry.path();
+        let Ok(meta) = fs::symlink_metadata(&path) else { continue };
         if !meta.is_dir() || meta.uid() != own {
             continue;
         }
@@ -111,15 +140,48 @@ fn sweep(base: &Path, stillborn: Duration) {
         if is_nameless && age <= stillborn {
             continue;
         }
-        let lock = File::open(entry.path().join(LOCK));
-        let abandoned = match &lock {
-            Ok(lock) => flock(lock, FlockOperation::NonBlockingLockExclusive).is_ok(),
+        match File::open(path.join(LOCK)) {
+            Ok(lock) => {
+                if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                    let record = Record::read(&path);
+                    found.push(Abandoned { path, lock: Some(lock), record });
+                }
+            }
             // Something else may have such a name, but nothing with a dot before it.
-            Err(error) => is_nameless && error.kind() == io::ErrorKind::NotFound,
-        };
-        if abandoned {
-            let _raced_with_another_sweep = fs::remove_dir_all(entry.path());
+            Err(error) if is_nameless && error.kind() == io::ErrorKind::NotFound => {
+                found.push(Abandoned { path, lock: None, record: None });
+            }
+            Err(_) => {}
         }
+    }
+    found
+}
+
+/// Takes them away: at once where nothing lives of their host, else when that is ended, by a thread.
+fn sweep(all: Vec<Abandoned>) {
+    let mut living = Vec::new();
+    for abandoned in all {
+        match abandoned.record.as_ref().map_or(Standing::Bygone, Record::standing) {
+            Standing::Bygone => drop(fs::remove_dir_all(&abandoned.path)),
+            Standing::Here => living.push(abandoned),
+            Standing::NotOurs => {}
+        }
+    }
+    if living.is_empty() {
+        return;
+    }
+    let run = || {
+        for Abandoned { path, lock: _held, record } in living {
+            // What could not be ended is left for the next host.
+            if record.as_ref().is_some_and(dead_hosts::end) {
+                let _raced_with_its_user = fs::remove_dir_all(path);
+            }
+        }
+        // What carried no mark is in their control groups.
+        sweep_groups(&left_behind());
+    };
+    if let Err(error) = std::thread::Builder::new().name("procession-sweep".into()).spawn(run) {
+        tracing::warn!(%error, "what dead hosts have left is not swept");
     }
 }
 
@@ -163,7 +225,7 @@ mod tests {
         make(".procession-stillborn-without-a-lock", false);
         make("procession-somebody-elses", false);
         let _lives = [make("procession-lives", true), make(".procession-being-born", true)];
-        sweep(base.path(), STILLBORN);
+        sweep(abandoned_in(base.path(), STILLBORN));
         let left = || {
             let mut left: Vec<_> = fs::read_dir(base.path())
                 .unwrap()
@@ -173,7 +235,7 @@ mod tests {
             left
         };
         assert_eq!(left().len(), 5, "what has no name yet is left for a while: {:?}", left());
-        sweep(base.path(), Duration::ZERO);
+        sweep(abandoned_in(base.path(), Duration::ZERO));
         assert_eq!(left(), [".procession-being-born", "procession-lives", "procession-somebody-elses"]);
     }
 }

@@ -70,7 +70,7 @@ pub(crate) fn sweep(leader: &Watched, launch: LaunchId) {
     // This needs no look at anything, which can fail for want of a descriptor.
     let _has_ended = pidfd.get_ref().signal(SIGKILL);
     let mut tree = Tree::new(pid, started, launch.to_string(), None);
-    match until_empty(|all| tree.signal(SIGKILL, all)) {
+    match until_empty(SWEEP, |all| tree.signal(SIGKILL, all)) {
         Ok(0) => {}
         Ok(left) => tracing::warn!(pid, left, "processes of the tree are still there"),
         Err(error) => tracing::warn!(pid, %error, "the process tree could not be swept"),
@@ -89,15 +89,15 @@ pub(crate) fn kill_descendants(launch: LaunchId) {
         alive.iter().for_each(|process| process.signal(SIGKILL));
         alive.len()
     };
-    if let Err(error) = until_empty(kill) {
+    if let Err(error) = until_empty(SWEEP, kill) {
         tracing::warn!(%error, "what this proc started could not be looked for");
     }
 }
 
-/// Looks again and again until `kill` has found nothing twice in a row, for `SWEEP` at most; how many it
+/// Looks again and again until `kill` has found nothing twice in a row, for `bound` at most; how many it
 /// found last.
-fn until_empty(mut kill: impl FnMut(&Snapshot) -> usize) -> io::Result<usize> {
-    let deadline = Instant::now() + SWEEP;
+pub(crate) fn until_empty(bound: Duration, mut kill: impl FnMut(&Snapshot) -> usize) -> io::Result<usize> {
+    let deadline = Instant::now() + bound;
     let mut pause = Duration::from_millis(1);
     let mut empty = 0;
     loop {

@@ -58,3 +58,26 @@ pub(crate) fn on_immortal_thread<T: Send + 'static>(
         ProcLauncherError::Other("the thread that spawns panicked; see the log for where".to_owned())
     })
 }
+
+#[cfg(test)]
+mod f27 {
+    use procession_sys::{Orphaned, SpawnSpec, spawn};
+
+    use super::*;
+
+    #[test]
+    fn a_job_that_panics_does_not_end_the_thread_nor_what_was_spawned_from_it() {
+        let started = on_immortal_thread(|| {
+            let argv = vec![c"sleep".to_owned(), c"1000".to_owned()];
+            let spec = SpawnSpec::new(c"/bin/sleep".to_owned(), argv, Vec::new());
+            (spawn(&SpawnSpec { orphaned: Orphaned::Dies, ..spec }).unwrap(), thread::current().id())
+        });
+        let (child, thread) = started.unwrap();
+        let panicked = on_immortal_thread(|| panic!("a job that fails, as told by this line"));
+        assert!(panicked.map(|(): ()| ()).unwrap_err().to_string().contains("panicked"));
+        assert_eq!(on_immortal_thread(|| thread::current().id()).unwrap(), thread, "it is the same thread");
+        assert!(!child.pidfd.has_ended().unwrap(), "its children are not touched");
+        child.pidfd.signal(libc::SIGKILL).unwrap();
+        child.pidfd.wait().unwrap();
+    }
+}

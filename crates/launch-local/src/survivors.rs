@@ -26,7 +26,7 @@ const AGAIN: Duration = Duration::from_millis(20);
 /// How long one attempt to empty a tree lasts; there is always another.
 const ATTEMPT: Duration = Duration::from_secs(1);
 
-type Kill = oneshot::Sender<Option<u32>>;
+pub(crate) type Kill = oneshot::Sender<Option<u32>>;
 
 enum Ask {
     Terminate(oneshot::Sender<()>),
@@ -46,34 +46,44 @@ pub(crate) struct Survivor {
     killed: Option<Instant>,
 }
 
-/// Looks after them until nothing of them is left; kills them at once when `killed`, and when nobody
-/// can ask any more. Who waits in `kills` is answered, who asks for the end is added to `ends`.
+/// What was asked of the keeper and not answered.
+pub(crate) struct Asked {
+    pub(crate) terminations: HashMap<u64, Vec<oneshot::Sender<()>>>,
+    pub(crate) kills: HashMap<u64, Vec<Kill>>,
+    pub(crate) ends: Vec<oneshot::Sender<()>>,
+    pub(crate) told_to_end: bool,
+}
+
+/// Looks after them until nothing of them is left, and does what was asked before and is asked now; kills
+/// them when nobody can ask any more. Gives those who wait for the end.
 pub(crate) async fn look_after(
     survivors: Vec<Survivor>,
     commands: &mut mpsc::UnboundedReceiver<Command>,
-    mut kills: HashMap<u64, Vec<Kill>>,
-    killed: bool,
-    ends: &mut Vec<oneshot::Sender<()>>,
+    mut before: Asked,
     how: &str,
-) {
+) -> Vec<oneshot::Sender<()>> {
     let mut tasks = JoinSet::new();
     let mut asking = HashMap::new();
     for survivor in survivors {
         let (ask, asked) = mpsc::unbounded_channel();
-        if let Some(kills) = kills.remove(&survivor.id) {
+        for done in before.terminations.remove(&survivor.id).unwrap_or_default() {
+            let _ = ask.send(Ask::Terminate(done));
+        }
+        if let Some(kills) = before.kills.remove(&survivor.id) {
             let _ = ask.send(Ask::Kill(kills));
         }
         asking.insert(survivor.id, ask);
         tasks.spawn(survivor.run(asked, how.to_owned()));
     }
-    // What has ended before is dead and swept.
-    drop(kills);
+    // What has ended before is dead and swept: to drop what it is asked is to say so.
+    before.terminations.clear();
+    before.kills.clear();
     let kill_all = |asking: &HashMap<u64, mpsc::UnboundedSender<Ask>>| {
         for ask in asking.values() {
             let _has_ended = ask.send(Ask::Kill(Vec::new()));
         }
     };
-    if killed {
+    if before.told_to_end {
         kill_all(&asking);
     }
     let mut listening = true;
@@ -81,7 +91,6 @@ pub(crate) async fn look_after(
         tokio::select! {
             _ = tasks.join_next() => {}
             command = commands.recv(), if listening => match command {
-                // To drop what one that has ended is asked is to say that it is done.
                 Some(Command::Terminate(id, done)) => {
                     drop(asking.get(&id).map(|ask| ask.send(Ask::Terminate(done))));
                 }
@@ -90,7 +99,7 @@ pub(crate) async fn look_after(
                 }
                 Some(Command::Launch(..)) => {}
                 Some(Command::Shutdown(done)) => {
-                    ends.push(done);
+                    before.ends.push(done);
                     kill_all(&asking);
                 }
                 None => {
@@ -100,6 +109,7 @@ pub(crate) async fn look_after(
             },
         }
     }
+    before.ends
 }
 
 impl Survivor {

@@ -37,7 +37,8 @@ fn role_of_a_host() {
         println!("guard {}", guard().pid);
         let mut procs = Vec::new();
         for _ in 0..PROCS {
-            let mut proc = Running::start(&launcher, shell(WITH_DAEMON)).await;
+            let script = std::env::var("SCRIPT").unwrap();
+            let mut proc = Running::start(&launcher, shell(&script)).await;
             assert_eq!(proc.line().await, "up");
             println!("proc {}", proc.id);
             procs.push(proc);
@@ -64,8 +65,13 @@ struct Host {
 
 impl Host {
     fn start(test: &Path, role: &str, user: Option<u32>) -> Self {
+        Self::with(test, role, user, WITH_DAEMON)
+    }
+
+    fn with(test: &Path, role: &str, user: Option<u32>, script: &str) -> Self {
         let mut command = Command::new(test);
-        command.args(["--exact", "role_of_a_host", "--ignored", "--nocapture"]).env("ROLE", role);
+        command.args(["--exact", "role_of_a_host", "--ignored", "--nocapture"]);
+        command.env("ROLE", role).env("SCRIPT", script);
         if let Some(user) = user {
             command.uid(user).gid(user);
         }
@@ -159,16 +165,50 @@ fn nothing_stays_when_the_host_is_killed_and_a_fork_of_it_lives() {
     host.child.wait().unwrap();
 }
 
-#[test]
-fn nothing_stays_when_an_ordinary_users_host_is_killed() {
+/// This test where an ordinary user may execute it.
+fn for_all() -> (tempfile::TempDir, std::path::PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let test = directory.path().join("test");
     std::fs::copy(this_test(), &test).unwrap();
+    (directory, test)
+}
+
+#[test]
+fn nothing_stays_when_an_ordinary_users_host_is_killed() {
+    let (_directory, test) = for_all();
     let mut host = Host::start(&test, "waits", is_root().then_some(65534));
     host.child.kill().unwrap();
     within(SECOND, "all is gone", || host.all_gone());
     host.child.wait().unwrap();
+}
+
+mod f25 {
+    use super::*;
+
+    #[test]
+    fn a_program_that_raises_its_privileges_is_killed_with_its_host() {
+        let (directory, test) = for_all();
+        let sleep = directory.path().join("sleep");
+        std::fs::copy("/bin/sleep", &sleep).unwrap();
+        let raising = Command::new("setcap").arg("cap_net_bind_service+ep").arg(&sleep).status();
+        if !is_root() || !raising.is_ok_and(|status| status.success()) {
+            println!("skipped: capability: file capabilities");
+            return;
+        }
+        let script = format!("echo up; exec {} 1000", sleep.display());
+        let mut host = Host::with(&test, "waits", Some(65534), &script);
+        let has_raised = |process: &Process| {
+            std::fs::read_to_string(format!("/proc/{}/status", process.pid))
+                .is_ok_and(|text| text.contains("CapEff:\t0000000000000400\n"))
+        };
+        within(20 * SECOND, "all have raised their privileges", || {
+            host.procs.iter().all(|id| members(id).iter().any(has_raised))
+        });
+        host.child.kill().unwrap();
+        within(10 * SECOND, "all is gone", || host.all_gone());
+        host.child.wait().unwrap();
+    }
 }
 
 #[test]

@@ -173,6 +173,26 @@ mod f29 {
     }
 
     #[tokio::test]
+    async fn a_daemon_that_has_cleared_its_environment_stays_with_what_runs() {
+        let launcher = NativeLauncher::start().unwrap();
+        let script = "env -i setsid sh -c 'sleep 1000 <&- >&- 2>&- & echo $!'; sleep 1000";
+        let mut proc = Running::start(&launcher, shell(script)).await;
+        let daemon = Process::look(proc.line().await.parse().unwrap()).unwrap();
+        let mut ended = Running::start(&launcher, shell("exit 0")).await;
+        ended.exit().await;
+        let (keeper, guard) = (keeper(), guard());
+        kill(&keeper).await;
+        soon("it is the guard's", || Process::look(daemon.pid).unwrap().parent == guard.pid).await;
+        // To kill what has ended is done when the guard has looked for strays, and found none any more.
+        launcher.kill(&ended.id).await.unwrap();
+        assert!(lives(&daemon) && proc.exit.try_recv().is_err());
+        launcher.terminate(&proc.id, SECOND).await.unwrap();
+        assert_eq!(proc.exit().await, ProcExitKind::Signaled { signal: libc::SIGTERM, core_dumped: false });
+        soon("it goes when nothing runs", || !lives(&daemon)).await;
+        launcher.shutdown().await;
+    }
+
+    #[tokio::test]
     async fn a_guard_that_has_taken_over_ends_everything_when_the_launcher_goes() {
         let launcher = NativeLauncher::start().unwrap();
         let mut procs = three(&launcher).await;
@@ -270,6 +290,38 @@ async fn both_die() {
     let left = three(&launcher).await;
     launcher.shutdown().await;
     assert!(left.iter().all(|proc| members(&proc.id).is_empty()));
+}
+
+#[tokio::test]
+async fn what_was_asked_of_a_pair_that_died_over_it_is_done_by_the_host() {
+    let launcher = std::sync::Arc::new(NativeLauncher::start().unwrap());
+    let [mut asked, mut killed, other] = three(&launcher).await;
+    let (keeper, guard) = (keeper(), guard());
+    for helper in [&keeper, &guard] {
+        helper.signal(libc::SIGSTOP);
+        soon("it is stopped", || Process::look(helper.pid).unwrap().state == 'T').await;
+    }
+    let terminate = {
+        let (launcher, id) = (launcher.clone(), asked.id.clone());
+        tokio::spawn(async move { launcher.terminate(&id, SECOND).await })
+    };
+    let kill_it = {
+        let (launcher, id) = (launcher.clone(), killed.id.clone());
+        tokio::spawn(async move { launcher.kill(&id).await })
+    };
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    kill(&keeper).await;
+    kill(&guard).await;
+    terminate.await.unwrap().unwrap();
+    kill_it.await.unwrap().unwrap();
+    assert!(members(&killed.id).is_empty());
+    assert_eq!(killed.exit().await, KILLED);
+    assert_eq!(asked.exit().await, ProcExitKind::Exited { code: 9 });
+    assert!(members(&other.id).len() >= 2);
+    launcher.shutdown().await;
+    assert!(members(&other.id).is_empty());
 }
 
 #[tokio::test]

@@ -109,7 +109,7 @@ impl EventQueue {
 
 #[cfg(test)]
 mod tests {
-    use procession_model::HostId;
+    use procession_model::{HostId, ProcId};
 
     use super::*;
 

@@ -10,6 +10,7 @@ mod claims;
 mod completions;
 mod confinement;
 mod core;
+mod dead_hosts;
 mod errors;
 mod event_fd;
 mod event_queue;

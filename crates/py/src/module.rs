@@ -6,6 +6,7 @@ use crate::call::{self, ActorRef};
 use crate::certificate_dict;
 use crate::claims::Claims;
 use crate::confinement;
+use crate::dead_hosts;
 use crate::inbox_py::{Busy, Inbox, Message};
 use crate::port::{self, PortRef};
 use crate::port_receiver::PortReceiver;
@@ -63,6 +64,7 @@ pub(crate) fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(confinement::machine_facts, m)?)?;
     m.add_function(wrap_pyfunction!(runtime::report_unreachable, m)?)?;
     m.add_function(wrap_pyfunction!(runtime::reported_again, m)?)?;
+    m.add_function(wrap_pyfunction!(dead_hosts::dead_hosts, m)?)?;
     m.add_function(wrap_pyfunction!(procs::native_launcher, m)?)?;
     m.add_function(wrap_pyfunction!(procs::all_ready, m)?)?;
     m.add_function(wrap_pyfunction!(subscription::subscribe, m)?)?;

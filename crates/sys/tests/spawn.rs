@@ -156,8 +156,13 @@ fn a_child_of_a_thread_that_ends_dies_with_it_when_so_armed() {
 #[test]
 fn a_child_that_is_armed_until_it_executes_outlives_the_thread_then() {
     let spec = || SpawnSpec { orphaned: Orphaned::DiesUntilExec, ..shell("exec sleep 1000") };
+    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+    let before = threads();
     let child = std::thread::spawn(move || spawn(&spec()).unwrap()).join().unwrap();
-    // The thread's end has been told to its children when another one could be joined.
+    // Its end is told to its children before it is gone from here.
+    while threads() > before {
+        std::thread::yield_now();
+    }
     child.pidfd.signal(libc::SIGTERM).unwrap();
     let ended = ExitStatus::Signaled { signal: libc::SIGTERM, core_dumped: false };
     assert_eq!(child.pidfd.wait().unwrap(), Some(ended));

@@ -11,6 +11,9 @@ use procession_host::{
 use procession_model::{BootstrapCommand, ProcId};
 use procession_sys::{Process, Snapshot};
 
+/// A file that keeps the launched program from dialling back.
+pub(crate) const HOLD: &str = "TEST_HOLD";
+
 /// What the launched program does.
 const ROLE: &str = "TEST_ROLE";
 
@@ -71,6 +74,10 @@ fn launched() {
     }
     if role == "deaf and immune" {
         procession_sys::ignore_signal(15).unwrap();
+    }
+    // For as long as its test wants it not to have dialled.
+    while std::env::var_os(HOLD).is_some_and(|hold| PathBuf::from(hold).exists()) {
+        std::thread::sleep(Duration::from_millis(1));
     }
     assert!(take_bootstrap().unwrap_err().to_string().contains("first in main"), "tests have threads");
     let payload = std::env::var(procession_model::BOOTSTRAP_ENV).expect("only a host runs this");

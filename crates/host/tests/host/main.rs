@@ -2,13 +2,16 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod admission;
+mod apart;
 mod certificates;
 mod common;
 mod ending;
 mod exits;
+mod faults;
 mod floods;
 mod launchers;
 mod leaks;
+mod left;
 mod log_files;
 mod network;
 mod notices;

@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use procession_sys::{ENOUGH_EMPTY_LOOKS, Snapshot};
+use procession_sys::{ENOUGH_EMPTY_LOOKS, Process, Snapshot};
 
 /// Between two looks for strays: the first pause, doubled up to the last.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
@@ -10,7 +10,8 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_m
 pub(crate) enum Adopting {
     /// It has not been told everything that runs.
     Asking,
-    /// What belongs to nothing that runs is killed.
+    /// What carries the mark of a launch that does not run is killed. What has none may belong to one that
+    /// does, and is left as long as anything runs.
     Clearing { next: Instant, pause: Duration, empty: u32, asked: Vec<u64> },
     /// It is a keeper as any other.
     Done,
@@ -60,8 +61,8 @@ impl Adopting {
         }
         let owned: HashSet<u32> = owned.collect();
         let below = all.descendants([std::process::id()]);
-        let strays: Vec<_> =
-            below.into_iter().filter(|process| process.is_alive() && !owned.contains(&process.pid)).collect();
+        let is_stray = |p: &&Process| p.is_alive() && !owned.contains(&p.pid) && p.marker().is_some();
+        let strays: Vec<_> = below.into_iter().filter(is_stray).collect();
         strays.iter().for_each(|stray| stray.signal(libc::SIGKILL));
         *empty = if strays.is_empty() { *empty + 1 } else { 0 };
         if *empty == ENOUGH_EMPTY_LOOKS {

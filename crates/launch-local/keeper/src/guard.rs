@@ -11,7 +11,7 @@ use procession_sys::{self as sys, ExitStatus, Pidfd, SpawnSpec};
 use crate::protocol::KEEPER;
 
 /// How long a keeper may take to end what a dead host has left; one that is stopped never would.
-const ENDING: Duration = Duration::from_millis(300);
+const ENDING: Duration = Duration::from_millis(150);
 
 /// Starts a keeper and waits for its end; false when that left something to be kept on.
 pub(crate) fn has_kept_all(control: &OwnedFd, host: &Pidfd, args: [&CString; 2]) -> io::Result<bool> {

@@ -1,0 +1,269 @@
+//! Keeper, guard and host (which is in its client) are killed, aborted or stopped for 3 s, in every state of
+//! a launch: it has one exit, of the right kind, and nothing stays.
+
+use std::path::Path;
+use std::time::Duration;
+
+use procession_sys::Process;
+
+use crate::apart::{Apart, directory, lives, members, until};
+
+const SIGABRT: i32 = 6;
+const SIGKILL: i32 = 9;
+const SIGUSR1: i32 = 10;
+const SIGCONT: i32 = 18;
+const SIGSTOP: i32 = 19;
+
+/// Ends with 7 when told so, whoever else asks; leaves a daemon.
+const SCRIPT: &str = "script trap '' TERM; trap 'exit 7' USR1; setsid sh -c 'sleep 1000 &'; \
+                      while :; do sleep 0.01; done";
+
+/// The states of a launch, by what happens next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum State {
+    S0Requested,
+    S1Sent,
+    S2Forked,
+    S3Executed,
+    S4Handshaking,
+    S5Ready,
+    S6Stopping,
+    S7Dead,
+    S8Reaped,
+    S8ReapedAndTold,
+}
+
+use State::*;
+
+const STATES: [State; 10] = [
+    S0Requested,
+    S1Sent,
+    S2Forked,
+    S3Executed,
+    S4Handshaking,
+    S5Ready,
+    S6Stopping,
+    S7Dead,
+    S8Reaped,
+    S8ReapedAndTold,
+];
+
+impl State {
+    /// Where somebody is stopped in this state.
+    fn failpoint(self) -> Option<&'static str> {
+        match self {
+            S0Requested => Some("host-before-asking"),
+            S1Sent => Some("keeper-before-launching"),
+            S2Forked => Some("child-before-exec"),
+            S4Handshaking => Some("host-before-welcome"),
+            S7Dead => Some("keeper-before-telling"),
+            S8Reaped => Some("keeper-after-reaping"),
+            S8ReapedAndTold => Some("host-before-publishing"),
+            S3Executed | S5Ready | S6Stopping => None,
+        }
+    }
+
+    /// The proc calls back in it, or will.
+    fn calls_back(self) -> bool {
+        matches!(self, S3Executed | S4Handshaking)
+    }
+}
+
+/// A launch that has come to a state and stays there.
+struct Case {
+    apart: Apart,
+    state: State,
+    launch: String,
+    pid: u32,
+    hold: std::path::PathBuf,
+}
+
+impl Case {
+    fn reach(state: State, directory: &Path) -> Self {
+        let mut apart = Apart::start(directory);
+        let hold = directory.join("hold");
+        let before_exec = state <= S2Forked;
+        if let Some(name) = state.failpoint().filter(|_| before_exec || state == S4Handshaking) {
+            apart.arm(name);
+        }
+        if state == S3Executed {
+            std::fs::write(&hold, "").unwrap();
+        }
+        let program = format!("program {}", hold.display());
+        apart.ask(if state.calls_back() { &program } else { SCRIPT });
+        let launch = if state == S0Requested { String::new() } else { apart.hear("launch") };
+        let mut pid = 0;
+        match state {
+            S0Requested | S1Sent | S2Forked | S4Handshaking => {}
+            S3Executed => drop(until("it executes its program", || !members(&launch).is_empty())),
+            _ => {
+                pid = apart.hear("ready").parse().unwrap();
+                until("its daemon is there", || members(&launch).len() >= 2);
+            }
+        }
+        if state == S6Stopping {
+            apart.ask("stop");
+            apart.hear("stopping");
+        }
+        if state > S6Stopping {
+            apart.arm(state.failpoint().unwrap());
+            signal(pid, SIGUSR1);
+        }
+        if let Some(name) = state.failpoint() {
+            apart.reached(name);
+        }
+        Self { apart, state, launch, pid, hold }
+    }
+
+    /// Lets go on whoever waits.
+    fn let_go(&self) {
+        self.state.failpoint().into_iter().for_each(|name| self.apart.disarm(name));
+        let _is_held_in_one_state_only = std::fs::remove_file(&self.hold);
+    }
+
+    /// Brings the launch to its end, if it is not there yet; how it ended.
+    fn finish(&mut self) -> String {
+        if self.launch.is_empty() {
+            self.launch = self.apart.hear("launch");
+        }
+        if self.state <= S4Handshaking {
+            let (word, rest) = self.apart.hear_one_of(&["ready", "exit"]);
+            if word == "exit" {
+                return rest;
+            }
+            self.pid = rest.parse().unwrap();
+        }
+        if self.state.calls_back() {
+            self.apart.ask("stop");
+        } else if self.state <= S6Stopping {
+            // The shell says that it is ready to be told so by having a child.
+            until("its trap is set", || members(&self.launch).len() >= 2);
+            signal(self.pid, SIGUSR1);
+        }
+        self.apart.hear("exit")
+    }
+}
+
+fn signal(pid: u32, signal: i32) {
+    Process::look(pid).unwrap().signal(signal);
+}
+
+fn nothing_stays(launch: &str, helpers: &[Process]) {
+    until("nothing of it is left", || launch.is_empty() || members(launch).is_empty());
+    until("no helper is left", || !helpers.iter().any(lives));
+}
+
+/// What a launch ends with that nothing happened to.
+fn usual(state: State) -> &'static str {
+    if state.calls_back() { "exit code 0" } else { "exit code 7" }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Victim {
+    Keeper,
+    Guard,
+    Host,
+}
+
+fn one(victim: Victim, number: i32, state: State) {
+    println!("{victim:?}, signal {number}, {state:?}");
+    let directory = directory();
+    let mut case = Case::reach(state, directory.path());
+    let helpers = [case.apart.guard.clone(), case.apart.keeper.clone()];
+    let hit = match victim {
+        Victim::Keeper => &case.apart.keeper,
+        Victim::Guard => &case.apart.guard,
+        Victim::Host => &case.apart.own,
+    }
+    .clone();
+    hit.signal(number);
+    if number == SIGSTOP {
+        until("it is stopped", || Process::look(hit.pid).unwrap().state == 'T');
+        case.let_go();
+        // The fault itself, and no waiting for something.
+        std::thread::sleep(Duration::from_secs(3));
+        hit.signal(SIGCONT);
+    } else {
+        until("it is dead", || !lives(&hit));
+    }
+    if victim == Victim::Host && number != SIGSTOP {
+        // Who waits at a failpoint is left there: its end must not depend on it.
+        nothing_stays(&case.launch, &helpers);
+        case.apart.bury();
+        return;
+    }
+    if number != SIGSTOP {
+        case.let_go();
+    }
+    let exit = case.finish();
+    let may_be_refused = victim == Victim::Keeper && number != SIGSTOP && state <= S2Forked;
+    if exit != usual(state) {
+        assert!(may_be_refused && exit.contains("launch again"), "{victim:?} {number} {state:?}: {exit}");
+    } else {
+        assert!(!may_be_refused || state == S0Requested, "{victim:?} {number} {state:?}: {exit}");
+    }
+    until("what it left is killed", || members(&case.launch).is_empty());
+    assert_eq!(case.apart.exits(), 1, "{victim:?} {number} {state:?}");
+    let launch = case.launch.clone();
+    case.apart.end();
+    nothing_stays(&launch, &helpers);
+}
+
+fn in_every_state(victim: Victim, number: i32) {
+    if number != SIGSTOP {
+        STATES.into_iter().for_each(|state| one(victim, number, state));
+        return;
+    }
+    let all = STATES.map(|state| std::thread::spawn(move || one(victim, number, state)));
+    let failed = all.map(|case| case.join().is_err());
+    assert_eq!(failed, [false; STATES.len()], "in the order of {STATES:?}");
+}
+
+mod f1 {
+    use super::*;
+
+    #[test]
+    fn a_killed_keeper_costs_at_most_a_launch_that_is_being_started() {
+        in_every_state(Victim::Keeper, SIGKILL);
+    }
+
+    #[test]
+    fn an_aborted_keeper_costs_at_most_a_launch_that_is_being_started() {
+        in_every_state(Victim::Keeper, SIGABRT);
+    }
+
+    #[test]
+    fn a_keeper_that_is_stopped_for_a_while_costs_nothing() {
+        in_every_state(Victim::Keeper, SIGSTOP);
+    }
+
+    #[test]
+    fn a_killed_guard_costs_nothing() {
+        in_every_state(Victim::Guard, SIGKILL);
+    }
+
+    #[test]
+    fn an_aborted_guard_costs_nothing() {
+        in_every_state(Victim::Guard, SIGABRT);
+    }
+
+    #[test]
+    fn a_guard_that_is_stopped_for_a_while_costs_nothing() {
+        in_every_state(Victim::Guard, SIGSTOP);
+    }
+
+    #[test]
+    fn a_killed_host_leaves_nothing() {
+        in_every_state(Victim::Host, SIGKILL);
+    }
+
+    #[test]
+    fn an_aborted_host_leaves_nothing() {
+        in_every_state(Victim::Host, SIGABRT);
+    }
+
+    #[test]
+    fn a_host_that_is_stopped_for_a_while_loses_and_invents_nothing() {
+        in_every_state(Victim::Host, SIGSTOP);
+    }
+}

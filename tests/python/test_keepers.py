@@ -1,0 +1,136 @@
+"""The keeper and its guard end with their client, however it ends; and when all three are killed, the next client sweeps."""
+
+import json
+import os
+import signal
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+# Two procs that never call back, with a daemon each; prints who is there, and ends as it is told.
+CLIENT = """
+import json, os, signal, sys
+from pathlib import Path
+from procession.actor import this_host
+
+def stat(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+program = ["/bin/sh", "-c", "setsid sh -c 'sleep 1000 &'; exec sleep 1000"]
+procs = this_host().spawn_procs({"x": 2}, bootstrap_command=program, readiness="none")
+procs.initialized.get(30)
+leaders = [status.pid for status in procs.statuses().values()]
+keeper = int(stat(leaders[0])[1])
+guard = int(stat(keeper)[1])
+assert int(stat(guard)[1]) == os.getpid()
+all = {"leaders": leaders, "keeper": [keeper], "guard": [guard]}
+print(json.dumps({role: [(pid, stat(pid)[19]) for pid in pids] for role, pids in all.items()}), flush=True)
+END
+"""
+
+
+def lives(pid: int, started: str) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return False
+    return stat[19] == started and stat[0] != "Z"
+
+
+def carriers(name: str) -> list[int]:
+    """What lives and has `name` in its environment."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                if name.encode() in (entry / "environ").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:
+                continue  # it has just ended
+    return found
+
+
+def until_gone(who, seconds=30):
+    deadline = time.monotonic() + seconds
+    while left := who():
+        assert time.monotonic() < deadline, left
+        time.sleep(0.01)
+
+
+@pytest.mark.fault("F30")
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        ("pass", 0),
+        ("raise RuntimeError('the end')", 1),
+        ("sys.exit(3)", 3),
+        ("os._exit(4)", 4),
+        *((f"os.kill(os.getpid(), {int(number)})", -number) for number in (
+            signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGHUP)),
+    ],
+)  # fmt: skip
+def test_keeper_and_guard_end_with_their_client_whose_exit_code_is_its_own(script, end, code, tmp_path):
+    name = f"KEEPER_TEST={tmp_path}"
+    done = script(CLIENT.replace("END", end), check=False, env={"KEEPER_TEST": str(tmp_path)})
+    assert done.returncode == code, done.stderr
+    said = json.loads(done.stdout)
+    assert [len(said[role]) for role in ("leaders", "keeper", "guard")] == [2, 1, 1]
+    until_gone(lambda: [one for ones in said.values() for one in ones if lives(*one)])
+    until_gone(lambda: carriers(name))
+
+
+# All three are stopped first, so that none does anything about the end of the others.
+ALL_THREE = """
+for number in (signal.SIGSTOP, signal.SIGKILL):
+    for pid in (keeper, guard):
+        os.kill(pid, number)
+        while number == signal.SIGSTOP and stat(pid)[0] != "T":
+            pass
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+DOCTOR = """
+import json
+from procession._native import dead_hosts
+print(json.dumps(dead_hosts()))
+"""
+
+NEXT = """
+import os, time
+from procession.actor import this_host
+(one,) = this_host().spawn_procs({"x": 1}, bootstrap_command=["true"], readiness="none").wait(30).get().values()
+while len(os.listdir(os.environ["XDG_RUNTIME_DIR"])) > 1:
+    time.sleep(0.01)
+print(one.exit_code)
+"""
+
+
+@pytest.fixture
+def run_dirs():
+    # pytest's own folder has too long a name for sockets.
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+@pytest.mark.fault("F28")
+def test_what_a_client_left_that_died_with_keeper_and_guard_is_shown_and_then_swept_by_the_next(script, run_dirs):
+    name = f"KEEPER_TEST={run_dirs}"
+    env = {"KEEPER_TEST": str(run_dirs), "XDG_RUNTIME_DIR": str(run_dirs)}
+    done = script(CLIENT.replace("END", ALL_THREE), check=False, env=env)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    said = json.loads(done.stdout)
+    until_gone(lambda: [one for role in ("keeper", "guard") for one in said[role] if lives(*one)])
+    left = carriers(name)
+    assert len(left) == 4
+    assert {pid for pid, _ in said["leaders"]} < set(left)
+
+    (dead,) = json.loads(script(DOCTOR, env=env).stdout)
+    assert Path(dead["run_dir"]).parent == run_dirs
+    assert sorted(one["pid"] for one in dead["processes"]) == sorted(left)
+    assert {one["command"] for one in dead["processes"]} == {"sleep 1000"}
+
+    assert script(NEXT, env=env).stdout == "0\n"
+    until_gone(lambda: carriers(name))
+    assert list(run_dirs.iterdir()) == []
