@@ -186,7 +186,6 @@ impl Driver {
             verdict: ended.verdict,
             certificate,
         });
-        self.remember(&exit, snapshot.handle);
         self.published = true;
         self.link = None;
         self.alarms.clear(Alarm::LinkLost);
@@ -198,7 +197,8 @@ impl Driver {
         self.shared.exit.send_replace(Some(Arc::clone(&exit)));
         self.fail_ready("ending", &exit.verdict);
         self.shared.observers.tell(ProcEvent::Status(exit.kind.status()));
-        self.shared.observers.tell(ProcEvent::Exit(exit));
+        self.shared.observers.tell(ProcEvent::Exit(Arc::clone(&exit)));
+        self.remember(&exit, snapshot.handle);
     }
 
     /// What all witnesses say, with what the proc itself has left.
@@ -220,7 +220,7 @@ impl Driver {
     /// Has the end recorded, for whoever asks once this host is gone.
     fn remember(&self, exit: &ProcExit, handle: Option<String>) {
         let record = self.recording.record(exit, &self.core.machine, self.core.run_dir(), handle);
-        self.core.records.put(&self.core.runtime, record);
+        self.core.records.put(record);
     }
 
     fn note(&mut self, note: &Note) {
