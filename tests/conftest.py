@@ -154,12 +154,14 @@ class World:
     processes: set[Process]
     fds: Counter
     threads: Counter
+    run_dir: set[Path]
     runtime: bool
 
     @classmethod
     def now(cls) -> "World":
         native = sys.modules.get("procession._native")
-        return cls(processes(), fds(), threads(), native is not None and native.current() is not None)
+        files = {file for lock in held_locks() for file in lock.parent.iterdir() if file.name not in Allowed.RUN_DIR}
+        return cls(processes(), fds(), threads(), files, native is not None and native.current() is not None)
 
     def leaks(self, before: "World") -> Iterator[str]:
         """What there is more than `before`, and may not be."""
@@ -171,9 +173,9 @@ class World:
                 yield process.what
         launchers = sum(p.launcher for p in new.values())
 
-        files = {file for lock in held_locks() for file in lock.parent.iterdir() if file.name not in Allowed.RUN_DIR}
+        files = self.run_dir - before.run_dir
         records = {file for file in files if Allowed.FLIGHT_RECORD.match(file.name)}
-        if len(records) > sum(process.launcher and not process.zombie for process in self.processes):
+        if len(records) > launchers:
             yield f"{len(records)} flight records in the run directory"
         for file in files - records:
             yield f"{file} in the run directory"

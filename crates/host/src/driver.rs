@@ -380,6 +380,10 @@ impl Driver {
 
     async fn launched(&mut self, launched: Result<LaunchResult, ProcLauncherError>) {
         self.shared.request.is_over();
+        if self.published {
+            // It was made while the exit was.
+            self.shared.close_flight();
+        }
         match launched {
             Err(error) => self.feed(Event::LaunchRefused { reason: error.to_string() }).await,
             Ok(LaunchResult { pid, stdio, exit_rx, .. }) => {

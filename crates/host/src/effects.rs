@@ -198,7 +198,6 @@ impl Driver {
         };
         let next = self.slot.as_ref().map(|slot| slot.ended_so(&mut exit, !self.never_calls_back));
         let exit = Arc::new(exit);
-        self.remember(&exit, snapshot.handle);
         self.published = true;
         self.link = None;
         self.alarms.clear(Alarm::LinkLost);
@@ -213,9 +212,10 @@ impl Driver {
             .observers
             .put([ProcEvent::Status(exit.kind.status()), ProcEvent::Exit(Arc::clone(&exit))]);
         if let (Some(slot), Some(next)) = (&self.slot, next) {
-            slot.published(exit, next);
+            slot.published(Arc::clone(&exit), next);
         }
         self.shared.observers.tell_all();
+        self.remember(&exit, snapshot.handle);
     }
 
     /// What all witnesses say, with what the proc itself has left.
@@ -237,7 +237,7 @@ impl Driver {
     /// Has the end recorded, for whoever asks once this host is gone.
     fn remember(&self, exit: &ProcExit, handle: Option<String>) {
         let record = self.recording.record(exit, &self.core.machine, self.core.run_dir(), handle);
-        self.core.records.put(&self.core.runtime, record);
+        self.core.records.put(record);
     }
 
     fn note(&mut self, note: &Note) {

@@ -8,11 +8,11 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
 use procession_model::{ExitClass, ProcExit, ProcExitKind};
 use serde::{Deserialize, Serialize};
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -177,7 +177,7 @@ impl Records {
     }
 
     /// Has it written soon. Never blocks on a file.
-    pub(crate) fn put(&self, runtime: &Handle, record: Record) {
+    pub(crate) fn put(&self, record: Record) {
         if self.0.folder.is_none() {
             return;
         }
@@ -191,7 +191,15 @@ impl Records {
         if !std::mem::replace(&mut queue.writing, true) {
             self.0.idle.send_replace(false);
             let inner = Arc::clone(&self.0);
-            runtime.spawn_blocking(move || inner.write_all());
+            // Not of the runtime's pool: the end of the runtime is the end of procs too, and that is recorded.
+            let writer = thread::Builder::new().name("procession-records".to_owned());
+            if let Err(error) = writer.spawn(move || inner.write_all()) {
+                queue.waiting.clear();
+                queue.writing = false;
+                self.0.idle.send_replace(true);
+                drop(queue);
+                self.0.lose(&error.to_string());
+            }
         }
     }
 
@@ -367,7 +375,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("a/b");
         let records = Records::new(Some(folder.clone()));
-        records.put(&Handle::current(), record("w-0", Verdict::AppError { code: 3 }, 5));
+        records.put(record("w-0", Verdict::AppError { code: 3 }, 5));
         records.flush().await;
         let names = all(&folder, 'f');
         assert!(names[0].starts_with("f-000000000000005-") && names[0].ends_with("-w-0"), "{names:?}");
@@ -410,13 +418,13 @@ mod tests {
         for folder in [file, open_to_all] {
             let records = Records::new(Some(folder));
             for _ in 0..3 {
-                records.put(&Handle::current(), record("w-0", Verdict::Unknown, 1));
+                records.put(record("w-0", Verdict::Unknown, 1));
             }
             records.flush().await;
             assert_eq!(records.0.lost.load(Ordering::Relaxed), 3);
         }
         let off = Records::new(None);
-        off.put(&Handle::current(), record("w-0", Verdict::Unknown, 1));
+        off.put(record("w-0", Verdict::Unknown, 1));
         off.flush().await;
     }
 
