@@ -70,14 +70,16 @@ async fn no_group_is_left_of_a_launch_that_failed_of_one_that_ended_and_of_a_lau
 }
 
 #[tokio::test]
-async fn the_groups_of_a_keeper_that_was_killed_are_emptied_and_removed_by_the_host() {
+async fn the_group_of_a_proc_outlives_its_keeper_and_a_kill_empties_it_still() {
     let launcher = NativeLauncher::start().unwrap();
     let script = "(setsid env -i /bin/sh -c 'echo $$; exec sleep 1000' &); exec sleep 1000";
     let options = if enforces_pids() { limited(script) } else { shell(script) };
     let mut proc = Running::start(&launcher, options).await;
     let daemon = procession_sys::Process::look(proc.line().await.parse().unwrap()).unwrap();
     Pidfd::open(keeper_pid()).unwrap().signal(libc::SIGKILL).unwrap();
-    assert!(matches!(proc.exit().await, ProcExitKind::Lost { .. }));
+    assert!(lives(&daemon));
+    launcher.kill(&proc.id).await.unwrap();
+    assert_eq!(proc.exit().await, ProcExitKind::Signaled { signal: 9, core_dumped: false });
     if Cgroups::find().has_unified() {
         within(BOUND, "the daemon is dead", || !lives(&daemon));
     } else {

@@ -106,7 +106,7 @@ impl State {
         let judged = judge(&kind, self.boot.as_ref(), self.requested.as_ref(), oom);
         let mut verdict = verdict(&kind, self.boot.as_ref(), self.requested.as_ref());
         if oom == Some(true) {
-            verdict = format!("out of memory: {kind}");
+            verdict.insert_str(0, "out of memory: ");
         }
         if let Some(beside) = beside {
             verdict.push_str(&format!("; its launcher: {beside}"));

@@ -60,8 +60,11 @@ async fn a_killed_proc_leaves_what_its_actor_was_handling_and_what_it_said_last(
     assert!(exit.started_at < busy.since && busy.since <= exit.ended_at);
     assert_eq!(flight.said.last().unwrap().1, "the last word");
     assert_eq!((flight.pid, flight.booting, flight.torn), (pid, None, 0));
-    assert_eq!(certificate.missing, ["nobody could see whether it ran out of memory"]);
-    let sources: Vec<Source> = certificate.evidence.iter().map(|witness| witness.source).collect();
+    // Not every machine can tell.
+    let unseen = |missing: &String| missing == "nobody could see whether it ran out of memory";
+    assert!(certificate.missing.iter().all(unseen), "{:?}", certificate.missing);
+    let sources = certificate.evidence.iter().map(|witness| witness.source);
+    let sources: Vec<Source> = sources.filter(|source| *source != Source::ControlGroup).collect();
     assert_eq!(sources, [Source::Connection, Source::Connection, Source::Parent]);
     let name = format!("flight-{}", exit.proc_id.launch_id());
     assert!(run_dirs().iter().all(|dir| !dir.join(&name).exists()), "it is read once, and taken away");

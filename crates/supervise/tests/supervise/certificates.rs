@@ -109,7 +109,7 @@ fn a_ready_deadline_is_a_request_of_ours_and_names_how_far_the_boot_had_come() {
     world.feed(Event::Booting { phase: BootPhase::Imports, last_word: Some("loads weights".to_owned()) });
     world.pass(secs(30));
     let why = "not ready within 30s, last word: loads weights";
-    assert_eq!(world.ready_failures(), [("importing", why)]);
+    assert_eq!(world.ready_failures(), [("importing", format!("ReadyTimeout: {why}").as_str())]);
     world.feed(os(signaled(9)));
     let ended = world.ended();
     assert_eq!(ended.judged, Verdict::BootFailed { phase: BootPhase::Imports });
