@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
 
-from procession import _pickle, _restart, _validate, config
+from procession import _pickle, _validate, config
 from procession._confine import confinement
 from procession._launcher import resolve
 from procession._proc_mesh import ProcMesh
@@ -119,7 +119,7 @@ class HostMesh(Mesh):
             preload=(tuple(preload), ()),
             on_owner_loss=(_validate.choice("on_owner_loss", on_owner_loss, ("kill", "detach")), "kill"),
         )
-        again = _restart.resolve(restart)
+        again = _policy(restart)
         sizes = _validate.shape("per_host", per_host, taken=self._own_region.labels)
         extent = Extent([*self._own_region.labels, *sizes], [*self._own_region.sizes, *sizes.values()])
         mesh_name = f"procs-{next(_meshes)}" if name is None else _validate.name("name", name)
@@ -225,6 +225,14 @@ def _setup(bootstrap: Setup | None) -> bytes:
     if not callable(bootstrap):
         _validate.refuse("bootstrap", bootstrap, "has to be a callable without arguments")
     return _pickle.dumps_whole(bootstrap)
+
+
+def _policy(restart: object) -> Restart | None:
+    if restart is None:
+        return None
+    from procession._restart import resolve as resolve_restart
+
+    return resolve_restart(restart)
 
 
 def _flag(field: str, value: object) -> bool:

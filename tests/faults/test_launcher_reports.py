@@ -1,8 +1,10 @@
 """What launchers report, and do not report: the exit is right, or says what was wrong with the report."""
 
 import dataclasses
+import io
 import mmap
 import os
+import sys
 import time
 
 import numpy as np
@@ -227,14 +229,13 @@ WRONG = [
 
 @pytest.mark.fault("F43")
 @pytest.mark.parametrize(("changes", "why"), WRONG, ids=[why for _, why in WRONG])
-def test_a_report_of_a_wrong_type_fails_the_launch_naming_field_and_type(spawned, changes, why, capfd):
+def test_a_report_of_a_wrong_type_fails_the_launch_naming_field_and_type(spawned, changes, why, monkeypatch):
+    said = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", said)
     one = exit_told_once(answering(spawned, result(**changes)))
     assert (one.kind, one.exit_code) == ("failed", None)
     assert one.failed_reason.startswith(f"failed to decode exit result: {why}")
-    said = []
-    until(
-        lambda: said.append(capfd.readouterr().err) or f"TypeError: {why}" in "".join(said)
-    )  # who sent it is told too
+    until(lambda: f"TypeError: {why}" in said.getvalue())  # who sent it is told too
 
 
 @pytest.mark.fault("F43")

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -171,10 +172,10 @@ print("done")
 
 @pytest.mark.fault("F96")
 @pytest.mark.timeout(120)
-def test_a_secret_is_in_no_log_error_repr_or_trace(script, tmp_path):
+def test_a_secret_is_in_no_log_error_repr_or_trace(script):
     canary = "canary-" + os.urandom(12).hex()
-    folder = tmp_path / "run"
-    folder.mkdir(mode=0o700)
+    # The folders of the test are too deep for sockets.
+    folder = Path(tempfile.mkdtemp())
     env = {"PROCESSION_LOG": "trace", "PYTHONPATH": str(Path(__file__).parents[1] / "support")}
     done = script(CANARY, env={**env, "XDG_RUNTIME_DIR": str(folder)}, input=canary + "\n", timeout=110)
     assert done.stdout.splitlines()[-1] == "done", done.stdout + done.stderr
@@ -182,4 +183,4 @@ def test_a_secret_is_in_no_log_error_repr_or_trace(script, tmp_path):
     assert "refused a connection" in done.stderr, "the log is on"
     said = (done.stdout + done.stderr).splitlines()
     assert [line for line in said if canary in line] == []
-    assert list(folder.iterdir()) == []
+    folder.rmdir()  # it is empty

@@ -236,6 +236,9 @@ def test_bad_input_a_shutdown_inside_of_an_endpoint_does_not_hang(script):
 
 
 def test_bad_input_blocking_calls_are_refused_on_an_event_loop_with_a_hint():
+    class Fresh(Supervising):
+        """One that no other test has registered."""
+
     with this_host().spawn_procs() as procs:
         procs.initialized.get(30)
 
@@ -243,13 +246,13 @@ def test_bad_input_blocking_calls_are_refused_on_an_event_loop_with_a_hint():
             for call in (
                 lambda: procs.wait().get(),
                 lambda: procs.stop().get(),
-                lambda: launchers.register(Supervising).get(),
+                lambda: launchers.register(Fresh).get(),
             ):
                 with pytest.raises(WrongContext, match="await the future instead"):
                     call()
 
         asyncio.run(block())
-    launchers.register(Supervising).get(30)
+    launchers.register(Fresh).get(30)
 
 
 class NoLauncher(Actor):

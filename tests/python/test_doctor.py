@@ -13,7 +13,8 @@ def doctor(*args):
 
 
 def test_it_says_of_each_capability_whether_it_holds_and_what_that_means():
-    lines = doctor().splitlines()
+    # What hosts have left that were killed comes after these.
+    lines = [line for line in doctor().splitlines() if line.startswith(("yes ", "no "))]
     shown = {}
     for line in lines:
         holds, name, detail = line.split(None, 2)

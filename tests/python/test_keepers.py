@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -130,6 +132,10 @@ def test_what_a_client_left_that_died_with_keeper_and_guard_is_shown_and_then_sw
     assert Path(dead["run_dir"]).parent == run_dirs
     assert sorted(one["pid"] for one in dead["processes"]) == sorted(left)
     assert {one["command"] for one in dead["processes"]} == {"sleep 1000"}
+    doctor = [sys.executable, "-m", "procession", "doctor"]
+    shown = subprocess.run(doctor, env={**os.environ, **env}, capture_output=True, text=True, check=True).stdout
+    assert dead["run_dir"] in shown
+    assert all(f"process {pid}  sleep 1000" in shown for pid in left)
 
     assert script(NEXT, env=env).stdout == "0\n"
     until_gone(lambda: carriers(name))

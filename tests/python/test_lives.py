@@ -207,7 +207,12 @@ def test_spawn_procs_takes_what_the_contract_names():
         "ready_timeout": 30.0,
         "stop_grace": 10.0,
         "ack_timeout": 30.0,
+        "unknown_budget": 60.0,
+        "lease": 10.0,
         "tail_lines": 100,
+        "log_dir": None,
+        "log_max_bytes": None,
+        "log_keep": 3,
         "on_owner_loss": "kill",
     }
     assert list(parameters)[1:3] == ["per_host", "bootstrap"]

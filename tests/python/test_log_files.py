@@ -31,7 +31,10 @@ def test_all_output_is_in_files_that_status_and_exit_name(tmp_path, name, launch
     procs = spawn(launcher, r"seq 1 5000; printf 'a\377\0\r\n\033[1mb' >&2", name=name, log_dir=logs)
     status = procs.statuses().item()
     one = only_exit(procs)
-    assert (one.stdout_path, one.stderr_path) == (str(logs / f"{name}-0.1.out"), str(logs / f"{name}-0.1.err"))
+    assert (one.stdout_path, one.stderr_path) == (
+        str(logs / f"{name}-0.{one.incarnation}.out"),
+        str(logs / f"{name}-0.{one.incarnation}.err"),
+    )
     assert (status.stdout_path, status.stderr_path) == (one.stdout_path, one.stderr_path)
     assert Path(one.stdout_path).read_text() == NUMBERS
     assert Path(one.stderr_path).read_bytes() == b"a\xff\0\r\n\x1b[1mb"

@@ -350,7 +350,8 @@ def made(**changes):
     certificate = Certificate(**changes)
     return ProcExit(
         *("w-0.0@h", "w-0", 0, 1, "0", "signaled", None, 9, False, None, [], [], None, None),
-        *(1000.0, 1001.0, 1010.0, "killed: signal 9", "native", 77, certificate),
+        *(1000.0, 1001.0, 1010.0, "killed: signal 9", "native", 77),
+        certificate=certificate,
     )
 
 

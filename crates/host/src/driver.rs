@@ -129,9 +129,11 @@ impl Driver {
     ) {
         spec.policy.launcher_reports = !launcher.knows_status_by_parenthood();
         spec.policy.os_tells = Pidfd::tells_status();
-        // It is not given up for being unknown while its connection may come back.
-        let with_lease = spec.lease.saturating_add(LINK_LOST_GRACE);
-        spec.policy.unknown_budget = spec.policy.unknown_budget.max(with_lease);
+        if launcher.capabilities().dial_back != DialBack::Local {
+            // It is not given up for being unknown while its connection may come back.
+            let with_lease = spec.lease.saturating_add(LINK_LOST_GRACE);
+            spec.policy.unknown_budget = spec.policy.unknown_budget.max(with_lease);
+        }
         let recording = Recording::of(&spec);
         let (state, first) = State::start(spec.policy.clone());
         let token = Secret::random();

@@ -153,7 +153,10 @@ impl Host {
         observers: Vec<SlotObserver>,
     ) -> Result<Vec<Slot>, InvalidArgument> {
         restart.check()?;
-        specs.iter().try_for_each(SpawnSpec::check)?;
+        for spec in &specs {
+            spec.check()?;
+            launcher.check(&spec.command.confinement)?;
+        }
         let group = Group::start(&self.0.core, specs, launcher, restart, observers)?;
         Ok((0..group.places.len()).map(|index| Slot { group: Arc::clone(&group), index }).collect())
     }

@@ -88,7 +88,8 @@ async fn options(
         flight: flight.clone(),
     };
     let mut bootstrap_payload = payload.encode()?;
-    if local && calls_back {
+    // Another user could not read the file.
+    if dial_back == DialBack::Local && calls_back {
         let file = PayloadFile::write(core.run_dir(), shared.id.launch_id(), &bootstrap_payload);
         let file = file.map_err(|error| {
             format!(

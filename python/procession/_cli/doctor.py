@@ -7,8 +7,8 @@ import json
 from typing import Any
 
 EPILOG = """\
-Each line: whether it holds, its name, and what it means. What does not hold is refused when it is asked for; nothing is
-ignored in silence. The exit code is 0, whatever holds.
+Each line: whether it holds, its name, and what it means; then what hosts have left that were killed. What does not
+hold is refused when it is asked for; nothing is ignored in silence. The exit code is 0, whatever holds.
 """
 
 
@@ -34,4 +34,8 @@ def _doctor(options: argparse.Namespace) -> int:
     width = max(len(name) for name, _, _ in facts)
     for name, holds, detail in facts:
         print(f"{'yes' if holds else 'no ':3}  {name:{width}}  {detail}")
+    for host in _native.dead_hosts():
+        print(f"left by a host that was killed (pid {host['pid']}), for the next one to end: {host['run_dir']}")
+        for process in host["processes"]:
+            print(f"     process {process['pid']}  {process['command']}")
     return 0
