@@ -140,9 +140,8 @@ def capabilities() -> set[str] | None:
     command = [sys.executable, "-m", "procession", "doctor", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     try:
-        found = json.loads(done.stdout)["capabilities"]
-        return {name for name, fact in found.items() if fact["present"]}
-    except (ValueError, KeyError, TypeError):
+        return {name for name, fact in json.loads(done.stdout).items() if fact["holds"]}
+    except (AttributeError, KeyError, TypeError, ValueError):
         return None
 
 
@@ -155,7 +154,7 @@ def run_all() -> list[Path]:
     subprocess.run(
         ["cargo", "nextest", "run", "--workspace", "--profile", "faults", "-E", "test(/(^|::)f[0-9]+::/)"], cwd=ROOT
     )
-    folders = ["tests/python", "tests/faults"]
+    folders = ["tests/python", "tests/faults", "tests/house"]
     subprocess.run([sys.executable, "-m", "pytest", "-m", "fault", *folders, f"--junitxml={python}"], cwd=ROOT)
     return [rust, python]
 
