@@ -90,11 +90,6 @@ def only_exit(procs):
     return procs.wait(20).get().item()
 
 
-def tells_exits():
-    """Older kernels tell nobody but its parent how a process ended."""
-    return tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 15)
-
-
 def ends_once_it_is_watched(command, launcher, gate):
     """A proc whose process is known to the host when it begins to end."""
     os.mkfifo(gate)
