@@ -39,6 +39,7 @@ print(json.dumps({"grown_kib": memory_kib() - memory, "before": before, "after":
 
 
 @pytest.mark.fault("F38")
+@pytest.mark.timeout(90 + LAUNCHES)
 def test_launches_in_a_row_cost_no_memory_that_stays_no_descriptor_and_no_time(script):
     told = json.loads(script(CLIENT, str(LAUNCHES), timeout=60 + LAUNCHES).stdout)
     assert told["grown_kib"] <= LAUNCHES + SLACK_KIB, told["grown_kib"]
