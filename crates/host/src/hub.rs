@@ -9,7 +9,7 @@ use procession_net::{LinkSender, PostError};
 use procession_wire::Limits;
 
 /// How many ended procs a host remembers.
-const OBITUARIES: usize = 10_000;
+const OBITUARIES: usize = 4096;
 
 /// The way to one proc.
 enum Route {

@@ -26,14 +26,17 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    /// How it ended, where the kernel tells that of a process which is not our child: from Linux 6.15 on,
-    /// once its parent has reaped it. Given up shortly before nobody waits for it any more. Cancel safe.
+    /// How it ended, where the kernel tells that of a process which is not our child: its zombie shows it until
+    /// its parent has reaped it, and from Linux 6.15 on the pidfd after that. Given up shortly before nobody waits
+    /// for it any more. Cancel safe.
     pub(crate) fn status(&self) -> impl Future<Output = Option<ProcExitKind>> + Send + use<> {
+        let Self { pid, started, .. } = *self;
         let pidfd = Arc::clone(&self.pidfd);
         async move {
             let (deadline, mut pause) = (Instant::now() + STATUS, Duration::from_micros(500));
+            let shown = || Process::look(pid).ok().filter(|found| found.started == started)?.exit_status();
             while Instant::now() < deadline {
-                match pidfd.get_ref().told_status() {
+                match pidfd.get_ref().told_status().or_else(shown) {
                     Some(status) => return Some(kind_of(status)),
                     None => sleep(pause).await,
                 }

@@ -117,6 +117,13 @@ pub(crate) fn shortage(errno: i32) -> Option<&'static str> {
     }
 }
 
+/// What a process that does not die is in: its state, and the kernel's function that it waits in.
+pub(crate) fn whereabouts(pid: u32) -> String {
+    let state = procession_sys::Process::look(pid).map_or('?', |process| process.state);
+    let place = std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+    format!("in state {state}, in {place:?}")
+}
+
 /// The kernel's word for an error, without its number.
 fn words_of(errno: i32) -> String {
     let text = io::Error::from_raw_os_error(errno).to_string();

@@ -15,7 +15,7 @@ use tokio::task::spawn_blocking;
 
 use crate::confine::{cgroups, check_resources, confines, limits, resolve};
 use crate::driver::{Command, Driver, Launch, Started};
-use crate::failure::{LaunchFailure, SHUT_DOWN, refused};
+use crate::failure::{LaunchFailure, SHUT_DOWN, refused, whereabouts};
 use crate::keeper::Helper;
 use crate::order::Order;
 use crate::prepare::{environment, prepare};
@@ -294,12 +294,10 @@ fn order(confinement: &Confinement, launch: LaunchId) -> Result<Order, ProcLaunc
 }
 
 fn stuck(pid: u32) -> String {
-    let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    let state = sys::Process::look(pid).map_or('?', |process| process.state);
+    let place = whereabouts(pid);
     format!(
-        "process {pid} has not died {PATIENCE:?} after SIGKILL: it is in state {state}, in {:?}; what it waits for has to \
-         answer or go away first, and then it dies",
-        read("wchan")
+        "process {pid} has not died {PATIENCE:?} after SIGKILL: it is {place}; what it waits for has to answer or go \
+         away first, and then it dies"
     )
 }
 

@@ -15,7 +15,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use crate::confine::resolve;
-use crate::failure::{LaunchFailure, Shown, refused as refused_argument, shortage};
+use crate::failure::{LaunchFailure, Shown, refused as refused_argument, shortage, whereabouts};
 use crate::own::{Own, Starting};
 use crate::prepare::{marker, own_marker, prepare};
 use crate::spawner::on_immortal_thread;
@@ -202,15 +202,14 @@ impl Supervised {
 
     async fn gone(&self, bound: Duration) -> Result<(), String> {
         tokio::time::timeout(bound, self.commands.closed()).await.map_err(|_| {
-            let found = sys::Process::look(self.pid);
-            let short = found.as_ref().err().and_then(|error| shortage(error.raw_os_error()?));
-            let state = found.map_or('?', |process| process.state);
+            let short = sys::Process::look(self.pid).err().and_then(|error| shortage(error.raw_os_error()?));
             short.map_or_else(
                 || {
                     format!(
-                        "process {} (state {state}), or one that it started, does not die of SIGKILL; what it waits \
-                         for has to answer or go away first, and then it dies",
-                        self.pid
+                        "process {} ({}), or one that it started, does not die of SIGKILL; what it waits for has to \
+                         answer or go away first, and then it dies",
+                        self.pid,
+                        whereabouts(self.pid)
                     )
                 },
                 |why| format!("what process {} started cannot be looked for: {why}", self.pid),

@@ -27,6 +27,8 @@ pub struct Process {
     pub started: u64,
     /// The kernel's flags of it.
     flags: u32,
+    /// How many threads it has; one that has ended counts for as long as others run, and it was the first.
+    threads: u32,
     /// How it ended, as wait is told; 0 as long as it runs, and for whom the kernel does not trust with it.
     exit_code: i32,
     marker: OnceCell<Option<String>>,
@@ -53,10 +55,11 @@ impl Process {
         let mut number = || fields.next()?.parse().ok();
         let (parent, group, session) = (number()?, number()?, number()?);
         let flags = fields.nth(2)?.parse().ok()?;
-        let started = fields.nth(12)?.parse().ok()?;
+        let threads = fields.nth(10)?.parse().ok()?;
+        let started = fields.nth(1)?.parse().ok()?;
         let exit_code = fields.nth(29)?.trim_end().parse().ok()?;
         let marker = OnceCell::new();
-        Some(Self { pid, parent, group, session, state, started, flags, exit_code, marker })
+        Some(Self { pid, parent, group, session, state, started, flags, threads, exit_code, marker })
     }
 
     /// Whether it has executed a program since it was forked.
@@ -64,9 +67,10 @@ impl Process {
         self.flags & ONLY_FORKED == 0
     }
 
-    /// Whether it still runs, or could.
+    /// Whether it still runs, or could: the kernel calls it a zombie once its first thread has ended, whatever
+    /// the others do.
     pub fn is_alive(&self) -> bool {
-        !matches!(self.state, 'Z' | 'X')
+        !matches!(self.state, 'Z' | 'X') || self.threads > 1
     }
 
     /// How it ended, to be asked of a zombie of which a pidfd says that all of its threads have ended; none
@@ -187,7 +191,18 @@ impl Process {
     /// One that leads no group, in `session`.
     pub(crate) fn made_up(pid: u32, parent: u32, session: u32, started: u64, marker: Option<&str>) -> Self {
         let marker = OnceCell::from(marker.map(str::to_owned));
-        Self { pid, parent, group: 0, session, state: 'S', started, flags: 0, exit_code: 0, marker }
+        Self {
+            pid,
+            parent,
+            group: 0,
+            session,
+            state: 'S',
+            started,
+            flags: 0,
+            threads: 1,
+            exit_code: 0,
+            marker,
+        }
     }
 }
 
@@ -204,7 +219,16 @@ mod tests {
         ];
         let found = Process::parse(7, &stat.concat()).expect("a well-formed line");
         assert_eq!((found.parent, found.group, found.session, found.started), (3, 4, 5, 4242));
-        assert_eq!(found.exit_code, 256);
+        assert_eq!((found.threads, found.exit_code), (1, 256));
+        assert!(found.is_alive());
+    }
+
+    #[test]
+    fn a_process_lives_for_as_long_as_one_of_its_threads() {
+        let mut found = Process::made_up(7, 1, 7, 70, None);
+        found.state = 'Z';
+        assert!(!found.is_alive());
+        found.threads = 2;
         assert!(found.is_alive());
     }
 

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use procession_host::ProcRef;
+use procession_model::BootstrapCommand;
 use procession_sys::{FAILPOINTS, Process, Snapshot};
 
 use crate::common::{HOLD, host, program, script};
@@ -36,6 +37,7 @@ fn role_of_a_host() {
                 "program" => {
                     let mut spec = program("it", "proc");
                     spec.command.env.insert(HOLD.to_owned(), text.to_owned());
+                    after_a_daemon(&mut spec.command);
                     spec
                 }
                 "stop" => {
@@ -46,6 +48,20 @@ fn role_of_a_host() {
                         );
                     }
                     println!("stopping it");
+                    continue;
+                }
+                "kill" | "terminate" => {
+                    for proc_ in &procs {
+                        let (proc_, kill) = (proc_.clone(), word == "kill");
+                        tokio::spawn(async move {
+                            let asked = if kill {
+                                proc_.kill("test").await
+                            } else {
+                                proc_.terminate(Duration::from_secs(2), "test").await
+                            };
+                            asked.unwrap();
+                        });
+                    }
                     continue;
                 }
                 other => panic!("there is no command {other:?}"),
@@ -64,6 +80,14 @@ fn role_of_a_host() {
         host.shutdown(Duration::from_secs(5)).await;
         println!("bye");
     });
+}
+
+/// The same program, once it has left a process behind that is in a session of its own.
+fn after_a_daemon(command: &mut BootstrapCommand) {
+    let script = "setsid sh -c 'sleep 1000 &'; exec \"$0\" \"$@\"".to_owned();
+    let program = std::mem::replace(&mut command.program, "/bin/sh".into());
+    let words = ["-c".to_owned(), script, program.to_str().unwrap().to_owned()];
+    command.args.splice(0..0, words);
 }
 
 pub(crate) struct Apart {
@@ -177,6 +201,13 @@ impl Apart {
     pub(crate) fn reached(&self, name: &str) {
         let hit = self.directory.join("failpoints").join(format!("{name}.hit"));
         until(name, || std::fs::read_to_string(&hit).is_ok_and(|text| text.ends_with('\n')));
+    }
+
+    /// Who waits at `name`.
+    pub(crate) fn who_reached(&self, name: &str) -> Process {
+        let hit = self.directory.join("failpoints").join(format!("{name}.hit"));
+        let pids = std::fs::read_to_string(hit).unwrap();
+        Process::look(pids.lines().next().unwrap().parse().unwrap()).unwrap()
     }
 
     pub(crate) fn disarm(&self, name: &str) {

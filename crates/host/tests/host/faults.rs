@@ -1,5 +1,5 @@
-//! Keeper, guard and host (which is in its client) are killed, aborted or stopped for 3 s, in every state of
-//! a launch: it has one exit, of the right kind, and nothing stays.
+//! Keeper, guard, host (which is in its client), leader and grandchild are killed, aborted or stopped for 3 s, in
+//! every state of a launch in which there are such: it has one exit, of the right kind, and nothing stays.
 
 use std::path::Path;
 use std::time::Duration;
@@ -95,7 +95,7 @@ impl Case {
         let mut pid = 0;
         match state {
             S0Requested | S1Sent | S2Forked | S4Handshaking => {}
-            S3Executed => drop(until("it executes its program", || !members(&launch).is_empty())),
+            S3Executed => drop(until("it executes its program", || started_a_daemon(&launch))),
             _ => {
                 pid = apart.hear("ready").parse().unwrap();
                 until("its daemon is there", || members(&launch).len() >= 2);
@@ -113,6 +113,21 @@ impl Case {
             apart.reached(name);
         }
         Self { apart, state, launch, pid, hold }
+    }
+
+    /// Its first process, which may be a zombie; none where there is none in this state.
+    fn leader(&self) -> Option<Process> {
+        match self.state {
+            S0Requested | S1Sent | S8Reaped | S8ReapedAndTold => None,
+            S2Forked => Some(self.apart.who_reached("child-before-exec")),
+            S3Executed | S4Handshaking => members(&self.launch).into_iter().find(leads),
+            S5Ready | S6Stopping | S7Dead => Process::look(self.pid).ok(),
+        }
+    }
+
+    /// The daemon that its leader has made.
+    fn grandchild(&self) -> Option<Process> {
+        (self.state > S2Forked).then(|| members(&self.launch).into_iter().find(left_home)).flatten()
     }
 
     /// Lets go on whoever waits.
@@ -146,6 +161,19 @@ impl Case {
 
 fn signal(pid: u32, signal: i32) {
     Process::look(pid).unwrap().signal(signal);
+}
+
+/// Leaders lead a session; their daemons are in one that nobody leads any more.
+fn leads(process: &Process) -> bool {
+    process.pid == process.session
+}
+
+fn left_home(process: &Process) -> bool {
+    !leads(process) && Process::look(process.session).is_err()
+}
+
+fn started_a_daemon(launch: &str) -> bool {
+    members(launch).iter().any(left_home)
 }
 
 fn nothing_stays(launch: &str, helpers: &[Process]) {
@@ -209,14 +237,70 @@ fn one(victim: Victim, number: i32, state: State) {
     nothing_stays(&launch, &helpers);
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Member {
+    Leader,
+    Grandchild,
+}
+
+/// A process of the launch itself is hit, in a state in which there is one.
+fn member(member: Member, number: i32, state: State) {
+    println!("{member:?}, signal {number}, {state:?}");
+    let directory = directory();
+    let mut case = Case::reach(state, directory.path());
+    let helpers = [case.apart.guard.clone(), case.apart.keeper.clone()];
+    let hit = match member {
+        Member::Leader => case.leader(),
+        Member::Grandchild => case.grandchild(),
+    }
+    .expect("in this state there is one");
+    let ran = lives(&hit);
+    assert!(ran || state == S7Dead, "it runs");
+    hit.signal(number);
+    if number == SIGSTOP {
+        until("it is stopped", || !ran || Process::look(hit.pid).unwrap().state == 'T');
+        case.let_go();
+        // The fault itself, and no waiting for something.
+        std::thread::sleep(Duration::from_secs(3));
+        hit.signal(SIGCONT);
+    } else {
+        until("it is dead", || !lives(&hit));
+        case.let_go();
+    }
+    if number == SIGSTOP || member == Member::Grandchild || state == S7Dead {
+        assert_eq!(case.finish(), usual(state), "{member:?} {number} {state:?}");
+    } else {
+        let exit = case.apart.hear("exit");
+        assert!(exit.starts_with(&format!("signal {number} ")), "{member:?} {number} {state:?}: {exit}");
+    }
+    let gone = until("what it left is killed", || members(&case.launch).is_empty());
+    assert!(gone < Duration::from_secs(10), "{member:?} {number} {state:?}: {gone:?}");
+    assert_eq!(case.apart.exits(), 1, "{member:?} {number} {state:?}");
+    let launch = case.launch.clone();
+    case.apart.end();
+    nothing_stays(&launch, &helpers);
+}
+
+/// All of them at once: each has a host of its own.
+fn in_all_of(states: impl IntoIterator<Item = State>, one: impl Fn(State) + Clone + Send + 'static) {
+    let cases: Vec<_> = states
+        .into_iter()
+        .map(|state| {
+            let one = one.clone();
+            (state, std::thread::spawn(move || one(state)))
+        })
+        .collect();
+    let failed: Vec<_> =
+        cases.into_iter().filter_map(|(state, case)| case.join().is_err().then_some(state)).collect();
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
 fn in_every_state(victim: Victim, number: i32) {
     if number != SIGSTOP {
         STATES.into_iter().for_each(|state| one(victim, number, state));
         return;
     }
-    let all = STATES.map(|state| std::thread::spawn(move || one(victim, number, state)));
-    let failed = all.map(|case| case.join().is_err());
-    assert_eq!(failed, [false; STATES.len()], "in the order of {STATES:?}");
+    in_all_of(STATES, move |state| one(victim, number, state));
 }
 
 mod f1 {
@@ -265,5 +349,77 @@ mod f1 {
     #[test]
     fn a_host_that_is_stopped_for_a_while_loses_and_invents_nothing() {
         in_every_state(Victim::Host, SIGSTOP);
+    }
+
+    const WITH_A_LEADER: [State; 6] = [S2Forked, S3Executed, S4Handshaking, S5Ready, S6Stopping, S7Dead];
+    const WITH_A_GRANDCHILD: [State; 5] = [S3Executed, S4Handshaking, S5Ready, S6Stopping, S7Dead];
+
+    #[test]
+    fn a_killed_leader_is_told_as_what_it_is_and_takes_its_tree_along() {
+        in_all_of(WITH_A_LEADER, |state| member(Member::Leader, SIGKILL, state));
+    }
+
+    #[test]
+    fn an_aborted_leader_is_told_as_what_it_is_and_takes_its_tree_along() {
+        in_all_of(WITH_A_LEADER, |state| member(Member::Leader, SIGABRT, state));
+    }
+
+    #[test]
+    fn a_leader_that_is_stopped_for_a_while_is_not_taken_for_dead() {
+        in_all_of(WITH_A_LEADER, |state| member(Member::Leader, SIGSTOP, state));
+    }
+
+    #[test]
+    fn a_killed_grandchild_is_not_taken_for_the_proc() {
+        in_all_of(WITH_A_GRANDCHILD, |state| member(Member::Grandchild, SIGKILL, state));
+    }
+
+    #[test]
+    fn an_aborted_grandchild_is_not_taken_for_the_proc() {
+        in_all_of(WITH_A_GRANDCHILD, |state| member(Member::Grandchild, SIGABRT, state));
+    }
+
+    #[test]
+    fn a_grandchild_that_is_stopped_for_a_while_holds_up_nothing() {
+        in_all_of(WITH_A_GRANDCHILD, |state| member(Member::Grandchild, SIGSTOP, state));
+    }
+}
+
+mod f32 {
+    use super::*;
+
+    /// Asks for the end of a launch that has not come further than this.
+    fn early(how: &str, state: State) {
+        println!("{how} in {state:?}");
+        let directory = directory();
+        let mut case = Case::reach(state, directory.path());
+        let helpers = [case.apart.guard.clone(), case.apart.keeper.clone()];
+        case.apart.ask(how);
+        case.let_go();
+        let exit = case.apart.hear("exit");
+        let cancelled = exit.starts_with("failed: cancelled before start");
+        let ended = exit.starts_with("signal 9") || exit.starts_with("signal 15");
+        assert!(cancelled && state < S3Executed || ended, "{how} in {state:?}: {exit}");
+        if case.launch.is_empty() {
+            case.launch = case.apart.hear("launch");
+        }
+        until("nothing of it is left", || members(&case.launch).is_empty());
+        // Whoever could still start it has ended when the host has.
+        let launch = case.launch.clone();
+        assert_eq!(case.apart.exits(), 1, "{how} in {state:?}");
+        case.apart.end();
+        nothing_stays(&launch, &helpers);
+    }
+
+    const EARLY: [State; 5] = [S0Requested, S1Sent, S2Forked, S3Executed, S4Handshaking];
+
+    #[test]
+    fn a_kill_before_the_launch_is_through_gives_one_exit_and_no_late_start() {
+        in_all_of(EARLY, |state| early("kill", state));
+    }
+
+    #[test]
+    fn a_terminate_before_the_launch_is_through_gives_one_exit_and_no_late_start() {
+        in_all_of(EARLY, |state| early("terminate", state));
     }
 }

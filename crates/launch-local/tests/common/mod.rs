@@ -133,8 +133,9 @@ impl Failpoints {
         }
     }
 
-    /// Lets go who waits at `name`, and stops nobody there any more.
+    /// Lets go who waits at `name`, and stops nobody there any more until it is armed again.
     pub(crate) fn disarm(&self, name: &str) {
+        let _nobody_came = std::fs::remove_file(self.0.path().join(format!("{name}.hit")));
         std::fs::remove_file(self.0.path().join(name)).unwrap();
     }
 }
