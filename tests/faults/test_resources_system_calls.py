@@ -77,7 +77,8 @@ def run(calls, how, tmp_path):
         ("epoll_wait,epoll_pwait,poll,ppoll", "error=EINTR:when=1+2"),
         ("sendmsg", "error=EINTR:when=1+2"),
         ("recvmsg", "error=EINTR:when=1+2"),
-        ("unlink,unlinkat,rmdir", "error=EACCES:when=1"),
+        ("unlink,unlinkat", "error=EACCES:when=1"),
+        ("mkdir,mkdirat", "error=EBUSY:when=4"),  # while the control groups are tried that can be had
     ],
 )
 def test_what_can_be_done_all_the_same_is_done(tmp_path, calls, how):
@@ -97,4 +98,12 @@ def test_without_a_descriptor_for_its_helpers_no_host_starts_and_says_so(tmp_pat
     refused, over = run("pidfd_open", how, tmp_path)
     assert refused.startswith("refused: the keeper of native procs could not be started: ")
     assert text in refused
+    assert over == "over"
+
+
+@pytest.mark.fault("F83")
+def test_without_a_thread_for_the_runtime_no_host_starts_and_says_what_to_do(tmp_path):
+    refused, over = run("clone3", "error=EAGAIN:when=1", tmp_path)
+    assert refused.startswith("refused: the runtime's thread could not be started: ")
+    assert "raise ulimit -u" in refused
     assert over == "over"
