@@ -25,6 +25,8 @@ ROWS_OF_A_COMPLETE_MATRIX = 80  # that ran; the others may want what a machine l
 
 RUST_ROW = re.compile(r"(?<![\w])f(\d+)(?=::)")
 CAPABILITY = re.compile(r"capability: (\S+)")
+# What only a test can find out, since it is about how it runs itself.
+OF_TESTS = dict.fromkeys(["other-users", "shared-python", "core-limit", "own-group"], False)
 RUST_SKIP = re.compile(r"^skipped: (.*)$", re.MULTILINE)
 
 
@@ -78,8 +80,8 @@ def tests_in(report: str) -> Iterator[Case]:
             yield Case(name, frozenset(rows), "passed")
 
 
-def standing(page: Page, tests: Sequence[Case], present: set[str] | None) -> Standing:
-    """How every row stands; `present` are the capabilities of this machine, None when nobody can say."""
+def standing(page: Page, tests: Sequence[Case], present: dict[str, bool] | None) -> Standing:
+    """How every row stands; `present` says of capabilities whether this machine has them, None when nobody can say."""
     result = Standing()
     result.errors += [f"{t.name}: failed" for t in tests if t.outcome == "failed"]
     result.errors += [f"{t.name}: {why}" for t in tests if t.outcome == "skipped" and (why := misuse(t.why, present))]
@@ -123,24 +125,26 @@ def number(tests: Sequence[Case]) -> str:
     return f"{len(tests)} test{'s' * (len(tests) != 1)}"
 
 
-def misuse(why: str, present: set[str] | None) -> str | None:
+def misuse(why: str, present: dict[str, bool] | None) -> str | None:
     """What is wrong with a skip, if anything is."""
     named = CAPABILITY.search(why)
     if not named:
         return f'skipped, and names no capability ("capability: NAME"): {why!r}'
     if present is None:
         return f"skipped for {named[1]}, and `procession doctor` cannot say whether it is there"
-    if named[1] in present:
+    if named[1] not in present | OF_TESTS:
+        return f"skipped for {named[1]}, of which `procession doctor` says nothing"
+    if present.get(named[1]):
         return f"skipped for {named[1]}, which this machine has"
     return None
 
 
-def capabilities() -> set[str] | None:
+def capabilities() -> dict[str, bool] | None:
     """What `procession doctor` finds on this machine; None when it cannot be asked."""
     command = [sys.executable, "-m", "procession", "doctor", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     try:
-        return {name for name, fact in json.loads(done.stdout).items() if fact["holds"]}
+        return {name: fact["holds"] for name, fact in json.loads(done.stdout).items()}
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
 

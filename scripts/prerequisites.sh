@@ -1,6 +1,6 @@
 #!/bin/sh
 # Is everything here that `make setup` needs? As root on Debian, what is missing is installed; otherwise it is named.
-# Probed by what can be done, not by which package is there.
+# Probed by what can be done, not by which package is there. Without what is optional, tests are skipped.
 set -u
 PYTHON=${PYTHON:-python3}
 RUST=$(sed -n 's/^rust-version = "1\.\([0-9]*\)".*/\1/p' "$(dirname "$0")/../Cargo.toml")
@@ -13,6 +13,20 @@ miss() { # what, Debian packages
 }
 
 python_can() { "$PYTHON" -c "$1" >/dev/null 2>&1; }
+
+# Never an error: who has no right to install it goes on without.
+install_optional() {
+    wanted=''
+    command -v strace >/dev/null || wanted="$wanted strace"
+    command -v ip >/dev/null || wanted="$wanted iproute2"
+    command -v nft >/dev/null || wanted="$wanted nftables"
+    if [ -n "$wanted" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "installing for the tests:$wanted"
+        # shellcheck disable=SC2086  # a list of packages
+        { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $wanted; } \
+            >/dev/null 2>&1 || echo "could not be installed, their tests are skipped:$wanted"
+    fi
+}
 
 probe() {
     missing='' packages=''
@@ -40,6 +54,7 @@ sys.exit(not os.path.exists(os.path.join(s.get_config_var("LIBDIR"), s.get_confi
     [ -z "$missing" ]
 }
 
+install_optional
 probe && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && [ -n "${packages# }" ]; then
     echo "installing:$packages"

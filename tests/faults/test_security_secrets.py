@@ -67,7 +67,7 @@ def test_a_token_is_in_a_file_of_its_user_and_goes_with_its_use(tmp_path, launch
 @pytest.mark.fault("F95")
 def test_another_user_reads_neither_the_environment_nor_the_token(tmp_path):
     if os.geteuid() != 0:
-        pytest.skip("capability: root")
+        pytest.skip("capability: change-user")
     script = HELD.format(seen=tmp_path, python=sys.executable)
     with spawn(None, bootstrap_command=["/bin/sh", "-c", script]) as procs:
         until(tmp_path / "ready")

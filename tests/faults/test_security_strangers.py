@@ -76,7 +76,7 @@ def test_a_stranger_of_the_same_user_is_refused_and_the_real_proc_is_let_in(path
 @pytest.mark.fault("F94")
 def test_another_user_does_not_reach_the_socket(path):
     if os.geteuid() != 0:
-        pytest.skip("capability: root")
+        pytest.skip("capability: change-user")
     knock = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
     command = ["/usr/bin/env", "python3", "-c", knock, str(path)]
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin"}

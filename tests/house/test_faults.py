@@ -111,7 +111,7 @@ def test_the_tests_of_python_carry_their_row_as_a_marker(pytester):
 
 def test_every_row_has_a_line_and_the_last_one_counts():
     tests = [passed("F1"), passed("F1"), Case("b", frozenset({"F2"}), "failed"), passed("F2"), skipped("capability: x")]
-    result = faults.standing(page(), tests, set())
+    result = faults.standing(page(), tests, {"x": False})
     assert result.lines == [
         "F1    passed 2 tests",
         "F2    FAILED 1 of 3 tests, in part",
@@ -125,10 +125,12 @@ def test_every_row_has_a_line_and_the_last_one_counts():
 @pytest.mark.parametrize(
     ("why", "present", "error"),
     [
-        ("capability: fuse", set(), None),
-        ("capability: fuse", {"fuse"}, "which this machine has"),
+        ("capability: fuse", {"fuse": False}, None),
+        ("capability: own-group", {}, None),
+        ("capability: fuse", {"fuse": True}, "which this machine has"),
+        ("capability: fus", {"fuse": False}, "says nothing"),
         ("capability: fuse", None, "doctor` cannot say"),
-        ("not today", set(), "names no capability"),
+        ("not today", {}, "names no capability"),
     ],
 )
 def test_a_test_is_skipped_only_for_a_capability_that_is_absent(why, present, error):
@@ -145,12 +147,12 @@ def test_a_test_is_skipped_only_for_a_capability_that_is_absent(why, present, er
     ],
 )
 def test_the_list_of_rows_that_are_not_held_can_only_be_true(tests, error):
-    (only,) = faults.standing(page(), tests, set()).errors
+    (only,) = faults.standing(page(), tests, {}).errors
     assert error in only
 
 
 def test_a_row_that_is_held_in_part_needs_a_test():
-    errors = faults.standing(page(not_held={"F2", "F3", "F4"}), [passed("F1")], set()).errors
+    errors = faults.standing(page(not_held={"F2", "F3", "F4"}), [passed("F1")], {}).errors
     assert errors == ["F2 is said to be held in part, and has no test"]
 
 
@@ -158,11 +160,17 @@ def test_of_a_complete_matrix_eighty_rows_have_to_run():
     rows = [f"F{n}" for n in range(1, 88)]
     whole = page(rows=rows, not_held=set(), in_part=set())
     lacks = Case("a", frozenset(rows[80:]), "skipped", "capability: x")
-    assert not faults.standing(whole, [passed(*rows[:80]), lacks], set()).errors
+    assert not faults.standing(whole, [passed(*rows[:80]), lacks], {"x": False}).errors
     (error,) = faults.standing(
-        whole, [passed(*rows[:79]), Case("b", frozenset(rows[79:]), "skipped", "capability: x")], set()
+        whole, [passed(*rows[:79]), Case("b", frozenset(rows[79:]), "skipped", "capability: x")], {"x": False}
     ).errors
     assert error.startswith("79 rows ran")
+
+
+def test_the_capabilities_of_this_machine_are_those_that_doctor_shows():
+    from procession._native import machine_facts
+
+    assert faults.capabilities() == {name: holds for name, holds, _ in machine_facts()}
 
 
 def test_a_report_that_is_missing_is_an_error_and_not_an_empty_one(tmp_path):

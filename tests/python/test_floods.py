@@ -116,7 +116,7 @@ def test_odd_bytes_are_lines_for_people_and_raw_in_the_file(tmp_path):
 @pytest.mark.fault("F71")
 def test_an_ordinary_user_with_small_pipes_is_told_the_sysctl_and_loses_nothing(script, tmp_path):
     if os.getuid() != 0:
-        pytest.skip("capability: another user")
+        pytest.skip("capability: change-user")
     (tmp_path / "run").mkdir(mode=0o777)
     os.chmod(tmp_path, 0o711)
     source = """

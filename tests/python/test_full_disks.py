@@ -24,7 +24,7 @@ def on_a_full_disk(tmp_path):
         except OSError:
             able = False
         if not able:
-            pytest.skip("capability: mount namespace")
+            pytest.skip("capability: namespaces")
         (tmp_path / "script.py").write_text(textwrap.dedent(source))
         inside = f'{mount} && exec "$0" "$@"'
         done = subprocess.run(

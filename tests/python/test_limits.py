@@ -100,7 +100,7 @@ def test_a_launch_that_meets_a_limit_on_processes_fails_retryably_and_touches_no
     try:
         group.mkdir()
     except OSError:
-        pytest.skip("capability: pids-limit of this process")
+        pytest.skip("capability: own-group")
     try:
         done = script(AT_THE_LIMIT, str(group))
     finally:

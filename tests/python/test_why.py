@@ -280,7 +280,7 @@ class InAnotherMountNamespace(Supervising):
 
 def test_a_proc_that_does_not_see_the_hosts_files_has_no_flight_record_and_its_certificate_says_so():
     if shutil.which("unshare") is None or subprocess.run(["unshare", "--mount", "true"], check=False).returncode:
-        pytest.skip("capability: mount-namespace")
+        pytest.skip("capability: namespaces")
     procs = this_host().spawn_procs(launcher=InAnotherMountNamespace)
     assert procs.spawn("worker", Busy).pid.call_one().get(30) > 0
     procs.stop("seen enough")

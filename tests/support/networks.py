@@ -48,7 +48,7 @@ def cable() -> Iterator[Cable]:
         for name in (here, there):
             done = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True)
             if done.returncode != 0:
-                pytest.skip("capability: network namespaces")
+                pytest.skip("capability: netns")
             made.append(name)
         ip("-n", here, "link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", there)
         for name, address in ((here, Cable.HERE), (there, Cable.THERE)):

@@ -18,6 +18,7 @@ use crate::proc_ref::{ProcRef, Shared};
 use crate::records::Records;
 use crate::run_dir::RunDir;
 use crate::spec::SpawnSpec;
+use crate::watchdog::Watchdog;
 
 /// How many ended procs are remembered for late reports.
 const ENDED: usize = 1000;
@@ -48,6 +49,7 @@ pub(crate) struct Core {
     /// Of those that have ended.
     pub(crate) records: Records,
     closing: AtomicBool,
+    _watchdog: Option<Watchdog>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -67,6 +69,8 @@ impl Core {
         let address = unix.local_address().clone();
         let keeper: Arc<Door> = Arc::clone(&door);
         let crowd = Crowd::default();
+        let watchdog = Watchdog::start(Handle::current());
+        let watchdog = watchdog.inspect_err(|error| tracing::warn!(%error, "the runtime is not watched"));
         let listening = HashMap::from([(address.to_string(), unix.serve(keeper, &crowd))]);
         Self {
             id,
@@ -88,6 +92,7 @@ impl Core {
             incarnations: Mutex::default(),
             records: Records::in_state_dir(),
             closing: AtomicBool::new(false),
+            _watchdog: watchdog.ok(),
         }
     }
 

@@ -28,6 +28,7 @@ use crate::records::Recording;
 use crate::slot::Slot;
 use crate::small_pipes;
 use crate::spec::SpawnSpec;
+use crate::watchdog::{Doing, named};
 use crate::witness::{self, Watched};
 
 /// How long the word on how a proc ended may take longer than the end of its connection.
@@ -167,7 +168,8 @@ impl Driver {
             never_calls_back: spec.policy.readiness == Readiness::None,
         };
         let runtime = driver.core.runtime.clone();
-        runtime.spawn(driver.run(spec, token, first));
+        let doing = Doing::Supervises(driver.shared.id.clone());
+        runtime.spawn(named(doing, driver.run(spec, token, first)));
     }
 
     async fn run(mut self, spec: SpawnSpec, token: Secret, first: Vec<Effect>) {
@@ -204,10 +206,12 @@ impl Driver {
         task: impl Future<Output = Input> + Send + 'static,
         panicked: fn(String) -> Input,
     ) {
+        let task = named(Doing::AsksLauncher(self.shared.id.clone()), task);
         self.panicked.insert(self.tasks.spawn(task).id(), panicked);
     }
 
     async fn task_done(&mut self, done: Result<(task::Id, Input), JoinError>) {
+        procession_sys::failpoint!("host-task-done");
         let id = done.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         let panicked = self.panicked.remove(&id);
         let input = match (done, panicked) {
@@ -247,6 +251,7 @@ impl Driver {
     }
 
     async fn ring(&mut self, alarm: Alarm) {
+        procession_sys::failpoint!("host-alarm");
         match alarm {
             Alarm::State(timer) => {
                 if matches!(timer, Timer::Ready | Timer::ReadyCap) {
@@ -301,6 +306,7 @@ impl Driver {
     }
 
     async fn take(&mut self, input: Input) {
+        procession_sys::failpoint!("host-input");
         match input {
             Input::Event(event) => self.feed(event).await,
             Input::Launched(launched) => self.launched(launched).await,
@@ -381,6 +387,7 @@ impl Driver {
     }
 
     async fn launched(&mut self, launched: Result<LaunchResult, ProcLauncherError>) {
+        procession_sys::failpoint!("host-launched");
         self.shared.request.is_over();
         if self.published {
             // It was made while the exit was.

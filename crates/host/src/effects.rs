@@ -101,6 +101,7 @@ impl Driver {
             if !shared.request.settled().await {
                 return Ok(());
             }
+            procession_sys::failpoint!("host-asking-to-terminate");
             launcher.terminate(&shared.id, timeout).await.map_err(cause)
         };
         let answer = |answer| Input::Event(Event::TerminateAnswered(answer));
@@ -114,6 +115,7 @@ impl Driver {
             if !shared.request.settled().await {
                 return Event::KillAnswered(Ok(()));
             }
+            procession_sys::failpoint!("host-asking-to-kill");
             let asked = Instant::now();
             match launcher.kill(&shared.id).await {
                 // The launcher has a bound of its own, and said only that this is over.

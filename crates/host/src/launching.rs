@@ -93,7 +93,7 @@ async fn options(
         let file = PayloadFile::write(core.run_dir(), shared.id.launch_id(), &bootstrap_payload);
         let file = file.map_err(|error| {
             format!(
-                "the payload could not be written to {}: {error}; free some space",
+                "the payload could not be written to {}: {error}; free some space or file descriptors",
                 core.run_dir().display()
             )
         })?;

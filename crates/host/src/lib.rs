@@ -34,6 +34,7 @@ mod run_dir;
 mod slot;
 mod small_pipes;
 mod spec;
+mod watchdog;
 mod witness;
 
 pub use child::{Child, ChildError, take_bootstrap};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use procession_model::{ActorId, LaunchId, ProcExit, ProcId, ProcStatus};
 
 use crate::output::Stream;
+use crate::watchdog::{Doing, known_as};
 
 /// What happened to a proc, in order.
 #[derive(Clone, Debug)]
@@ -167,7 +168,9 @@ impl Audience {
             let hearing = all.iter().filter(|(from, _)| only.is_none() && *from <= number);
             for observer in hearing.map(|(_, observer)| observer).chain(&only) {
                 // It is supervision that calls it, and supervision must go on.
-                if catch_unwind(AssertUnwindSafe(|| observer(&launch, &event))).is_err() {
+                let tell =
+                    || known_as(Doing::TellsObserver(Arc::clone(&launch)), || observer(&launch, &event));
+                if catch_unwind(AssertUnwindSafe(tell)).is_err() {
                     tracing::error!(?event, "an observer of a proc panicked");
                 }
             }

@@ -61,6 +61,7 @@ pub fn facts() -> Vec<Fact> {
     all.extend(crashes());
     all.extend(budgets());
     all.extend(rights());
+    all.extend(tools());
     all
 }
 
@@ -192,6 +193,27 @@ fn rights() -> Vec<Fact> {
             "network namespaces can be made (CAP_SYS_ADMIN, CAP_NET_ADMIN)",
         ),
         Fact::new("fuse", fuse, "file systems can be served from a process (/dev/fuse)"),
+        Fact::new(
+            "namespaces",
+            may("sys_admin"),
+            "namespaces of mounts and pids can be made (CAP_SYS_ADMIN)",
+        ),
+        Fact::new("file-capabilities", may("setfcap"), "files can be given capabilities (CAP_SETFCAP)"),
+    ]
+}
+
+/// What only tests and people who look for faults need.
+fn tools() -> Vec<Fact> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let there = |program: &str| std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+    vec![
+        Fact::new(
+            "strace",
+            there("strace") && may("sys_ptrace"),
+            "system calls can be watched, and made to fail (strace)",
+        ),
+        Fact::new("iproute2", there("ip"), "networks can be set up (ip)"),
+        Fact::new("nftables", there("nft"), "traffic can be dropped (nft)"),
     ]
 }
 

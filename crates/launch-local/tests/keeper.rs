@@ -193,7 +193,7 @@ mod f25 {
         std::fs::copy("/bin/sleep", &sleep).unwrap();
         let raising = Command::new("setcap").arg("cap_net_bind_service+ep").arg(&sleep).status();
         if !is_root() || !raising.is_ok_and(|status| status.success()) {
-            println!("skipped: capability: file capabilities");
+            println!("skipped: capability: file-capabilities");
             return;
         }
         let script = format!("echo up; exec {} 1000", sleep.display());

@@ -52,6 +52,12 @@ pub enum LinkError {
         /// Bytes that had not, as far as was known.
         missing: usize,
     },
+    /// There is no memory for a packet.
+    #[error("there was no memory for {size} bytes of a packet: send it in several smaller messages")]
+    Memory {
+        /// Its bytes that had arrived, and those that were to be read next.
+        size: usize,
+    },
     /// The connection failed.
     #[error("the connection failed: {0}; check the network between the two ends")]
     Io(#[source] io::Error),

@@ -1,8 +1,9 @@
 use std::fmt;
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::sync::Arc;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use procession_model::Packet;
 use procession_wire::Decoder;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -59,7 +60,8 @@ impl LinkReceiver {
                 return Ok(Some(packet));
             }
             let missing = self.decoder.missing(&self.buffer);
-            let (least, room, most) = if before + missing > READ {
+            let is_big = before + missing > READ;
+            let (least, room, most) = if is_big {
                 // A length field is only a promise: memory follows what has arrived. What comes after a
                 // big packet is not read into its memory, which it would hold on to.
                 (LEAST_ROOM.min(missing), missing.min(before.max(READ)), missing)
@@ -67,7 +69,11 @@ impl LinkReceiver {
                 (LEAST_ROOM, READ, usize::MAX)
             };
             if self.buffer.capacity() - before < least {
-                self.buffer.reserve(room);
+                if is_big {
+                    grow(&mut self.buffer, room)?;
+                } else {
+                    self.buffer.reserve(room);
+                }
             }
             match self.io.read_buf(&mut (&mut self.buffer).limit(most)).await {
                 Ok(0) => return self.end(),
@@ -84,6 +90,16 @@ impl LinkReceiver {
         }
         Err(LinkError::CutOff { have: self.buffer.len(), missing: self.decoder.missing(&self.buffer) })
     }
+}
+
+/// Makes room for more of a packet whose size its sender has chosen: that there is no memory for it must not be
+/// the end of this process, as it is with `reserve`.
+fn grow(buffer: &mut BytesMut, room: usize) -> Result<(), LinkError> {
+    let mut bytes = Vec::from(mem::take(buffer));
+    let grown = bytes.try_reserve_exact(room);
+    let size = bytes.len().saturating_add(room);
+    *buffer = BytesMut::from(Bytes::from(bytes));
+    grown.map_err(|_| LinkError::Memory { size })
 }
 
 /// How the kernel, or TLS, reports a peer that died instead of closing.
@@ -109,7 +125,6 @@ impl fmt::Debug for LinkReceiver {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 mod tests {
-    use bytes::Bytes;
     use procession_model::Head;
 
     use super::*;
@@ -161,6 +176,21 @@ mod tests {
             let big = far.receiver.recv().await.unwrap().unwrap();
             kept.push(far.receiver.recv().await.unwrap().unwrap());
             assert!(big.parts[0].is_unique(), "the small packet shares the big one's memory");
+        }
+    }
+
+    mod f82 {
+        use super::*;
+
+        #[test]
+        fn room_that_cannot_be_had_is_an_error_and_costs_nothing_that_is_there() {
+            let mut buffer = BytesMut::from(&b"what has arrived"[..]);
+            let error = grow(&mut buffer, isize::MAX as usize - 100).unwrap_err();
+            assert!(error.to_string().contains("no memory for"), "{error}");
+            assert_eq!(buffer, "what has arrived");
+            grow(&mut buffer, 1 << 20).unwrap();
+            assert_eq!(buffer, "what has arrived");
+            assert!(buffer.capacity() >= 1 << 20);
         }
     }
 }

@@ -1,4 +1,5 @@
 use std::future::Future;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -90,7 +91,7 @@ pub(crate) fn started() -> PyResult<Option<&'static Arc<Core>>> {
 pub(crate) fn start_client() -> PyResult<&'static Arc<Core>> {
     start(|| {
         trace::start();
-        let connected = IoThread::start(Host::start).map_err(PyErr::from)?;
+        let connected = IoThread::start(Host::start).map_err(no_thread)?;
         let (host, handle, io) = connected.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
         Ok(Core::new(Side::Client(host), handle, Some(io)))
     })
@@ -105,7 +106,7 @@ pub(crate) fn start_proc(payload: String, imports: Duration) -> PyResult<&'stati
         trace::start();
         let connected =
             IoThread::start(move || async move { Child::dial_back_after(&payload, imports).await });
-        let connected = connected.map_err(PyErr::from)?;
+        let connected = connected.map_err(no_thread)?;
         let (child, handle, io) = connected.map_err(|error| PyConnectionError::new_err(error.to_string()))?;
         Ok(Core::new(Side::Launched(Arc::new(child)), handle, Some(io)))
     })
@@ -125,6 +126,12 @@ pub(crate) fn embed(proc_: &Proc, handle: Handle) -> PyResult<&'static Arc<Core>
         )));
     }
     Ok(core)
+}
+
+fn no_thread(error: io::Error) -> PyErr {
+    let text =
+        format!("the runtime's thread could not be started: {error}; raise ulimit -u, or end some processes");
+    io::Error::new(error.kind(), text).into()
 }
 
 fn start(make: impl FnOnce() -> PyResult<Core>) -> PyResult<&'static Arc<Core>> {

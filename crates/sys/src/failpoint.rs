@@ -12,7 +12,8 @@ pub fn failpoint_variable() -> Option<CString> {
 }
 
 /// Stops here for as long as the test's directory has a file of this name, and says so: with a line,
-/// its pid, in the file of this name with `.hit` after it. Nothing at all without the feature `failpoints`.
+/// its pid, in the file of this name with `.hit` after it. Where the file says `panic`, it is taken away, and
+/// this panics. Nothing at all without the feature `failpoints`.
 #[cfg(feature = "failpoints")]
 #[macro_export]
 macro_rules! failpoint {
@@ -22,7 +23,8 @@ macro_rules! failpoint {
 }
 
 /// Stops here for as long as the test's directory has a file of this name, and says so: with a line,
-/// its pid, in the file of this name with `.hit` after it. Nothing at all without the feature `failpoints`.
+/// its pid, in the file of this name with `.hit` after it. Where the file says `panic`, it is taken away, and
+/// this panics. Nothing at all without the feature `failpoints`.
 #[cfg(not(feature = "failpoints"))]
 #[macro_export]
 macro_rules! failpoint {
@@ -74,6 +76,15 @@ mod on {
             path.push(name.as_bytes());
             if libc::access(path.as_ptr(), libc::F_OK) != 0 {
                 return;
+            }
+            let mut what = [0_u8; 5];
+            let file = libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+            libc::read(file, what.as_mut_ptr().cast(), what.len());
+            libc::close(file);
+            if &what == b"panic" {
+                // Once.
+                libc::unlink(path.as_ptr());
+                panic!("failpoint {name}");
             }
             let end = path.1;
             path.push(b".hit");

@@ -157,7 +157,7 @@ mod f20 {
     fn strangers_that_have_the_pids_of_the_dead_are_spared() {
         let may = Command::new("unshare").args(["--pid", "--fork", "--mount-proc", "true"]).output();
         if !may.is_ok_and(|output| output.status.success()) {
-            println!("skipped: capability: pid namespace");
+            println!("skipped: capability: namespaces");
             return;
         }
         let role = Command::new("unshare")
