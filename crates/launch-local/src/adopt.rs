@@ -1,8 +1,7 @@
 //! Taking over what an earlier host of the same directory has launched.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use procession_launch::{LaunchResult, ProcLauncherError, StdioHandling};
@@ -11,7 +10,7 @@ use procession_sys::{Process, Snapshot};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
-use crate::driver::{Leader, Started, kind_of};
+use crate::driver::{Leader, Started, answer, kind_of};
 use crate::exits::Ended;
 use crate::launcher::{Keeper, NativeLauncher, handling};
 use crate::survivors::{Asked, Survivor, look_after};
@@ -27,40 +26,30 @@ impl NativeLauncher {
         launch: LaunchId,
         pid: Option<(u32, u64)>,
     ) -> Result<LaunchResult, ProcLauncherError> {
-        let (home, handed) = {
+        let (has_home, handed, ended) = {
             let mut known = self.known();
-            (known.home(), known.take_handed(launch))
+            (known.has_home(), known.take_handed(launch), known.take_exit(launch))
         };
-        let Some(home) = home else {
+        if !has_home {
             let text = "this launcher has no state directory, and so nothing to take over; start it with one";
             return Err(ProcLauncherError::Other(text.to_owned()));
-        };
+        }
         if let Some(Started { pid, pipes, exit }) = handed {
             let started_at = Process::look(pid).ok().and_then(|process| process.started_at());
-            let stdio = handling(pipes)?;
-            return Ok(LaunchResult {
-                pid: Some(pid),
-                started_at: started_at.unwrap_or_else(SystemTime::now),
-                stdio,
-                exit_rx: exit,
-            });
+            let started_at = started_at.unwrap_or_else(SystemTime::now);
+            return Ok(LaunchResult { pid: Some(pid), started_at, stdio: handling(pipes)?, exit_rx: exit });
         }
-        let look = move || (home.ended(launch), find(launch, pid));
-        let (ended, process) =
-            spawn_blocking(look).await.map_err(|error| ProcLauncherError::Other(error.to_string()))?;
-        let ended = ended.map_err(|error| {
-            ProcLauncherError::Other(format!(
-                "how earlier procs ended cannot be read: {error}; see to the state directory"
-            ))
-        })?;
-        Ok(match (ended, process) {
-            (Some(ended), _) => over(Some(ended.pid), exit_of(&ended)),
-            (None, Some(process)) => self.watch(launch, &process),
-            (None, None) => {
-                let reason = format!("{UNKEPT}, and it has ended since, or its pid means another process");
-                over(pid.map(|(pid, _)| pid), ProcExitResult::new(ProcExitKind::Lost { reason }))
-            }
-        })
+        if let Some(ended) = ended {
+            return Ok(over(Some(ended.pid), exit_of(&ended)));
+        }
+        // Looks through `/proc` away from the runtime's threads.
+        let found = spawn_blocking(move || find(launch, pid)).await;
+        let found =
+            found.map_err(|error| ProcLauncherError::Other(format!("it was not looked for: {error}")))?;
+        Ok(found.map(|process| self.watch(launch, &process)).unwrap_or_else(|| {
+            let reason = format!("{UNKEPT}, and it has ended since, or its pid means another process");
+            over(pid.map(|(pid, _)| pid), ProcExitResult::new(ProcExitKind::Lost { reason }))
+        }))
     }
 
     /// Nobody's child that we know of: it is watched as what has lost its keeper and guard.
@@ -70,22 +59,12 @@ impl NativeLauncher {
         let keeper = Keeper { commands, retired: Arc::new(AtomicBool::new(true)), detached: true };
         let weak = Arc::downgrade(&self.known);
         let leader = Leader::new(process.pid, process.started);
-        {
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            let number = known.enter(launch, keeper);
-            let survivor = Survivor::new(number, launch, leader, exit, weak);
-            tokio::spawn(async move {
-                let before = Asked {
-                    terminations: HashMap::new(),
-                    kills: HashMap::new(),
-                    ends: Vec::new(),
-                    told_to_end: false,
-                    detached: true,
-                };
-                let waiting = look_after(vec![survivor], &mut asked, before, UNKEPT).await;
-                crate::driver::answer(waiting, ());
-            });
-        }
+        let number = self.known().inherit_survivor(launch, keeper);
+        let survivor = Survivor::new(number, launch, leader, exit, weak);
+        tokio::spawn(async move {
+            let before = Asked { detached: true, ..Asked::default() };
+            answer(look_after(vec![survivor], &mut asked, before, UNKEPT).await, ());
+        });
         let started_at = process.started_at().unwrap_or_else(SystemTime::now);
         LaunchResult { pid: Some(process.pid), started_at, stdio: StdioHandling::Inherited, exit_rx }
     }

@@ -1,6 +1,7 @@
 //! The state directory of detached procs: whose keeper is asked there for what runs, and where it has written
 //! down what ended.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,7 +20,7 @@ use crate::protocol::{Reply, Request, SIZE, SOCKET, Strings};
 /// How long a keeper may take to hand over what it keeps.
 const HAND_OVER: Duration = Duration::from_secs(10);
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Home(PathBuf);
 
 /// What a keeper has handed over.
@@ -80,8 +81,8 @@ impl Home {
     }
 
     /// How procs ended that are not kept any more.
-    pub(crate) fn ended(&self, launch: LaunchId) -> io::Result<Option<Ended>> {
-        Ok(Exits::in_directory(&self.0).read()?.remove(&launch.to_string()))
+    pub(crate) fn exits(&self) -> io::Result<HashMap<String, Ended>> {
+        Exits::in_directory(&self.0).read()
     }
 
     /// Becomes the owner of what an earlier host has left; none where no keeper is. Blocks for as long as it

@@ -16,6 +16,7 @@ use tokio::task::spawn_blocking;
 
 use crate::confine::{cgroups, check_resources, confines, limits, resolve};
 use crate::driver::{Command, Driver, Launch, Started};
+use crate::exits::Ended;
 use crate::failure::{LaunchFailure, SHUT_DOWN, invalid, refused};
 use crate::home::{self, Home, Inheritance};
 use crate::keeper::Helper;
@@ -50,8 +51,10 @@ pub(crate) struct Known {
     ended: VecDeque<LaunchId>,
     next: u64,
     home: Option<Home>,
-    /// What an earlier host has left, until somebody takes it over.
+    /// What an earlier host has left, until somebody takes it over: what runs, and by the digits of its launch
+    /// what has ended.
     handed: HashMap<LaunchId, Started>,
+    exits: HashMap<String, Ended>,
 }
 
 impl Known {
@@ -83,12 +86,16 @@ impl Known {
         Ok(())
     }
 
-    pub(crate) fn home(&self) -> Option<Home> {
-        self.home.clone()
+    pub(crate) fn has_home(&self) -> bool {
+        self.home.is_some()
     }
 
     pub(crate) fn take_handed(&mut self, launch: LaunchId) -> Option<Started> {
         self.handed.remove(&launch)
+    }
+
+    pub(crate) fn take_exit(&mut self, launch: LaunchId) -> Option<Ended> {
+        self.exits.remove(&launch.to_string())
     }
 
     /// A number for a launch that `keeper` is to be asked about.
@@ -97,6 +104,12 @@ impl Known {
         self.next += 1;
         self.procs.insert(launch, (number, keeper));
         number
+    }
+
+    /// What no keeper keeps is asked through a `keeper` of its own, which is told of the end of everything too.
+    pub(crate) fn inherit_survivor(&mut self, launch: LaunchId, keeper: Keeper) -> u64 {
+        self.keepers.push(keeper.clone());
+        self.enter(launch, keeper)
     }
 
     /// The launch with this number.
@@ -169,9 +182,12 @@ impl NativeLauncher {
     pub fn start_in(directory: &Path, note: impl Fn(Helper) + Send + Sync + 'static) -> io::Result<Self> {
         let home = Home::new(directory)?;
         let inheritance = home.claim()?;
+        // What does not run any more was written down before the rest was handed over.
+        let exits = home.exits()?;
         let launcher = Self::begin(note, Some(home))?;
         let own = Arc::downgrade(&launcher.known);
         let mut known = launcher.known();
+        known.exits = exits;
         match inheritance {
             Some(inheritance) => known.inherit(&own, inheritance)?,
             None => drop(known.keeper(&own, true)?),
@@ -190,6 +206,7 @@ impl NativeLauncher {
             next: 0,
             home,
             handed: HashMap::new(),
+            exits: HashMap::new(),
         };
         let launcher = Self { known: Arc::new(Mutex::new(known)), window: Semaphore::new(WINDOW) };
         launcher.known().keeper(&Arc::downgrade(&launcher.known), false)?;
@@ -244,7 +261,7 @@ impl NativeLauncher {
 
     /// Where the output of a detached launch goes.
     fn output(&self, opts: &LaunchOptions) -> Result<Output, ProcLauncherError> {
-        if self.known().home.is_none() {
+        if !self.known().has_home() {
             let rule =
                 "this launcher has no state directory, in which the next host finds it; leave detach out";
             return Err(invalid("detach", "true", rule));
@@ -283,7 +300,7 @@ impl ProcLauncher for NativeLauncher {
             confines: confines(),
             group_kill: cgroups().has_unified(),
             oom_facts: cgroups().version_for(Controller::Memory) == Some(2),
-            adopt: self.known().home.is_some(),
+            adopt: self.known().has_home(),
             dial_back: DialBack::Local,
         }
     }

@@ -47,6 +47,7 @@ pub(crate) struct Survivor {
 }
 
 /// What was asked of the keeper and not answered.
+#[derive(Default)]
 pub(crate) struct Asked {
     pub(crate) terminations: HashMap<u64, Vec<oneshot::Sender<()>>>,
     pub(crate) kills: HashMap<u64, Vec<Kill>>,

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use common::{Running, fresh, lives, members, shell, within};
+use common::{Failpoints, Running, fresh, lives, members, shell, within};
 use procession_launch::{LaunchResult, ProcLauncher, StdioHandling};
 use procession_launch_local::NativeLauncher;
 use procession_model::{InvalidArgument, LaunchOptions, OutputFiles, ProcExitKind, ProcId};
@@ -454,6 +454,93 @@ async fn a_proc_that_lost_its_host_its_keeper_and_its_guard_is_still_found_and_e
         launcher.shutdown().await;
         state.has_no_helpers();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_proc_that_loses_its_keeper_and_its_guard_while_its_host_lives_outlives_that_too() {
+    let state = State::new();
+    let launcher = state.launcher();
+    let (options, id) = (state.simple(&format!("{DAEMON}{WAITS}")), fresh());
+    let launched = launcher.launch(&id, options.clone()).await.unwrap();
+    state.has("up");
+    let leader = Process::look(launched.pid.unwrap()).unwrap();
+    let (keeper, guard) = (state.keeper(), state.guard());
+    guard.signal(libc::SIGSTOP);
+    within(BOUND, "it is stopped", || Process::look(guard.pid).unwrap().state == 'T');
+    keeper.signal(libc::SIGKILL);
+    guard.signal(libc::SIGKILL);
+    within(BOUND, "both are gone", || !lives(&keeper) && !lives(&guard));
+    let mut other = launcher.launch(&fresh(), state.simple("exit 4")).await;
+    let start = std::time::Instant::now();
+    // Until the host has seen that they are gone it is told to try again.
+    while other.is_err() && start.elapsed() < BOUND {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        other = launcher.launch(&fresh(), state.simple("exit 4")).await;
+    }
+    assert_eq!(end(other.unwrap()).await.kind, ProcExitKind::Exited { code: 4 });
+    drop((launcher, launched));
+    state.has_no_helpers();
+    assert!(members(&id).len() >= 2, "neither it nor its daemon was touched");
+    let launcher = state.launcher();
+    let adopted = launcher.adopt(&id, &options, Some((leader.pid, leader.started))).await.unwrap();
+    launcher.shutdown().await;
+    assert!(members(&id).is_empty(), "a shutdown ends it as any other");
+    assert!(!matches!(end(adopted).await.kind, ProcExitKind::Exited { .. }));
+    state.has_no_helpers();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_end_is_known_wherever_its_keeper_dies_over_it_while_no_host_lives() {
+    for at in ["keeper-before-telling", "keeper-before-reaping", "keeper-after-reaping"] {
+        let failpoints = Failpoints::new();
+        let state = State::new();
+        let launcher = state.launcher();
+        let (options, id) = (state.simple(&format!("{DAEMON}{WAITS} exit 7")), fresh());
+        let launched = launcher.launch(&id, options.clone()).await.unwrap();
+        let pid = launched.pid;
+        state.has("up");
+        failpoints.arm(at);
+        drop((launcher, launched));
+        state.put("go");
+        failpoints.reached(at).await.signal(libc::SIGKILL);
+        failpoints.disarm(at);
+        state.has_no_helpers();
+        assert!(members(&id).is_empty(), "{at}: what it left is ended");
+        let launcher = state.launcher();
+        let adopted = launcher.adopt(&id, &options, None).await.unwrap();
+        assert_eq!(adopted.pid, pid);
+        assert_eq!(end(adopted).await.kind, ProcExitKind::Exited { code: 7 }, "{at}");
+        launcher.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn all_of_many_procs_are_handed_over() {
+    let state = State::new();
+    let launcher = state.launcher();
+    let options = state.simple("exec sleep 1000");
+    let mut procs = Vec::new();
+    for _ in 0..100 {
+        let id = fresh();
+        let launched = launcher.launch(&id, options.clone()).await.unwrap();
+        procs.push((id, launched.pid));
+    }
+    drop(launcher);
+    let start = std::time::Instant::now();
+    let mut launcher = NativeLauncher::start_in(state.path(), |_| ());
+    while launcher.is_err() && start.elapsed() < BOUND {
+        launcher = NativeLauncher::start_in(state.path(), |_| ());
+    }
+    let launcher = launcher.unwrap();
+    for (id, pid) in &procs {
+        let adopted = launcher.adopt(id, &options, None).await.unwrap();
+        assert_eq!(adopted.pid, *pid);
+        let [_stdout, _stderr] = pipes(adopted.stdio);
+    }
+    println!("{} procs taken over within {:?}", procs.len(), start.elapsed());
+    launcher.shutdown().await;
+    assert!(procs.iter().all(|(id, _)| members(id).is_empty()));
+    state.has_no_helpers();
 }
 
 mod f20 {

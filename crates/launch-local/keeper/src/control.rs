@@ -76,11 +76,13 @@ impl Control {
     }
 
     pub(crate) fn send(&mut self, reply: Reply) {
-        self.unsent.push_back((reply, None));
+        self.send_with(reply, None);
     }
 
     pub(crate) fn send_with(&mut self, reply: Reply, pipes: Option<Pipes>) {
-        self.unsent.push_back((reply, pipes));
+        if !self.closed {
+            self.unsent.push_back((reply, pipes));
+        }
     }
 
     /// Sends what the socket takes.

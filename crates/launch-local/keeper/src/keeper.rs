@@ -147,7 +147,16 @@ impl Keeper {
         let mut pause = PAUSES.0;
         self.control.flush();
         loop {
-            let timeout = if self.ending {
+            self.flush_link();
+            let is_news = self.look_after_owner()?;
+            if self.is_left_alone() {
+                self.drain_unread();
+                self.kills.remove_groups();
+                return Ok(());
+            }
+            let timeout = if is_news {
+                Some(Duration::ZERO)
+            } else if self.ending {
                 Some(pause)
             } else {
                 let again = (!self.terminations.is_empty()).then(|| Instant::now() + LOOK_AGAIN);
@@ -161,7 +170,6 @@ impl Keeper {
                 let Some((request, fds)) = self.control.receive() else { break };
                 self.handle(request, fds);
             }
-            self.look_after_owner()?;
             for id in executing {
                 self.finish_start(id);
             }
@@ -169,14 +177,7 @@ impl Keeper {
             self.reap()?;
             self.look_after_trees();
             self.control.flush();
-            if self.detached.is_some() {
-                self.flush_link();
-                if self.is_left_alone() {
-                    self.drain_unread();
-                    self.kills.remove_groups();
-                    return Ok(());
-                }
-            } else if self.control.is_closed() && !self.told {
+            if self.detached.is_none() && self.control.is_closed() && !self.told {
                 self.broken.get_or_insert_with(Instant::now);
                 self.ending = true;
             }

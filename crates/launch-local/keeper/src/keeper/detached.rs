@@ -107,9 +107,7 @@ impl Detached {
     }
 
     fn tell_guard(&mut self, reply: Reply, fds: Option<Pipes>) {
-        if let Some(link) = self.link.as_mut().filter(|link| !link.is_closed()) {
-            link.send_with(reply, fds);
-        }
+        self.link.iter_mut().for_each(|link| link.send_with(reply, fds.clone()));
     }
 }
 
@@ -151,9 +149,10 @@ impl Keeper {
         self.control.send(Reply::All);
     }
 
-    /// Sees whether the host is gone, and whether another one asks to be it.
-    pub(super) fn look_after_owner(&mut self) -> io::Result<()> {
-        let Some(detached) = &mut self.detached else { return Ok(()) };
+    /// Sees whether the host is gone, and whether another one asks to be it; true when there is more to do now.
+    pub(super) fn look_after_owner(&mut self) -> io::Result<bool> {
+        let Some(detached) = &mut self.detached else { return Ok(false) };
+        let before = detached.owned;
         if detached.owned && !self.ending && (self.control.is_closed() || self.host.has_ended()?) {
             detached.owned = false;
             // A fork of the host may hold it open.
@@ -174,7 +173,7 @@ impl Keeper {
         if let Some(detached) = &mut self.detached {
             detached.knocking = silent;
         }
-        Ok(())
+        Ok(self.is_owned() != before)
     }
 
     fn meet(&mut self, mut guest: Control, fds: Vec<OwnedFd>) {
@@ -262,8 +261,9 @@ impl Keeper {
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let (pid, started) = (proc.child().pid, proc.started);
         let ended = Ended { launch: launch.to_owned(), pid, started, status, oom, at };
-        let written = detached.exits.append(&ended);
-        if written.is_err() && !detached.owned {
+        let failure = detached.exits.append(&ended).err();
+        // Where the directory is gone nobody will ask.
+        if failure.is_some_and(|error| error.kind() != io::ErrorKind::NotFound) && !detached.owned {
             detached.pause = Some(Instant::now() + WRITE_AGAIN);
             return false;
         }
