@@ -122,6 +122,8 @@ async fn options(
         tail_lines: spec.tail_lines,
         log_channel: (!launcher.knows_status_by_parenthood())
             .then(|| log_channel(core, shared, spec.gate.clone())),
+        detach: false,
+        output: None,
     })
 }
 

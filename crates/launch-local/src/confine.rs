@@ -156,7 +156,8 @@ fn dropped(drop: &DropCapabilities) -> Result<u64, InvalidArgument> {
 pub(crate) fn bury_groups<T>(launches: &[LaunchId], kill_trees: impl FnOnce() -> T) -> T {
     let killed = kill_trees();
     let owner = Owner::this_process();
-    for group in launches.iter().map(|launch| cgroups().open(&owner.group_name(launch))) {
+    let names = |launch: &LaunchId| [owner.group_name(launch), Owner::detached_group_name(launch)];
+    for group in launches.iter().flat_map(names).map(|name| cgroups().open(&name)) {
         let members = group.members();
         let deadline = Instant::now() + EMPTYING;
         while !group.is_empty() && Instant::now() < deadline {

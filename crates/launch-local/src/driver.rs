@@ -2,7 +2,7 @@
 
 mod succession;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,8 +16,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use crate::failure::{LaunchFailure, Shown};
+use crate::home::{Home, Inheritance, Inherited};
 use crate::keeper::Pair;
-use crate::launcher::{Keeper, Known};
+use crate::launcher::{Keeper, Known, Note};
 use crate::protocol::{Reply, Request, SEND_AGAIN, SIZE};
 use crate::watched::watched;
 
@@ -35,6 +36,7 @@ pub(crate) struct Launch {
     pub(crate) launch: LaunchId,
     pub(crate) shown: Shown,
     pub(crate) captured: bool,
+    pub(crate) detach: bool,
     /// As [`Request::Launch`] wants them.
     pub(crate) fds: Vec<OwnedFd>,
     pub(crate) started: oneshot::Sender<Result<Started, LaunchFailure>>,
@@ -56,6 +58,14 @@ struct Open {
     started: Option<oneshot::Sender<Result<Started, LaunchFailure>>>,
     exit: Option<oneshot::Sender<ProcExitResult>>,
     leader: Option<Leader>,
+}
+
+/// How a conversation about detached procs begins; the default is one about others.
+#[derive(Default)]
+struct Detached {
+    detached: bool,
+    alone: bool,
+    open: HashMap<u64, Open>,
 }
 
 /// The process that leads a proc.
@@ -82,6 +92,16 @@ pub(crate) struct Driver {
     retired: Arc<AtomicBool>,
     /// The guard has taken over.
     replaced: bool,
+    /// Its procs outlive this process.
+    detached: bool,
+    /// Of keeper and guard only one is left.
+    alone: bool,
+    /// A guard that has taken over is about to say what it keeps; until then it takes in nothing.
+    listening: bool,
+    /// What it has said that it keeps.
+    seen: HashSet<u64>,
+    /// Nobody can ask any more: what is detached is left to its keeper.
+    left: bool,
     /// Somebody may still ask for something.
     asking: bool,
     /// It has been told that it is enough.
@@ -101,9 +121,51 @@ pub(crate) struct Driver {
 
 impl Driver {
     /// Starts a keeper, and the task that speaks with it for as long as anything is kept.
-    pub(crate) fn start(known: Weak<Mutex<Known>>, note: &crate::launcher::Note) -> io::Result<Keeper> {
-        let (pair, socket) = crate::keeper::start()?;
-        note(pair.guard);
+    pub(crate) fn start(known: Weak<Mutex<Known>>, note: &Note) -> io::Result<Keeper> {
+        let (pair, socket) = crate::keeper::start(None)?;
+        pair.guard.into_iter().for_each(|guard| note(guard));
+        Self::converse_with(pair, socket, known, Detached::default())
+    }
+
+    /// The same for detached procs, whose keeper is nobody else's business.
+    pub(crate) fn start_detached(known: Weak<Mutex<Known>>, home: &Home) -> io::Result<Keeper> {
+        let (pair, socket) = crate::keeper::start(Some(home))?;
+        Self::converse_with(pair, socket, known, Detached { detached: true, ..Detached::default() })
+    }
+
+    /// Goes on with a keeper that another process has started; what is handed over can be taken from `handed`.
+    pub(crate) fn go_on(
+        inheritance: Inheritance,
+        known: Weak<Mutex<Known>>,
+        handed: &mut HashMap<LaunchId, (u64, Started)>,
+    ) -> io::Result<Keeper> {
+        let Inheritance { socket, guard, keeper, procs } = inheritance;
+        let mut open = HashMap::new();
+        for Inherited { id, launch, pid, started, pipes } in procs {
+            let (sender, exit) = oneshot::channel();
+            let (leader, shown) = (Some(Leader::new(pid, started)), Shown::default());
+            open.insert(
+                id,
+                Open { launch, shown, captured: true, started: None, exit: Some(sender), leader },
+            );
+            handed.insert(launch, (id, Started { pid, pipes: Some(pipes), exit }));
+        }
+        let alone = guard.is_none();
+        Self::converse_with(
+            Pair::found(guard, keeper),
+            socket,
+            known,
+            Detached { detached: true, alone, open },
+        )
+    }
+
+    fn converse_with(
+        pair: Pair,
+        socket: OwnedFd,
+        known: Weak<Mutex<Known>>,
+        of: Detached,
+    ) -> io::Result<Keeper> {
+        let Detached { detached, alone, open } = of;
         let (sender, commands) = mpsc::unbounded_channel();
         let retired = Arc::new(AtomicBool::new(false));
         let driver = Self {
@@ -112,25 +174,33 @@ impl Driver {
             pair,
             retired: Arc::clone(&retired),
             replaced: false,
+            detached,
+            alone,
+            listening: false,
+            seen: HashSet::new(),
+            left: false,
             asking: true,
             told: false,
             commands,
             known,
             unsent: VecDeque::new(),
             pause: None,
-            open: HashMap::new(),
+            open,
             ended: VecDeque::new(),
             terminations: HashMap::new(),
             kills: HashMap::new(),
             ends: Vec::new(),
         };
         tokio::spawn(driver.run());
-        Ok(Keeper { commands: sender, retired })
+        Ok(Keeper { commands: sender, retired, detached })
     }
 
     async fn run(mut self) {
         while self.converse().await {
             self.leave_if_idle();
+        }
+        if self.left {
+            return;
         }
         self.bury().await;
     }
@@ -141,6 +211,10 @@ impl Driver {
             command = self.commands.recv(), if self.asking => {
                 match command {
                     Some(command) => self.take(command),
+                    None if self.detached => {
+                        self.left = true;
+                        return false;
+                    }
                     None => {
                         self.asking = false;
                         self.tell_to_end();
@@ -161,7 +235,7 @@ impl Driver {
             how = self.pair.guard_ended() => {
                 // One that ends by itself has seen its keeper end so.
                 if how != Some(ExitStatus::Exited { code: 0 }) {
-                    tracing::warn!(guard = self.pair.guard.pid, ?how, "the guard of a keeper ended; the keeper goes on");
+                    tracing::warn!(guard = ?self.pair.guard, ?how, "the guard of a keeper ended; the keeper goes on");
                 }
                 self.retire();
                 true
@@ -170,7 +244,7 @@ impl Driver {
                 self.pause = None;
                 self.flush()
             }
-            ready = self.socket.writable(), if !self.unsent.is_empty() && self.pause.is_none() => {
+            ready = self.socket.writable(), if !self.unsent.is_empty() && self.pause.is_none() && !self.listening => {
                 let Ok(mut ready) = ready else { return false };
                 ready.retain_ready();
                 drop(ready);
@@ -186,7 +260,7 @@ impl Driver {
                 let _ = started.send(Err(succession::replaced()));
                 return;
             }
-            Command::Launch(id, Launch { launch, shown, captured, fds, started }) => {
+            Command::Launch(id, Launch { launch, shown, captured, fds, started, .. }) => {
                 let open = Open { launch, shown, captured, started: Some(started), exit: None, leader: None };
                 self.open.insert(id, open);
                 self.unsent.push_back((Request::Launch { id, captured }, fds));
@@ -213,28 +287,33 @@ impl Driver {
         self.unsent.push_back((Request::Shutdown, Vec::new()));
     }
 
-    /// Later launches start another pair.
-    fn retire(&self) {
-        self.retired.store(true, Ordering::Release);
+    /// Later launches start another pair; detached ones once this one keeps nothing, since a state directory has
+    /// one keeper.
+    fn retire(&mut self) {
+        self.alone = true;
+        if !self.detached {
+            self.retired.store(true, Ordering::Release);
+        }
     }
 
-    /// A retired keeper that keeps nothing any more is done.
+    /// A keeper without a guard that keeps nothing any more is done, and so is a guard without a keeper.
     fn leave_if_idle(&mut self) {
         let idle = self.open.is_empty() && self.kills.is_empty() && self.terminations.is_empty();
-        if !self.retired.load(Ordering::Acquire) || !idle || self.told {
+        if !self.alone || !idle || self.told {
             return;
         }
         // Who posts a launch looks under this lock whether it is retired; so none comes from here on.
         let Some(known) = self.known.upgrade() else { return };
         let _nobody_posts = known.lock().unwrap_or_else(PoisonError::into_inner);
         if self.commands.is_empty() {
+            self.retired.store(true, Ordering::Release);
             self.tell_to_end();
             self.flush();
         }
     }
 
     fn flush(&mut self) -> bool {
-        if self.pause.is_some() {
+        if self.pause.is_some() || self.listening {
             return true;
         }
         while let Some((request, fds)) = self.unsent.front() {
@@ -297,11 +376,17 @@ impl Driver {
             }
             Reply::Keeps { pid, started } => {
                 let keeper = self.pair.keeps(pid, started);
-                if let Some(known) = self.known.upgrade() {
+                // What a dead host has left is swept; this one is not left, it waits for the next.
+                if !self.detached
+                    && let Some(known) = self.known.upgrade()
+                {
                     (known.lock().unwrap_or_else(PoisonError::into_inner).note)(keeper);
                 }
             }
             Reply::Replaced => self.hand_over(),
+            Reply::Kept { id, .. } => drop(self.seen.insert(id)),
+            Reply::All => self.go_on_with_guard(),
+            Reply::Forget { .. } | Reply::Owned { .. } | Reply::Busy => {}
             Reply::Gone { id } => {
                 if let Some(open) = self.open.remove(&id) {
                     self.forget(open.launch);
@@ -321,8 +406,11 @@ impl Driver {
         answer(self.kills.remove(&id).unwrap_or_default(), stuck);
     }
 
-    fn started(&mut self, id: u64, pid: u32, started: u64, fds: Vec<OwnedFd>) {
-        let Some(open) = self.open.get_mut(&id) else { return };
+    fn started(&mut self, id: u64, pid: u32, started: u64, mut fds: Vec<OwnedFd>) {
+        // One that was handed over while it was being started is known already.
+        let Some(open) = self.open.get_mut(&id).filter(|open| open.leader.is_none()) else { return };
+        // A detached one comes with its strings, which are known here.
+        fds.truncate(2);
         let (sender, exit) = oneshot::channel();
         open.exit = Some(sender);
         open.leader = Some(Leader::new(pid, started));

@@ -16,7 +16,7 @@ pub struct LaunchFailure {
 }
 
 /// What messages call the parts of a launch.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Shown {
     pub(crate) program: String,
     pub(crate) cwd: String,

@@ -1,6 +1,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
@@ -15,9 +16,11 @@ use tokio::task::spawn_blocking;
 
 use crate::confine::{cgroups, check_resources, confines, limits, resolve};
 use crate::driver::{Command, Driver, Launch, Started};
-use crate::failure::{LaunchFailure, SHUT_DOWN, refused, whereabouts};
+use crate::exits::Ended;
+use crate::failure::{LaunchFailure, SHUT_DOWN, invalid, refused, whereabouts};
+use crate::home::{self, Home, Inheritance};
 use crate::keeper::Helper;
-use crate::order::Order;
+use crate::order::{Order, Output};
 use crate::prepare::{environment, prepare};
 use crate::protocol::PATIENCE;
 
@@ -34,29 +37,79 @@ pub(crate) type Note = Arc<dyn Fn(Helper) + Send + Sync>;
 pub(crate) struct Keeper {
     pub(crate) commands: mpsc::UnboundedSender<Command>,
     pub(crate) retired: Arc<AtomicBool>,
+    /// Of procs that outlive this process, and of no others.
+    pub(crate) detached: bool,
 }
 
 /// What was launched, and by which keeper.
 pub(crate) struct Known {
-    /// All that keep something; at most one of them is not retired.
+    /// All that keep something; at most one of them is not retired, and one of detached procs.
     keepers: Vec<Keeper>,
     pub(crate) note: Note,
     pub(crate) shut_down: bool,
     procs: HashMap<LaunchId, (u64, Keeper)>,
     ended: VecDeque<LaunchId>,
     next: u64,
+    home: Option<Home>,
+    /// What an earlier host has left, until somebody takes it over: what runs, and by the digits of its launch
+    /// what has ended.
+    handed: HashMap<LaunchId, Started>,
+    exits: HashMap<String, Ended>,
 }
 
 impl Known {
     /// The keeper of later launches, which is started where there is none.
-    pub(crate) fn keeper(&mut self, own: &Weak<Mutex<Self>>) -> io::Result<Keeper> {
+    pub(crate) fn keeper(&mut self, own: &Weak<Mutex<Self>>, detached: bool) -> io::Result<Keeper> {
         self.keepers.retain(|keeper| !keeper.commands.is_closed());
-        if let Some(keeper) = self.keepers.iter().find(|keeper| !keeper.retired.load(Ordering::Acquire)) {
+        let takes = |keeper: &&Keeper| keeper.detached == detached && !keeper.retired.load(Ordering::Acquire);
+        if let Some(keeper) = self.keepers.iter().find(takes) {
             return Ok(keeper.clone());
         }
-        let keeper = Driver::start(Weak::clone(own), &self.note)?;
+        let keeper = match self.home.as_ref().filter(|_| detached) {
+            Some(home) => Driver::start_detached(Weak::clone(own), home)?,
+            None => Driver::start(Weak::clone(own), &self.note)?,
+        };
         self.keepers.push(keeper.clone());
         Ok(keeper)
+    }
+
+    /// Adds a keeper, and what it keeps already.
+    fn inherit(&mut self, own: &Weak<Mutex<Self>>, inheritance: Inheritance) -> io::Result<()> {
+        let mut handed = HashMap::new();
+        let keeper = Driver::go_on(inheritance, Weak::clone(own), &mut handed)?;
+        for (launch, (id, started)) in handed {
+            self.next = self.next.max(id + 1);
+            self.procs.insert(launch, (id, keeper.clone()));
+            self.handed.insert(launch, started);
+        }
+        self.keepers.push(keeper);
+        Ok(())
+    }
+
+    pub(crate) fn has_home(&self) -> bool {
+        self.home.is_some()
+    }
+
+    pub(crate) fn take_handed(&mut self, launch: LaunchId) -> Option<Started> {
+        self.handed.remove(&launch)
+    }
+
+    pub(crate) fn take_exit(&mut self, launch: LaunchId) -> Option<Ended> {
+        self.exits.remove(&launch.to_string())
+    }
+
+    /// A number for a launch that `keeper` is to be asked about.
+    pub(crate) fn enter(&mut self, launch: LaunchId, keeper: Keeper) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.procs.insert(launch, (number, keeper));
+        number
+    }
+
+    /// What no keeper keeps is asked through a `keeper` of its own, which is told of the end of everything too.
+    pub(crate) fn inherit_survivor(&mut self, launch: LaunchId, keeper: Keeper) -> u64 {
+        self.keepers.push(keeper.clone());
+        self.enter(launch, keeper)
     }
 
     /// The launch with this number.
@@ -90,8 +143,11 @@ impl Drop for KillUnlessTaken {
 /// They are children of a keeper, a small process of its own with a guard above it: when this process
 /// is gone, however it went, they kill them and all that they started. Dropping the launcher does the
 /// same. Procs outlive the keeper: its guard keeps them on, and without that this process does.
+///
+/// Detached procs are children of another keeper, which stays when this process is gone, and is found again
+/// by [`Self::start_in`] with the same directory.
 pub struct NativeLauncher {
-    known: Arc<Mutex<Known>>,
+    pub(crate) known: Arc<Mutex<Known>>,
     window: Semaphore,
 }
 
@@ -114,6 +170,33 @@ impl NativeLauncher {
     /// # Errors
     /// The keeper could not be started.
     pub fn start_noting(note: impl Fn(Helper) + Send + Sync + 'static) -> io::Result<Self> {
+        Self::begin(note, None)
+    }
+
+    /// The same for a host with a state directory, of this user alone (0700), which no other host uses: it can
+    /// launch detached procs, and what an earlier host of the directory has left is handed over to it, to be
+    /// taken over one by one with [`ProcLauncher::adopt`]. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// A keeper could not be started, the directory cannot be used, or another host that lives uses it.
+    pub fn start_in(directory: &Path, note: impl Fn(Helper) + Send + Sync + 'static) -> io::Result<Self> {
+        let home = Home::new(directory)?;
+        let inheritance = home.claim()?;
+        // What does not run any more was written down before the rest was handed over.
+        let exits = home.exits()?;
+        let launcher = Self::begin(note, Some(home))?;
+        let own = Arc::downgrade(&launcher.known);
+        let mut known = launcher.known();
+        known.exits = exits;
+        match inheritance {
+            Some(inheritance) => known.inherit(&own, inheritance)?,
+            None => drop(known.keeper(&own, true)?),
+        }
+        drop(known);
+        Ok(launcher)
+    }
+
+    fn begin(note: impl Fn(Helper) + Send + Sync + 'static, home: Option<Home>) -> io::Result<Self> {
         let known = Known {
             keepers: Vec::new(),
             note: Arc::new(note),
@@ -121,23 +204,35 @@ impl NativeLauncher {
             procs: HashMap::new(),
             ended: VecDeque::new(),
             next: 0,
+            home,
+            handed: HashMap::new(),
+            exits: HashMap::new(),
         };
         let launcher = Self { known: Arc::new(Mutex::new(known)), window: Semaphore::new(WINDOW) };
-        launcher.known().keeper(&Arc::downgrade(&launcher.known))?;
+        launcher.known().keeper(&Arc::downgrade(&launcher.known), false)?;
         Ok(launcher)
     }
 
-    /// Kills all procs and ends the keeper; returns when nothing of them is left, however many ask for
+    /// Kills all procs, detached ones too, and ends their keepers. Returns when nothing of them is left, however many ask for
     /// it. Later launches are refused.
     ///
     /// Cancel safe: once polled, it happens whoever waits.
     pub async fn shutdown(&self) {
+        self.end(|_| true).await;
+    }
+
+    /// The same, but leaves detached procs and their keeper behind.
+    pub async fn leave(&self) {
+        self.end(|keeper| !keeper.detached).await;
+    }
+
+    async fn end(&self, which: impl Fn(&Keeper) -> bool) {
         let keepers = {
             let mut known = self.known();
             known.shut_down = true;
             known.keepers.clone()
         };
-        let told = keepers.iter().map(|keeper| {
+        let told = keepers.iter().filter(|keeper| which(keeper)).map(|keeper| {
             let (done, ended) = oneshot::channel();
             // An error means that it keeps nothing any more.
             drop(keeper.commands.send(Command::Shutdown(done)));
@@ -148,7 +243,7 @@ impl NativeLauncher {
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    pub(crate) fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -163,15 +258,27 @@ impl NativeLauncher {
             let text = format!("{proc_id} was launched already; an id serves for one launch only");
             return Err(ProcLauncherError::Other(text));
         }
-        let number = known.next;
-        known.next += 1;
         let keeper = known
-            .keeper(&Arc::downgrade(&self.known))
+            .keeper(&Arc::downgrade(&self.known), launch.detach)
             .map_err(|error| LaunchFailure::of("the keeper could not be started", &error))?;
         // A keeper that dies just now drops the launch, and its receiver tells.
+        let number = known.enter(id, keeper.clone());
         let _ = keeper.commands.send(Command::Launch(number, launch));
-        known.procs.insert(id, (number, keeper.clone()));
         Ok(KillUnlessTaken(Some((number, keeper))))
+    }
+
+    /// Where the output of a detached launch goes.
+    fn output(&self, opts: &LaunchOptions) -> Result<Output, ProcLauncherError> {
+        if !self.known().has_home() {
+            let rule =
+                "this launcher has no state directory, in which the next host finds it; leave detach out";
+            return Err(invalid("detach", "true", rule));
+        }
+        let files = opts.output.as_ref();
+        let files = files.ok_or_else(|| invalid("output", "none", "a detached proc has files; give them"))?;
+        home::output(files).map_err(|error| {
+            LaunchFailure::of("the files of its output have no absolute paths", &error).into()
+        })
     }
 
     fn find(&self, proc_id: &ProcId) -> Result<(u64, Keeper), ProcLauncherError> {
@@ -201,6 +308,7 @@ impl ProcLauncher for NativeLauncher {
             confines: confines(),
             group_kill: cgroups().has_unified(),
             oom_facts: cgroups().version_for(Controller::Memory) == Some(2),
+            adopt: self.known().has_home(),
             dial_back: DialBack::Local,
         }
     }
@@ -216,7 +324,9 @@ impl ProcLauncher for NativeLauncher {
 
     /// Cancel safe: a proc whose launch nobody waits for any more is killed.
     async fn launch(&self, proc_id: &ProcId, opts: LaunchOptions) -> Result<LaunchResult, ProcLauncherError> {
-        let captured = opts.want_stdio || opts.tail_lines > 0;
+        let detach = opts.detach;
+        let output = if detach { Some(self.output(&opts)?) } else { None };
+        let captured = opts.want_stdio || opts.tail_lines > 0 || detach;
         let launch = proc_id.launch_id();
         // A file system that does not answer must not hold up the runtime.
         let prepared = spawn_blocking(move || {
@@ -224,7 +334,7 @@ impl ProcLauncher for NativeLauncher {
             let command = opts.command;
             let cwd = command.cwd.as_deref();
             let mut prepared = prepare(&command.program, command.arg0.as_deref(), &command.args, &env, cwd)?;
-            prepared.strings.order = order(&command.confinement, launch)?;
+            prepared.strings.order = order(&command.confinement, launch, output)?;
             Ok::<_, ProcLauncherError>(prepared)
         });
         let prepared = prepared.await.map_err(|error| {
@@ -240,7 +350,7 @@ impl ProcLauncher for NativeLauncher {
             fds.extend([own_output(io::stdout())?, own_output(io::stderr())?]);
         }
         let (started, answer) = oneshot::channel();
-        let mut not_taken = self.post(proc_id, Launch { launch, shown, captured, fds, started })?;
+        let mut not_taken = self.post(proc_id, Launch { launch, shown, captured, detach, fds, started })?;
         let Started { pid, pipes, exit: exit_rx } = answer.await.unwrap_or_else(|_| {
             self.known().ended(launch);
             Err(LaunchFailure::new(
@@ -248,14 +358,18 @@ impl ProcLauncher for NativeLauncher {
                 libc::EAGAIN,
             ))
         })?;
-        let stdio = match pipes {
-            Some([stdout, stderr]) => {
-                StdioHandling::Pipes { stdout: stream(stdout)?, stderr: stream(stderr)? }
-            }
-            None => StdioHandling::Inherited,
-        };
+        let stdio = handling(pipes)?;
         not_taken.0 = None;
         Ok(LaunchResult { pid: Some(pid), started_at, stdio, exit_rx })
+    }
+
+    async fn adopt(
+        &self,
+        proc_id: &ProcId,
+        _opts: &LaunchOptions,
+        pid: Option<(u32, u64)>,
+    ) -> Result<LaunchResult, ProcLauncherError> {
+        self.take_over(proc_id.launch_id(), pid).await
     }
 
     /// SIGTERM to the whole tree, once. Cancel safe: once polled, it happens whoever waits.
@@ -285,11 +399,19 @@ impl ProcLauncher for NativeLauncher {
     }
 }
 
-fn order(confinement: &Confinement, launch: LaunchId) -> Result<Order, ProcLauncherError> {
+fn order(
+    confinement: &Confinement,
+    launch: LaunchId,
+    output: Option<Output>,
+) -> Result<Order, ProcLauncherError> {
     Ok(Order {
-        group: Owner::this_process().group_name(launch),
+        group: match output {
+            Some(_) => Owner::detached_group_name(launch),
+            None => Owner::this_process().group_name(launch),
+        },
         limits: limits(&confinement.resources),
         confinement: resolve(confinement).map_err(refused)?,
+        output,
     })
 }
 
@@ -313,6 +435,13 @@ fn unwritten(error: io::Error) -> ProcLauncherError {
 fn own_output(output: impl AsFd) -> Result<OwnedFd, ProcLauncherError> {
     let fd = output.as_fd();
     fd.try_clone_to_owned().or_else(|_| sys::open_null()).map_err(unwritten)
+}
+
+pub(crate) fn handling(pipes: Option<[OwnedFd; 2]>) -> Result<StdioHandling, ProcLauncherError> {
+    Ok(match pipes {
+        Some([stdout, stderr]) => StdioHandling::Pipes { stdout: stream(stdout)?, stderr: stream(stderr)? },
+        None => StdioHandling::Inherited,
+    })
 }
 
 fn stream(pipe: OwnedFd) -> Result<Receiver, ProcLauncherError> {

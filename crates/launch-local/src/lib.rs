@@ -1,9 +1,14 @@
 //! The native launcher and its keeper, the parent and subreaper of native procs.
 
 mod accounts;
+mod adopt;
 mod confine;
 mod driver;
+#[path = "../keeper/src/exits.rs"]
+#[cfg_attr(not(test), expect(dead_code, reason = "the keeper uses the other half"))]
+mod exits;
 mod failure;
+mod home;
 mod keeper;
 mod launcher;
 mod machine;

@@ -40,7 +40,8 @@ pub(crate) fn environment(opts: &LaunchOptions, launch: LaunchId) -> Environment
         }
     }
     all.extend(opts.variables().into_iter().map(|(key, value)| (key.into(), value.into())));
-    all.insert(MARKER.into(), marker(launch).into());
+    let marker = if opts.detach { detached_marker(launch) } else { marker(launch) };
+    all.insert(MARKER.into(), marker.into());
     all
 }
 
@@ -49,6 +50,11 @@ pub(crate) fn environment(opts: &LaunchOptions, launch: LaunchId) -> Environment
 pub fn marker(launch: LaunchId) -> String {
     let session = session();
     own_marker().map_or_else(|| format!("{launch}:{session}"), |own| format!("{launch}:{session}:{own}"))
+}
+
+/// The marker of a launch that outlives this process: it does not belong to its session.
+fn detached_marker(launch: LaunchId) -> String {
+    own_marker().map_or_else(|| launch.to_string(), |own| format!("{launch}:{own}"))
 }
 
 /// Marks all that this process launches, its own children too: what of it is still there when this

@@ -47,11 +47,14 @@ pub(crate) struct Survivor {
 }
 
 /// What was asked of the keeper and not answered.
+#[derive(Default)]
 pub(crate) struct Asked {
     pub(crate) terminations: HashMap<u64, Vec<oneshot::Sender<()>>>,
     pub(crate) kills: HashMap<u64, Vec<Kill>>,
     pub(crate) ends: Vec<oneshot::Sender<()>>,
     pub(crate) told_to_end: bool,
+    /// They live on when nobody can ask any more.
+    pub(crate) detached: bool,
 }
 
 /// Looks after them until nothing of them is left, and does what was asked before and is asked now; kills
@@ -102,6 +105,7 @@ pub(crate) async fn look_after(
                     before.ends.push(done);
                     kill_all(&asking);
                 }
+                None if before.detached => return Vec::new(),
                 None => {
                     listening = false;
                     kill_all(&asking);
@@ -148,7 +152,8 @@ impl Survivor {
         if let Some(known) = self.known.upgrade() {
             known.lock().unwrap_or_else(PoisonError::into_inner).ended(self.launch);
         }
-        let oom = cgroups().open(&Owner::this_process().group_name(self.launch)).oom();
+        let own = cgroups().open(&Owner::this_process().group_name(self.launch)).oom();
+        let oom = own.or_else(|| cgroups().open(&Owner::detached_group_name(self.launch)).oom());
         publish(self.exit.take(), ProcExitResult { oom, ..ProcExitResult::new(kind) });
         self.clean_up(&mut asked).await;
     }

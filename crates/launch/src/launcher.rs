@@ -56,6 +56,23 @@ pub trait ProcLauncher: Send + Sync + 'static {
     /// Nothing was started.
     async fn launch(&self, proc_id: &ProcId, opts: LaunchOptions) -> Result<LaunchResult, ProcLauncherError>;
 
+    /// Takes over a proc that was launched for a host that is gone, to be supervised as one that was launched
+    /// here. `pid` is its leader's id and start time (in clock ticks since boot), where they are known; a process
+    /// that was started at another time is a stranger, and not touched. For one that has ended meanwhile, or is
+    /// not there any more, the exit resolves at once.
+    ///
+    /// # Errors
+    /// This launcher cannot take anything over, or not now.
+    async fn adopt(
+        &self,
+        _proc_id: &ProcId,
+        _opts: &LaunchOptions,
+        _pid: Option<(u32, u64)>,
+    ) -> Result<LaunchResult, ProcLauncherError> {
+        let text = format!("launcher {:?} cannot take over what another process has launched", self.name());
+        Err(ProcLauncherError::Other(text))
+    }
+
     /// Asks the proc's tree to end; the clock that `timeout` starts is the caller's.
     ///
     /// # Errors
@@ -103,6 +120,8 @@ pub struct Capabilities {
     /// It says of every proc whether the kernel has killed something of it for want of memory; without
     /// this of those that have a limit on memory, or of none.
     pub oom_facts: bool,
+    /// It launches procs that outlive their host, and takes over what earlier hosts have left.
+    pub adopt: bool,
     /// Where its procs live.
     pub dial_back: DialBack,
 }

@@ -23,8 +23,8 @@ pub use flight::{FlightRecord, Handling};
 pub use ids::{ActorId, HostId, LaunchId, ParseIdError, PortId, ProcId, check_name};
 pub use invalid::InvalidArgument;
 pub use options::{
-    BOOTSTRAP_ENV, BootstrapCommand, ChannelAddr, DialBack, LOG_CHANNEL_ENV, LaunchOptions, PROCESS_NAME_ENV,
-    RESERVED_PREFIX,
+    BOOTSTRAP_ENV, BootstrapCommand, ChannelAddr, DialBack, LOG_CHANNEL_ENV, LaunchOptions, OutputFiles,
+    PROCESS_NAME_ENV, RESERVED_PREFIX,
 };
 pub use packet::{Head, LOG_STDERR_TAG, LOG_STDOUT_TAG, Packet};
 pub use secret::Secret;

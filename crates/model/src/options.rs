@@ -99,6 +99,26 @@ pub struct LaunchOptions {
     /// Where a launcher that reads the output itself sends it; goes into the environment as
     /// [`LOG_CHANNEL_ENV`].
     pub log_channel: Option<ChannelAddr>,
+    /// It lives on when its host is gone; needs `output`.
+    #[serde(default)]
+    pub detach: bool,
+    /// The files that its output goes to, written by the manager, and by whoever keeps the proc while there is
+    /// none.
+    #[serde(default)]
+    pub output: Option<OutputFiles>,
+}
+
+/// Where the output of a proc that outlives its host goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputFiles {
+    /// The file of its standard output.
+    pub stdout: PathBuf,
+    /// The file of its standard error.
+    pub stderr: PathBuf,
+    /// No file gets longer than that, in bytes; none lets it grow.
+    pub max_bytes: Option<u64>,
+    /// How many earlier files are kept of each.
+    pub keep: u32,
 }
 
 impl LaunchOptions {
@@ -122,6 +142,8 @@ impl fmt::Debug for LaunchOptions {
             .field("want_stdio", &self.want_stdio)
             .field("tail_lines", &self.tail_lines)
             .field("log_channel", &self.log_channel)
+            .field("detach", &self.detach)
+            .field("output", &self.output)
             .finish_non_exhaustive()
     }
 }
@@ -158,6 +180,8 @@ mod tests {
             want_stdio: true,
             tail_lines: 1,
             log_channel: None,
+            detach: false,
+            output: None,
         };
         let text = format!("{options:?}");
         assert!(text.contains("KEY") && !text.contains("canary"), "{text}");

@@ -267,6 +267,7 @@ fn read_capabilities(given: &HashMap<String, bool>, dial_back: DialBack) -> PyRe
         confines: read_confines(given),
         group_kill: false,
         oom_facts: false,
+        adopt: false,
         dial_back,
     })
 }

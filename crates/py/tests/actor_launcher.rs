@@ -94,6 +94,8 @@ fn options() -> LaunchOptions {
         want_stdio: true,
         tail_lines: 3,
         log_channel: None,
+        detach: false,
+        output: None,
     }
 }
 

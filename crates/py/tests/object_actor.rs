@@ -120,6 +120,8 @@ fn options(program: &str) -> LaunchOptions {
         want_stdio: false,
         tail_lines: 5,
         log_channel: None,
+        detach: false,
+        output: None,
     }
 }
 

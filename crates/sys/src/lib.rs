@@ -42,7 +42,10 @@ pub use poll::{Watch, poll};
 pub use process::{MARKER, Process, Snapshot};
 pub use program::{ProgramError, resolve_program};
 pub use shared_pages::SharedPages;
-pub use socket::{Received, is_gone, receive, send, seqpacket_pair, shut_down};
+pub use socket::{
+    Received, accept, connect_seqpacket, is_gone, listen_seqpacket, peer_uid, receive, send, seqpacket_pair,
+    shut_down,
+};
 pub use spawn::{Child, Orphaned, Program, SpawnError, SpawnSpec, Spawning, Stage, Stdio, has_clone3, spawn};
 pub use tcp::{TcpBacklog, tcp_backlog};
 pub use this_process::{

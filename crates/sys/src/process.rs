@@ -2,6 +2,7 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::time::{Duration, SystemTime};
 
 use crate::Pidfd;
 use crate::pidfd::ExitStatus;
@@ -60,6 +61,15 @@ impl Process {
         let exit_code = fields.nth(29)?.trim_end().parse().ok()?;
         let marker = OnceCell::new();
         Some(Self { pid, parent, group, session, state, started, flags, threads, exit_code, marker })
+    }
+
+    /// When it started, by the wall clock as it goes now.
+    pub fn started_at(&self) -> Option<SystemTime> {
+        let uptime = fs::read_to_string("/proc/uptime").ok()?;
+        let uptime = Duration::try_from_secs_f64(uptime.split(' ').next()?.parse().ok()?).ok()?;
+        // The kernel shows hundredths of a second to every program.
+        let age = uptime.saturating_sub(Duration::from_millis(self.started * 10));
+        SystemTime::now().checked_sub(age)
     }
 
     /// Whether it has executed a program since it was forked.
@@ -256,6 +266,8 @@ mod tests {
         let all = Snapshot::take().expect("a look at /proc");
         let own = all.find(std::process::id()).expect("ourselves");
         assert!(own.is_same_now());
+        let age = own.started_at().expect("its age").elapsed().unwrap_or_default();
+        assert!(age < Duration::from_secs(600), "{age:?}");
         assert!(all.descendants([own.parent]).iter().any(|p| p.pid == own.pid));
     }
 }

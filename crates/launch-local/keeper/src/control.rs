@@ -8,8 +8,9 @@ use procession_sys as sys;
 
 use crate::protocol::{Reply, Request, SEND_AGAIN, SIZE};
 
-/// The read ends of a proc's output: the host gets duplicates, these stay until its exit is told.
-pub(crate) type Pipes = Rc<[OwnedFd; 2]>;
+/// The read ends of a proc's output, and for a detached one the strings of its launch: the other side gets
+/// duplicates, these stay until its exit is told.
+pub(crate) type Pipes = Rc<Vec<OwnedFd>>;
 
 /// The conversation with the host; it never blocks, whatever the host does.
 pub(crate) struct Control {
@@ -23,6 +24,16 @@ pub(crate) struct Control {
 impl Control {
     pub(crate) fn new(socket: OwnedFd) -> Self {
         Self { socket, unsent: VecDeque::new(), closed: false, pause: None }
+    }
+
+    /// Nobody is to be told anything here any more.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+        self.unsent.clear();
+    }
+
+    pub(crate) fn duplicate(&self) -> io::Result<OwnedFd> {
+        self.socket.try_clone()
     }
 
     /// When [`Self::flush`] is to be tried again, whatever [`Self::watch`] says.
@@ -65,11 +76,13 @@ impl Control {
     }
 
     pub(crate) fn send(&mut self, reply: Reply) {
-        self.unsent.push_back((reply, None));
+        self.send_with(reply, None);
     }
 
     pub(crate) fn send_with(&mut self, reply: Reply, pipes: Option<Pipes>) {
-        self.unsent.push_back((reply, pipes));
+        if !self.closed {
+            self.unsent.push_back((reply, pipes));
+        }
     }
 
     /// Sends what the socket takes.

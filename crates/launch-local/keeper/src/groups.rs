@@ -19,9 +19,14 @@ impl Groups {
     }
 
     /// The group that a launch was given by somebody else, as far as it is there.
-    pub(crate) fn open(&mut self, launch: &str) -> ProcGroup {
+    pub(crate) fn of_launch(&mut self, launch: &str) -> ProcGroup {
+        self.open(&self.owner.group_name(launch))
+    }
+
+    /// The group of that name, as far as it is there.
+    pub(crate) fn open(&mut self, name: &str) -> ProcGroup {
         let cgroups = self.cgroups.get_or_insert_with(Cgroups::find);
-        ProcGroup::of(Some(cgroups.open(&self.owner.group_name(launch))))
+        ProcGroup::of(Some(cgroups.open(name)))
     }
 
     /// The group that a launch asks for.

@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, OsString};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ const ENDING: Duration = Duration::from_millis(150);
 
 /// Starts a keeper and waits for its end; false when that left something to be kept on.
 pub(crate) fn has_kept_all(control: &OwnedFd, host: &Pidfd, args: [&CString; 2]) -> io::Result<bool> {
-    let Ok(keeper) = start(control, host, args) else { return Ok(false) };
+    let Ok(keeper) = start(&[control.as_fd(), host.as_fd()], args) else { return Ok(false) };
     let mut deadline: Option<Instant> = None;
     loop {
         let mut watches = vec![sys::Watch::readable(keeper.pidfd.as_fd())];
@@ -35,13 +35,17 @@ pub(crate) fn has_kept_all(control: &OwnedFd, host: &Pidfd, args: [&CString; 2])
     }
 }
 
-fn start(control: &OwnedFd, host: &Pidfd, args: [&CString; 2]) -> Result<sys::Child, sys::SpawnError> {
+/// Starts a keeper with these descriptors from [`crate::protocol::CONTROL_FD`] on.
+pub(crate) fn start<'a>(
+    fds: &[BorrowedFd<'_>],
+    args: impl IntoIterator<Item = &'a CString>,
+) -> Result<sys::Child, sys::SpawnError> {
     let entry = |(key, value): (OsString, OsString)| {
         CString::new([key.into_vec(), b"=".to_vec(), value.into_vec()].concat()).ok()
     };
     let envp = std::env::vars_os().filter_map(entry).collect();
-    let argv = [&KEEPER.to_owned()].into_iter().chain(args).cloned().collect();
+    let argv = [KEEPER.to_owned()].into_iter().chain(args.into_iter().cloned()).collect();
     let mut spec = SpawnSpec::new(c"/proc/self/exe".to_owned(), argv, envp);
-    spec.fds = vec![control.as_fd(), host.as_fd()];
+    spec.fds = fds.to_vec();
     sys::spawn(&spec)
 }

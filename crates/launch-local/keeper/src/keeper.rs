@@ -1,15 +1,18 @@
+mod detached;
+
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use procession_sys::{
-    self as sys, Child, ENOUGH_EMPTY_LOOKS, ExitStatus, Group, LOOK_AGAIN, OpenFiles, Orphaned, Owner, Pidfd, Process,
-    Program, SignalFd, Snapshot, SpawnError, SpawnSpec, Spawning, Stage, Stdio, Tree,
+    self as sys, Child, ENOUGH_EMPTY_LOOKS, ExitStatus, Group, LOOK_AGAIN, OpenFiles, Orphaned, Owner, Pidfd,
+    Process, Program, SignalFd, Snapshot, SpawnError, SpawnSpec, Spawning, Stage, Stdio, Tree,
 };
 
+use self::detached::Files;
+pub(crate) use self::detached::{Detached, Legacy};
 use crate::adopting::Adopting;
 use crate::control::{Control, Pipes};
 use crate::groups::{Groups, ProcGroup};
@@ -38,6 +41,8 @@ struct Proc {
     group: ProcGroup,
     started: u64,
     pipes: Option<Pipes>,
+    /// Where the pipes of a detached one go.
+    files: Option<Files>,
     /// Its end is told, or about to be.
     told: bool,
 }
@@ -72,6 +77,8 @@ pub(crate) struct Keeper {
     open_files: OpenFiles,
     oom_score_adj: Option<i32>,
     reserve: Vec<OwnedFd>,
+    /// For a keeper of procs that outlive their host; it has no others.
+    detached: Option<Detached>,
     /// What the host started itself, and so no descendant of this process.
     beside: Tree,
     ending: bool,
@@ -112,6 +119,7 @@ impl Keeper {
             open_files: sys::raise_open_files()?,
             oom_score_adj: sys::oom_score_adj().ok().map(|own| (own + OOM_ABOVE).min(1000)),
             reserve: Vec::new(),
+            detached: None,
             beside: Tree::marked(session),
             ending: false,
             told: false,
@@ -139,12 +147,21 @@ impl Keeper {
         let mut pause = PAUSES.0;
         self.control.flush();
         loop {
-            let timeout = if self.ending {
+            self.flush_link();
+            let is_news = self.look_after_owner()?;
+            if self.is_left_alone() {
+                self.drain_unread();
+                self.kills.remove_groups();
+                return Ok(());
+            }
+            let timeout = if is_news {
+                Some(Duration::ZERO)
+            } else if self.ending {
                 Some(pause)
             } else {
                 let again = (!self.terminations.is_empty()).then(|| Instant::now() + LOOK_AGAIN);
                 let times = [self.kills.next_due(), self.adopting.next_due(), self.control.next_try(), again];
-                let due = times.into_iter().flatten().min();
+                let due = times.into_iter().chain(self.detached_times()).flatten().min();
                 due.map(|due| due.saturating_duration_since(Instant::now()))
             };
             self.refill_reserve();
@@ -160,7 +177,7 @@ impl Keeper {
             self.reap()?;
             self.look_after_trees();
             self.control.flush();
-            if self.control.is_closed() && !self.told {
+            if self.detached.is_none() && self.control.is_closed() && !self.told {
                 self.broken.get_or_insert_with(Instant::now);
                 self.ending = true;
             }
@@ -186,17 +203,26 @@ impl Keeper {
                 starting.push(id);
             }
         }
-        if !self.ending {
+        let owned = self.detached.as_ref().is_none_or(|detached| detached.owned);
+        if !self.ending && owned {
             watches.push(sys::Watch::readable(self.host.as_fd()));
         }
         let host_at = watches.len() - 1;
         watches.extend(self.control.watch());
+        let (pumped, pumped_at) = (self.pumped(), watches.len());
+        watches.extend(pumped.iter().filter_map(|&place| Some(sys::Watch::readable(self.pipe(place)?))));
+        watches.extend(self.detached.iter().flat_map(Detached::watches));
         sys::poll(&mut watches, timeout)?;
-        let host_gone = !self.ending && watches[host_at].is_ready();
+        let host_gone = self.detached.is_none() && !self.ending && watches[host_at].is_ready();
         let children = watches[0].is_ready();
         let executing = starting.into_iter().zip(&watches[1..]).filter(|(_, watch)| watch.is_ready());
         let executing = executing.map(|(id, _)| id).collect();
+        let full = pumped.into_iter().zip(&watches[pumped_at..]).filter(|(_, watch)| watch.is_ready());
+        let full: Vec<_> = full.map(|(place, _)| place).collect();
         drop(watches);
+        for place in full {
+            self.pump(place);
+        }
         self.ending |= host_gone;
         if children {
             self.signals.clear();
@@ -210,11 +236,12 @@ impl Keeper {
             Request::Named { id, launch: [high, low] } => {
                 if let Some(proc) = self.procs.get_mut(&id) {
                     let marker = format!("{high:016x}{low:016x}");
-                    proc.group = self.groups.open(&marker);
+                    proc.group = self.groups.of_launch(&marker);
                     proc.tree = Tree::new(proc.child().pid, proc.started, marker, Some(std::process::id()));
                 }
             }
             Request::Resume => self.adopting = Adopting::clear(),
+            Request::Own => {}
             // It was meant for another, and is said again where it still holds.
             _ if self.adopting.is_asking() => {}
             Request::Launch { id, captured } => {
@@ -239,19 +266,17 @@ impl Keeper {
         }
     }
 
-    /// Nobody but this process can have reaped it meanwhile.
     fn adopt(&mut self, id: u64, pid: u32, started: u64) {
-        let is_ours = Process::look(pid)
-            .is_ok_and(|found| found.started == started && found.parent == std::process::id());
-        match Pidfd::open(pid) {
-            Ok(pidfd) if is_ours => {
-                let phase = Phase::Running(Child { pid, pidfd, stdout: None, stderr: None });
+        match own_child(pid, started) {
+            Some(child) => {
+                let phase = Phase::Running(child);
                 let tree = Tree::new(pid, started, String::new(), Some(std::process::id()));
                 self.leaders.insert(pid, id);
                 let group = ProcGroup::none();
-                self.procs.insert(id, Proc { phase, tree, group, started, pipes: None, told: false });
+                self.procs
+                    .insert(id, Proc { phase, tree, group, started, pipes: None, files: None, told: false });
             }
-            _ => self.control.send(Reply::Gone { id }),
+            None => self.control.send(Reply::Gone { id }),
         }
     }
 
@@ -269,14 +294,11 @@ impl Keeper {
         // Descriptors that did not arrive are those that this process may not have.
         let mut next = || fds.next().ok_or_else(|| failed(libc::EMFILE));
         let (strings, cwd) = (next()?, next()?);
-        let mut bytes = Vec::new();
-        File::from(strings).read_to_end(&mut bytes).map_err(|_| failed(libc::EIO))?;
-        let Strings { program, argv, envp, order } = Strings::decode(&bytes).ok_or_else(|| failed(libc::EINVAL))?;
+        let kept = strings.try_clone().map_err(|_| failed(libc::EMFILE))?;
+        let strings = Strings::read(strings).ok_or_else(|| failed(libc::EINVAL))?;
+        let marker = strings.launch().map(str::to_owned);
+        let Strings { program, argv, envp, order } = strings;
         let shared = if captured { None } else { Some((next()?, next()?)) };
-        let marker = envp.iter().find_map(|entry| {
-            let value = entry.to_bytes().strip_prefix(sys::MARKER.as_bytes())?.strip_prefix(b"=")?;
-            String::from_utf8(value.split(|&b| b == b':').next()?.to_vec()).ok()
-        });
         let (stdout, stderr) = match &shared {
             Some((out, err)) => (Stdio::Fd(out.as_fd()), Stdio::Fd(err.as_fd())),
             None => (Stdio::Pipe, Stdio::Pipe),
@@ -297,14 +319,19 @@ impl Keeper {
             confinement: order.confinement,
         }))?;
         let child = &mut spawning.child;
-        let pipes = child.stdout.take().zip(child.stderr.take()).map(|(out, err)| Rc::new([out, err]));
+        let files = order.output.map(Files::new);
+        let pipes = child.stdout.take().zip(child.stderr.take()).map(|(out, err)| {
+            let strings = files.as_ref().map(|_| kept);
+            Rc::new([out, err].into_iter().chain(strings).collect())
+        });
         let pid = child.pid;
         // Even a child that has ended is still there to be looked at, since only we reap it.
         let started = Process::look(pid).map_or(0, |process| process.started);
         let tree = Tree::new(pid, started, marker.unwrap_or_default(), Some(std::process::id()));
         self.leaders.insert(pid, id);
         let phase = Phase::Starting(spawning);
-        self.procs.insert(id, Proc { phase, tree, group, started, pipes, told: false });
+        self.procs.insert(id, Proc { phase, tree, group, started, pipes, files, told: false });
+        self.tell_guard(id);
         Ok(())
     }
 
@@ -323,6 +350,7 @@ impl Keeper {
                 self.procs.insert(id, proc);
             }
             Err(SpawnError { stage, source }) => {
+                self.forget(id);
                 self.leaders.remove(&pid);
                 // Its only process is reaped.
                 proc.group.remove();
@@ -340,6 +368,7 @@ impl Keeper {
             return Ok(());
         }
         while self.control.is_done()
+            && self.can_write_down()
             && let Some((pid, status)) = sys::next_ended_child()?
         {
             match self.leaders.get(&pid).copied() {
@@ -354,10 +383,16 @@ impl Keeper {
         self.finish_start(id);
         // One that failed to start is reaped by now.
         let Some(proc) = self.procs.get_mut(&id) else { return Ok(()) };
-        if !std::mem::replace(&mut proc.told, true) {
+        if !proc.told {
             sys::failpoint!("keeper-before-telling");
             // Counted in its group, which is gone in a moment.
-            self.control.send(Reply::Exited { id, status, oom: proc.group.oom() });
+            let oom = proc.group.oom();
+            if !self.write_down(id, status, oom) {
+                return Ok(());
+            }
+            let Some(proc) = self.procs.get_mut(&id) else { return Ok(()) };
+            proc.told = true;
+            self.control.send(Reply::Exited { id, status, oom });
             self.control.flush();
             // Its number still means its group, for as long as it is not reaped.
             proc.child().kill_group();
@@ -368,8 +403,10 @@ impl Keeper {
         sys::failpoint!("keeper-before-reaping");
         self.leaders.remove(&pid);
         sys::reap_child(pid)?;
+        self.forget(id);
         if let Some(proc) = self.procs.remove(&id) {
             self.kills.add_leftover(id, proc.tree, proc.group);
+            self.keep_output(proc.pipes, proc.files);
         }
         sys::failpoint!("keeper-after-reaping");
         Ok(())
@@ -429,6 +466,19 @@ impl Keeper {
         self.empty = if left == 0 && self.procs.is_empty() { self.empty + 1 } else { 0 };
         self.empty >= ENOUGH_EMPTY_LOOKS
     }
+}
+
+/// The child of this process that has `pid` and was started then. Nobody but this process can have reaped it
+/// meanwhile.
+fn own_child(pid: u32, started: u64) -> Option<Child> {
+    let pidfd = Pidfd::open(pid).ok()?;
+    let found = Process::look(pid).ok()?;
+    (found.started == started && found.parent == std::process::id()).then_some(Child {
+        pid,
+        pidfd,
+        stdout: None,
+        stderr: None,
+    })
 }
 
 /// Kills all that descend from this process; how many there were, zombies among them.

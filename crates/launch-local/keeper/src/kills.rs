@@ -63,6 +63,10 @@ impl Kills {
         self.0.values().for_each(|kill| drop(kill.group.remove()));
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// When [`Self::run`] has something to do next.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         self.0.values().map(|kill| kill.next).min()

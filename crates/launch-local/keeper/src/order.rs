@@ -1,9 +1,46 @@
 //! What a launch asks for beside its program: the group of the proc, what it is held to, what it gives up.
 
+use std::ffi::OsString;
 use std::ffi::{CStr, CString};
 use std::fmt::Write;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 
-use procession_sys::{Confinement, Identity, Limits, Rlimit};
+use procession_sys::{Confinement, Identity, Limits, Rlimit, Rotation};
+
+/// The files that the output of a detached proc goes into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Output {
+    /// Of stdout and of stderr, absolute.
+    pub(crate) paths: [PathBuf; 2],
+    pub(crate) rotation: Rotation,
+}
+
+impl Output {
+    fn encode(&self) -> String {
+        let hex =
+            |path: &Path| path.as_os_str().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let [stdout, stderr]: [String; 2] = self.paths.each_ref().map(|path| hex(path));
+        let max_bytes = self.rotation.max_bytes.map(|max| max.to_string()).unwrap_or_default();
+        format!("{stdout},{stderr},{max_bytes},{}", self.rotation.keep)
+    }
+
+    fn decode(text: &str) -> Option<Self> {
+        let path = |hex: &str| {
+            let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+            let bytes = hex.as_bytes().chunks(2).map(byte).collect::<Option<_>>()?;
+            Some(PathBuf::from(OsString::from_vec(bytes)))
+        };
+        let mut parts = text.split(',');
+        let paths = [path(parts.next()?)?, path(parts.next()?)?];
+        let max_bytes = match parts.next()? {
+            "" => None,
+            number => Some(number.parse().ok()?),
+        };
+        let keep = parts.next()?.parse().ok()?;
+        Some(Self { paths, rotation: Rotation { max_bytes, keep } })
+    }
+}
 
 /// It travels as words of text among the strings of the launch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,6 +49,8 @@ pub(crate) struct Order {
     pub(crate) group: String,
     pub(crate) limits: Limits,
     pub(crate) confinement: Confinement,
+    /// Given for a proc that outlives its host.
+    pub(crate) output: Option<Output>,
 }
 
 impl Order {
@@ -31,6 +70,9 @@ impl Order {
         }
         push(&mut words, "no_new_privs", [u64::from(*no_new_privs)]);
         push(&mut words, "dropped", [*dropped]);
+        if let Some(output) = &self.output {
+            words = format!("{words} output={}", output.encode());
+        }
         if !seccomp.is_empty() {
             push(&mut words, "seccomp", seccomp.iter().map(|&byte| byte.into()));
         }
@@ -44,6 +86,10 @@ impl Order {
             let (key, value) = word.split_once('=')?;
             if key == "group" {
                 value.clone_into(&mut order.group);
+                continue;
+            }
+            if key == "output" {
+                order.output = Some(Output::decode(value)?);
                 continue;
             }
             let numbers = value.split(',').map(|number| number.parse().ok()).collect::<Option<Vec<u64>>>()?;
@@ -96,9 +142,16 @@ mod tests {
             seccomp: vec![0, 255, 10],
         };
         let limits = Limits { memory: Some(1 << 26), pids: Some(9), cpu_millis: Some(1500) };
-        for order in
-            [Order { group: "procession-1.2.3-abc".to_owned(), limits, confinement }, Order::default()]
-        {
+        let paths = [PathBuf::from("/a b/ü.out"), PathBuf::from(OsString::from_vec(b"/\xff=,".to_vec()))];
+        let rotation = Rotation { max_bytes: Some(9), keep: 2 };
+        let output = Some(Output { paths: paths.clone(), rotation });
+        let group = "procession-1.2.3-abc".to_owned();
+        let unlimited = Output { paths, rotation: Rotation { max_bytes: None, keep: 0 } };
+        for order in [
+            Order { group, limits, confinement, output },
+            Order { output: Some(unlimited), ..Order::default() },
+            Order::default(),
+        ] {
             assert_eq!(Order::decode(&order.encode()), Some(order));
         }
         assert_eq!(Order::decode(c"group=g user=1"), None);

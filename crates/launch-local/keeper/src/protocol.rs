@@ -3,9 +3,12 @@
 //! always of the same version.
 
 use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use procession_sys::{ExitStatus, Stage};
+use procession_sys::{ExitStatus, MARKER, Stage};
 
 use crate::order::Order;
 
@@ -16,6 +19,12 @@ pub(crate) const KEEPER: &CStr = c"procession-keeper";
 pub(crate) const CONTROL_FD: i32 = 3;
 /// The descriptor under which it finds the host's pidfd.
 pub(crate) const HOST_FD: i32 = 4;
+/// The descriptor under which the keeper of detached procs finds the socket that the next host asks at.
+pub(crate) const LISTENER_FD: i32 = 5;
+/// The descriptor under which it finds the way to its guard.
+pub(crate) const LINK_FD: i32 = 6;
+/// What that socket is called in the state directory.
+pub(crate) const SOCKET: &str = "keeper";
 /// After this a process that does not die of SIGKILL is told of, and still killed. Whoever waits for a
 /// kill waits longer, so that this is what it hears.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
@@ -42,6 +51,8 @@ pub(crate) enum Request {
     Named { id: u64, launch: [u64; 2] },
     /// That was all that runs. What was said before the first `Adopt` never was.
     Resume,
+    /// From a host that has come to a keeper of detached procs, with its pidfd: it is the owner now.
+    Own,
 }
 
 /// Keeper to host.
@@ -66,6 +77,18 @@ pub(crate) enum Reply {
     Replaced,
     /// What was to be adopted is not there.
     Gone { id: u64 },
+    /// A detached proc that runs. With descriptors: stdout, stderr, the strings of its launch. Also to the
+    /// guard, which goes on with it.
+    Kept { id: u64, pid: u32, started: u64 },
+    /// Those were all detached procs that run.
+    All,
+    /// To the guard: this one is not kept any more.
+    Forget { id: u64 },
+    /// The answer to `Own`, with the guard, as far as there is one. To the guard, with descriptors: the
+    /// conversation with the owner, and its pidfd.
+    Owned { pid: u32, started: u64 },
+    /// The other answer to `Own`: there is a living owner.
+    Busy,
 }
 
 type Fields = (u8, u64, u64, u64);
@@ -108,6 +131,7 @@ impl Request {
             Self::Adopt { id, pid, started } => (16, id, pid.into(), started),
             Self::Named { id, launch: [high, low] } => (17, id, high, low),
             Self::Resume => (18, 0, 0, 0),
+            Self::Own => (19, 0, 0, 0),
         })
     }
 
@@ -120,6 +144,7 @@ impl Request {
             (16, id, pid, started) => Self::Adopt { id, pid: pid as u32, started },
             (17, id, high, low) => Self::Named { id, launch: [high, low] },
             (18, ..) => Self::Resume,
+            (19, ..) => Self::Own,
             _ => return None,
         })
     }
@@ -142,6 +167,11 @@ impl Reply {
             Self::Keeps { pid, started } => (16, 0, pid.into(), started),
             Self::Replaced => (17, 0, 0, 0),
             Self::Gone { id } => (18, id, 0, 0),
+            Self::Kept { id, pid, started } => (19, id, pid.into(), started),
+            Self::All => (20, 0, 0, 0),
+            Self::Forget { id } => (21, id, 0, 0),
+            Self::Owned { pid, started } => (22, 0, pid.into(), started),
+            Self::Busy => (23, 0, 0, 0),
         })
     }
 
@@ -165,6 +195,11 @@ impl Reply {
             (16, _, pid, started) => Self::Keeps { pid: pid as u32, started },
             (17, ..) => Self::Replaced,
             (18, id, ..) => Self::Gone { id },
+            (19, id, pid, started) => Self::Kept { id, pid: pid as u32, started },
+            (20, ..) => Self::All,
+            (21, id, ..) => Self::Forget { id },
+            (22, _, pid, started) => Self::Owned { pid: pid as u32, started },
+            (23, ..) => Self::Busy,
             _ => return None,
         })
     }
@@ -187,6 +222,22 @@ impl Strings {
             bytes.extend_from_slice(string.as_bytes_with_nul());
         }
         bytes
+    }
+
+    /// Reads them from the file that they travel in, whoever has read it before.
+    pub(crate) fn read(file: OwnedFd) -> Option<Self> {
+        let file = File::from(file);
+        let mut bytes = vec![0; usize::try_from(file.metadata().ok()?.len()).ok()?];
+        file.read_exact_at(&mut bytes, 0).ok()?;
+        Self::decode(&bytes)
+    }
+
+    /// The launch that the environment is marked with.
+    pub(crate) fn launch(&self) -> Option<&str> {
+        self.envp.iter().find_map(|entry| {
+            let value = entry.to_bytes().strip_prefix(MARKER.as_bytes())?.strip_prefix(b"=")?;
+            std::str::from_utf8(value.split(|&b| b == b':').next()?).ok()
+        })
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {

@@ -1,6 +1,7 @@
 //! What becomes of procs whose keeper is gone: its guard keeps them on, and without that the host does.
 
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use procession_model::LaunchId;
@@ -9,7 +10,7 @@ use procession_sys::Tree;
 use super::{Driver, answer};
 use crate::confine::bury_groups;
 use crate::failure::LaunchFailure;
-use crate::protocol::Request;
+use crate::protocol::{Reply, Request};
 use crate::survivors::{Asked, Survivor, look_after};
 
 /// How long what a dead keeper was starting is hunted before it is reported.
@@ -21,7 +22,7 @@ impl Driver {
     pub(super) fn hand_over(&mut self) {
         tracing::warn!(keeper = ?self.pair.keeper, procs = self.open.len(), "a keeper ended; its guard takes over");
         self.retire();
-        self.replaced = true;
+        self.replaced = !self.detached;
         // Of these the guard knows no groups.
         let ended: Vec<LaunchId> = self.ended.drain(..).collect();
         drop(tokio::task::spawn_blocking(move || bury_groups(&ended, || ())));
@@ -32,6 +33,10 @@ impl Driver {
                 let _ = open.started.map(|started| started.send(Err(replaced())));
                 continue;
             };
+            if self.detached {
+                self.open.insert(id, open);
+                continue;
+            }
             let launch = open.launch.to_bytes();
             let half = |at: usize| launch[at..].iter().take(8).fold(0, |half, &b| half << 8 | u64::from(b));
             let adopt = Request::Adopt { id, pid: leader.pid, started: leader.started };
@@ -39,6 +44,35 @@ impl Driver {
             self.unsent.extend([(adopt, Vec::new()), (named, Vec::new())]);
             self.open.insert(id, open);
         }
+        if self.detached {
+            self.seen.clear();
+            self.listening = true;
+        } else {
+            self.resume();
+        }
+    }
+
+    /// The guard has said what it keeps of what is detached. What is missing there has ended unseen, and what
+    /// nobody here knows was being started.
+    pub(super) fn go_on_with_guard(&mut self) {
+        let seen = std::mem::take(&mut self.seen);
+        let unseen = self.open.iter().filter(|(id, open)| open.leader.is_some() && !seen.contains(id));
+        let gone: Vec<u64> = unseen.map(|(&id, _)| id).collect();
+        for id in gone {
+            self.hear(Reply::Gone { id }, Vec::new());
+        }
+        // What else was asked meanwhile is asked again anyway.
+        let mut later = std::mem::take(&mut self.unsent);
+        later.retain(|(request, _)| matches!(request, Request::Launch { .. }));
+        self.listening = false;
+        self.resume();
+        let unknown = seen.into_iter().filter(|id| !self.open.contains_key(id));
+        self.unsent.extend(unknown.map(|id| (Request::Kill { id }, Vec::new())));
+        self.unsent.append(&mut later);
+    }
+
+    /// From here on what is asked is meant for the guard.
+    fn resume(&mut self) {
         let again = (self.terminations.keys().map(|&id| Request::Terminate { id }))
             .chain(self.kills.keys().map(|&id| Request::Kill { id }))
             .chain(self.told.then_some(Request::Shutdown));
@@ -49,6 +83,7 @@ impl Driver {
     /// here, and nobody may wait for ever.
     pub(super) async fn bury(&mut self) {
         self.retire();
+        self.retired.store(true, Ordering::Release);
         let how = self.pair.how_they_ended().await;
         let (running, starting): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.open).into_iter().partition(|(_, open)| open.leader.is_some());
@@ -82,7 +117,9 @@ impl Driver {
         }
         if !running.is_empty() {
             tracing::warn!(%how, procs = running.len(), "procs have lost their keeper and their guard");
-            self.start_another();
+            if !self.detached {
+                self.start_another();
+            }
             let survivors = running.into_iter().filter_map(|(id, open)| {
                 let exit = open.exit?;
                 Some(Survivor::new(id, open.launch, open.leader?, exit, self.known.clone()))
@@ -93,6 +130,7 @@ impl Driver {
                 kills: std::mem::take(&mut self.kills),
                 ends: std::mem::take(&mut self.ends),
                 told_to_end: self.told,
+                detached: self.detached,
             };
             self.ends = look_after(survivors, &mut self.commands, asked, &how).await;
         }
@@ -106,7 +144,7 @@ impl Driver {
         let Some(known) = self.known.upgrade() else { return };
         let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
         if !known.shut_down
-            && let Err(error) = known.keeper(&self.known)
+            && let Err(error) = known.keeper(&self.known, false)
         {
             tracing::warn!(%error, "another keeper could not be started yet");
         }

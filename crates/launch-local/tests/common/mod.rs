@@ -24,6 +24,8 @@ pub(crate) fn options(command: BootstrapCommand) -> LaunchOptions {
         want_stdio: true,
         tail_lines: 0,
         log_channel: None,
+        detach: false,
+        output: None,
     }
 }
 

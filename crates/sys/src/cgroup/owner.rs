@@ -30,6 +30,12 @@ impl Owner {
         format!("{PREFIX}{self}-{launch}")
     }
 
+    /// The name of the group for a `launch` that outlives its host: nobody's, so that no sweep takes it for
+    /// left behind.
+    pub fn detached_group_name(launch: impl fmt::Display) -> String {
+        format!("{PREFIX}detached-{launch}")
+    }
+
     /// Whose group that is; none for one that is not ours.
     pub fn of_group(name: &str) -> Option<Self> {
         let (owner, _launch) = name.strip_prefix(PREFIX)?.split_once('-')?;
@@ -90,6 +96,7 @@ mod tests {
             "of another namespace nothing is known"
         );
         assert_eq!(Owner::of_group("procession-else"), None);
+        assert_eq!(Owner::of_group(&Owner::detached_group_name("0123abcd")), None);
         assert_eq!(Owner::of_group(&format!("procession-try-{own}.7")), None);
     }
 }
