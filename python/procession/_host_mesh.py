@@ -112,12 +112,13 @@ class HostMesh(Mesh):
         log_dir: all output goes to files there too, byte for byte: `<name>.<incarnation>.out` and `.err`. It is made,
             for this user alone, when it is missing. What cannot be written is counted in the exit.
         log_max_bytes: a file that would get longer is put aside as `.1`, `.2`, …; None never does that.
+        on_owner_loss: "detach" lets procs live on when this process ends, for the next host of the same directory: on a
+            host that is served (`procession serve`), for programs that never call back, with a log_dir.
         log_keep: how many that were put aside are kept of each stream.
         """
         _validate.not_yet(
             proc_bind=(proc_bind, None),
             preload=(tuple(preload), ()),
-            on_owner_loss=(_validate.choice("on_owner_loss", on_owner_loss, ("kill", "detach")), "kill"),
         )
         again = _policy(restart)
         sizes = _validate.shape("per_host", per_host, taken=self._own_region.labels)
@@ -141,6 +142,8 @@ class HostMesh(Mesh):
             "want_stdio": True,
             "confinement": confinement(resources, user, rlimits, security),
             "log": _log(log_dir, log_max_bytes, log_keep),
+            "detach": _validate.choice("on_owner_loss", on_owner_loss, ("kill", "detach")) == "detach",
+            "mesh": mesh_name,
         }
         if bootstrap is not None and readiness == "none":
             raise InvalidArgument(

@@ -32,6 +32,9 @@ def dead_hosts() -> list[dict[str, Any]]:
     """Hosts of this user on this machine that were killed together with their keeper and guard: `run_dir`, `pid`, and
     `processes`, what lives of each (`pid`, `command`). The next host that starts ends that, and removes the directory."""
 
+def start_client_in(directory: str) -> tuple[Runtime, list[ProcHandle], list[dict[str, Any]]]:
+    """The runtime of a client whose procs may outlive it, what was taken over, and the last exits of earlier procs."""
+
 def current() -> Runtime | None:
     """The runtime of this process, if one was started; raises RuntimeError in a forked child of a process that has one."""
 
@@ -126,6 +129,8 @@ class ProcSpec:
         want_stdio: bool,
         log: tuple[bytes, int | None, int] | None,  # directory, max bytes, files kept
         confinement: dict[str, Any] | None = None,  # of procession._confine
+        detach: bool = False,
+        mesh: str = "",
     ) -> ProcSpec:
         """Raises `InvalidArgument` for what is refused before anything starts."""
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from procession import _native, config
 
 if TYPE_CHECKING:
     from procession._future import Future
-    from procession._native import Runtime
+    from procession._native import ProcHandle, Runtime
 
 _lock = threading.Lock()
 _at_shutdown: list[Callable[[float], None]] = []
@@ -31,6 +32,18 @@ def _start() -> Runtime:
             running = _native.start_client()
             atexit.register(_at_exit)
         return running
+
+
+def start_in(directory: str | os.PathLike[str]) -> tuple[list[ProcHandle], list[dict[str, Any]]]:
+    """Starts the runtime of a client whose procs may outlive it, in a directory that stays.
+
+    Gives the procs of an earlier one that were taken over, and the last exits of others. RuntimeError where the directory
+    cannot be used, or this process has a runtime already.
+    """
+    with _lock:
+        _, procs, ended = _native.start_client_in(os.fspath(directory))
+        atexit.register(_at_exit)
+    return procs, ended
 
 
 def at_shutdown(wait: Callable[[float], None]) -> None:

@@ -36,6 +36,8 @@ TAIL_LINES: Final = 100
 """Last lines of each stream that are kept for the exit."""
 MAX_TAIL_LINES: Final = 10_000
 """More than this is cut to it, with a warning."""
+SERVED_LOG_BYTES: Final = 64 << 20
+"""A file of output of a proc on a host that is served is put aside before it gets longer."""
 LOG_KEEP: Final = 3
 """Files of each stream that are kept beside the one that is written, once they are rotated."""
 MIN_LOG_BYTES: Final = 4096

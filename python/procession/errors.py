@@ -11,6 +11,7 @@ __all__ = [
     "LaunchFailed",
     "LauncherUnavailable",
     "LimitExceeded",
+    "NotFound",
     "NotPicklable",
     "RemoteException",
     "SupervisionError",
@@ -62,6 +63,10 @@ class NotPicklable(TypeError):
 
 class WrongContext(RuntimeError):
     """A call that blocks, where blocking would stop an event loop; or one that needs an event loop, without one."""
+
+
+class NotFound(LookupError):
+    """Nothing of that name is known."""
 
 
 class LaunchFailed(RuntimeError):

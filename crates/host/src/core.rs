@@ -14,6 +14,7 @@ use crate::door::Door;
 use crate::driver::Input;
 use crate::group::Group;
 use crate::hub::Hub;
+use crate::ledger::Ledger;
 use crate::proc_ref::{ProcRef, Shared};
 use crate::records::Records;
 use crate::run_dir::RunDir;
@@ -48,6 +49,8 @@ pub(crate) struct Core {
     incarnations: Mutex<HashMap<String, u32>>,
     /// Of those that have ended.
     pub(crate) records: Records,
+    /// What the next host of the same directory has to know; none where there will be none.
+    pub(crate) ledger: Option<Ledger>,
     closing: AtomicBool,
     _watchdog: Option<Watchdog>,
 }
@@ -64,6 +67,7 @@ impl Core {
         hub: Arc<Hub>,
         run_dir: RunDir,
         unix: Listener,
+        ledger: Option<Ledger>,
     ) -> Self {
         let door = Arc::new(Door::default());
         let address = unix.local_address().clone();
@@ -91,6 +95,7 @@ impl Core {
             ended: Mutex::default(),
             incarnations: Mutex::default(),
             records: Records::in_state_dir(),
+            ledger,
             closing: AtomicBool::new(false),
             _watchdog: watchdog.ok(),
         }
@@ -285,6 +290,11 @@ impl Core {
     /// The number of the next launch of this name.
     pub(crate) fn next_incarnation(&self, name: &str) -> u32 {
         locked(&self.incarnations).get(name).map_or(1, |last| last + 1)
+    }
+
+    /// The next launch of that name is this one.
+    pub(crate) fn expect_incarnation(&self, name: &str, incarnation: u32) {
+        locked(&self.incarnations).insert(name.to_owned(), incarnation.saturating_sub(1));
     }
 
     fn incarnation(&self, spec: &SpawnSpec) -> u32 {

@@ -20,7 +20,9 @@ use crate::core::Core;
 use crate::drain::Drain;
 use crate::gate::Gate;
 use crate::launching;
+use crate::ledger::Open;
 use crate::observers::ProcEvent;
+use crate::outliving;
 use crate::output::Stream;
 use crate::proc_ref::Shared;
 use crate::reach;
@@ -106,6 +108,9 @@ pub(crate) struct Driver {
     /// What witnesses have said.
     pub(crate) case: CaseFile,
     pub(crate) recording: Recording,
+    /// What an earlier host has written down about it.
+    pub(crate) adopted: Option<Box<Open>>,
+    pub(crate) mesh: String,
     /// None where the launcher is the parent itself.
     pub(crate) watched: Option<Watched>,
     /// The launcher has named the process, as its capabilities may promise.
@@ -136,6 +141,7 @@ impl Driver {
             spec.policy.unknown_budget = spec.policy.unknown_budget.max(with_lease);
         }
         let recording = Recording::of(&spec);
+        let adopted = spec.adopted.take();
         let (state, first) = State::start(spec.policy.clone());
         let token = Secret::random();
         // A token that nobody waits for serves nobody.
@@ -160,6 +166,8 @@ impl Driver {
             gate: spec.gate.clone(),
             case: CaseFile::default(),
             recording,
+            adopted,
+            mesh: spec.mesh.clone(),
             watched: None,
             told_pid: false,
             ended_at: None,
@@ -176,8 +184,12 @@ impl Driver {
         self.apply(first).await;
         let (core, shared, launcher) =
             (Arc::clone(&self.core), Arc::clone(&self.shared), Arc::clone(&self.launcher));
+        let leader = self.adopted.as_ref().map(|open| outliving::leader(open));
         let launch = async move {
-            Input::Launched(launching::launch(&core, &shared, launcher.as_ref(), &spec, token).await)
+            Input::Launched(match leader {
+                Some(leader) => outliving::adopt(&core, &shared, launcher.as_ref(), &spec, leader).await,
+                None => launching::launch(&core, &shared, launcher.as_ref(), &spec, token).await,
+            })
         };
         self.spawn(launch, |why| Input::Launched(Err(ProcLauncherError::Other(why))));
         while !(self.published && self.tasks.is_empty()) {
@@ -291,7 +303,7 @@ impl Driver {
         }
     }
 
-    async fn feed(&mut self, event: Event) {
+    pub(crate) async fn feed(&mut self, event: Event) {
         let parent = self.launcher.knows_status_by_parenthood();
         self.case.heard(&event, SystemTime::now(), parent);
         let effects = self.state.step(event);
@@ -371,6 +383,7 @@ impl Driver {
                 }
             }
             Input::Stop { how, grace, request, ack } => {
+                self.note_stop(&request);
                 self.shared.request.cancel();
                 if let Some(slot) = self.slot.as_ref().filter(|_| is_final_stop(&request.by)) {
                     slot.stop_requested_of(&self.shared.id);
@@ -423,7 +436,9 @@ impl Driver {
                     self.shared.snapshot().pid = pid;
                 }
                 let watched = if parent { pid } else { self.watched_pid() };
+                self.note_start(pid);
                 self.feed(Event::LaunchAcknowledged { pid: watched }).await;
+                self.go_on().await;
             }
         }
     }

@@ -78,6 +78,7 @@ impl Driver {
         };
         self.shared.observers.tell(ProcEvent::Status(status));
         if first_ready {
+            self.note_ready(now);
             self.shared.observers.tell(ProcEvent::Ready);
         }
         if status == ProcStatus::Ready || (status == ProcStatus::Running && self.never_calls_back) {
@@ -200,6 +201,7 @@ impl Driver {
         };
         let next = self.slot.as_ref().map(|slot| slot.ended_so(&mut exit, !self.never_calls_back));
         let exit = Arc::new(exit);
+        self.note_end(&exit);
         self.published = true;
         self.link = None;
         self.alarms.clear(Alarm::LinkLost);
@@ -295,7 +297,8 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        if self.published {
+        // One that outlives this host is not at its end: the next one takes it over.
+        if self.published || self.shared.outlives {
             return;
         }
         let reason = "the host's runtime ended, or failed, before the proc did; it was killed".to_owned();

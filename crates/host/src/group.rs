@@ -88,8 +88,11 @@ impl Group {
             if let Some(observer) = observers.next() {
                 let _nothing_was = audience.add(observer);
             }
-            let added = ProcId::fresh(&spec.name, &core.id)
-                .and_then(|id| add(core, id, &spec, false, launcher.as_ref(), &audience));
+            let id = match &spec.adopted {
+                Some(open) => Ok(open.asked.proc_id.clone()),
+                None => ProcId::fresh(&spec.name, &core.id),
+            };
+            let added = id.and_then(|id| add(core, id, &spec, false, launcher.as_ref(), &audience));
             let (current, own) = match added {
                 Ok(added) => added,
                 Err(refused) => {
@@ -135,7 +138,10 @@ impl Group {
         let shared = Arc::clone(&place.standing.borrow().current.0);
         let launcher = Arc::clone(&locked(&place.launcher));
         let slot = Slot { group: Arc::clone(self), index };
-        Driver::start(Arc::clone(&self.core), shared, launcher, place.spec.clone(), inputs, Some(slot));
+        let mut spec = place.spec.clone();
+        // The launch that was taken over is one; later ones of its slot are our own.
+        spec.adopted = spec.adopted.filter(|open| open.asked.proc_id == shared.id);
+        Driver::start(Arc::clone(&self.core), shared, launcher, spec, inputs, Some(slot));
     }
 
     pub(crate) fn history(&self, index: usize) -> History {

@@ -1,13 +1,14 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use procession_actor::Proc;
 use procession_launch::ProcLauncher;
 use procession_launch_local::NativeLauncher;
-use procession_model::{HostId, InvalidArgument, ProcId};
+use procession_model::{HostId, InvalidArgument, ProcExit, ProcId};
 use procession_net::{ListenError, Listener};
 use procession_supervise::{HOST, RestartPolicy, StopHow};
 use tokio::runtime::Handle;
@@ -18,7 +19,10 @@ use crate::core::Core;
 use crate::driver::Driver;
 use crate::group::Group;
 use crate::hub::Hub;
+use crate::kept::Kept;
+use crate::ledger::{Ledger, Past};
 use crate::observers::{Audience, Observer, SlotObserver};
+use crate::outliving;
 use crate::proc_ref::ProcRef;
 use crate::record::Record;
 use crate::run_dir::RunDir;
@@ -42,6 +46,17 @@ pub enum HostError {
     /// The native launcher's keeper could not be started.
     #[error("the keeper of native procs could not be started: {0}")]
     Keeper(#[source] io::Error),
+    /// Its directory cannot be used.
+    #[error("{}: {source}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// What earlier hosts have written down cannot be used.
+    #[error("{0}")]
+    Journal(String),
     /// The machine's name is not usable as part of an id.
     #[error(transparent)]
     Name(#[from] InvalidArgument),
@@ -59,6 +74,16 @@ pub struct Host(Arc<Parts>);
 struct Parts {
     core: Arc<Core>,
     native: Arc<NativeLauncher>,
+    /// Its directory, where it has one that stays.
+    _kept: Option<Kept>,
+}
+
+/// What a host has taken over from those before it.
+pub struct Inherited {
+    /// The procs whose end nobody had written down, in the order of their launches within each mesh.
+    pub slots: Vec<Slot>,
+    /// How others have ended, oldest first; the last thousand.
+    pub ended: Vec<ProcExit>,
 }
 
 /// What owns the lifecycle of procs, by the name that it has for those who write launchers.
@@ -70,6 +95,25 @@ impl Host {
     /// # Errors
     /// What could not be made, and what to do about it.
     pub async fn start() -> Result<Self, HostError> {
+        Self::start_with(None).await
+    }
+
+    /// Starts a host whose procs may outlive it, [`OwnerLoss::Detach`]: what it has to know of them is kept in
+    /// `directory`, which is made when it is missing. Takes over what an earlier host of that directory has left.
+    ///
+    /// # Errors
+    /// As for [`Self::start`]; the directory cannot be used, or another host uses it.
+    pub async fn start_in(directory: &Path) -> Result<(Self, Inherited), HostError> {
+        let failed = |source| HostError::Directory { path: directory.to_owned(), source };
+        let kept = Kept::take(directory).map_err(failed)?;
+        let (ledger, past) =
+            Ledger::open(kept.path()).map_err(|error| HostError::Journal(error.to_string()))?;
+        let host = Self::start_with(Some((kept, ledger))).await?;
+        let inherited = host.take_over(past);
+        Ok((host, inherited))
+    }
+
+    async fn start_with(kept: Option<(Kept, Ledger)>) -> Result<Self, HostError> {
         let machine = machine_name();
         let id = HostId::fresh(&machine);
         let own = ProcId::fresh("client", &id)?;
@@ -77,14 +121,44 @@ impl Host {
         let run_dir = RunDir::create(unique).map_err(HostError::RunDir)?;
         let listener = Listener::unix(run_dir.path().join("host"))?;
         let record = Record::adding(run_dir.path()).map_err(HostError::RunDir)?;
-        let native = Arc::new(NativeLauncher::start_noting(record).map_err(HostError::Keeper)?);
+        let directory = kept.as_ref().map(|(kept, _)| kept.path());
+        let native = match directory {
+            Some(directory) => NativeLauncher::start_in(directory, record),
+            None => NativeLauncher::start_noting(record),
+        };
+        let native = Arc::new(native.map_err(HostError::Keeper)?);
+        let (kept, ledger) = kept.unzip();
         let hub = Arc::new(Hub::new(own.clone()));
         let proc_ = Proc::new(own, Handle::current());
         hub.set_proc(&proc_);
         let router: Arc<Hub> = Arc::clone(&hub);
         proc_.set_router(router);
-        let core = Arc::new(Core::new(machine, id, proc_, hub, run_dir, listener));
-        Ok(Self(Arc::new(Parts { core, native })))
+        let core = Arc::new(Core::new(machine, id, proc_, hub, run_dir, listener, ledger));
+        Ok(Self(Arc::new(Parts { core, native, _kept: kept })))
+    }
+
+    /// Goes on with what still lives, mesh by mesh; what has ended meanwhile ends here at once.
+    fn take_over(&self, past: Past) -> Inherited {
+        let mut meshes: BTreeMap<String, Vec<SpawnSpec>> = BTreeMap::new();
+        for open in past.open {
+            let spec = open.asked.spec.clone();
+            self.0.core.expect_incarnation(&spec.name, open.asked.incarnation);
+            let adopted = Some(Box::new(open));
+            meshes.entry(spec.mesh.clone()).or_default().push(SpawnSpec { adopted, ..spec });
+        }
+        let native = self.native_launcher();
+        let mut slots = Vec::new();
+        for (mesh, specs) in meshes {
+            match self.spawn_group(specs, &native, RestartPolicy::default(), Vec::new()) {
+                Ok(group) => slots.extend(group),
+                // It was launched once, and so was refused for nothing that can be told here.
+                Err(refused) => {
+                    tracing::error!(mesh, %refused, "procs of an earlier host are not taken over")
+                }
+            }
+        }
+        let ended = past.ended.into_iter().map(|ended| ended.exit).collect();
+        Inherited { slots, ended }
     }
 
     /// This process's node, the hub of the session.
@@ -127,6 +201,7 @@ impl Host {
     ) -> Result<ProcRef, InvalidArgument> {
         spec.check()?;
         launcher.check(&spec.command.confinement)?;
+        outliving::check(&self.0.core, &spec, launcher.as_ref())?;
         let core = &self.0.core;
         let id = ProcId::fresh(&spec.name, &core.id)?;
         let audience = Arc::new(Audience::new(false));
@@ -156,6 +231,7 @@ impl Host {
         for spec in &specs {
             spec.check()?;
             launcher.check(&spec.command.confinement)?;
+            outliving::check(&self.0.core, spec, launcher.as_ref())?;
         }
         let group = Group::start(&self.0.core, specs, launcher, restart, observers)?;
         Ok((0..group.places.len()).map(|index| Slot { group: Arc::clone(&group), index }).collect())
@@ -191,17 +267,18 @@ impl Host {
 
     /// Ends every proc: those of other launchers first, since these may be procs themselves; each
     /// has `timeout` before it is killed: half of it to end when asked, half when terminated. Then
-    /// the keeper ends, and nothing is left. Later launches fail.
+    /// the keeper ends, and nothing is left but procs that outlive their host. Later launches fail.
     ///
     /// What cannot be killed is waited for a few seconds and no longer. Idempotent; not cancel
     /// safe, but it can be called again.
     pub async fn shutdown(&self, timeout: Duration) {
-        let Parts { core, native } = &*self.0;
+        let Parts { core, native, .. } = &*self.0;
         core.begin_closing();
         let bound = timeout.saturating_add(STUCK);
         for is_native in [false, true] {
             let mut stops = JoinSet::new();
-            for proc_ in core.live().into_iter().filter(|proc_| proc_.0.native == is_native) {
+            let ends = |proc_: &ProcRef| proc_.0.native == is_native && !proc_.0.outlives;
+            for proc_ in core.live().into_iter().filter(ends) {
                 stops.spawn(async move { proc_.stop("the host shuts down", Some(timeout / 2)).await });
             }
             if within(bound, async { while stops.join_next().await.is_some() {} }).await.is_err() {
@@ -209,7 +286,7 @@ impl Host {
             }
         }
         core.proc_.stop_actors("the host shuts down");
-        if within(STUCK, native.shutdown()).await.is_err() {
+        if within(STUCK, native.leave()).await.is_err() {
             tracing::error!("the keeper did not end: a process of its cannot be killed");
         }
         core.close().await;
@@ -220,7 +297,7 @@ impl Drop for Parts {
     /// From any thread, in a runtime or not: what has to be done is done by the drivers.
     fn drop(&mut self) {
         self.core.begin_closing();
-        for proc_ in self.core.live() {
+        for proc_ in self.core.live().into_iter().filter(|proc_| !proc_.0.outlives) {
             proc_.ask(StopHow::Kill, Duration::ZERO, HOST, "it was dropped without a shutdown", None);
         }
         self.core.abandon();

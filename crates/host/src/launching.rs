@@ -15,11 +15,12 @@ use crate::core::{Core, SHUTTING_DOWN};
 use crate::flight::FLIGHT_ENV;
 use crate::gate::Gate;
 use crate::notify;
+use crate::outliving;
 use crate::output::Stream;
 use crate::payload::Payload;
 use crate::payload_file::PayloadFile;
 use crate::proc_ref::Shared;
-use crate::spec::SpawnSpec;
+use crate::spec::{OwnerLoss, SpawnSpec};
 
 /// Asks the launcher, with everything that the proc needs to reach back.
 pub(crate) async fn launch(
@@ -46,6 +47,7 @@ pub(crate) async fn launch(
         return Err(ProcLauncherError::Other("it was given up before it was started".to_owned()));
     }
     let options = options.map_err(ProcLauncherError::Other)?;
+    outliving::write_down(core, shared, spec).await?;
     if !shared.request.may_go_out() {
         return Err(ProcLauncherError::Other("the launcher was not asked".to_owned()));
     }
@@ -122,8 +124,8 @@ async fn options(
         tail_lines: spec.tail_lines,
         log_channel: (!launcher.knows_status_by_parenthood())
             .then(|| log_channel(core, shared, spec.gate.clone())),
-        detach: false,
-        output: None,
+        detach: spec.on_owner_loss == OwnerLoss::Detach,
+        output: outliving::files(shared, spec),
     })
 }
 

@@ -17,7 +17,7 @@ use crate::log_files::LogFiles;
 use crate::observers::{Audience, Launch, Observer, Observers, ProcEvent};
 use crate::output::{Output, Stream};
 use crate::request::Request;
-use crate::spec::SpawnSpec;
+use crate::spec::{OwnerLoss, SpawnSpec};
 
 /// Where a launch stands at one moment.
 #[derive(Clone, Debug)]
@@ -58,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) stop_grace: Duration,
     pub(crate) request: Request,
     pub(crate) native: bool,
+    /// The end of the host is not its own.
+    pub(crate) outlives: bool,
     pub(crate) calls_back: bool,
     /// The proc that its launcher has to itself.
     pub(crate) launched_in: Option<ProcId>,
@@ -157,6 +159,7 @@ impl ProcRef {
             request: Request::new(),
             calls_back: spec.policy.readiness == Readiness::CallBack,
             native: launcher.knows_status_by_parenthood(),
+            outlives: spec.on_owner_loss == OwnerLoss::Detach,
             launched_in: launcher.own_proc(),
             snapshot: Mutex::new(ProcSnapshot {
                 status: ProcStatus::Starting,
@@ -166,7 +169,7 @@ impl ProcRef {
                 launcher: launcher.name().to_owned(),
                 stdout_path: path(Stream::Stdout),
                 stderr_path: path(Stream::Stderr),
-                started_at: SystemTime::now(),
+                started_at: spec.adopted.as_ref().map_or_else(SystemTime::now, |open| open.asked.at),
                 running_at: None,
                 ready_at: None,
                 ended_at: None,

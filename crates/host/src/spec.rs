@@ -5,8 +5,10 @@ use bytes::Bytes;
 use procession_launch_local::check_user_environment;
 use procession_model::{BootstrapCommand, InvalidArgument, RESERVED_PREFIX, check_name};
 use procession_supervise::Policy;
+use serde::{Deserialize, Serialize};
 
 use crate::gate::Gate;
+use crate::ledger::Open;
 
 /// Above this a tail is cut, so that a report stays small.
 const TAIL_LIMIT: usize = 10_000;
@@ -19,7 +21,7 @@ const LEAST_FILE: u64 = 4096;
 const MOST_KEPT: u32 = 1000;
 
 /// Where the output of a proc is written to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogSpec {
     /// Where the files are, `<name>.<incarnation>.out` and `.err`; made, for its user alone, when it is missing.
     pub directory: PathBuf,
@@ -53,8 +55,18 @@ impl LogSpec {
     }
 }
 
+/// What becomes of a proc when its host ends without having stopped it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OwnerLoss {
+    /// It ends too.
+    #[default]
+    Kill,
+    /// It lives on, for the next host of the same directory.
+    Detach,
+}
+
 /// Everything that is asked for about one proc.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SpawnSpec {
     /// The slot's name.
     pub name: String,
@@ -76,9 +88,17 @@ pub struct SpawnSpec {
     pub tail_lines: usize,
     /// Whether anybody wants the output while the proc runs.
     pub want_stdio: bool,
+    /// Whether it lives on without its host.
+    pub on_owner_loss: OwnerLoss,
+    /// What its spawner wants to find again after the host was started anew: which mesh it belongs to. Opaque here.
+    pub mesh: String,
     /// Files that all of its output goes to; none writes none.
     pub log: Option<LogSpec>,
+    /// It was launched by an earlier host, and is taken over.
+    #[serde(skip)]
+    pub(crate) adopted: Option<Box<Open>>,
     /// What holds up the reading of its output, where the launcher hands that over as streams.
+    #[serde(skip)]
     pub gate: Gate,
 }
 
@@ -96,6 +116,9 @@ impl SpawnSpec {
             sys_path: Vec::new(),
             tail_lines: 100,
             want_stdio: true,
+            on_owner_loss: OwnerLoss::Kill,
+            mesh: String::new(),
+            adopted: None,
             log: None,
             gate: Gate::default(),
         }

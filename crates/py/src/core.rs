@@ -1,11 +1,12 @@
 use std::future::Future;
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use procession_actor::{Mailbox, Proc};
-use procession_host::{Child, Host};
+use procession_host::{Child, Host, Inherited};
 use procession_model::{ActorId, InvalidArgument};
 use pyo3::exceptions::{PyConnectionError, PyRuntimeError};
 use pyo3::prelude::*;
@@ -95,6 +96,29 @@ pub(crate) fn start_client() -> PyResult<&'static Arc<Core>> {
         let (host, handle, io) = connected.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
         Ok(Core::new(Side::Client(host), handle, Some(io)))
     })
+}
+
+/// Starts the host of this client in a directory that stays, and gives what it has taken over.
+///
+/// # Errors
+/// `RuntimeError`: it could not be started, or this process has a runtime already.
+pub(crate) fn start_client_in(directory: PathBuf) -> PyResult<(&'static Arc<Core>, Inherited)> {
+    let mut inherited = None;
+    let core = start(|| {
+        trace::start();
+        let connected = IoThread::start(move || async move { Host::start_in(&directory).await });
+        let connected = connected.map_err(no_thread)?;
+        let ((host, past), handle, io) =
+            connected.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        inherited = Some(past);
+        Ok(Core::new(Side::Client(host), handle, Some(io)))
+    })?;
+    let started_before = || {
+        PyRuntimeError::new_err(
+            "this process has a host already; give the directory before anything else is done",
+        )
+    };
+    Ok((core, inherited.ok_or_else(started_before)?))
 }
 
 /// Reaches back to the host that launched this process.

@@ -53,6 +53,7 @@ pub(crate) fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<Busy>()?;
     m.add_class::<Supervised>()?;
     m.add_function(wrap_pyfunction!(runtime::start_client, m)?)?;
+    m.add_function(wrap_pyfunction!(runtime::start_client_in, m)?)?;
     m.add_function(wrap_pyfunction!(runtime::start_proc, m)?)?;
     m.add_function(wrap_pyfunction!(runtime::current_runtime, m)?)?;
     m.add_function(wrap_pyfunction!(runtime::check_name, m)?)?;

@@ -4,7 +4,9 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use procession_host::{LogSpec, Policy, ProcRef, Readiness, Slot, SlotSnapshot, SpawnSpec, Stream};
+use procession_host::{
+    LogSpec, OwnerLoss, Policy, ProcRef, Readiness, Slot, SlotSnapshot, SpawnSpec, Stream,
+};
 use procession_launch::ProcLauncher;
 use procession_model::BootstrapCommand;
 use pyo3::exceptions::PyValueError;
@@ -29,7 +31,7 @@ pub(crate) struct ProcSpec(pub(crate) SpawnSpec);
 impl ProcSpec {
     #[new]
     #[pyo3(signature = (*, name, rank, program, arg0, args, env, env_remove, clear_env, cwd, readiness,
-        setup, sys_path, ready_timeout, stop_grace, ack_timeout, unknown_budget, lease, tail_lines, want_stdio, log, confinement = None))]
+        setup, sys_path, ready_timeout, stop_grace, ack_timeout, unknown_budget, lease, tail_lines, want_stdio, log, confinement = None, detach = false, mesh = String::new()))]
     #[expect(
         clippy::too_many_arguments,
         reason = "all keywords: one for each thing that can be said about a launch"
@@ -56,6 +58,8 @@ impl ProcSpec {
         want_stdio: bool,
         log: Option<(Vec<u8>, Option<u64>, u32)>,
         confinement: Option<GivenConfinement>,
+        detach: bool,
+        mesh: String,
     ) -> PyResult<Self> {
         let readiness = match readiness {
             "call_back" => Readiness::CallBack,
@@ -95,6 +99,10 @@ impl ProcSpec {
         spec.want_stdio = want_stdio;
         spec.log =
             log.map(|(directory, max_bytes, keep)| LogSpec { directory: path(directory), max_bytes, keep });
+        if detach {
+            spec.on_owner_loss = OwnerLoss::Detach;
+        }
+        spec.mesh = mesh;
         spec.check().map_err(invalid_argument)?;
         Ok(Self(spec))
     }

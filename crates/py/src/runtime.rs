@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,14 @@ use procession_launch::Capabilities;
 use procession_model::{DialBack, ProcId};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyDict, PyString};
 
 use crate::actor_launcher::ActorProcLauncher;
 use crate::blocking::block_on;
 use crate::confinement::read_confines;
 use crate::core::{self, Core, Side, current};
 use crate::errors::{invalid_argument, value_error};
+use crate::exit_dict::exit_dict;
 use crate::fork::refuse_in_fork;
 use crate::inbox_py::Inbox;
 use crate::port::PortRef;
@@ -39,6 +40,19 @@ pub(crate) struct Runtime(&'static Arc<Core>);
 #[pyfunction]
 pub(crate) fn start_client(py: Python<'_>) -> PyResult<Runtime> {
     py.detach(core::start_client).map(Runtime)
+}
+
+/// The runtime of a client whose procs may outlive it, the procs of an earlier one of that directory that were taken
+/// over, and the exits of others.
+#[pyfunction]
+pub(crate) fn start_client_in(
+    py: Python<'_>,
+    directory: PathBuf,
+) -> PyResult<(Runtime, Vec<ProcHandle>, Vec<Bound<'_, PyDict>>)> {
+    let (core, inherited) = py.detach(|| core::start_client_in(directory))?;
+    let procs = inherited.slots.into_iter().map(ProcHandle::new).collect();
+    let ended = inherited.ended.iter().map(|exit| exit_dict(py, exit)).collect::<PyResult<_>>()?;
+    Ok((Runtime(core), procs, ended))
 }
 
 /// The runtime of a launched proc.

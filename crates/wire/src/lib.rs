@@ -6,6 +6,7 @@ mod error;
 mod frame;
 mod handshake;
 mod hello;
+mod journal;
 mod record;
 
 pub use decode::Decoder;
@@ -14,4 +15,5 @@ pub use error::{HandshakeError, ProtocolError};
 pub use frame::{Limits, PREFIX_LEN};
 pub use handshake::{ClientHandshake, ClientWaiting, ServerHandshake, ServerWaiting};
 pub use hello::{CLIENT_HELLO_LEN, MAC_LEN, SERVER_HELLO_LEN, VERSION};
+pub use journal::{JOURNAL_HEADER_LEN, Journal, JournalError, decode_journal, encode_record, journal_header};
 pub use record::{MAX_RECORD, Record, write_data};

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from procession._cli import doctor, run, why
+from procession._cli import doctor, hosts, run, why
 
 
 def run_cli(argv: Sequence[str]) -> int:
@@ -22,6 +22,7 @@ def run_cli(argv: Sequence[str]) -> int:
     run.add_to(commands)
     why.add_to(commands)
     doctor.add_to(commands)
+    hosts.add_to(commands)
     options, unknown = parser.parse_known_args(argv)
     if unknown:
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")  # with the usage of the command
