@@ -170,13 +170,13 @@ mod tests {
         let proc_id = lives.proc_id.clone();
         let request =
             StopRequest { by: "stop".to_owned(), at: SystemTime::now(), why: "the test".to_owned() };
+        ledger.note(Entry::Asked(lives.clone()));
         ledger.note(Entry::Started {
             proc_id: proc_id.clone(),
             pid: 4711,
             started: 99,
             boot: "b".to_owned(),
         });
-        ledger.note(Entry::Asked(lives.clone()));
         ledger.note(Entry::Asked(ends.clone()));
         ledger.note(Entry::Ready { proc_id: proc_id.clone(), at: SystemTime::UNIX_EPOCH });
         ledger.note(Entry::StopAsked { proc_id, request: request.clone() });
