@@ -395,7 +395,6 @@ def test_bad_arguments_are_refused_before_anything_starts(kwargs, words):
     [
         {"proc_bind": []},
         {"preload": ["numpy"]},
-        {"on_owner_loss": "detach"},
     ],
 )
 def test_what_does_not_exist_yet_is_refused_and_not_ignored(kwargs):
