@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from launching import gone, until
+
 COMMAND = [sys.executable, "-m", "procession"]
 COUNTS = "i=0; while true; do i=$((i+1)); echo $i; sleep 0.01; done"
 ENDS = 'echo begun; while [ ! -e "$GATE" ]; do sleep 0.01; done; echo last words; exit 7'
@@ -54,17 +56,6 @@ class Host:
 
     def lines(self, name):
         return procession("logs", "--host", self.directory, name).stdout.splitlines()
-
-
-def until(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def gone(pid):
-    return not Path(f"/proc/{pid}").exists()
 
 
 @pytest.fixture
