@@ -123,6 +123,16 @@ impl PortTable {
         close_entries(orphaned, reason);
     }
 
+    /// Closes every once port that another process holds.
+    pub(crate) fn holders_gone(&self, reason: &str) {
+        let orphaned: Vec<Entry> = {
+            let mut entries = self.entries();
+            let held: Vec<u64> = std::mem::take(&mut entries.held_by).into_values().flatten().collect();
+            held.iter().filter_map(|index| entries.by_index.remove(index)).collect()
+        };
+        close_entries(orphaned, reason);
+    }
+
     /// Closes everything; for the end of the process's connection.
     pub(crate) fn close_all(&self, reason: &str) {
         let all = std::mem::take(&mut *self.entries());
@@ -180,7 +190,7 @@ mod tests {
             assert_eq!(held_by(&second), HashSet::from([moved]));
             table.holder_gone(&first, "gone");
             assert_eq!(table.len(), 2);
-            table.holder_gone(&second, "gone");
+            table.holders_gone("all are gone");
             table.close(home);
             // News about ports that are closed leaves no trace.
             table.set_holder(moved, Some(second.clone()));

@@ -28,6 +28,7 @@ pub(crate) fn destination(head: &Head) -> Option<&ProcId> {
         Head::Returned { from, .. } => Some(&from.proc_id),
         Head::ProcGone { .. }
         | Head::ActorEnded { .. }
+        | Head::Host { .. }
         | Head::Welcome
         | Head::Booted(_)
         | Head::Report { .. }
@@ -90,6 +91,11 @@ impl Proc {
         if let Err((packet, why)) = taken {
             self.bounce(packet, &why);
         }
+    }
+
+    /// The way to all other procs was lost: what any of them should have answered errs with `reason`.
+    pub fn others_gone(&self, reason: &str) {
+        self.ports().holders_gone(reason);
     }
 
     /// A proc ended: what it should have answered errs with `reason`.

@@ -19,11 +19,15 @@ pub(crate) struct BootClock {
     pub(crate) ready: OnceLock<Instant>,
     /// What the proc itself has measured, on a clock of its own.
     pub(crate) own: OnceLock<OwnBoot>,
+    /// What an earlier host has measured of a launch that was taken over: this clock was started for nothing.
+    pub(crate) earlier: Option<BootTiming>,
 }
 
 impl BootClock {
-    pub(crate) fn start() -> Self {
+    /// `earlier` is what is known of the boot of a proc that is taken over.
+    pub(crate) fn start(earlier: Option<BootTiming>) -> Self {
         Self {
+            earlier,
             requested: Instant::now(),
             asked: OnceLock::new(),
             acknowledged: OnceLock::new(),
@@ -41,6 +45,9 @@ impl BootClock {
     /// What is known by now. Durations of two clocks are never subtracted from each other's times, only
     /// from each other: so it does not matter where the proc runs.
     pub(crate) fn timing(&self) -> BootTiming {
+        if let Some(earlier) = &self.earlier {
+            return earlier.clone();
+        }
         let asked = self.asked.get();
         let runs = self.running.get().or(self.acknowledged.get());
         let since =
@@ -66,7 +73,7 @@ mod tests {
 
     #[test]
     fn the_phases_of_a_boot_add_up_to_all_of_it() {
-        let clock = BootClock::start();
+        let clock = BootClock::start(None);
         let at = |milliseconds| clock.requested + Duration::from_millis(milliseconds);
         for (what, when) in
             [(&clock.asked, 2), (&clock.acknowledged, 5), (&clock.linked, 105), (&clock.ready, 125)]

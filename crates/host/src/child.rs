@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use procession_actor::{Proc, Router};
-use procession_model::{BOOTSTRAP_ENV, BootPhase, Head, LaunchId, OwnBoot, Packet, ProcId, cut_reason};
-use procession_net::{Dial, DialCause, DialError, Link, LinkReceiver, LinkSender, PostError, dial};
+use procession_actor::Proc;
+use procession_model::{BOOTSTRAP_ENV, BootPhase, Head, OwnBoot, Packet, ProcId, cut_reason};
+use procession_net::{Dial, DialCause, DialError, Link, dial};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use crate::flight::Recorder;
+use crate::line::{HOST_GONE, Line};
 use crate::owner::{Leaving, end_with_owner, owner_gone};
 use crate::payload::Payload;
 use crate::payload_file::resolve;
@@ -23,6 +24,8 @@ const TROUBLE: Duration = Duration::from_secs(2);
 /// How long is waited before the second dial, and at most before a later one.
 const PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(800);
+/// How long the next host of its directory may refuse a proc that outlived one: then it belongs to nobody.
+const DISOWNED: Duration = Duration::from_secs(30);
 
 /// Why a proc could not reach back.
 #[derive(Debug, thiserror::Error)]
@@ -52,34 +55,28 @@ pub fn take_bootstrap() -> Result<Option<String>, ChildError> {
 
 /// The launched side: this process's node, connected to its host.
 ///
-/// When the host is gone this process ends, its descendants first. Only what blocks the runtime that
-/// it was made on can delay that.
+/// When the host is gone this process ends, its descendants first; only what blocks the runtime that
+/// it was made on can delay that. One that outlives its host lives on instead: what waits for answers from other
+/// procs errs, and the next host of the same directory is dialled until it is there.
 pub struct Child {
     proc_: Proc,
-    host: ProcId,
     rank: usize,
     sys_path: Vec<String>,
     cwd: Option<PathBuf>,
-    link: LinkSender,
-    setup: watch::Receiver<Option<Bytes>>,
-    stop: watch::Receiver<Option<String>>,
+    line: Arc<Line>,
+    told: Told,
     leaving: Leaving,
     recorder: Option<Arc<Recorder>>,
     own_boot: OwnBoot,
     linked: Instant,
 }
 
-/// Everything goes to the host, which knows where it goes from there.
-struct ToHost(LinkSender);
-
-impl Router for ToHost {
-    fn route(&self, _: &ProcId, packet: Packet) -> Result<(), (Packet, String)> {
-        self.0.post(packet).map_err(|(packet, why)| match why {
-            PostError::Closed => (packet, "HostGone: the connection to the host was lost".to_owned()),
-            PostError::Full { .. } => (packet, format!("the host is not reading: {why}")),
-            refused => (packet, refused.to_string()),
-        })
-    }
+/// What the host has said so far.
+#[derive(Clone)]
+struct Told {
+    host: watch::Sender<ProcId>,
+    setup: watch::Sender<Option<Bytes>>,
+    stop: watch::Sender<Option<String>>,
 }
 
 impl Child {
@@ -121,36 +118,35 @@ impl Child {
         let linked = Instant::now();
         let own_boot = OwnBoot { imports, dial: linked - start, set_up: Duration::ZERO };
         let proc_ = Proc::new(payload.proc_id, actors);
-        proc_.set_router(Arc::new(ToHost(link.sender.clone())));
-        let to_host = link.sender.clone();
-        let noting = recorder.clone();
+        let line = Arc::new(Line::new(link.sender.clone(), payload.outlives));
+        let router: Arc<Line> = Arc::clone(&line);
+        proc_.set_router(router);
+        let (to_host, noting) = (Arc::clone(&line), recorder.clone());
         proc_.on_actor_end(move |actor, failure| {
             if let (Some(recorder), Some(failure)) = (&noting, failure) {
                 recorder.say(&format!("actor {} failed: {failure}", actor.name));
             }
-            let head = Head::ActorEnded { actor: actor.clone(), failure: failure.map(cut_reason) };
-            let _host_gone = to_host.post(Packet::bare(head));
+            to_host.actor_ended(actor, failure);
         });
         if let Some(recorder) = &recorder {
             let recorder: Arc<Recorder> = Arc::clone(recorder);
             proc_.set_recorder(recorder);
         }
-        let (setup_tx, setup) = watch::channel(None);
-        let (stop_tx, stop) = watch::channel(None);
+        let told = Told {
+            host: watch::Sender::new(payload.host),
+            setup: watch::Sender::default(),
+            stop: watch::Sender::default(),
+        };
         let leaving = Leaving::default();
-        if let Some(host) = link.peer.pid.filter(|&pid| pid != 0) {
-            tokio::spawn(end_when_gone(host, proc_.id().launch_id(), leaving.clone()));
-        }
-        tokio::spawn(read(proc_.clone(), link.receiver, setup_tx, stop_tx, leaving.clone()));
+        let again = payload.outlives.then_some(payload.dial);
+        tokio::spawn(attend(proc_.clone(), Arc::clone(&line), link, again, told.clone(), leaving.clone()));
         Ok(Self {
             proc_,
-            host: payload.host,
             rank: payload.rank,
             sys_path: payload.sys_path,
             cwd: payload.cwd,
-            link: link.sender,
-            setup,
-            stop,
+            line,
+            told,
             leaving,
             recorder,
             own_boot,
@@ -163,14 +159,9 @@ impl Child {
         &self.proc_
     }
 
-    /// The node of the host.
-    pub fn host(&self) -> &ProcId {
-        &self.host
-    }
-
-    /// The id of the host.
-    pub fn host_id(&self) -> &str {
-        self.host.host()
+    /// The node of the host; of the last one, while there is none.
+    pub fn host(&self) -> ProcId {
+        self.told.host.borrow().clone()
     }
 
     /// Its place in its mesh.
@@ -190,17 +181,16 @@ impl Child {
 
     /// Waits for what to run before anything else; empty for nothing. Cancel safe.
     pub async fn setup(&self) -> Bytes {
-        told(self.setup.clone()).await
+        told(self.told.setup.subscribe()).await
     }
 
     /// Tells the host that this proc is set up.
     pub fn ready(&self) {
         let own_boot = OwnBoot { set_up: self.linked.elapsed(), ..self.own_boot };
-        let _host_gone = self.link.post(Packet::bare(Head::Booted(own_boot)));
         if let Some(recorder) = &self.recorder {
             recorder.phase(None);
         }
-        let _host_gone = self.link.post(Packet::bare(Head::Ready { pid: std::process::id() }));
+        self.line.ready(own_boot);
     }
 
     /// Keeps a line where the host finds it after this process's end, however that comes about.
@@ -212,12 +202,12 @@ impl Child {
 
     /// The reason, once the host has asked this proc to end.
     pub fn stop_asked(&self) -> Option<String> {
-        self.stop.borrow().clone()
+        self.told.stop.borrow().clone()
     }
 
     /// Waits until the host asks this proc to end; gives the reason. Cancel safe.
     pub async fn stopped(&self) -> String {
-        told(self.stop.clone()).await
+        told(self.told.stop.subscribe()).await
     }
 
     /// Tells the host something about a launch that a launcher in this proc is busy with.
@@ -230,25 +220,26 @@ impl Child {
     ) {
         let (handle, progress) = (handle.map(cut_reason), progress.map(cut_reason));
         let head = Head::Report { proc_id: proc_id.clone(), pid, handle, progress };
-        let _host_gone = self.link.post(Packet::bare(head));
+        let _host_gone = self.line.post(Packet::bare(head));
     }
 
     /// Tells the host that a launch's substrate cannot be asked; a later [`Self::report_launch`] says that it can be again.
     pub fn report_unreachable(&self, proc_id: &ProcId, why: String) {
         let head = Head::Unreachable { proc_id: proc_id.clone(), why: cut_reason(why) };
-        let _host_gone = self.link.post(Packet::bare(head));
+        let _host_gone = self.line.post(Packet::bare(head));
     }
 
     /// Tells the host that a launcher in this proc reported the exit of a launch once more, and was refused.
     pub fn reported_again(&self, proc_id: &ProcId) {
-        let _host_gone = self.link.post(Packet::bare(Head::ReportedAgain { proc_id: proc_id.clone() }));
+        let _host_gone = self.line.post(Packet::bare(Head::ReportedAgain { proc_id: proc_id.clone() }));
     }
 
     /// Writes out what was posted and closes the connection; this process ends by itself now.
     pub async fn goodbye(&self) {
         self.leaving.begin();
-        self.link.close();
-        let _host_gone = self.link.flushed().await;
+        let link = self.line.link();
+        link.close();
+        let _host_gone = link.flushed().await;
     }
 }
 
@@ -292,46 +283,97 @@ fn is_silence(cause: &DialCause) -> bool {
     }
 }
 
-/// A host that has forked may be gone without its end of the connection being closed.
-async fn end_when_gone(host: u32, own: LaunchId, leaving: Leaving) {
-    owner_gone(host).await;
-    if !leaving.has_begun() {
-        end_with_owner(own);
-    }
-}
-
-async fn read(
+/// Takes what the hosts send, one after the other, until this process leaves; without a way to dial again, `again`, the
+/// end of the first one is its own.
+async fn attend(
     proc_: Proc,
-    mut receiver: LinkReceiver,
-    setup: watch::Sender<Option<Bytes>>,
-    stop: watch::Sender<Option<String>>,
+    line: Arc<Line>,
+    mut link: Link,
+    again: Option<Dial>,
+    told: Told,
     leaving: Leaving,
 ) {
     loop {
-        match receiver.recv().await {
+        listen(&proc_, link, &told).await;
+        if leaving.has_begun() {
+            return proc_.close_ports("this proc has ended");
+        }
+        let Some(again) = &again else { end_with_owner(proc_.id().launch_id()) };
+        proc_.others_gone(HOST_GONE);
+        tracing::info!("the host is gone; the next one of its directory is dialled until it is there");
+        link = match rejoin(again).await {
+            Ok(link) => link,
+            Err(error) => {
+                tracing::error!(%error, "the next host knows nothing of this proc; it ends");
+                end_with_owner(proc_.id().launch_id());
+            }
+        };
+        line.renew(link.sender.clone());
+    }
+}
+
+/// Until the host is gone. One that has forked may be gone without its end of the connection being closed.
+async fn listen(proc_: &Proc, mut link: Link, told: &Told) {
+    let host = link.peer.pid.filter(|&pid| pid != 0);
+    let gone = async {
+        match host {
+            Some(pid) => owner_gone(pid).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(gone);
+    loop {
+        let packet = tokio::select! {
+            biased;
+            packet = link.receiver.recv() => packet,
+            () = &mut gone => return,
+        };
+        match packet {
+            Some(Ok(Packet { head: Head::Host { proc_id }, .. })) => drop(told.host.send_replace(proc_id)),
             Some(Ok(Packet { head: Head::Welcome, parts })) => {
-                setup.send_replace(Some(parts.into_iter().next().unwrap_or_default()));
+                told.setup.send_replace(Some(parts.into_iter().next().unwrap_or_default()));
             }
             Some(Ok(Packet { head: Head::Stop { reason }, .. })) => {
                 // In this order: an actor that is made meanwhile is either stopped, or its maker sees the stop.
-                stop.send_replace(Some(reason.clone()));
+                told.stop.send_replace(Some(reason.clone()));
                 proc_.stop_actors(&reason);
             }
             Some(Ok(packet)) => proc_.receive(packet),
-            Some(Err(_)) | None => break,
+            Some(Err(_)) | None => return,
         }
     }
-    if !leaving.has_begun() {
-        end_with_owner(proc_.id().launch_id());
+}
+
+/// Dials the next host for as long as there is none; errs when one that is there goes on refusing.
+async fn rejoin(to: &Dial) -> Result<Link, DialError> {
+    let (mut refused, mut pause) = (None, PAUSE);
+    loop {
+        let error = match dial(to).await {
+            Ok(link) => return Ok(link),
+            Err(error) => error,
+        };
+        if error.attempts.iter().any(|attempt| is_refusal(&attempt.cause)) {
+            if refused.get_or_insert_with(Instant::now).elapsed() >= DISOWNED {
+                return Err(error);
+            }
+        } else {
+            refused = None;
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
-    proc_.close_ports("this proc has ended");
+}
+
+/// Whether somebody is there, and does not want this proc.
+fn is_refusal(cause: &DialCause) -> bool {
+    matches!(cause, DialCause::Refused | DialCause::User { .. } | DialCause::Handshake(_))
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use procession_model::Secret;
+    use procession_model::{LaunchId, Secret};
     use procession_net::{Address, Crowd, Listener};
     use tokio::net::UnixListener;
     use tokio::sync::mpsc;

@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use procession_actor::Proc;
 use procession_model::{DialBack, HostId, InvalidArgument, LaunchId, ProcId};
-use procession_net::{Address, ClientTls, Crowd, Listener, Serving, SessionCa};
+use procession_net::{Address, ClientTls, Crowd, ListenError, Listener, Serving, SessionCa};
 use procession_supervise::Event;
 use tokio::runtime::Handle;
 
 use crate::door::Door;
-use crate::driver::Input;
 use crate::group::Group;
 use crate::hub::Hub;
+use crate::input::Input;
 use crate::ledger::Ledger;
 use crate::proc_ref::{ProcRef, Shared};
 use crate::records::Records;
@@ -21,6 +21,8 @@ use crate::run_dir::RunDir;
 use crate::spec::SpawnSpec;
 use crate::watchdog::Watchdog;
 
+/// The socket in a directory that stays.
+const SOCKET: &str = "host";
 /// How many ended procs are remembered for late reports.
 const ENDED: usize = 1000;
 
@@ -106,13 +108,39 @@ impl Core {
         &self.run_dir_path
     }
 
+    /// Where the files and sockets are that a proc has in common with its host: those of one that `outlives` it stay.
+    pub(crate) fn common_dir(&self, outlives: bool) -> &Path {
+        self.ledger.as_ref().filter(|_| outlives).map_or(&self.run_dir_path, Ledger::directory)
+    }
+
+    /// Listens for procs that have outlived another host, and for its own that will outlive it.
+    ///
+    /// # Errors
+    /// As for any socket.
+    pub(crate) async fn listen_for_survivors(&self) -> Result<(), ListenError> {
+        let Some(ledger) = &self.ledger else { return Ok(()) };
+        let path = ledger.directory().join(SOCKET);
+        // Of a host that was killed: the directory is ours alone.
+        let _was_there = std::fs::remove_file(&path);
+        let listener = Listener::unix(&path)?;
+        let door: Arc<Door> = Arc::clone(&self.door);
+        let address = listener.local_address().to_string();
+        self.listening.lock().await.insert(address, listener.serve(door, &self.crowd));
+        Ok(())
+    }
+
     /// Where the procs of a launcher reach back to, and with which certificates.
     pub(crate) async fn ways_in(
         &self,
         dial_back: &DialBack,
         launch: LaunchId,
+        outlives: bool,
     ) -> Result<(Vec<Address>, Option<ClientTls>), String> {
         match dial_back {
+            DialBack::Local if outlives => {
+                let address = Address::unix(self.common_dir(outlives).join(SOCKET));
+                Ok((vec![address.map_err(|error| error.to_string())?], None))
+            }
             DialBack::Local => Ok((vec![self.unix.clone()], None)),
             DialBack::Network { bind, advertise } => {
                 if advertise.is_none() {

@@ -6,7 +6,7 @@ use procession_model::{LaunchId, Secret};
 use procession_net::{Doorkeeper, Link};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::driver::Input;
+use crate::input::Input;
 use crate::payload_file::PayloadFile;
 
 struct Expected {
@@ -39,13 +39,16 @@ impl Door {
 
     /// Keeps the file with the token of `launch` for as long as that is expected.
     pub(crate) fn keep(&self, launch: LaunchId, file: PayloadFile) {
-        if let Some(expected) = self.expected().get_mut(&launch) {
-            expected.file = expected.token.is_some().then_some(file);
+        match self.expected().get_mut(&launch) {
+            Some(expected) if expected.token.is_some() => expected.file = Some(file),
+            _ => file.remove(),
         }
     }
 
     pub(crate) fn forget(&self, launch: LaunchId) {
-        self.expected().remove(&launch);
+        if let Some(file) = self.expected().remove(&launch).and_then(|expected| expected.file) {
+            file.remove();
+        }
     }
 }
 
@@ -57,7 +60,9 @@ impl Doorkeeper for Door {
     fn claim(&self, launch: LaunchId) -> bool {
         let mut all = self.expected();
         let Some(expected) = all.get_mut(&launch) else { return false };
-        expected.file = None;
+        if let Some(file) = expected.file.take() {
+            file.remove();
+        }
         expected.token.take().is_some()
     }
 

@@ -13,8 +13,8 @@ use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::core::Core;
-use crate::driver::Input;
 use crate::gate::Gate;
+use crate::input::Input;
 use crate::log_files::PATIENCE;
 use crate::output::Stream;
 use crate::proc_ref::Shared;

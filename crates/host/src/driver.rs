@@ -3,10 +3,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use procession_launch::{LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling};
-use procession_model::{
-    ActorId, BootPhase, DialBack, Head, OwnBoot, Packet, ProcExitKind, ProcExitResult, ProcStatus, Secret,
-    StopRequest,
-};
+use procession_model::{BootPhase, DialBack, Head, Packet, ProcExitResult, ProcStatus, Secret, StopRequest};
 use procession_net::{Link, LinkSender};
 use procession_supervise::{CaseFile, Effect, Event, HOST, Readiness, State, StopHow, Timer, is_final_stop};
 use procession_sys::Pidfd;
@@ -19,6 +16,7 @@ use crate::boot_clock::BootClock;
 use crate::core::Core;
 use crate::drain::Drain;
 use crate::gate::Gate;
+use crate::input::Input;
 use crate::launching;
 use crate::ledger::Open;
 use crate::observers::ProcEvent;
@@ -37,51 +35,6 @@ use crate::witness::{self, Watched};
 const LINK_LOST: Duration = Duration::from_millis(250);
 /// A proc whose connection ended should end too; then it is killed.
 const LINK_LOST_GRACE: Duration = Duration::from_secs(5);
-
-/// What reaches the driver of a launch.
-pub(crate) enum Input {
-    Event(Event),
-    Launched(Result<LaunchResult, ProcLauncherError>),
-    Link(Link),
-    CalledBack {
-        pid: u32,
-    },
-    Booted(OwnBoot),
-    /// How a process ended that is not our child; none when the kernel does not tell.
-    Told(Option<ProcExitKind>),
-    ReportedBy {
-        pid: Option<u32>,
-        handle: Option<String>,
-        progress: Option<String>,
-    },
-    /// What it runs on cannot be asked, and why.
-    Unreachable(String),
-    ActorEnded {
-        actor: ActorId,
-        failure: Option<String>,
-    },
-    /// How.
-    LinkLost(String),
-    Stop {
-        how: StopHow,
-        grace: Duration,
-        request: StopRequest,
-        ack: Option<oneshot::Sender<Result<(), String>>>,
-    },
-}
-
-impl Input {
-    fn is_end(&self) -> bool {
-        matches!(self, Self::Event(Event::OsExit(_) | Event::OsGone | Event::LauncherReported(_)))
-    }
-
-    fn ended_at(&self) -> Option<SystemTime> {
-        match self {
-            Self::Event(Event::OsExit(exit)) => exit.ended_at,
-            _ => None,
-        }
-    }
-}
 
 /// Feeds the state machine of one launch, and does what comes out of it.
 ///
@@ -118,6 +71,8 @@ pub(crate) struct Driver {
     /// When the first word of the end came.
     pub(crate) ended_at: Option<SystemTime>,
     pub(crate) published: bool,
+    /// Observers know that it was ready.
+    pub(crate) told_ready: bool,
     /// What the files of its output could not take.
     pub(crate) log_dropped_bytes: u64,
     /// Running is its steady state.
@@ -142,8 +97,12 @@ impl Driver {
         }
         let recording = Recording::of(&spec);
         let adopted = spec.adopted.take();
+        if adopted.as_ref().is_some_and(|open| open.ready_at.is_some()) {
+            // It was ready in time. Until it has found this host it runs, however long that takes.
+            spec.policy.ready_timeout = Duration::MAX;
+        }
         let (state, first) = State::start(spec.policy.clone());
-        let token = Secret::random();
+        let token = adopted.as_ref().map_or_else(Secret::random, |open| open.asked.token.clone());
         // A token that nobody waits for serves nobody.
         if spec.policy.readiness == Readiness::CallBack {
             let driver = shared.driver.clone();
@@ -172,6 +131,7 @@ impl Driver {
             told_pid: false,
             ended_at: None,
             published: false,
+            told_ready: false,
             log_dropped_bytes: 0,
             never_calls_back: spec.policy.readiness == Readiness::None,
         };
@@ -489,8 +449,10 @@ impl Driver {
         BootClock::reached(&self.shared.boot.linked);
         self.case.linked(SystemTime::now());
         procession_sys::failpoint!("host-before-welcome");
-        let _ends_with_the_reader =
-            link.sender.post(Packet { head: Head::Welcome, parts: vec![self.setup.clone()] });
+        let host = Packet::bare(Head::Host { proc_id: self.core.proc_.id().clone() });
+        for packet in [host, Packet { head: Head::Welcome, parts: vec![self.setup.clone()] }] {
+            let _ends_with_the_reader = link.sender.post(packet);
+        }
         self.link = Some(link.sender);
         if let Some(reachable) = link.reachable {
             reach::watch(&self.shared, reachable);

@@ -7,7 +7,8 @@ use procession_supervise::{Beside, Effect, Ended, Event, HOST, Note, StopHow};
 use tokio::time::Instant;
 
 use crate::alarms::Alarm;
-use crate::driver::{Driver, Input};
+use crate::driver::Driver;
+use crate::input::Input;
 use crate::observers::ProcEvent;
 use crate::output::Stream;
 use crate::proc_ref::ProcRef;
@@ -65,20 +66,23 @@ impl Driver {
             return;
         }
         let now = SystemTime::now();
-        let first_ready = {
+        let (first_ready, noted) = {
             let mut snapshot = self.shared.snapshot();
-            let first_ready = status == ProcStatus::Ready && snapshot.ready_at.is_none();
+            let first_ready = status == ProcStatus::Ready && !std::mem::replace(&mut self.told_ready, true);
+            let noted = snapshot.ready_at.is_some();
             snapshot.status = status;
             match status {
                 ProcStatus::Running => drop(snapshot.running_at.get_or_insert(now)),
                 ProcStatus::Ready => drop(snapshot.ready_at.get_or_insert(now)),
                 _ => {}
             }
-            first_ready
+            (first_ready, noted)
         };
         self.shared.observers.tell(ProcEvent::Status(status));
-        if first_ready {
+        if first_ready && !noted {
             self.note_ready(now);
+        }
+        if first_ready {
             self.shared.observers.tell(ProcEvent::Ready);
         }
         if status == ProcStatus::Ready || (status == ProcStatus::Running && self.never_calls_back) {

@@ -1,7 +1,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,6 +11,7 @@ use procession_sys::SharedPages;
 use rustix::fs::OFlags;
 use rustix::param::page_size;
 
+use crate::common_file::CommonFile;
 use crate::flight_layout as layout;
 use crate::flight_layout::Field;
 
@@ -22,18 +23,34 @@ const RSS_PAUSE: u64 = 1_000_000_000;
 /// An entry that has no slot.
 const NO_SLOT: u64 = u64::MAX;
 
-/// The file of one launch in the host's run directory; it goes with this.
+/// The file of one launch, in a directory of its host; it goes with this, unless the proc outlives its host.
 #[derive(Debug)]
-pub struct FlightFile(PathBuf);
+pub struct FlightFile(CommonFile);
 
 impl FlightFile {
     /// Makes it, with all of its space: a proc that writes where the disk is full would be killed.
     ///
     /// # Errors
     /// There is no space, or no file descriptor.
-    pub fn create(run_dir: &Path, launch: LaunchId) -> io::Result<Self> {
-        let made = Self(run_dir.join(format!("flight-{launch}")));
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&made.0)?;
+    pub fn create(directory: &Path, launch: LaunchId) -> io::Result<Self> {
+        Self::make(directory, launch, false)
+    }
+
+    /// As [`Self::create`], of a proc that outlives its host; of one that has, that is the file from then.
+    pub(crate) fn staying(directory: &Path, launch: LaunchId, is_there: bool) -> io::Result<Self> {
+        match is_there {
+            true => Ok(Self::at(directory, launch, true)),
+            false => Self::make(directory, launch, true),
+        }
+    }
+
+    fn at(directory: &Path, launch: LaunchId, stays: bool) -> Self {
+        Self(CommonFile::new(directory.join(format!("flight-{launch}")), stays))
+    }
+
+    fn make(directory: &Path, launch: LaunchId, stays: bool) -> io::Result<Self> {
+        let made = Self::at(directory, launch, stays);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(made.path())?;
         let mut bytes = [0; layout::LENGTH];
         bytes[..size_of::<u64>()].copy_from_slice(&layout::MAGIC.to_ne_bytes());
         file.write_all(&bytes)?;
@@ -42,7 +59,11 @@ impl FlightFile {
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.0
+        self.0.path()
+    }
+
+    pub(crate) fn remove(self) {
+        self.0.remove();
     }
 
     /// What the proc has noted so far.
@@ -53,7 +74,7 @@ impl FlightFile {
         let unreadable = |error| format!("the flight record cannot be read: {error}");
         // The proc could have put anything in its place; a pipe must not keep the host waiting.
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&self.0);
+        let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(self.path());
         let file = file.map_err(unreadable)?;
         if !file.metadata().map_err(unreadable)?.is_file() {
             return Err("the flight record was replaced by something else".to_owned());
@@ -61,12 +82,6 @@ impl FlightFile {
         let mut bytes = Vec::new();
         file.take(layout::LENGTH as u64).read_to_end(&mut bytes).map_err(unreadable)?;
         layout::read(&bytes)
-    }
-}
-
-impl Drop for FlightFile {
-    fn drop(&mut self) {
-        let _gone_with_the_run_dir = std::fs::remove_file(&self.0);
     }
 }
 

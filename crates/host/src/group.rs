@@ -12,8 +12,9 @@ use tokio::sync::{mpsc::UnboundedReceiver, watch};
 use tokio::time::sleep;
 
 use crate::core::Core;
-use crate::driver::{Driver, Input};
+use crate::driver::Driver;
 use crate::history::History;
+use crate::input::Input;
 use crate::observers::{Audience, ProcEvent, SlotObserver};
 use crate::proc_ref::ProcRef;
 use crate::slot::Slot;

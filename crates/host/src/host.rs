@@ -108,8 +108,12 @@ impl Host {
         let kept = Kept::take(directory).map_err(failed)?;
         let (ledger, past) =
             Ledger::open(kept.path()).map_err(|error| HostError::Journal(error.to_string()))?;
+        let going_on: Vec<_> = past.open.iter().map(|open| open.asked.proc_id.launch_id()).collect();
+        kept.tidy(&going_on);
         let host = Self::start_with(Some((kept, ledger))).await?;
         let inherited = host.take_over(past);
+        // Only now: whoever calls earlier is not expected yet.
+        host.0.core.listen_for_survivors().await?;
         Ok((host, inherited))
     }
 

@@ -3,6 +3,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use procession_model::LaunchId;
 use rustix::fs::{FlockOperation, flock};
 
 const LOCK: &str = "lock";
@@ -49,6 +50,19 @@ impl Kept {
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Removes what hosts that were killed had in common with launches that are over: of none in `going_on`.
+    pub(crate) fn tidy(&self, going_on: &[LaunchId]) {
+        let of = |id: &str| going_on.iter().any(|launch| launch.to_string().starts_with(id));
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let id = name.to_str().and_then(common_with);
+            if id.is_some_and(|id| !of(id)) {
+                // What cannot be removed is tried again by the next host.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
 }
 
 fn lock(directory: &Path) -> io::Result<File> {
@@ -64,6 +78,12 @@ fn lock(directory: &Path) -> io::Result<File> {
     file.set_len(0)?;
     writeln!(file, "{}", std::process::id())?;
     Ok(file)
+}
+
+/// Of which launch a file or socket of that name is: its id, or the beginning of it.
+fn common_with(name: &str) -> Option<&str> {
+    let id = ["launch-", "flight-", "n"].iter().find_map(|prefix| name.strip_prefix(prefix))?;
+    (id.len() >= 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
 }
 
 #[cfg(test)]
@@ -82,6 +102,25 @@ mod tests {
         assert!(why.contains(&format!("process {} is a host", std::process::id())), "{why}");
         drop(kept);
         Kept::take(&path).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_host_had_in_common_with_launches_that_are_over_is_removed_and_nothing_else() {
+        let base = tempfile::tempdir().unwrap();
+        let kept = Kept::take(&base.path().join("kept")).unwrap();
+        let [going_on, over] = [LaunchId::fresh(), LaunchId::fresh()];
+        let names = |launch: LaunchId| {
+            let id = launch.to_string();
+            [format!("launch-{id}"), format!("flight-{id}"), format!("n{}", &id[..16])]
+        };
+        let others = ["notes".to_owned(), "launch-pad".to_owned(), "nd".to_owned()];
+        let stay: Vec<_> = names(going_on).into_iter().chain(others).collect();
+        for name in names(over).iter().chain(&stay) {
+            fs::write(kept.path().join(name), "").unwrap();
+        }
+        kept.tidy(&[going_on]);
+        assert!(stay.iter().all(|name| kept.path().join(name).exists()));
+        assert!(!names(over).iter().any(|name| kept.path().join(name).exists()));
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(crate) async fn launch(
         () = shared.request.cancelled() => None,
         _ = exit.wait_for(Option::is_some) => None,
     };
-    let options = options(core, shared, launcher, spec, token).await;
+    let options = options(core, shared, launcher, spec, token.clone()).await;
     if core.is_closing() {
         return Err(ProcLauncherError::Other(SHUTTING_DOWN.to_owned()));
     }
@@ -47,7 +47,7 @@ pub(crate) async fn launch(
         return Err(ProcLauncherError::Other("it was given up before it was started".to_owned()));
     }
     let options = options.map_err(ProcLauncherError::Other)?;
-    outliving::write_down(core, shared, spec).await?;
+    outliving::write_down(core, shared, spec, &token).await?;
     if !shared.request.may_go_out() {
         return Err(ProcLauncherError::Other("the launcher was not asked".to_owned()));
     }
@@ -74,10 +74,11 @@ async fn options(
     token: Secret,
 ) -> Result<LaunchOptions, String> {
     let dial_back = way_back(launcher.capabilities().dial_back, spec);
-    let (addresses, tls) = core.ways_in(&dial_back, shared.id.launch_id()).await?;
+    let (addresses, tls) = core.ways_in(&dial_back, shared.id.launch_id(), shared.outlives).await?;
+    let common = core.common_dir(shared.outlives);
     let calls_back = spec.policy.readiness == Readiness::CallBack;
     let local = launcher.capabilities().dial_back == DialBack::Local;
-    let flight = if local && calls_back { shared.open_flight(core.run_dir()) } else { None };
+    let flight = if local && calls_back { shared.open_flight(common) } else { None };
     let dial = Dial { addresses, launch: shared.id.launch_id(), token, tls, lease: spec.lease };
     let payload = Payload {
         version: Payload::VERSION.to_owned(),
@@ -88,15 +89,16 @@ async fn options(
         sys_path: if local { spec.sys_path.clone() } else { Vec::new() },
         cwd: spec.command.cwd.clone().or_else(|| std::env::current_dir().ok().filter(|_| local)),
         flight: flight.clone(),
+        outlives: shared.outlives,
     };
     let mut bootstrap_payload = payload.encode()?;
     // Another user could not read the file.
     if dial_back == DialBack::Local && calls_back {
-        let file = PayloadFile::write(core.run_dir(), shared.id.launch_id(), &bootstrap_payload);
+        let file = PayloadFile::write(common, shared.id.launch_id(), &bootstrap_payload, shared.outlives);
         let file = file.map_err(|error| {
             format!(
                 "the payload could not be written to {}: {error}; free some space or file descriptors",
-                core.run_dir().display()
+                common.display()
             )
         })?;
         bootstrap_payload = file.reference();
@@ -107,7 +109,7 @@ async fn options(
         command.env.insert(FLIGHT_ENV.to_owned(), path.to_string_lossy().into_owned());
     }
     if local && !calls_back {
-        let socket = notify::listen(core.run_dir(), shared).map_err(|error| {
+        let socket = notify::listen(common, shared).map_err(|error| {
             format!("the socket for readiness notices could not be made: {error}; free some space or file descriptors")
         })?;
         command.env.entry("NOTIFY_SOCKET".to_owned()).or_insert(socket);
@@ -129,12 +131,15 @@ async fn options(
     })
 }
 
+pub(crate) fn is_of_another_user(spec: &SpawnSpec) -> bool {
+    spec.command.confinement.user.as_ref().is_some_and(|user| user.uid != own_ids().0)
+}
+
 /// The unix socket is in a directory that no other user can enter: so one of another user dials the
 /// loopback, with a certificate of its own.
 fn way_back(of_launcher: DialBack, spec: &SpawnSpec) -> DialBack {
-    let another = spec.command.confinement.user.as_ref().is_some_and(|user| user.uid != own_ids().0);
     match of_launcher {
-        DialBack::Local if another && spec.policy.readiness == Readiness::CallBack => {
+        DialBack::Local if is_of_another_user(spec) && spec.policy.readiness == Readiness::CallBack => {
             DialBack::Network { bind: "127.0.0.1:0".to_owned(), advertise: None }
         }
         other => other,

@@ -29,6 +29,19 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 /// How far back files are read for lines, in bytes.
 const READ_BACK: u64 = 16 << 20;
 
+/// As much of either end of what an earlier host has seen is read.
+const RECALLED: u64 = 1 << 20;
+
+/// What is known of a stream from before this host.
+pub(crate) struct Past {
+    /// Its first bytes; none when they are not kept.
+    pub(crate) first: Option<Vec<u8>>,
+    /// Its last bytes, from this position to that.
+    pub(crate) last: Vec<u8>,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+}
+
 /// The two files of one launch. All that blocks runs on the runtime's threads for that.
 pub(crate) struct LogFiles {
     streams: [Arc<File>; 2],
@@ -168,6 +181,22 @@ impl LogFiles {
         lines.push(&bytes[cut..], &mut keep);
         lines.finish(keep);
         Some(kept.into())
+    }
+
+    /// Goes on with files that an earlier host has begun; gives what is known of the stream so far, if they tell.
+    pub(crate) async fn resume(&self, stream: Stream) -> Option<Past> {
+        let work = |log: &mut LogFile| -> io::Result<Option<Past>> {
+            let is_whole = log.resume()?;
+            let (to, _) = log.counts();
+            let Some((from, last)) = log.read_back(to, RECALLED)? else { return Ok(None) };
+            let first = match is_whole {
+                true => log.read_back(to.min(RECALLED), RECALLED)?.map(|(_, first)| first),
+                false => None,
+            };
+            Ok(Some(Past { first, last, from, to }))
+        };
+        let past = timeout(PATIENCE, self.blocking(stream, work)).await.ok()??;
+        past.inspect_err(|error| tracing::warn!(%error, "earlier output was not read back")).ok()?
     }
 
     async fn blocking<T: Send + 'static>(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use procession_supervise::Event;
 use tokio::net::UnixDatagram;
 
-use crate::driver::Input;
+use crate::input::Input;
 use crate::proc_ref::Shared;
 
 /// Opens the socket on which a program without our runtime can say `READY=1` or `STATUS=…`, in the

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use procession_launch::{LaunchResult, ProcLauncher, ProcLauncherError};
-use procession_model::{InvalidArgument, LaunchOptions, OutputFiles, ProcExit, StopRequest};
+use procession_model::{InvalidArgument, LaunchOptions, OutputFiles, ProcExit, Secret, StopRequest};
 use procession_supervise::{Event, Readiness, StopHow};
 use procession_sys::Process;
 
 use crate::core::Core;
 use crate::driver::Driver;
+use crate::launching::is_of_another_user;
 use crate::ledger::{Asked, Ended, Entry, Ledger, Open};
 use crate::output::Stream;
+use crate::payload_file::PayloadFile;
 use crate::proc_ref::Shared;
 use crate::spec::{OwnerLoss, SpawnSpec};
 
@@ -21,6 +23,7 @@ pub(crate) async fn write_down(
     core: &Core,
     shared: &Shared,
     spec: &SpawnSpec,
+    token: &Secret,
 ) -> Result<(), ProcLauncherError> {
     let Some(ledger) = core.ledger.as_ref().filter(|_| spec.on_owner_loss == OwnerLoss::Detach) else {
         return Ok(());
@@ -29,6 +32,7 @@ pub(crate) async fn write_down(
         proc_id: shared.id.clone(),
         incarnation: shared.incarnation,
         at: shared.snapshot().started_at,
+        token: token.clone(),
         spec: spec.clone(),
     };
     ledger.write(Entry::Asked(Box::new(asked))).await.map_err(|error: io::Error| {
@@ -68,8 +72,10 @@ pub(crate) fn check(
             "this launcher takes over nothing that an earlier host has launched; use the native one",
         );
     }
-    if spec.policy.readiness == Readiness::CallBack {
-        return refuse("a proc that calls back ends with its host in this version; use readiness=\"none\"");
+    if spec.policy.readiness == Readiness::CallBack && is_of_another_user(spec) {
+        return refuse(
+            "a proc of another user cannot enter the directory in which the next host is found; leave out user, or use readiness=\"none\"",
+        );
     }
     if spec.log.is_none() {
         return refuse("its output needs files, since nobody reads it while there is no host; give log_dir");
@@ -97,6 +103,17 @@ pub(crate) async fn adopt(
 ) -> Result<LaunchResult, ProcLauncherError> {
     if let Some(files) = &shared.files {
         files.start().await;
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            if let Some(past) = files.resume(stream).await {
+                shared.output.recall(stream, past);
+            }
+        }
+    }
+    let common = core.common_dir(true);
+    if shared.calls_back {
+        shared.open_flight(common);
+        // One that has not read it yet still will.
+        core.door.keep(shared.id.launch_id(), PayloadFile::written(common, shared.id.launch_id()));
     }
     // A stop goes to the launcher at once: there is nothing left to cancel.
     let _is_first = shared.request.may_go_out();
@@ -129,7 +146,8 @@ impl Driver {
 
     pub(crate) fn note_ready(&self, at: SystemTime) {
         if let Some(ledger) = self.ledger() {
-            ledger.note(Entry::Ready { proc_id: self.shared.id.clone(), at });
+            let boot = self.shared.boot.timing();
+            ledger.note(Entry::Ready { proc_id: self.shared.id.clone(), at, boot });
         }
     }
 
@@ -150,7 +168,10 @@ impl Driver {
         let Some(open) = self.adopted.take() else { return };
         if let Some(at) = open.ready_at {
             self.shared.snapshot().ready_at = Some(at);
-            self.feed(Event::NotifiedReady).await;
+            // What calls back is ready when it has found this host.
+            if !self.shared.calls_back {
+                self.feed(Event::NotifiedReady).await;
+            }
         }
         if let Some(request) = open.stop {
             let grace = self.shared.stop_grace;

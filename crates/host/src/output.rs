@@ -3,6 +3,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use procession_launch::{Lines, Tail};
 
 use crate::head::Head;
+use crate::log_files::Past;
 use crate::observers::{Observers, ProcEvent, SlotObserver};
 
 /// One of a proc's two streams.
@@ -78,6 +79,23 @@ impl Output {
             self.observers.put(events);
         }
         self.observers.tell_all();
+    }
+
+    /// Takes what came before this host, which no observer is told of.
+    pub(crate) fn recall(&self, stream: Stream, past: Past) {
+        let mut both = self.both(stream);
+        let begin = |byte: &[u8]| byte.iter().position(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        let cut = if past.first.is_some() && past.from == 0 { 0 } else { begin(&past.last) };
+        let last = &past.last[cut..];
+        match &past.first {
+            Some(first) => both.head.push(first),
+            None => both.head = Head::new(0),
+        }
+        both.tail.push(last);
+        both.lines.push(last, |_, _| {});
+        both.seen = past.to;
+        let unfinished = last.iter().rev().position(|&byte| byte == b'\n').unwrap_or(last.len());
+        both.line_end = past.to - unfinished as u64;
     }
 
     /// Shows an unfinished last line of each stream.

@@ -26,6 +26,8 @@ pub(crate) struct Payload {
     pub(crate) cwd: Option<PathBuf>,
     /// Where it notes what it is busy with, for procs on the same machine.
     pub(crate) flight: Option<PathBuf>,
+    /// Whether it lives on without its host, and dials the next one.
+    pub(crate) outlives: bool,
 }
 
 impl Payload {

@@ -10,9 +10,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::boot_clock::BootClock;
-use crate::driver::Input;
 use crate::flight::FlightFile;
 use crate::flight_layout::UNWRITTEN;
+use crate::input::Input;
 use crate::log_files::LogFiles;
 use crate::observers::{Audience, Launch, Observer, Observers, ProcEvent};
 use crate::output::{Output, Stream};
@@ -60,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) native: bool,
     /// The end of the host is not its own.
     pub(crate) outlives: bool,
+    /// An earlier host has launched it.
+    pub(crate) is_adopted: bool,
     pub(crate) calls_back: bool,
     /// The proc that its launcher has to itself.
     pub(crate) launched_in: Option<ProcId>,
@@ -86,8 +88,11 @@ impl Shared {
     }
 
     /// Makes the file of its flight record; none, and why is kept, where that cannot be.
-    pub(crate) fn open_flight(&self, run_dir: &Path) -> Option<PathBuf> {
-        let made = FlightFile::create(run_dir, self.id.launch_id());
+    pub(crate) fn open_flight(&self, directory: &Path) -> Option<PathBuf> {
+        let made = match self.outlives {
+            true => FlightFile::staying(directory, self.id.launch_id(), self.is_adopted),
+            false => FlightFile::create(directory, self.id.launch_id()),
+        };
         let made = made.map_err(|error| format!("no flight record could be made: {error}"));
         let path = made.as_ref().ok().map(|file| file.path().to_owned());
         *self.flight() = Some(made);
@@ -112,7 +117,9 @@ impl Shared {
 
     /// Takes the file away.
     pub(crate) fn close_flight(&self) {
-        drop(self.flight().take());
+        if let Some(Ok(file)) = self.flight().take() {
+            file.remove();
+        }
     }
 
     /// Counts what came after the exit was settled, and changes nothing any more.
@@ -160,6 +167,7 @@ impl ProcRef {
             calls_back: spec.policy.readiness == Readiness::CallBack,
             native: launcher.knows_status_by_parenthood(),
             outlives: spec.on_owner_loss == OwnerLoss::Detach,
+            is_adopted: spec.adopted.is_some(),
             launched_in: launcher.own_proc(),
             snapshot: Mutex::new(ProcSnapshot {
                 status: ProcStatus::Starting,
@@ -176,7 +184,7 @@ impl ProcRef {
                 boot: BootTiming::default(),
                 late_reports: 0,
             }),
-            boot: BootClock::start(),
+            boot: BootClock::start(spec.adopted.as_ref().map(|open| open.boot.clone())),
             flight: Mutex::default(),
             ready: watch::channel(None).0,
             exit: watch::channel(None).0,

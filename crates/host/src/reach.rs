@@ -5,7 +5,7 @@ use procession_supervise::Event;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::driver::Input;
+use crate::input::Input;
 use crate::proc_ref::Shared;
 
 /// A proc whose connection comes back sooner was never gone.

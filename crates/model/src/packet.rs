@@ -93,7 +93,12 @@ pub enum Head {
     },
     /// Host to proc, once, first: what to run before anything else (empty: nothing).
     Welcome,
-    /// Proc to host, once: set up, and able to host actors.
+    /// Host to proc, before the welcome of each connection: the node that is its end.
+    Host {
+        /// The host's own node.
+        proc_id: ProcId,
+    },
+    /// Proc to host, on each connection: set up, and able to host actors.
     Ready {
         /// The process that called back, as it sees itself.
         pid: u32,

@@ -84,11 +84,11 @@ impl Runtime {
     }
 
     #[getter]
-    fn host_id(&self) -> &str {
+    fn host_id(&self) -> String {
         match &self.0.side {
-            Side::Client(host) => host.id().as_str(),
-            Side::Launched(child) => child.host_id(),
-            Side::Embedded(proc_) => proc_.id().host(),
+            Side::Client(host) => host.id().as_str().to_owned(),
+            Side::Launched(child) => child.host().host().to_owned(),
+            Side::Embedded(proc_) => proc_.id().host().to_owned(),
         }
     }
 

@@ -66,6 +66,29 @@ impl LogFile {
         self.ready().map(drop)
     }
 
+    /// Goes on with what an earlier process has written: it counts as taken. Whether the stream's first byte is still there.
+    ///
+    /// # Errors
+    /// A file cannot be looked at.
+    pub fn resume(&mut self) -> io::Result<bool> {
+        let (mut kept, mut number) = (0, 0);
+        while number <= self.rotation.keep {
+            match fs::symlink_metadata(self.numbered(number)) {
+                Ok(meta) => kept += meta.len(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                Err(error) => return Err(error),
+            }
+            number += 1;
+        }
+        self.written = kept;
+        let nothing_went = if self.rotation.keep == 0 {
+            self.rotation.max_bytes.is_none()
+        } else {
+            number <= self.rotation.keep
+        };
+        Ok(nothing_went)
+    }
+
     /// Closes the file; a write would open it again.
     pub fn close(&mut self) {
         self.open = None;

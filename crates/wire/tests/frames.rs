@@ -38,6 +38,7 @@ fn head() -> impl Strategy<Value = Head> {
             .prop_map(|(to, from, tag, reason)| Head::Returned { to, from, tag, reason }),
         (actor(), any::<Option<String>>()).prop_map(|(actor, failure)| Head::ActorEnded { actor, failure }),
         Just(Head::Welcome),
+        proc_id().prop_map(|proc_id| Head::Host { proc_id }),
         any::<u32>().prop_map(|pid| Head::Ready { pid }),
         any::<[Duration; 3]>().prop_map(|[imports, dial, set_up]| Head::Booted(OwnBoot {
             imports,

@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 use std::time::SystemTime;
 
-use procession_model::{ProcExit, ProcId, StopRequest};
+use procession_model::{BootTiming, ProcExit, ProcId, Secret, StopRequest};
 use serde::{Deserialize, Serialize};
 
 use crate::spec::SpawnSpec;
@@ -16,8 +16,8 @@ pub(crate) enum Entry {
     Asked(Box<Asked>),
     /// It runs as this process, which started then, in clock ticks since that boot of the machine.
     Started { proc_id: ProcId, pid: u32, started: u64, boot: String },
-    /// It was ready.
-    Ready { proc_id: ProcId, at: SystemTime },
+    /// It was ready, after a boot that took so long.
+    Ready { proc_id: ProcId, at: SystemTime, boot: BootTiming },
     /// One of us wants it to end.
     StopAsked { proc_id: ProcId, request: StopRequest },
     /// It ended. Nothing follows about this launch.
@@ -30,6 +30,8 @@ pub(crate) struct Asked {
     pub(crate) proc_id: ProcId,
     pub(crate) incarnation: u32,
     pub(crate) at: SystemTime,
+    /// What proves the proc to every host in turn.
+    pub(crate) token: Secret,
     pub(crate) spec: SpawnSpec,
 }
 
@@ -48,6 +50,7 @@ pub(crate) struct Open {
     /// Pid, start time and boot.
     pub(crate) leader: Option<(u32, u64, String)>,
     pub(crate) ready_at: Option<SystemTime>,
+    pub(crate) boot: BootTiming,
     pub(crate) stop: Option<StopRequest>,
 }
 
@@ -72,16 +75,18 @@ impl Past {
     fn take(&mut self, entry: Entry) {
         match entry {
             Entry::Asked(asked) => {
-                self.open.push(Open { asked: *asked, leader: None, ready_at: None, stop: None })
+                let boot = BootTiming::default();
+                self.open.push(Open { asked: *asked, leader: None, ready_at: None, boot, stop: None });
             }
             Entry::Started { proc_id, pid, started, boot } => {
                 if let Some(open) = self.find(&proc_id) {
                     open.leader = Some((pid, started, boot));
                 }
             }
-            Entry::Ready { proc_id, at } => {
-                if let Some(open) = self.find(&proc_id) {
-                    open.ready_at.get_or_insert(at);
+            Entry::Ready { proc_id, at, boot } => {
+                if let Some(open) = self.find(&proc_id).filter(|open| open.ready_at.is_none()) {
+                    open.ready_at = Some(at);
+                    open.boot = boot;
                 }
             }
             Entry::StopAsked { proc_id, request } => {
@@ -107,13 +112,17 @@ impl Past {
     pub(crate) fn entries(&self) -> Vec<Entry> {
         let mut entries = Vec::new();
         entries.extend(self.ended.iter().cloned().map(|ended| Entry::Ended(Box::new(ended))));
-        for Open { asked, leader, ready_at, stop } in &self.open {
+        for Open { asked, leader, ready_at, boot, stop } in &self.open {
             let proc_id = &asked.proc_id;
             entries.push(Entry::Asked(Box::new(asked.clone())));
             let start =
                 |(pid, started, boot)| Entry::Started { proc_id: proc_id.clone(), pid, started, boot };
             entries.extend(leader.clone().map(start));
-            entries.extend(ready_at.map(|at| Entry::Ready { proc_id: proc_id.clone(), at }));
+            entries.extend(ready_at.map(|at| Entry::Ready {
+                proc_id: proc_id.clone(),
+                at,
+                boot: boot.clone(),
+            }));
             entries
                 .extend(stop.clone().map(|request| Entry::StopAsked { proc_id: proc_id.clone(), request }));
         }

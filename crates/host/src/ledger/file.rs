@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::{Entry, Past};
 
 /// Goes up with every change to what an [`Entry`] is made of.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const NAME: &str = "journal";
 /// The next journal, until it is whole.
 const NEW: &str = "journal.new";
@@ -31,7 +31,10 @@ type Written = oneshot::Sender<io::Result<()>>;
 
 /// Appends entries, on a thread of its own: a slow disk holds up nothing but launches that have to be written down first.
 #[derive(Debug)]
-pub(crate) struct Ledger(mpsc::Sender<(Entry, Option<Written>)>);
+pub(crate) struct Ledger {
+    directory: PathBuf,
+    entries: mpsc::Sender<(Entry, Option<Written>)>,
+}
 
 impl Ledger {
     /// Opens the journal in `directory`, which has to belong to this process alone by now, and gives what it says.
@@ -58,18 +61,23 @@ impl Ledger {
         let (sender, entries) = mpsc::channel();
         let writer = thread::Builder::new().name("procession-journal".to_owned());
         writer.spawn(move || write_all(file, &entries)).map_err(failed)?;
-        Ok((Self(sender), past))
+        Ok((Self { directory: directory.to_owned(), entries: sender }, past))
+    }
+
+    /// Where it is, and what else procs and the hosts that they outlive have in common.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Writes it down, soon and in order. What cannot be written is logged: supervision goes on without.
     pub(crate) fn note(&self, entry: Entry) {
-        let _writer_panicked = self.0.send((entry, None));
+        let _writer_panicked = self.entries.send((entry, None));
     }
 
     /// Writes it down; returns when a killed host would not lose it any more. Cancel safe: it is written all the same.
     pub(crate) async fn write(&self, entry: Entry) -> io::Result<()> {
         let (written, answer) = oneshot::channel();
-        let _writer_panicked = self.0.send((entry, Some(written)));
+        let _writer_panicked = self.entries.send((entry, Some(written)));
         answer.await.unwrap_or_else(|_| Err(io::Error::other("the journal's writer has ended")))
     }
 }
@@ -114,9 +122,11 @@ fn append(file: &mut File, at: u64, bytes: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
+    use std::time::{Duration, SystemTime};
 
-    use procession_model::{BootstrapCommand, HostId, ProcExit, ProcExitKind, ProcId, StopRequest};
+    use procession_model::{
+        BootTiming, BootstrapCommand, HostId, ProcExit, ProcExitKind, ProcId, Secret, StopRequest,
+    };
 
     use super::super::{Asked, Ended};
     use super::*;
@@ -127,6 +137,7 @@ mod tests {
             proc_id: ProcId::fresh(name, host).unwrap(),
             incarnation: 1,
             at: SystemTime::now(),
+            token: Secret::random(),
             spec: SpawnSpec::new(name, BootstrapCommand::new("/bin/true")),
         })
     }
@@ -178,7 +189,9 @@ mod tests {
             boot: "b".to_owned(),
         });
         ledger.note(Entry::Asked(ends.clone()));
-        ledger.note(Entry::Ready { proc_id: proc_id.clone(), at: SystemTime::UNIX_EPOCH });
+        let boot = BootTiming { exec: Some(Duration::from_millis(7)), ..BootTiming::default() };
+        let at = SystemTime::UNIX_EPOCH;
+        ledger.note(Entry::Ready { proc_id: proc_id.clone(), at, boot: boot.clone() });
         ledger.note(Entry::StopAsked { proc_id, request: request.clone() });
         let ended = ended(&ends);
         block_on(ledger.write(Entry::Ended(ended.clone()))).unwrap();
@@ -188,7 +201,8 @@ mod tests {
             let [open] = &past.open[..] else { panic!("{:?}", past.open) };
             assert_eq!(open.asked.proc_id, lives.proc_id);
             assert_eq!(open.leader, Some((4711, 99, "b".to_owned())));
-            assert_eq!((open.ready_at, &open.stop), (Some(SystemTime::UNIX_EPOCH), &Some(request.clone())));
+            assert_eq!((open.ready_at, &open.boot), (Some(SystemTime::UNIX_EPOCH), &boot));
+            assert_eq!(open.stop, Some(request.clone()));
             assert_eq!(past.ended, [*ended.clone()]);
         }
     }
@@ -214,7 +228,7 @@ mod tests {
         let path = directory.path().join(NAME);
         fs::write(&path, journal_header(VERSION + 1)).unwrap();
         let error = Ledger::open(directory.path()).unwrap_err().to_string();
-        assert!(error.contains("version 2") && error.contains("journal"), "{error}");
+        assert!(error.contains("version 3") && error.contains("journal"), "{error}");
         assert_eq!(fs::read(&path).unwrap(), journal_header(VERSION + 1));
     }
 }
