@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from procession._exits import ProcEvent, ProcExit, ProcStatus
     from procession._native import __version__
+    from procession._reattach import Reattached, reattach
     from procession._restart import Restart
     from procession.actor import (
         Actor,
@@ -54,6 +55,7 @@ __all__ = [
     "ProcLauncher",
     "ProcMesh",
     "ProcStatus",
+    "Reattached",
     "Restart",
     "SupervisionError",
     "ValueMesh",
@@ -63,6 +65,7 @@ __all__ = [
     "current_rank",
     "current_size",
     "endpoint",
+    "reattach",
     "shutdown_context",
     "supervise",
     "this_host",
@@ -76,8 +79,10 @@ _ELSEWHERE = {
     "ProcExitResult": "launch",
     "ProcLauncher": "launch",
     "ProcStatus": "_exits",
+    "Reattached": "_reattach",
     "Restart": "_restart",
     "__version__": "_native",
+    "reattach": "_reattach",
     "supervise": "launch",
 }
 

@@ -29,8 +29,9 @@ INIT = "__init__"
 class LocalActor:
     """One actor of this process."""
 
-    def __init__(self, server: ActorServer, name: str) -> None:
+    def __init__(self, server: ActorServer, name: str, mesh_name: str) -> None:
         self.name = name
+        self.mesh_name = mesh_name
         self._server = server
         self._ended = threading.Event()
 
@@ -75,7 +76,7 @@ def _host(
     instance = Instance(inbox.actor_id, mesh_name, f"{cls.__module__}.{cls.__qualname__}", region, rank, inbox)
     server = _server_class(cls)(cls, build, instance, inbox, started)
     name = inbox.actor_id.rpartition("/")[2]
-    actor = _actors[name] = LocalActor(server, name)
+    actor = _actors[name] = LocalActor(server, name, mesh_name)
     return actor
 
 
@@ -178,6 +179,19 @@ def spawn_elsewhere(
     return when_done(replies.all_done(), finish)
 
 
+def find_elsewhere(proc_ids: list[str], mesh_name: str) -> Future[list[list[str]]]:
+    """The names of the actors of that mesh's name in each proc, in the order in which they were built."""
+    payload, moved = _pickle.dumps(None)
+    agents = [_native.ActorRef(f"{proc_id}/{AGENT}") for proc_id in proc_ids]
+    replies = _native.call(agents, f"find:{mesh_name}", _native.RETURNS, payload, moved, sender())
+
+    def finish() -> list[list[str]]:
+        answers = [replies.take(rank) for rank in range(len(proc_ids))]
+        return [_answer.take(answer) for answer in answers if answer is not None]
+
+    return when_done(replies.all_done(), finish)
+
+
 def _once() -> tuple[PortRef, Future[None]]:
     port, receiver = runtime().open_once_port()
 
@@ -214,11 +228,14 @@ class Agent:
     def _handle(self, message: Message) -> LocalActor | None:
         """An actor that was asked for, or None."""
         port = message.reply_port
-        verb, _, actor_name = message.method.partition(":")
-        if verb != "spawn" or port is None:
+        verb, _, name = message.method.partition(":")
+        if port is None:
             return None
         try:
-            return self._create(message, actor_name, port)
+            if verb == "spawn":
+                return self._create(message, name, port)
+            _answer.send_value(port, [actor.name for actor in list(_actors.values()) if actor.mesh_name == name])
+            return None
         except Exception as error:
             _tell(port, error)
             return None

@@ -28,10 +28,12 @@ LONGEST = 1 << 20
 class Served:
     """The procs of one host, by name: those that live, and how others have ended."""
 
-    def __init__(self, directory: Path, procs: Sequence[ProcHandle], ended: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(
+        self, directory: Path, groups: Sequence[Sequence[ProcHandle]], ended: Sequence[Mapping[str, Any]]
+    ) -> None:
         self._directory = directory
         self._lock = threading.Lock()
-        self._procs = {handle.name: handle for handle in procs}
+        self._procs = {handle.name: handle for handles in groups for handle in handles}
         self._ended = {one["name"]: exit_from(one) for one in ended}
 
     def start(self, *, name: str, count: int, program: list[str], cwd: str | None, env: dict[str, str]) -> list[str]:

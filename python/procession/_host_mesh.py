@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ from procession import _pickle, _validate, config
 from procession._confine import confinement
 from procession._launcher import resolve
 from procession._proc_mesh import ProcMesh
-from procession._procs import OtherProcs, OwnedProcs, Slot, check_output
+from procession._procs import OtherProcs, Slot, check_output, launch
 from procession._runtime import runtime
 from procession._shape import Extent, Mesh, Point, Region
 from procession.errors import InvalidArgument, Unsupported
@@ -112,8 +113,8 @@ class HostMesh(Mesh):
         log_dir: all output goes to files there too, byte for byte: `<name>.<incarnation>.out` and `.err`. It is made,
             for this user alone, when it is missing. What cannot be written is counted in the exit.
         log_max_bytes: a file that would get longer is put aside as `.1`, `.2`, …; None never does that.
-        on_owner_loss: "detach" lets procs live on when this process ends, for the next host of the same directory: on a
-            host that is served (`procession serve`), for programs that never call back, with a log_dir.
+        on_owner_loss: "detach" lets procs live on when this process ends, for the next one that calls `reattach` with the
+            same directory, as this one did before; with a log_dir. Their restart policy goes on then too.
         log_keep: how many that were put aside are kept of each stream.
         """
         _validate.not_yet(
@@ -143,7 +144,7 @@ class HostMesh(Mesh):
             "confinement": confinement(resources, user, rlimits, security),
             "log": _log(log_dir, log_max_bytes, log_keep),
             "detach": _validate.choice("on_owner_loss", on_owner_loss, ("kill", "detach")) == "detach",
-            "mesh": mesh_name,
+            "mesh": json.dumps([mesh_name, extent.labels, extent.sizes]),
         }
         if bootstrap is not None and readiness == "none":
             raise InvalidArgument(
@@ -168,7 +169,7 @@ class HostMesh(Mesh):
             raise Unsupported(
                 "procs can be launched by the client only, in this version: not from inside of a launched proc"
             )
-        procs = OwnedProcs(slots, chosen, again, self._follower)
+        procs = launch(slots, chosen, again, self._follower)
         return ProcMesh(mesh_name, procs, Region.dense(extent), hosts_actors=readiness == "call_back")
 
     def __repr__(self) -> str:

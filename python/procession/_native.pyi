@@ -32,8 +32,9 @@ def dead_hosts() -> list[dict[str, Any]]:
     """Hosts of this user on this machine that were killed together with their keeper and guard: `run_dir`, `pid`, and
     `processes`, what lives of each (`pid`, `command`). The next host that starts ends that, and removes the directory."""
 
-def start_client_in(directory: str) -> tuple[Runtime, list[ProcHandle], list[dict[str, Any]]]:
-    """The runtime of a client whose procs may outlive it, what was taken over, and the last exits of earlier procs."""
+def start_client_in(directory: str) -> tuple[list[list[ProcHandle]], list[dict[str, Any]]]:
+    """Starts the runtime of a client whose procs may outlive it: the procs that were taken over, by what was spawned
+    together, and the last exits of earlier procs."""
 
 def current() -> Runtime | None:
     """The runtime of this process, if one was started; raises RuntimeError in a forked child of a process that has one."""
@@ -162,6 +163,11 @@ class ProcHandle:
     def name(self) -> str: ...
     @property
     def rank(self) -> int: ...
+    @property
+    def mesh(self) -> str:
+        """As its ProcSpec had it."""
+    @property
+    def calls_back(self) -> bool: ...
     @property
     def incarnation(self) -> int: ...
     @property

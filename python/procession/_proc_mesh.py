@@ -13,7 +13,7 @@ from procession._procs import OtherProcs, OwnedProcs, Procs
 from procession._runtime import runtime
 from procession._shape import Mesh, Region
 from procession._value_mesh import ValueMesh
-from procession.errors import InvalidArgument, LaunchFailed, LimitExceeded, Unsupported
+from procession.errors import InvalidArgument, LaunchFailed, LimitExceeded, NotFound, Unsupported
 
 if TYPE_CHECKING:
     from procession._exits import History, ProcEvent, ProcExit, ProcStatus
@@ -67,6 +67,32 @@ class ProcMesh(Mesh):
 
         refs = tuple(_native.ActorRef(f"{proc_id}/{actor_name}") for proc_id in ids)
         return cast(T, ActorMesh(Class, name, refs, region, None, gather(started, finish)))
+
+    def find(self, name: str, Class: type[T]) -> Future[T]:
+        """The actors that were spawned on these procs under that name, the latest where there are several.
+
+        It waits for the procs: also for one that looks for this client after a `reattach`. LookupError (`NotFound`) where
+        they have none in common; SupervisionError where a proc has ended.
+        """
+        from procession._agent import find_elsewhere
+
+        _validate.name("name", name)
+        check_class(Class)
+        region = self._own_region
+        ids = [self._procs.proc_id(base) for base in region.base_ranks()]
+        asked = find_elsewhere(ids, name)
+
+        def finish() -> T:
+            found = asked.get()
+            common = [actor for actor in found[0] if all(actor in others for others in found)]
+            if not common:
+                without = [rank for rank, actors in enumerate(found) if not actors]
+                which = f"ranks {without} have none" if without else "those of the ranks were spawned apart"
+                raise NotFound(f"{name}: {self!r} has no actors of that name on every proc: {which}")
+            refs = tuple(_native.ActorRef(f"{proc_id}/{common[-1]}") for proc_id in ids)
+            return cast(T, ActorMesh(Class, name, refs, region))
+
+        return gather([asked], finish)
 
     @property
     def initialized(self) -> Future[Literal[True]]:

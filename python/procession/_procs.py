@@ -44,23 +44,12 @@ _lock = threading.RLock()  # a launcher that is launched for a launch is launche
 
 
 class OwnedProcs:
-    """Procs that this process has launched."""
+    """Procs that this process has launched, or taken over."""
 
-    def __init__(
-        self,
-        slots: Sequence[Slot],
-        launcher: AnyLauncher,
-        restart: Restart | None = None,
-        follower: Subscription | None = None,
-    ) -> None:
-        self._slots = slots
+    def __init__(self, launcher: AnyLauncher, handles: Sequence[ProcHandle], builds_actors_again: bool = False) -> None:
         self._launcher = launcher
-        self._builds_actors_again = restart is not None and restart.actors == "respawn"
-        with _lock:
-            self._check_names(range(len(slots)))
-            specs = [_native.ProcSpec(name=slot.name, rank=slot.rank, **slot.options) for slot in slots]
-            policy = None if restart is None else restart.native()
-            self._handles = runtime().spawn_procs(specs, launcher.native(), follower, policy)
+        self._handles = handles
+        self._builds_actors_again = builds_actors_again
 
     def proc_id(self, rank: int) -> str:
         return self._handles[rank].proc_id
@@ -82,18 +71,30 @@ class OwnedProcs:
         """New incarnations of these ranks, which all have to be at their end."""
         handles = [self._handles[rank] for rank in ranks]
         with _lock:
-            self._check_names(ranks)
+            _check_names([handle.name for handle in handles])
             launcher = self._launcher.native()
             for handle in handles:
                 handle.respawn(launcher)
         return handles
 
-    def _check_names(self, ranks: Sequence[int]) -> None:
-        live = runtime().live()
-        for rank in ranks:
-            name = self._slots[rank].name
-            if name in live:
-                raise AlreadyExists(name, live[name])
+
+def launch(
+    slots: Sequence[Slot], launcher: AnyLauncher, restart: Restart | None = None, follower: Subscription | None = None
+) -> OwnedProcs:
+    """Launches one proc for each slot."""
+    with _lock:
+        _check_names([slot.name for slot in slots])
+        specs = [_native.ProcSpec(name=slot.name, rank=slot.rank, **slot.options) for slot in slots]
+        policy = None if restart is None else restart.native()
+        handles = runtime().spawn_procs(specs, launcher.native(), follower, policy)
+    return OwnedProcs(launcher, handles, restart is not None and restart.actors == "respawn")
+
+
+def _check_names(names: Sequence[str]) -> None:
+    live = runtime().live()
+    for name in names:
+        if name in live:
+            raise AlreadyExists(name, live[name])
 
 
 def check_output(launcher: AnyLauncher) -> None:

@@ -34,16 +34,16 @@ def _start() -> Runtime:
         return running
 
 
-def start_in(directory: str | os.PathLike[str]) -> tuple[list[ProcHandle], list[dict[str, Any]]]:
+def start_in(directory: str | os.PathLike[str]) -> tuple[list[list[ProcHandle]], list[dict[str, Any]]]:
     """Starts the runtime of a client whose procs may outlive it, in a directory that stays.
 
-    Gives the procs of an earlier one that were taken over, and the last exits of others. RuntimeError where the directory
-    cannot be used, or this process has a runtime already.
+    Gives the procs of an earlier one that were taken over, by what was spawned together, and the last exits of others.
+    RuntimeError where the directory cannot be used, or this process has a runtime already.
     """
     with _lock:
-        _, procs, ended = _native.start_client_in(os.fspath(directory))
+        handed = _native.start_client_in(os.fspath(directory))
         atexit.register(_at_exit)
-    return procs, ended
+    return handed
 
 
 def at_shutdown(wait: Callable[[float], None]) -> None:

@@ -63,7 +63,6 @@ pub(crate) struct Driver {
     pub(crate) recording: Recording,
     /// What an earlier host has written down about it.
     pub(crate) adopted: Option<Box<Open>>,
-    pub(crate) mesh: String,
     /// None where the launcher is the parent itself.
     pub(crate) watched: Option<Watched>,
     /// The launcher has named the process, as its capabilities may promise.
@@ -101,6 +100,10 @@ impl Driver {
             // It was ready in time. Until it has found this host it runs, however long that takes.
             spec.policy.ready_timeout = Duration::MAX;
         }
+        if adopted.is_some() {
+            // There is nothing left to cancel: a stop waits until the launcher knows of it, and goes there.
+            let _is_first = shared.request.may_go_out();
+        }
         let (state, first) = State::start(spec.policy.clone());
         let token = adopted.as_ref().map_or_else(Secret::random, |open| open.asked.token.clone());
         // A token that nobody waits for serves nobody.
@@ -126,7 +129,6 @@ impl Driver {
             case: CaseFile::default(),
             recording,
             adopted,
-            mesh: spec.mesh.clone(),
             watched: None,
             told_pid: false,
             ended_at: None,

@@ -342,7 +342,7 @@ fn or_none(value: Option<impl ToString>) -> String {
 }
 
 /// What those hear who waited for an answer from the proc.
-fn obituary(exit: &ProcExit) -> String {
+pub(crate) fn obituary(exit: &ProcExit) -> String {
     let mut text = format!("proc {} ended: {}", exit.proc_id, exit.verdict);
     if let Some(line) = exit.stderr_tail.last() {
         text.push_str("; its last line on stderr: ");

@@ -5,56 +5,26 @@ use std::time::{Duration, Instant, SystemTime};
 use procession_launch::ProcLauncher;
 use procession_model::{InvalidArgument, LaunchId, Packet, ProcExit, ProcId};
 use procession_supervise::{
-    ActorsAfter, EndClass, GroupEffect, GroupEvent, GroupState, GroupTimer, RESTART, RestartPolicy, StopHow,
-    is_final_stop,
+    ActorsAfter, EndClass, Fate, GroupEffect, GroupEvent, GroupState, GroupTimer, RESTART, RestartPolicy,
+    StopHow, is_final_stop,
 };
-use tokio::sync::{mpsc::UnboundedReceiver, watch};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::sleep;
 
 use crate::core::Core;
 use crate::driver::Driver;
 use crate::history::History;
 use crate::input::Input;
+use crate::ledger::{At, Entry, Launch, PastGroup, PastSlot};
 use crate::observers::{Audience, ProcEvent, SlotObserver};
+use crate::outliving;
+use crate::place::{Next, Place, Standing};
 use crate::proc_ref::ProcRef;
 use crate::slot::Slot;
 use crate::spec::SpawnSpec;
 
 /// Makes what an incarnation is sent before anything else; none where that cannot be.
 pub type Opening = Arc<dyn Fn(&ProcId) -> Option<Packet> + Send + Sync>;
-
-/// The next launch of a slot that has ended.
-#[derive(Clone, Debug)]
-pub(crate) struct Next {
-    pub(crate) proc_id: ProcId,
-    /// When it is due; none while it waits for others to end.
-    pub(crate) due: Option<SystemTime>,
-}
-
-/// Where a slot stands.
-#[derive(Clone, Debug)]
-pub(crate) struct Standing {
-    /// The last launch.
-    pub(crate) current: ProcRef,
-    /// Its exit is told.
-    pub(crate) published: bool,
-    pub(crate) next: Option<Next>,
-    /// How often its policy has launched it again.
-    pub(crate) restarts: u32,
-    /// Nothing launches it again by itself.
-    pub(crate) settled: bool,
-    settled_told: bool,
-}
-
-pub(crate) struct Place {
-    spec: SpawnSpec,
-    launcher: Mutex<Arc<dyn ProcLauncher>>,
-    audience: Arc<Audience>,
-    pub(crate) standing: watch::Sender<Standing>,
-    history: Mutex<History>,
-    /// By the name of the actor that each makes.
-    openings: Mutex<Vec<(Arc<str>, Opening)>>,
-}
 
 /// Slots with one restart policy: does what their state machine says.
 ///
@@ -76,7 +46,7 @@ impl Group {
     /// Launches all of them, each with an observer that misses nothing where there are any.
     pub(crate) fn start(
         core: &Arc<Core>,
-        specs: Vec<SpawnSpec>,
+        mut specs: Vec<SpawnSpec>,
         launcher: &Arc<dyn ProcLauncher>,
         policy: RestartPolicy,
         observers: Vec<SlotObserver>,
@@ -84,54 +54,90 @@ impl Group {
         let mut inputs = Vec::with_capacity(specs.len());
         let mut places = Vec::with_capacity(specs.len());
         let mut observers = observers.into_iter();
+        outliving::number(&mut specs);
         for spec in specs {
             let audience = Arc::new(Audience::new(true));
             if let Some(observer) = observers.next() {
                 let _nothing_was = audience.add(observer);
             }
-            let id = match &spec.adopted {
-                Some(open) => Ok(open.asked.proc_id.clone()),
-                None => ProcId::fresh(&spec.name, &core.id),
+            let id = ProcId::fresh(&spec.name, &core.id);
+            let added = id.and_then(|id| add(core, id, &spec, false, launcher.as_ref(), &audience));
+            let (current, own) = added.inspect_err(|_| unlaunched(core, &places))?;
+            inputs.push(own);
+            places.push(Place::new(spec, launcher, audience, current, None));
+        }
+        outliving::write_group(core, places.iter().map(|place| &place.spec), &policy);
+        let state = GroupState::new(policy.clone(), places.len(), seed());
+        Ok(Self::begin(core, policy, state, places, inputs.into_iter().enumerate().collect()))
+    }
+
+    /// Goes on with what an earlier host has begun.
+    pub(crate) fn resume(
+        core: &Arc<Core>,
+        id: u64,
+        past: PastGroup,
+        launcher: &Arc<dyn ProcLauncher>,
+    ) -> Result<Arc<Self>, InvalidArgument> {
+        // How the actors were made was known to that host alone.
+        let policy = RestartPolicy { actors: ActorsAfter::Fail, ..past.restart };
+        let (mut inputs, mut places, mut standings) = (Vec::new(), Vec::new(), Vec::new());
+        for (slot, PastSlot { mut spec, launch, fate }) in past.slots.into_iter().enumerate() {
+            spec.at = Some(At { group: id, slot });
+            let audience = Arc::new(Audience::new(true));
+            standings.push((!matches!(launch, Launch::Ended(_)), fate));
+            let id = match launch {
+                Launch::Ended(exit) => {
+                    let exit = Arc::new(*exit);
+                    core.expect_incarnation(&spec.name, exit.incarnation + 1);
+                    let current =
+                        ProcRef::ended_before(core, &exit, &spec, launcher.as_ref(), Arc::clone(&audience));
+                    places.push(Place::new(spec, launcher, audience, current, Some(exit)));
+                    continue;
+                }
+                Launch::Open(open) => {
+                    core.expect_incarnation(&spec.name, open.asked.incarnation);
+                    let id = open.asked.proc_id.clone();
+                    spec.adopted = Some(open);
+                    Ok(id)
+                }
+                Launch::None => ProcId::fresh(&spec.name, &core.id),
             };
             let added = id.and_then(|id| add(core, id, &spec, false, launcher.as_ref(), &audience));
-            let (current, own) = match added {
-                Ok(added) => added,
-                Err(refused) => {
-                    // Nothing was launched yet.
-                    places
-                        .iter()
-                        .for_each(|place: &Place| core.unlaunched(place.standing.borrow().current.id()));
-                    return Err(refused);
-                }
-            };
-            inputs.push(own);
-            let standing = Standing {
-                current,
-                published: false,
-                next: None,
-                restarts: 0,
-                settled: false,
-                settled_told: false,
-            };
-            places.push(Place {
-                spec,
-                launcher: Mutex::new(Arc::clone(launcher)),
-                audience,
-                standing: watch::channel(standing).0,
-                history: Mutex::default(),
-                openings: Mutex::default(),
-            });
+            let (current, own) = added.inspect_err(|_| unlaunched(core, &places))?;
+            inputs.push((slot, own));
+            places.push(Place::new(spec, launcher, audience, current, None));
         }
-        let state = Mutex::new(GroupState::new(policy.clone(), places.len(), seed()));
-        let group = Arc::new(Self { core: Arc::clone(core), policy, state, began: Instant::now(), places });
-        core.keep_in_mind(&group);
-        for (index, inputs) in inputs.into_iter().enumerate() {
-            group.drive(index, inputs);
-        }
-        if core.is_closing() {
-            group.stop_requested((0..group.places.len()).collect());
+        let (state, effects) = GroupState::resume(policy.clone(), &standings, seed(), Duration::ZERO);
+        let all = 0..places.len();
+        let group = Self::begin(core, policy, state, places, inputs);
+        {
+            let (mut state, mut told) = (locked(&group.state), all.clone().collect());
+            group.prepare_for(&state, &effects, all.clone());
+            group.carry_out(&mut state, effects, &mut told);
+            all.for_each(|index| group.tell_settled(index));
+            drop(state);
+            group.tell(&told);
         }
         Ok(group)
+    }
+
+    fn begin(
+        core: &Arc<Core>,
+        policy: RestartPolicy,
+        state: GroupState,
+        places: Vec<Place>,
+        inputs: Vec<(usize, UnboundedReceiver<Input>)>,
+    ) -> Arc<Self> {
+        let (core, state) = (Arc::clone(core), Mutex::new(state));
+        let group = Arc::new(Self { core, policy, state, began: Instant::now(), places });
+        group.core.keep_in_mind(&group);
+        for (index, inputs) in inputs {
+            group.drive(index, inputs);
+        }
+        if group.core.is_closing() {
+            group.stop_requested((0..group.places.len()).collect());
+        }
+        group
     }
 
     fn drive(self: &Arc<Self>, index: usize, inputs: UnboundedReceiver<Input>) {
@@ -273,10 +279,22 @@ impl Group {
     fn step(&self, state: &mut GroupState, event: GroupEvent) -> Vec<GroupEffect> {
         let touched = state.touched_by(&event);
         let effects = state.step(event, self.began.elapsed());
+        self.prepare_for(state, &effects, touched.into_iter().flatten());
+        effects
+    }
+
+    /// Sees to it that the slots that wait for a launch, or are to be launched now, have one prepared, and no others.
+    fn prepare_for(
+        &self,
+        state: &GroupState,
+        effects: &[GroupEffect],
+        slots: impl IntoIterator<Item = usize>,
+    ) {
         let launch =
             |effect: &GroupEffect| if let GroupEffect::Launch { slot } = effect { Some(*slot) } else { None };
         let launching: BTreeSet<usize> = effects.iter().filter_map(launch).collect();
-        for index in touched.into_iter().flatten() {
+        for index in slots {
+            self.note_fate(index, state.fate(index));
             let prepared = self.places[index].standing.borrow().next.is_some();
             match state.waits(index) || launching.contains(&index) {
                 true if !prepared => self.prepare(index),
@@ -284,7 +302,20 @@ impl Group {
                 _ => {}
             }
         }
-        effects
+    }
+
+    /// For the next host. That a slot is launched is noted with its launch; once this host is ending, its policies
+    /// do nothing any more.
+    fn note_fate(&self, index: usize, fate: Fate) {
+        let place = &self.places[index];
+        let before = std::mem::replace(&mut *locked(&place.fate), fate);
+        if let Some((ledger, at)) = self.core.ledger.as_ref().zip(place.spec.at)
+            && fate != before
+            && fate != Fate::Free
+            && !self.core.is_closing()
+        {
+            ledger.note(Entry::Fate { at, fate });
+        }
     }
 
     /// Keeps the name of a slot that waits, and where references follow also what is sent to it meanwhile.
@@ -431,6 +462,24 @@ impl Group {
         // A launch that begins meanwhile would be neither past nor told.
         self.look(index, |current, _| (current.clone(), current.0.output.follow(observer)))
     }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let is_over = self.places.iter().all(|place| place.standing.borrow().settled);
+        if let Some((ledger, at)) =
+            self.core.ledger.as_ref().zip(self.places.first().and_then(|place| place.spec.at))
+            && is_over
+            && !self.core.is_closing()
+        {
+            ledger.note(Entry::Gone { group: at.group });
+        }
+    }
+}
+
+/// Nothing was launched yet, and nothing will be.
+fn unlaunched(core: &Core, places: &[Place]) {
+    places.iter().for_each(|place| core.unlaunched(place.standing.borrow().current.id()));
 }
 
 /// Takes one launch in.

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -80,8 +80,8 @@ struct Parts {
 
 /// What a host has taken over from those before it.
 pub struct Inherited {
-    /// The procs whose end nobody had written down, in the order of their launches within each mesh.
-    pub slots: Vec<Slot>,
+    /// The slots of what was spawned together, by its mesh, where one of them lives or is launched again: all of them.
+    pub groups: Vec<Vec<Slot>>,
     /// How others have ended, oldest first; the last thousand.
     pub ended: Vec<ProcExit>,
 }
@@ -108,7 +108,7 @@ impl Host {
         let kept = Kept::take(directory).map_err(failed)?;
         let (ledger, past) =
             Ledger::open(kept.path()).map_err(|error| HostError::Journal(error.to_string()))?;
-        let going_on: Vec<_> = past.open.iter().map(|open| open.asked.proc_id.launch_id()).collect();
+        let going_on: Vec<_> = past.going_on().map(|open| open.asked.proc_id.launch_id()).collect();
         kept.tidy(&going_on);
         let host = Self::start_with(Some((kept, ledger))).await?;
         let inherited = host.take_over(past);
@@ -141,28 +141,18 @@ impl Host {
         Ok(Self(Arc::new(Parts { core, native, _kept: kept })))
     }
 
-    /// Goes on with what still lives, mesh by mesh; what has ended meanwhile ends here at once.
+    /// Goes on with what still lives, or is launched again; what has ended meanwhile ends here at once.
     fn take_over(&self, past: Past) -> Inherited {
-        let mut meshes: BTreeMap<String, Vec<SpawnSpec>> = BTreeMap::new();
-        for open in past.open {
-            let spec = open.asked.spec.clone();
-            self.0.core.expect_incarnation(&spec.name, open.asked.incarnation);
-            let adopted = Some(Box::new(open));
-            meshes.entry(spec.mesh.clone()).or_default().push(SpawnSpec { adopted, ..spec });
-        }
         let native = self.native_launcher();
-        let mut slots = Vec::new();
-        for (mesh, specs) in meshes {
-            match self.spawn_group(specs, &native, RestartPolicy::default(), Vec::new()) {
-                Ok(group) => slots.extend(group),
+        let mut groups = Vec::new();
+        for (id, past) in past.groups {
+            match Group::resume(&self.0.core, id, past, &native) {
+                Ok(group) => groups.push(slots_of(&group)),
                 // It was launched once, and so was refused for nothing that can be told here.
-                Err(refused) => {
-                    tracing::error!(mesh, %refused, "procs of an earlier host are not taken over")
-                }
+                Err(refused) => tracing::error!(%refused, "procs of an earlier host are not taken over"),
             }
         }
-        let ended = past.ended.into_iter().map(|ended| ended.exit).collect();
-        Inherited { slots, ended }
+        Inherited { groups, ended: past.ended.into() }
     }
 
     /// This process's node, the hub of the session.
@@ -206,11 +196,13 @@ impl Host {
         spec.check()?;
         launcher.check(&spec.command.confinement)?;
         outliving::check(&self.0.core, &spec, launcher.as_ref())?;
-        let core = &self.0.core;
+        let (core, mut spec) = (&self.0.core, spec);
+        outliving::number(std::slice::from_mut(&mut spec));
         let id = ProcId::fresh(&spec.name, &core.id)?;
         let audience = Arc::new(Audience::new(false));
         let make = |incarnation| ProcRef::new(id, incarnation, &spec, launcher.as_ref(), audience);
         let (proc_, inputs) = core.add(&spec, false, make)?;
+        outliving::write_group(core, std::iter::once(&spec), &RestartPolicy::default());
         if let Some(observer) = observer {
             proc_.watch(observer);
         }
@@ -232,13 +224,14 @@ impl Host {
         observers: Vec<SlotObserver>,
     ) -> Result<Vec<Slot>, InvalidArgument> {
         restart.check()?;
+        outliving::check_group(&specs)?;
         for spec in &specs {
             spec.check()?;
             launcher.check(&spec.command.confinement)?;
             outliving::check(&self.0.core, spec, launcher.as_ref())?;
         }
         let group = Group::start(&self.0.core, specs, launcher, restart, observers)?;
-        Ok((0..group.places.len()).map(|index| Slot { group: Arc::clone(&group), index }).collect())
+        Ok(slots_of(&group))
     }
 
     /// The names of the procs that have not ended, or will be launched again, each with the number of its launch.
@@ -312,6 +305,10 @@ impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Host({})", self.id().as_str())
     }
+}
+
+fn slots_of(group: &Arc<Group>) -> Vec<Slot> {
+    (0..group.places.len()).map(|index| Slot { group: Arc::clone(group), index }).collect()
 }
 
 fn machine_name() -> String {

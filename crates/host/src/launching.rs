@@ -47,7 +47,7 @@ pub(crate) async fn launch(
         return Err(ProcLauncherError::Other("it was given up before it was started".to_owned()));
     }
     let options = options.map_err(ProcLauncherError::Other)?;
-    outliving::write_down(core, shared, spec, &token).await?;
+    outliving::write_down(core, shared, &token).await?;
     if !shared.request.may_go_out() {
         return Err(ProcLauncherError::Other("the launcher was not asked".to_owned()));
     }

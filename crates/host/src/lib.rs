@@ -31,6 +31,7 @@ mod output;
 mod owner;
 mod payload;
 mod payload_file;
+mod place;
 mod proc_ref;
 mod reach;
 mod record;

@@ -5,37 +5,76 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use procession_launch::{LaunchResult, ProcLauncher, ProcLauncherError};
-use procession_model::{InvalidArgument, LaunchOptions, OutputFiles, ProcExit, Secret, StopRequest};
-use procession_supervise::{Event, Readiness, StopHow};
+use procession_model::{
+    InvalidArgument, LaunchId, LaunchOptions, OutputFiles, ProcExit, Secret, StopRequest,
+};
+use procession_supervise::{Event, Readiness, RestartPolicy, StopHow};
 use procession_sys::Process;
 
 use crate::core::Core;
 use crate::driver::Driver;
 use crate::launching::is_of_another_user;
-use crate::ledger::{Asked, Ended, Entry, Ledger, Open};
+use crate::ledger::{Asked, At, Entry, Open};
 use crate::output::Stream;
 use crate::payload_file::PayloadFile;
 use crate::proc_ref::Shared;
 use crate::spec::{OwnerLoss, SpawnSpec};
 
+/// Gives the slots of a group that outlives its host a place each in the journal.
+pub(crate) fn number(specs: &mut [SpawnSpec]) {
+    if !specs.iter().any(outlives) {
+        return;
+    }
+    let id = LaunchId::fresh().to_bytes();
+    let group = id.into_iter().take(8).fold(0, |id, byte| (id << 8) | u64::from(byte));
+    for (slot, spec) in specs.iter_mut().enumerate() {
+        spec.at = Some(At { group, slot });
+    }
+}
+
+/// Has such a group written down, before any launch of it is.
+pub(crate) fn write_group<'a>(
+    core: &Core,
+    specs: impl ExactSizeIterator<Item = &'a SpawnSpec>,
+    restart: &RestartPolicy,
+) {
+    let (Some(ledger), slots) = (&core.ledger, specs.len()) else { return };
+    for spec in specs {
+        let Some(at) = spec.at else { return };
+        if at.slot == 0 {
+            ledger.note(Entry::Group { id: at.group, slots, restart: restart.clone() });
+        }
+        ledger.note(Entry::Slot { at, spec: Box::new(spec.clone()) });
+    }
+}
+
+/// Refuses a group of which only a part outlives its host: its policy could not go on.
+pub(crate) fn check_group(specs: &[SpawnSpec]) -> Result<(), InvalidArgument> {
+    if specs.iter().any(outlives) && !specs.iter().all(outlives) {
+        let rule = "give it to all procs of a group, or to none";
+        return Err(InvalidArgument::new("on_owner_loss", "\"detach\" for some", rule));
+    }
+    Ok(())
+}
+
+fn outlives(spec: &SpawnSpec) -> bool {
+    spec.on_owner_loss == OwnerLoss::Detach
+}
+
 /// Has the launch written down before anything can be started.
 pub(crate) async fn write_down(
     core: &Core,
     shared: &Shared,
-    spec: &SpawnSpec,
     token: &Secret,
 ) -> Result<(), ProcLauncherError> {
-    let Some(ledger) = core.ledger.as_ref().filter(|_| spec.on_owner_loss == OwnerLoss::Detach) else {
-        return Ok(());
-    };
+    let Some((ledger, at)) = core.ledger.as_ref().zip(shared.at) else { return Ok(()) };
     let asked = Asked {
         proc_id: shared.id.clone(),
         incarnation: shared.incarnation,
-        at: shared.snapshot().started_at,
+        since: shared.snapshot().started_at,
         token: token.clone(),
-        spec: spec.clone(),
     };
-    ledger.write(Entry::Asked(Box::new(asked))).await.map_err(|error: io::Error| {
+    ledger.write(Entry::Asked { at, asked }).await.map_err(|error: io::Error| {
         let why = format!(
             "it cannot be written down for the next host: {error}; free some space, and launch again"
         );
@@ -64,7 +103,7 @@ pub(crate) fn check(
     let refuse = |rule: &str| Err(InvalidArgument::new("on_owner_loss", "\"detach\"", rule));
     if core.ledger.is_none() {
         return refuse(
-            "nobody would find it again: start the host in a directory that stays (procession serve)",
+            "nobody would find it again: start this host in a directory that stays, with procession.reattach(directory), or use one that is served (procession serve)",
         );
     }
     if !launcher.capabilities().adopt {
@@ -115,9 +154,6 @@ pub(crate) async fn adopt(
         // One that has not read it yet still will.
         core.door.keep(shared.id.launch_id(), PayloadFile::written(common, shared.id.launch_id()));
     }
-    // A stop goes to the launcher at once: there is nothing left to cancel.
-    let _is_first = shared.request.may_go_out();
-    shared.request.is_out();
     let options = LaunchOptions {
         bootstrap_payload: String::new(),
         process_name: format!("{} @ {}", shared.id.name(), core.machine),
@@ -132,34 +168,37 @@ pub(crate) async fn adopt(
 }
 
 impl Driver {
-    fn ledger(&self) -> Option<&Ledger> {
-        self.core.ledger.as_ref().filter(|_| self.shared.outlives)
+    fn write_entry(&self, entry: impl FnOnce(At) -> Entry) {
+        if let Some((ledger, at)) = self.core.ledger.as_ref().zip(self.shared.at) {
+            ledger.note(entry(at));
+        }
     }
 
     pub(crate) fn note_start(&self, pid: Option<u32>) {
-        let Some((ledger, pid)) = self.ledger().zip(pid) else { return };
         // One that has ended already needs no start: its keeper writes down how.
-        if let Ok(Process { started, .. }) = Process::look(pid) {
-            ledger.note(Entry::Started { proc_id: self.shared.id.clone(), pid, started, boot: boot() });
+        if let Some(Ok(Process { pid, started, .. })) =
+            pid.filter(|_| self.shared.outlives).map(Process::look)
+        {
+            self.write_entry(|at| Entry::Started { at, pid, started, boot: boot() });
         }
     }
 
-    pub(crate) fn note_ready(&self, at: SystemTime) {
-        if let Some(ledger) = self.ledger() {
-            let boot = self.shared.boot.timing();
-            ledger.note(Entry::Ready { proc_id: self.shared.id.clone(), at, boot });
-        }
+    pub(crate) fn note_ready(&self, since: SystemTime) {
+        self.write_entry(|at| Entry::Ready { at, since, boot: self.shared.boot.timing() });
     }
 
     pub(crate) fn note_stop(&self, request: &StopRequest) {
-        if let Some(ledger) = self.ledger() {
-            ledger.note(Entry::StopAsked { proc_id: self.shared.id.clone(), request: request.clone() });
-        }
+        self.write_entry(|at| Entry::StopAsked { at, request: request.clone() });
     }
 
     pub(crate) fn note_end(&self, exit: &ProcExit) {
-        if let Some(ledger) = self.ledger() {
-            ledger.note(Entry::Ended(Box::new(Ended { exit: exit.clone(), mesh: self.mesh.clone() })));
+        // Once this host is ending its policies do nothing any more, and so the next one has to see the end.
+        if self.core.is_closing() {
+            return;
+        }
+        self.write_entry(|at| Entry::Ended { at, exit: Box::new(exit.clone()) });
+        if self.slot.is_none() {
+            self.write_entry(|at| Entry::Gone { group: at.group });
         }
     }
 

@@ -10,9 +10,12 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::boot_clock::BootClock;
+use crate::core::Core;
+use crate::effects::obituary;
 use crate::flight::FlightFile;
 use crate::flight_layout::UNWRITTEN;
 use crate::input::Input;
+use crate::ledger::At;
 use crate::log_files::LogFiles;
 use crate::observers::{Audience, Launch, Observer, Observers, ProcEvent};
 use crate::output::{Output, Stream};
@@ -60,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) native: bool,
     /// The end of the host is not its own.
     pub(crate) outlives: bool,
+    /// Where it stands in the journal of one that outlives its host.
+    pub(crate) at: Option<At>,
     /// An earlier host has launched it.
     pub(crate) is_adopted: bool,
     pub(crate) calls_back: bool,
@@ -167,6 +172,7 @@ impl ProcRef {
             calls_back: spec.policy.readiness == Readiness::CallBack,
             native: launcher.knows_status_by_parenthood(),
             outlives: spec.on_owner_loss == OwnerLoss::Detach,
+            at: spec.at,
             is_adopted: spec.adopted.is_some(),
             launched_in: launcher.own_proc(),
             snapshot: Mutex::new(ProcSnapshot {
@@ -177,7 +183,7 @@ impl ProcRef {
                 launcher: launcher.name().to_owned(),
                 stdout_path: path(Stream::Stdout),
                 stderr_path: path(Stream::Stderr),
-                started_at: spec.adopted.as_ref().map_or_else(SystemTime::now, |open| open.asked.at),
+                started_at: spec.adopted.as_ref().map_or_else(SystemTime::now, |open| open.asked.since),
                 running_at: None,
                 ready_at: None,
                 ended_at: None,
@@ -194,6 +200,32 @@ impl ProcRef {
             driver,
         };
         (Self(Arc::new(shared)), inputs)
+    }
+
+    /// One that ended under an earlier host.
+    pub(crate) fn ended_before(
+        core: &Core,
+        exit: &Arc<ProcExit>,
+        spec: &SpawnSpec,
+        launcher: &dyn ProcLauncher,
+        audience: Arc<Audience>,
+    ) -> Self {
+        let (own, _nobody_drives_it) =
+            Self::new(exit.proc_id.clone(), exit.incarnation, spec, launcher, audience);
+        {
+            let mut snapshot = own.0.snapshot();
+            snapshot.status = exit.kind.status();
+            (snapshot.pid, snapshot.started_at, snapshot.ready_at) =
+                (exit.pid, exit.started_at, exit.ready_at);
+        }
+        core.hub.gone(&exit.proc_id, &obituary(exit));
+        own.0.exit.send_replace(Some(Arc::clone(exit)));
+        own.0.settle_ready(Err(format!(
+            "proc {} ended under an earlier host: {}",
+            exit.proc_id, exit.verdict
+        )));
+        own.0.observers.put([ProcEvent::Status(exit.kind.status()), ProcEvent::Exit(Arc::clone(exit))]);
+        own
     }
 
     /// Its id.

@@ -4,12 +4,13 @@ use std::time::{Duration, SystemTime};
 
 use procession_launch::ProcLauncher;
 use procession_model::{InvalidArgument, ProcExit, ProcId};
-use procession_supervise::GroupEffect;
+use procession_supervise::{GroupEffect, Readiness};
 
-use crate::group::{Group, Opening, Standing};
+use crate::group::{Group, Opening};
 use crate::history::History;
 use crate::observers::SlotObserver;
 use crate::output::Stream;
+use crate::place::Standing;
 use crate::proc_ref::{ProcRef, ProcSnapshot};
 
 /// Where a slot stands at one moment.
@@ -40,6 +41,16 @@ impl Slot {
     /// Its last launch.
     pub fn current(&self) -> ProcRef {
         self.standing().current
+    }
+
+    /// Which mesh it belongs to, as its spawner put it.
+    pub fn mesh(&self) -> &str {
+        &self.group.places[self.index].spec.mesh
+    }
+
+    /// Whether its procs call back, and can host actors.
+    pub fn calls_back(&self) -> bool {
+        self.group.places[self.index].spec.policy.readiness == Readiness::CallBack
     }
 
     /// Its place in its mesh.

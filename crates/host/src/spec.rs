@@ -8,7 +8,7 @@ use procession_supervise::Policy;
 use serde::{Deserialize, Serialize};
 
 use crate::gate::Gate;
-use crate::ledger::Open;
+use crate::ledger::{At, Open};
 
 /// Above this a tail is cut, so that a report stays small.
 const TAIL_LIMIT: usize = 10_000;
@@ -97,6 +97,9 @@ pub struct SpawnSpec {
     /// It was launched by an earlier host, and is taken over.
     #[serde(skip)]
     pub(crate) adopted: Option<Box<Open>>,
+    /// Where it stands in the journal.
+    #[serde(skip)]
+    pub(crate) at: Option<At>,
     /// What holds up the reading of its output, where the launcher hands that over as streams.
     #[serde(skip)]
     pub gate: Gate,
@@ -119,6 +122,7 @@ impl SpawnSpec {
             on_owner_loss: OwnerLoss::Kill,
             mesh: String::new(),
             adopted: None,
+            at: None,
             log: None,
             gate: Gate::default(),
         }

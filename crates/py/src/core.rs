@@ -102,9 +102,9 @@ pub(crate) fn start_client() -> PyResult<&'static Arc<Core>> {
 ///
 /// # Errors
 /// `RuntimeError`: it could not be started, or this process has a runtime already.
-pub(crate) fn start_client_in(directory: PathBuf) -> PyResult<(&'static Arc<Core>, Inherited)> {
+pub(crate) fn start_client_in(directory: PathBuf) -> PyResult<Inherited> {
     let mut inherited = None;
-    let core = start(|| {
+    start(|| {
         trace::start();
         let connected = IoThread::start(move || async move { Host::start_in(&directory).await });
         let connected = connected.map_err(no_thread)?;
@@ -115,10 +115,10 @@ pub(crate) fn start_client_in(directory: PathBuf) -> PyResult<(&'static Arc<Core
     })?;
     let started_before = || {
         PyRuntimeError::new_err(
-            "this process has a host already; give the directory before anything else is done",
+            "this process has a runtime already; give the directory before anything else is done with procession",
         )
     };
-    Ok((core, inherited.ok_or_else(started_before)?))
+    inherited.ok_or_else(started_before)
 }
 
 /// Reaches back to the host that launched this process.

@@ -150,6 +150,17 @@ impl ProcHandle {
         self.0.rank()
     }
 
+    /// What its spawner gave as its mesh.
+    #[getter]
+    fn mesh(&self) -> &str {
+        self.0.mesh()
+    }
+
+    #[getter]
+    fn calls_back(&self) -> bool {
+        self.0.calls_back()
+    }
+
     #[getter]
     fn incarnation(&self) -> u32 {
         self.0.current().incarnation()

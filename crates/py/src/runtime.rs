@@ -42,17 +42,17 @@ pub(crate) fn start_client(py: Python<'_>) -> PyResult<Runtime> {
     py.detach(core::start_client).map(Runtime)
 }
 
-/// The runtime of a client whose procs may outlive it, the procs of an earlier one of that directory that were taken
-/// over, and the exits of others.
+/// What hosts of a directory hand on: the procs that were spawned together, and the exits of others.
+type Handed<'py> = (Vec<Vec<ProcHandle>>, Vec<Bound<'py, PyDict>>);
+
+/// Starts the runtime of a client whose procs may outlive it, and takes over those of an earlier one of that directory.
 #[pyfunction]
-pub(crate) fn start_client_in(
-    py: Python<'_>,
-    directory: PathBuf,
-) -> PyResult<(Runtime, Vec<ProcHandle>, Vec<Bound<'_, PyDict>>)> {
-    let (core, inherited) = py.detach(|| core::start_client_in(directory))?;
-    let procs = inherited.slots.into_iter().map(ProcHandle::new).collect();
+pub(crate) fn start_client_in(py: Python<'_>, directory: PathBuf) -> PyResult<Handed<'_>> {
+    let inherited = py.detach(|| core::start_client_in(directory))?;
+    let handles = |slots: Vec<_>| slots.into_iter().map(ProcHandle::new).collect();
+    let groups = inherited.groups.into_iter().map(handles).collect();
     let ended = inherited.ended.iter().map(|exit| exit_dict(py, exit)).collect::<PyResult<_>>()?;
-    Ok((Runtime(core), procs, ended))
+    Ok((groups, ended))
 }
 
 /// The runtime of a launched proc.

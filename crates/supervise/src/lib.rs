@@ -28,7 +28,7 @@ pub use event::{Event, StopHow, Timer};
 pub use policy::{Policy, Readiness};
 pub use restart_class::{EndClass, HOST, RESTART, is_final_stop};
 pub use restart_count::RestartLimit;
-pub use restart_group::{GroupEffect, GroupEvent, GroupState, GroupTimer};
+pub use restart_group::{Fate, GroupEffect, GroupEvent, GroupState, GroupTimer};
 pub use restart_policy::{ActorsAfter, Backoff, Budgets, RestartPolicy, RestartStrategy, RestartWhen};
 pub use running::READY_DEADLINE;
 pub use state::State;

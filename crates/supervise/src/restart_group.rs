@@ -2,6 +2,8 @@ use std::mem;
 use std::ops::Range;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::restart_count::{Admitted, Count};
 use crate::{EndClass, RestartLimit, RestartPolicy, RestartStrategy};
 
@@ -88,6 +90,18 @@ pub enum GroupEffect {
     },
 }
 
+/// What becomes of a slot that has ended, or once it does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fate {
+    /// Its own end, or that of another slot, may launch it again.
+    #[default]
+    Free,
+    /// It is launched again.
+    Due,
+    /// Nothing launches it again by itself.
+    Stopped,
+}
+
 #[derive(Clone, Debug)]
 struct Slot {
     alive: bool,
@@ -128,6 +142,29 @@ impl GroupState {
         let one_by_one = policy.strategy == RestartStrategy::OneForOne || !policy.restarts();
         let tracks = vec![Track::default(); if one_by_one { slots } else { 1 }];
         Self { policy, slots: vec![slot; slots], tracks, one_by_one, random: seed, out: Vec::new() }
+    }
+
+    /// As [`Self::new`], of a group that another host has begun: whether each slot lives, and what becomes of it. Counts
+    /// and waits begin anew. Gives what to do, as [`Self::step`] does.
+    pub fn resume(
+        policy: RestartPolicy,
+        slots: &[(bool, Fate)],
+        seed: u64,
+        at: Duration,
+    ) -> (Self, Vec<GroupEffect>) {
+        let mut state = Self::new(policy, slots.len(), seed);
+        for (slot, (alive, fate)) in state.slots.iter_mut().zip(slots) {
+            slot.alive = *alive;
+            slot.due = *fate == Fate::Due;
+            slot.stopped = *fate == Fate::Stopped;
+        }
+        let all = 0..slots.len();
+        for slots in if state.one_by_one { all.map(|slot| slot..slot + 1).collect() } else { vec![all] } {
+            state.launch_what_is_due(slots.clone(), at);
+            state.settle(slots);
+        }
+        let effects = mem::take(&mut state.out);
+        (state, effects)
     }
 
     /// Takes in what happened; gives what to do, in that order.
@@ -188,6 +225,15 @@ impl GroupState {
     /// The policy.
     pub fn policy(&self) -> &RestartPolicy {
         &self.policy
+    }
+
+    /// What becomes of a slot.
+    pub fn fate(&self, slot: usize) -> Fate {
+        match &self.slots[slot] {
+            Slot { due: true, .. } => Fate::Due,
+            Slot { stopped: true, .. } => Fate::Stopped,
+            _ => Fate::Free,
+        }
     }
 
     /// Whether a slot has ended and will be launched again, unless somebody stops it before.

@@ -1,11 +1,12 @@
 use std::time::Duration;
 
 use procession_model::InvalidArgument;
+use serde::{Deserialize, Serialize};
 
 use crate::EndClass;
 
 /// After which ends a slot is launched again. An end that somebody asked for is none of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RestartWhen {
     /// After none.
     #[default]
@@ -17,7 +18,7 @@ pub enum RestartWhen {
 }
 
 /// Which slots of a group are launched again when one of them has to be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RestartStrategy {
     /// That one.
     #[default]
@@ -29,7 +30,7 @@ pub enum RestartStrategy {
 }
 
 /// What becomes of references to actors of an earlier incarnation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ActorsAfter {
     /// Calls fail at once, and say that there is a new incarnation.
     #[default]
@@ -39,7 +40,7 @@ pub enum ActorsAfter {
 }
 
 /// How long a restart waits: `first`, then `factor` times as long each time, up to `most`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Backoff {
     /// Before the first restart.
     pub first: Duration,
@@ -53,7 +54,7 @@ pub struct Backoff {
 }
 
 /// How many restarts failures of each class get, since the slot was last healthy; none: as many as the intensity allows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Budgets {
     /// It failed by itself.
     pub app: Option<u32>,
@@ -78,7 +79,7 @@ impl Budgets {
 }
 
 /// When, how often, how soon and with which others a slot is launched again.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RestartPolicy {
     /// After which ends.
     pub when: RestartWhen,

@@ -82,9 +82,9 @@ def _serve(options: argparse.Namespace) -> int:
 
     directory = Path(options.state).absolute()
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
-    procs, ended = _runtime.start_in(directory)
-    server = _control.serve(directory, _control.Served(directory, procs, ended))
-    names = ", ".join(handle.name for handle in procs) or "none"
+    groups, ended = _runtime.start_in(directory)
+    server = _control.serve(directory, _control.Served(directory, groups, ended))
+    names = ", ".join(handle.name for handles in groups for handle in handles) or "none"
     print(f"serving {directory} as process {os.getpid()}; procs taken over: {names}", flush=True)
     signal.sigwait((signal.SIGTERM, signal.SIGINT))
     server.shutdown()

@@ -1,7 +1,8 @@
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::SystemTime;
 
 use procession_model::{BootTiming, ProcExit, ProcId, Secret, StopRequest};
+use procession_supervise::{Fate, RestartPolicy};
 use serde::{Deserialize, Serialize};
 
 use crate::spec::SpawnSpec;
@@ -9,38 +10,75 @@ use crate::spec::SpawnSpec;
 /// How many ended launches are kept, newest last.
 const ENDED: usize = 1000;
 
+/// A slot of a group that was written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct At {
+    pub(crate) group: u64,
+    pub(crate) slot: usize,
+}
+
 /// One fact, in the order in which the facts came about.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Entry {
+    /// There are so many slots, which follow, and then their first launches.
+    Group {
+        id: u64,
+        slots: usize,
+        restart: RestartPolicy,
+    },
+    Slot {
+        at: At,
+        spec: Box<SpawnSpec>,
+    },
     /// A launch is about to be asked for. Written before anything can have been started.
-    Asked(Box<Asked>),
+    Asked {
+        at: At,
+        asked: Asked,
+    },
     /// It runs as this process, which started then, in clock ticks since that boot of the machine.
-    Started { proc_id: ProcId, pid: u32, started: u64, boot: String },
+    Started {
+        at: At,
+        pid: u32,
+        started: u64,
+        boot: String,
+    },
     /// It was ready, after a boot that took so long.
-    Ready { proc_id: ProcId, at: SystemTime, boot: BootTiming },
+    Ready {
+        at: At,
+        since: SystemTime,
+        boot: BootTiming,
+    },
     /// One of us wants it to end.
-    StopAsked { proc_id: ProcId, request: StopRequest },
-    /// It ended. Nothing follows about this launch.
-    Ended(Box<Ended>),
+    StopAsked {
+        at: At,
+        request: StopRequest,
+    },
+    /// It ended.
+    Ended {
+        at: At,
+        exit: Box<ProcExit>,
+    },
+    /// How a launch ended whose slot is forgotten, or had others since.
+    Past(Box<ProcExit>),
+    /// What becomes of the slot, other than before; a launch makes it free.
+    Fate {
+        at: At,
+        fate: Fate,
+    },
+    /// Nobody can launch any of its slots again.
+    Gone {
+        group: u64,
+    },
 }
 
-/// All that is needed to supervise a launch, and to do it again.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// What is known of a launch before anybody is asked for it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Asked {
     pub(crate) proc_id: ProcId,
     pub(crate) incarnation: u32,
-    pub(crate) at: SystemTime,
+    pub(crate) since: SystemTime,
     /// What proves the proc to every host in turn.
     pub(crate) token: Secret,
-    pub(crate) spec: SpawnSpec,
-}
-
-/// How a launch ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Ended {
-    pub(crate) exit: ProcExit,
-    /// As in its spec.
-    pub(crate) mesh: String,
 }
 
 /// A launch whose end nobody has written down.
@@ -54,13 +92,46 @@ pub(crate) struct Open {
     pub(crate) stop: Option<StopRequest>,
 }
 
+/// Where a slot stands.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Launch {
+    /// Nobody was asked for it yet.
+    #[default]
+    None,
+    Open(Box<Open>),
+    Ended(Box<ProcExit>),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct PastSlot {
+    pub(crate) spec: SpawnSpec,
+    pub(crate) launch: Launch,
+    pub(crate) fate: Fate,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct PastGroup {
+    pub(crate) restart: RestartPolicy,
+    pub(crate) slots: Vec<PastSlot>,
+    /// How many there are; of one that was not written down to its end, nothing was launched.
+    pub(crate) size: usize,
+}
+
+impl PastGroup {
+    /// Whether all that is left to say of it is how it ended.
+    pub(crate) fn is_over(&self) -> bool {
+        let mut slots = self.slots.iter();
+        self.slots.len() < self.size
+            || slots.all(|slot| matches!(slot.launch, Launch::Ended(_)) && slot.fate != Fate::Due)
+    }
+}
+
 /// What the hosts before this one have written down.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Past {
-    /// In the order of their launches.
-    pub(crate) open: Vec<Open>,
-    /// The last ones, oldest first.
-    pub(crate) ended: VecDeque<Ended>,
+    pub(crate) groups: BTreeMap<u64, PastGroup>,
+    /// How the last launches ended, oldest first.
+    pub(crate) ended: VecDeque<ProcExit>,
 }
 
 impl Past {
@@ -72,60 +143,117 @@ impl Past {
         past
     }
 
-    fn take(&mut self, entry: Entry) {
+    pub(crate) fn take(&mut self, entry: Entry) {
         match entry {
-            Entry::Asked(asked) => {
-                let boot = BootTiming::default();
-                self.open.push(Open { asked: *asked, leader: None, ready_at: None, boot, stop: None });
+            Entry::Group { id, slots, restart } => {
+                self.groups.insert(id, PastGroup { restart, slots: Vec::new(), size: slots });
             }
-            Entry::Started { proc_id, pid, started, boot } => {
-                if let Some(open) = self.find(&proc_id) {
+            Entry::Slot { at, spec } => {
+                if let Some(group) =
+                    self.groups.get_mut(&at.group).filter(|group| group.slots.len() == at.slot)
+                {
+                    group.slots.push(PastSlot { spec: *spec, launch: Launch::None, fate: Fate::Free });
+                }
+            }
+            Entry::Asked { at, asked } => {
+                if let Some(slot) = self.slot(at) {
+                    let boot = BootTiming::default();
+                    let open = Open { asked, leader: None, ready_at: None, boot, stop: None };
+                    (slot.launch, slot.fate) = (Launch::Open(Box::new(open)), Fate::Free);
+                }
+            }
+            Entry::Started { at, pid, started, boot } => {
+                if let Some(open) = self.open(at) {
                     open.leader = Some((pid, started, boot));
                 }
             }
-            Entry::Ready { proc_id, at, boot } => {
-                if let Some(open) = self.find(&proc_id).filter(|open| open.ready_at.is_none()) {
-                    open.ready_at = Some(at);
-                    open.boot = boot;
+            Entry::Ready { at, since, boot } => {
+                if let Some(open) = self.open(at).filter(|open| open.ready_at.is_none()) {
+                    (open.ready_at, open.boot) = (Some(since), boot);
                 }
             }
-            Entry::StopAsked { proc_id, request } => {
-                if let Some(open) = self.find(&proc_id) {
+            Entry::StopAsked { at, request } => {
+                if let Some(open) = self.open(at) {
                     open.stop.get_or_insert(request);
                 }
             }
-            Entry::Ended(ended) => {
-                self.open.retain(|open| open.asked.proc_id != ended.exit.proc_id);
-                self.ended.push_back(*ended);
-                if self.ended.len() > ENDED {
-                    self.ended.pop_front();
+            Entry::Ended { at, exit } => {
+                if let Some(slot) = self.slot(at) {
+                    slot.launch = Launch::Ended(exit.clone());
+                }
+                self.remember(*exit);
+            }
+            Entry::Past(exit) => self.remember(*exit),
+            Entry::Fate { at, fate } => {
+                if let Some(slot) = self.slot(at) {
+                    slot.fate = fate;
                 }
             }
+            Entry::Gone { group } => drop(self.groups.remove(&group)),
         }
     }
 
-    fn find(&mut self, proc_id: &ProcId) -> Option<&mut Open> {
-        self.open.iter_mut().find(|open| open.asked.proc_id == *proc_id)
+    fn remember(&mut self, exit: ProcExit) {
+        if self.ended.iter().any(|known| known.proc_id == exit.proc_id) {
+            return;
+        }
+        self.ended.push_back(exit);
+        if self.ended.len() > ENDED {
+            self.ended.pop_front();
+        }
+    }
+
+    fn slot(&mut self, at: At) -> Option<&mut PastSlot> {
+        self.groups.get_mut(&at.group)?.slots.get_mut(at.slot)
+    }
+
+    fn open(&mut self, at: At) -> Option<&mut Open> {
+        match &mut self.slot(at)?.launch {
+            Launch::Open(open) => Some(open),
+            _ => None,
+        }
+    }
+
+    /// The launches whose end is not known.
+    pub(crate) fn going_on(&self) -> impl Iterator<Item = &Open> {
+        let slots = self.groups.values().flat_map(|group| &group.slots);
+        slots.filter_map(|slot| match &slot.launch {
+            Launch::Open(open) => Some(&**open),
+            _ => None,
+        })
     }
 
     /// The fewest entries that say the same.
     pub(crate) fn entries(&self) -> Vec<Entry> {
-        let mut entries = Vec::new();
-        entries.extend(self.ended.iter().cloned().map(|ended| Entry::Ended(Box::new(ended))));
-        for Open { asked, leader, ready_at, boot, stop } in &self.open {
-            let proc_id = &asked.proc_id;
-            entries.push(Entry::Asked(Box::new(asked.clone())));
-            let start =
-                |(pid, started, boot)| Entry::Started { proc_id: proc_id.clone(), pid, started, boot };
-            entries.extend(leader.clone().map(start));
-            entries.extend(ready_at.map(|at| Entry::Ready {
-                proc_id: proc_id.clone(),
-                at,
-                boot: boot.clone(),
-            }));
-            entries
-                .extend(stop.clone().map(|request| Entry::StopAsked { proc_id: proc_id.clone(), request }));
+        let mut entries: Vec<_> = self.ended.iter().map(|exit| Entry::Past(Box::new(exit.clone()))).collect();
+        for (&group, PastGroup { restart, slots, size }) in &self.groups {
+            entries.push(Entry::Group { id: group, slots: *size, restart: restart.clone() });
+            for (slot, PastSlot { spec, .. }) in slots.iter().enumerate() {
+                entries.push(Entry::Slot { at: At { group, slot }, spec: Box::new(spec.clone()) });
+            }
+            for (slot, PastSlot { launch, fate, .. }) in slots.iter().enumerate() {
+                let at = At { group, slot };
+                match launch {
+                    Launch::None => {}
+                    Launch::Open(open) => entries.extend(open.entries(at)),
+                    Launch::Ended(exit) => entries.push(Entry::Ended { at, exit: exit.clone() }),
+                }
+                if *fate != Fate::Free {
+                    entries.push(Entry::Fate { at, fate: *fate });
+                }
+            }
         }
+        entries
+    }
+}
+
+impl Open {
+    fn entries(&self, at: At) -> Vec<Entry> {
+        let Self { asked, leader, ready_at, boot, stop } = self.clone();
+        let mut entries = vec![Entry::Asked { at, asked }];
+        entries.extend(leader.map(|(pid, started, boot)| Entry::Started { at, pid, started, boot }));
+        entries.extend(ready_at.map(|since| Entry::Ready { at, since, boot }));
+        entries.extend(stop.map(|request| Entry::StopAsked { at, request }));
         entries
     }
 }

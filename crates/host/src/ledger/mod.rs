@@ -2,6 +2,9 @@
 
 mod entry;
 mod file;
+#[cfg(test)]
+mod tests;
+mod writer;
 
-pub(crate) use entry::{Asked, Ended, Entry, Open, Past};
+pub(crate) use entry::{Asked, At, Entry, Launch, Open, Past, PastGroup, PastSlot};
 pub(crate) use file::Ledger;

@@ -1,0 +1,214 @@
+"""A client of a directory is killed, and the next one goes on with its procs: with the actors in them, and their restart policy."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from launching import gone, until
+
+PRELUDE = """
+import json, os, signal, sys
+from procession import Actor, Restart, endpoint, reattach, this_host
+from procession.errors import NotFound
+
+class Counter(Actor):
+    def __init__(self): self.n = 0
+    @endpoint
+    def add(self):
+        self.n += 1
+        print("now", self.n, flush=True)
+        return os.getpid(), self.n
+    @endpoint
+    def fail(self): raise RuntimeError("on purpose")
+    @endpoint
+    def ask(self, other):
+        print("asks", flush=True)
+        try: return other.wait.call_one().get()
+        except Exception as error:
+            print("told:", error, flush=True)
+            raise
+    @endpoint
+    def wait(self):
+        print("waits", flush=True)
+        open(os.environ["GATE"]).read()
+
+def tell(**facts):
+    print(json.dumps(facts), flush=True)
+
+directory, gate = sys.argv[1:]
+log_dir = directory + "/out"
+def spawn(name, sizes={"p": 2}, **options):
+    return this_host().spawn_procs(
+        sizes, name=name, on_owner_loss="detach", log_dir=log_dir, env={"GATE": gate}, **options)
+meshes, exits = reattach(directory)
+"""
+
+
+class Clients:
+    """One client of a directory after the other; each runs to its end, or kills itself."""
+
+    def __init__(self):
+        self.folder = Path(tempfile.mkdtemp())  # the folders of tests are too deep for sockets
+        self.directory = self.folder / "d"
+        self.gate = self.folder / "gate"
+        os.mkfifo(self.gate)
+        self.pids = set()
+
+    def run(self, script, code=0):
+        """Gives what the script told last."""
+        # The classes of actors are found under the same name by all of them.
+        (self.folder / "client.py").write_text(PRELUDE + textwrap.dedent(script))
+        command = [sys.executable, str(self.folder / "client.py"), str(self.directory), str(self.gate)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+        assert done.returncode == code, done.stdout + done.stderr
+        return json.loads(done.stdout.splitlines()[-1]) if done.stdout else None
+
+    def killed(self, script):
+        return self.run(textwrap.dedent(script) + "os.kill(os.getpid(), signal.SIGKILL)\n", -signal.SIGKILL)
+
+    def output(self, name):
+        return (self.directory / "out" / f"{name}.out").read_text().splitlines()
+
+
+@pytest.fixture
+def clients():
+    clients = Clients()
+    yield clients
+    clients.run("for mesh in meshes.values(): mesh.kill().get(); mesh.wait().get(30)")
+    subprocess.run(["rm", "-r", clients.folder], check=True)
+
+
+def test_the_next_client_finds_the_actors_as_they_were(clients):
+    before = clients.killed("""
+        procs = spawn("c")
+        counters = procs.spawn("counter", Counter)
+        tell(first=[list(one) for one in counters.add.call().get().values()])
+    """)
+    after = clients.run("""
+        procs = meshes["c"]
+        counters = procs.find("counter", Counter).get(20)
+        procs.initialized.get(20)
+        second = [list(one) for one in counters.add.call().get().values()]
+        statuses = procs.statuses().values()
+        try: procs.find("nobody", Counter).get(20)
+        except NotFound as error: missing = str(error)
+        tell(
+            second=second,
+            sizes=procs.extent.sizes,
+            ready=[one.status for one in statuses],
+            boots=[one.boot["interpreter"] for one in statuses],
+            missing=missing,
+            tail=list(procs.logs(tail=1)),
+        )
+    """)
+    assert before["first"] == [[pid, 1] for pid, _ in before["first"]]
+    assert after["second"] == [[pid, 2] for pid, _ in before["first"]]
+    assert (after["sizes"], after["ready"]) == ([2], ["ready", "ready"])
+    assert all(after["boots"]), "how long the boot took is known from then"
+    assert "ranks [0, 1] have none" in after["missing"]
+    assert [clients.output(f"c-{rank}.1") for rank in range(2)] == [["now 1", "now 2"]] * 2
+
+
+def test_who_waited_for_another_proc_when_the_client_was_killed_is_told_so(clients):
+    clients.killed("""
+        procs = spawn("c")
+        counters = procs.spawn("counter", Counter)
+        counters.initialized.get()
+        counters.slice(p=0).ask.call_one(counters.slice(p=1))
+        import time
+        while "waits" not in open(log_dir + "/c-1.1.out").read(): time.sleep(0.01)
+    """)
+    until(lambda: any(line.startswith("told: ") for line in clients.output("c-0.1")))
+    told = clients.output("c-0.1")[-1]
+    assert "HostGone" in told, told
+    with open(clients.gate, "w"):  # the one that waits goes on, and its answer is nobody's
+        pass
+    after = clients.run("""
+        counters = meshes["c"].find("counter", Counter).get(20)
+        tell(counts=[one[1] for one in counters.add.call().get(20).values()])
+    """)
+    assert after["counts"] == [1, 1]
+
+
+def test_a_proc_that_died_meanwhile_has_its_exit_and_the_actor_that_failed_is_told_of(clients):
+    before = clients.killed("""
+        procs = spawn("c", {"p": 3})
+        counters = procs.spawn("counter", Counter)
+        tell(pids=[one[0] for one in counters.add.call().get().values()])
+    """)
+    dead, *living = before["pids"]
+    os.kill(dead, signal.SIGSEGV)
+    until(lambda: gone(dead))
+    after = clients.run("""
+        procs = meshes["c"]
+        exit = procs.slice(p=0).wait(20).get().item()
+        try: procs.find("counter", Counter).get(20)
+        except Exception as error: refused = str(error)
+        rest = procs.slice(p=slice(1, 3)).find("counter", Counter).get(20)
+        tell(
+            exit=[exit.kind, exit.signal, exit.stdout_tail, exit.pid, exit.certificate.boot.dial is not None],
+            first=exit.certificate.stdout_head,
+            flight=exit.certificate.flight is not None,
+            refused=refused,
+            rest=[one[0] for one in rest.add.call().get(20).values()],
+        )
+    """)
+    assert after["exit"] == ["signaled", signal.SIGSEGV, ["now 1"], dead, True]
+    assert (after["first"], after["flight"]) == (["now 1"], True)
+    assert "SIGSEGV" in after["refused"]
+    assert after["rest"] == living
+
+
+def test_a_restart_policy_goes_on_under_the_next_client_and_a_stop_is_final(clients):
+    before = clients.killed("""
+        procs = spawn("c", {"p": 3}, restart="always")
+        procs.initialized.get()
+        procs.slice(p=2).stop().get()
+        tell(pids=[one.pid for one in procs.statuses().values()][:2])
+    """)
+    dead, living = before["pids"]
+    os.kill(dead, signal.SIGKILL)
+    until(lambda: gone(dead))
+    after = clients.run("""
+        procs = meshes["c"]
+        two = procs.slice(p=slice(0, 2))
+        import time
+        until = time.monotonic() + 20
+        while [one.status for one in two.statuses().values()] != ["ready", "ready"] or list(procs.history().values())[0].exits == []:
+            assert time.monotonic() < until, procs.statuses()
+            time.sleep(0.01)
+        stopped = procs.slice(p=2).wait(20).get().item()
+        tell(
+            pids=[one.pid for one in two.statuses().values()],
+            ended=[len(one.exits) for one in procs.history().values()],
+            stopped=stopped.verdict,
+            history=[exit.signal for exit in list(procs.history().values())[0].exits],
+        )
+        procs.stop().get()
+    """)
+    assert after["pids"][1] == living and after["pids"][0] != dead
+    assert after["ended"] == [1, 0, 1]
+    assert (after["history"], after["stopped"][:13]) == ([signal.SIGKILL], "stopped by us")
+    assert clients.run("tell(meshes=list(meshes), exits=len(exits))") == {"meshes": [], "exits": 4}
+
+
+def test_a_client_that_ends_by_itself_leaves_them_too_and_one_that_comes_too_late_is_told_so(clients):
+    clients.run("""
+        procs = spawn("c")
+        procs.initialized.get()
+    """)
+    after = clients.run("""
+        try: reattach(directory)
+        except RuntimeError as error: late = str(error)
+        meshes["c"].initialized.get(20)
+        tell(status=[one.status for one in meshes["c"].statuses().values()], late=late)
+    """)
+    assert after["status"] == ["ready", "ready"]
+    assert "runtime already" in after["late"]
