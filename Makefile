@@ -92,7 +92,7 @@ test-faults: setup ## the tests that hold a row of docs/faults.md, row by row; E
 soak: setup ## 50 procs on three launchers, hurt in every way for SECONDS=60; SEED= repeats a plan
 	$(PY) scripts/soak $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
-fuzz: setup ## libFuzzer on what strangers can send, SECONDS=120 each; TARGET=frame, handshake, lines, exit
+fuzz: setup ## libFuzzer on what strangers can send, SECONDS=120 each; TARGET=frame, handshake, lines, exit, journal
 	$(EMBED) scripts/fuzz.sh $(or $(SECONDS),120) $(TARGET)
 
 test-engines: setup wheel ## the tests and the demo against a real Docker engine

@@ -301,7 +301,7 @@ async fn attend(
         let Some(again) = &again else { end_with_owner(proc_.id().launch_id()) };
         proc_.others_gone(HOST_GONE);
         tracing::info!("the host is gone; the next one of its directory is dialled until it is there");
-        link = match rejoin(again).await {
+        link = match rejoin(again, DISOWNED).await {
             Ok(link) => link,
             Err(error) => {
                 tracing::error!(%error, "the next host knows nothing of this proc; it ends");
@@ -344,8 +344,8 @@ async fn listen(proc_: &Proc, mut link: Link, told: &Told) {
     }
 }
 
-/// Dials the next host for as long as there is none; errs when one that is there goes on refusing.
-async fn rejoin(to: &Dial) -> Result<Link, DialError> {
+/// Dials the next host for as long as there is none; errs when one that is there refuses for longer than `patience`.
+async fn rejoin(to: &Dial, patience: Duration) -> Result<Link, DialError> {
     let (mut refused, mut pause) = (None, PAUSE);
     loop {
         let error = match dial(to).await {
@@ -353,7 +353,7 @@ async fn rejoin(to: &Dial) -> Result<Link, DialError> {
             Err(error) => error,
         };
         if error.attempts.iter().any(|attempt| is_refusal(&attempt.cause)) {
-            if refused.get_or_insert_with(Instant::now).elapsed() >= DISOWNED {
+            if refused.get_or_insert_with(Instant::now).elapsed() >= patience {
                 return Err(error);
             }
         } else {
@@ -419,6 +419,30 @@ mod tests {
         let (reached, _serving) = tokio::join!(reach(&how), host);
         assert!(reached.is_ok(), "{:?}", reached.err());
         assert!(inputs.recv().await.is_some());
+    }
+
+    #[tokio::test]
+    async fn the_next_host_is_waited_for_however_long_it_takes_and_one_that_goes_on_refusing_is_believed() {
+        let directory = private_directory();
+        let path = directory.path().join("s");
+        let how = how(&path);
+        let door = Arc::new(Door::default());
+        let listen = || {
+            let keeper: Arc<Door> = Arc::clone(&door);
+            Listener::unix(&path).expect("a free path").serve(keeper, &Crowd::default())
+        };
+        let patience = Duration::from_millis(300);
+        let (rejoined, serving) = tokio::join!(rejoin(&how, patience), async {
+            sleep(patience * 3).await; // nobody is there for longer than a refusal is taken
+            let (driver, _inputs) = mpsc::unbounded_channel();
+            door.expect(how.launch, how.token.clone(), Duration::ZERO, driver);
+            listen()
+        });
+        assert!(rejoined.is_ok(), "{:?}", rejoined.err());
+        // The token was used: this host takes it from nobody any more.
+        let (start, refused) = (Instant::now(), rejoin(&how, patience).await);
+        assert!(refused.is_err() && start.elapsed() >= patience);
+        drop(serving);
     }
 
     #[tokio::test]

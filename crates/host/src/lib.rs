@@ -51,6 +51,8 @@ pub use gate::Gate;
 pub use group::Opening;
 pub use history::History;
 pub use host::{BootstrapProcManager, Host, HostError, Inherited};
+#[doc(hidden)]
+pub use ledger::read_journal;
 pub use observers::{Launch, Observer, ProcEvent, SlotObserver};
 pub use output::Stream;
 pub use proc_ref::{ProcRef, ProcSnapshot};

@@ -22,6 +22,8 @@ enum Op {
     Stop(Vec<usize>),
     Respawn(usize),
     Pass(u64),
+    /// The host dies, and the next one goes on.
+    NextHost,
 }
 
 /// A group, and what the world around it must never see it do.
@@ -102,8 +104,24 @@ impl World {
                 );
             }
             Op::Pass(milliseconds) => self.pass(Duration::from_millis(milliseconds)),
+            Op::NextHost => self.next_host(),
             Op::End(..) | Op::Ready(_) => {}
         }
+    }
+
+    /// Of what was, it knows who lives and what becomes of each. Counts, waits and back-offs begin anew.
+    fn next_host(&mut self) {
+        let slots: Vec<_> = (0..SLOTS).map(|slot| (self.alive[slot], self.group.fate(slot))).collect();
+        let (group, effects) = GroupState::resume(self.policy.clone(), &slots, 0, self.now);
+        let tracks = self.launches.len();
+        self.group = group;
+        self.timers.clear();
+        self.launches = vec![VecDeque::new(); tracks];
+        self.earliest = vec![Duration::ZERO; tracks];
+        self.streak = vec![0; tracks];
+        self.ready_at = vec![None; SLOTS];
+        self.settled = vec![false; SLOTS];
+        self.take_all(&effects, None);
     }
 
     fn end(&mut self, slot: usize, class: EndClass) {
@@ -136,17 +154,23 @@ impl World {
     fn feed(&mut self, event: GroupEvent) -> Vec<GroupEffect> {
         let by_hand = if let GroupEvent::Respawned { slot } = &event { Some(*slot) } else { None };
         let effects = self.group.step(event, self.now);
+        self.take_all(&effects, by_hand);
+        effects
+    }
+
+    fn take_all(&mut self, effects: &[GroupEffect], by_hand: Option<usize>) {
         let launched: BTreeSet<usize> = effects
             .iter()
             .filter_map(|effect| if let GroupEffect::Launch { slot } = effect { Some(*slot) } else { None })
             .collect();
-        if !launched.is_empty() && by_hand.is_none() {
-            self.check_launches(&launched);
+        let tracks: BTreeSet<usize> = launched.iter().map(|slot| self.track(*slot)).collect();
+        for track in tracks.into_iter().filter(|_| by_hand.is_none()) {
+            let together = launched.iter().copied().filter(|slot| self.track(*slot) == track).collect();
+            self.check_launches(&together);
         }
-        for effect in &effects {
+        for effect in effects {
             self.take(effect, by_hand);
         }
-        effects
     }
 
     fn check_launches(&mut self, launched: &BTreeSet<usize>) {
@@ -260,6 +284,7 @@ fn ops() -> impl Strategy<Value = Op> {
         6 => (0..4_000_u64).prop_map(Op::Pass),
         1 => prop::collection::vec(0..SLOTS, 1..SLOTS).prop_map(Op::Stop),
         1 => (0..SLOTS).prop_map(Op::Respawn),
+        1 => Just(Op::NextHost),
     ]
 }
 
