@@ -106,3 +106,48 @@ def test_a_full_run_dir_fails_what_needs_a_socket_and_nothing_else(on_a_full_dis
             again.initialized.get(30)
         """,
     )
+
+
+@pytest.mark.fault("F73")
+def test_on_a_full_disk_nothing_is_launched_that_the_next_client_would_not_know_and_later_all_is_known(on_a_full_disk):
+    on_a_full_disk(
+        "size=1m",
+        """
+        import os, signal, subprocess, sys
+        from pathlib import Path
+
+        disk = Path(sys.argv[1])
+        if len(sys.argv) == 2:
+            first = subprocess.run([sys.executable, __file__, disk, "first"])
+            assert first.returncode == -signal.SIGKILL, first
+            subprocess.run([sys.executable, __file__, disk, "next"], check=True)
+            sys.exit()
+
+        from procession import reattach, this_host
+
+        meshes, exits = reattach(disk / "d")
+        def spawn(name, **env):
+            return this_host().spawn_procs(bootstrap_command=["sleep", "1000"], readiness="none", name=name, env=env,
+                                           on_owner_loss="detach", log_dir=disk / "logs")
+        if sys.argv[2] == "first":
+            spawn("early").initialized.get(30)
+            ballast = disk / "ballast"
+            try:
+                with open(ballast, "wb", buffering=0) as file:
+                    while True: file.write(bytes(4096))
+            except OSError:
+                pass
+            refused = spawn("refused", MUCH="x" * 10_000).wait(30).get().item()
+            assert refused.kind == "failed" and "No space left" in refused.failed_reason, refused
+            assert "free some space" in refused.failed_reason, refused
+            ballast.unlink()
+            spawn("late").initialized.get(30)
+            os.kill(os.getpid(), signal.SIGKILL)
+        assert sorted(meshes) == ["early", "late"], meshes
+        assert [exit.name for exit in exits] == ["refused-0"], exits
+        for mesh in meshes.values():
+            mesh.initialized.get(30)
+            mesh.kill().get(30)
+            assert mesh.wait(30).get().item().signal == 9
+        """,
+    )

@@ -212,3 +212,29 @@ def test_a_client_that_ends_by_itself_leaves_them_too_and_one_that_comes_too_lat
     """)
     assert after["status"] == ["ready", "ready"]
     assert "runtime already" in after["late"]
+
+
+def test_a_program_may_say_to_the_next_client_that_it_is_ready(clients):
+    program = """
+        import os, socket
+        print("begun", flush=True)
+        open(os.environ["GATE"]).read()
+        notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        notify.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
+        print("said", flush=True)
+        open(os.environ["GATE"]).read()
+    """
+    clients.killed(f"""
+        procs = spawn("c", {{"p": 1}}, readiness="none", bootstrap_command=[sys.executable, "-c", {textwrap.dedent(program)!r}])
+        import time
+        while "begun" not in open(log_dir + "/c-0.1.out").read(): time.sleep(0.01)
+    """)
+    after = clients.run("""
+        procs = meshes["c"]
+        procs.initialized.get(20)
+        with open(gate, "w"): pass
+        import time
+        while procs.statuses().item().status != "ready": time.sleep(0.01)
+        tell(ready=procs.statuses().item().ready_at is not None)
+    """)
+    assert after["ready"]

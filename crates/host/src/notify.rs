@@ -12,6 +12,10 @@ use crate::proc_ref::Shared;
 /// manner of sd_notify(3); gives its path. It goes with the proc.
 pub(crate) fn listen(run_dir: &Path, shared: &Arc<Shared>) -> io::Result<String> {
     let path = run_dir.join(format!("n{}", &shared.id.launch_id().to_string()[..16]));
+    if shared.is_adopted {
+        // Of the host before: what is sent to it from now on comes here.
+        let _was_never_made = std::fs::remove_file(&path);
+    }
     let socket = UnixDatagram::bind(&path)?;
     let text = path.to_string_lossy().into_owned();
     let shared = Arc::clone(shared);

@@ -14,6 +14,7 @@ use procession_sys::Process;
 use crate::core::Core;
 use crate::driver::Driver;
 use crate::launching::is_of_another_user;
+use crate::notify;
 use crate::ledger::{Asked, At, Entry, Open};
 use crate::output::Stream;
 use crate::payload_file::PayloadFile;
@@ -153,6 +154,8 @@ pub(crate) async fn adopt(
         shared.open_flight(common);
         // One that has not read it yet still will.
         core.door.keep(shared.id.launch_id(), PayloadFile::written(common, shared.id.launch_id()));
+    } else if let Err(error) = notify::listen(common, shared) {
+        tracing::warn!(proc_id = %shared.id, %error, "it cannot say any more that it is ready");
     }
     let options = LaunchOptions {
         bootstrap_payload: String::new(),
