@@ -14,7 +14,7 @@ import pytest
 from launching import gone, until
 
 PRELUDE = """
-import json, os, signal, sys
+import json, os, signal, sys, time
 from procession import Actor, Restart, endpoint, reattach, this_host
 from procession.errors import NotFound
 
@@ -47,6 +47,14 @@ log_dir = directory + "/out"
 def spawn(name, sizes={"p": 2}, **options):
     return this_host().spawn_procs(
         sizes, name=name, on_owner_loss="detach", log_dir=log_dir, env={"GATE": gate}, **options)
+def until(true, seconds=20):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+def wrote(file, word):
+    path = f"{log_dir}/{file}"
+    return os.path.exists(path) and word in open(path).read()
 meshes, exits = reattach(directory)
 """
 
@@ -122,8 +130,7 @@ def test_who_waited_for_another_proc_when_the_client_was_killed_is_told_so(clien
         counters = procs.spawn("counter", Counter)
         counters.initialized.get()
         counters.slice(p=0).ask.call_one(counters.slice(p=1))
-        import time
-        while "waits" not in open(log_dir + "/c-1.1.out").read(): time.sleep(0.01)
+        until(lambda: wrote("c-1.1.out", "waits"))
     """)
     until(lambda: any(line.startswith("told: ") for line in clients.output("c-0.1")))
     told = clients.output("c-0.1")[-1]
@@ -179,11 +186,10 @@ def test_a_restart_policy_goes_on_under_the_next_client_and_a_stop_is_final(clie
     after = clients.run("""
         procs = meshes["c"]
         two = procs.slice(p=slice(0, 2))
-        import time
-        until = time.monotonic() + 20
-        while [one.status for one in two.statuses().values()] != ["ready", "ready"] or list(procs.history().values())[0].exits == []:
-            assert time.monotonic() < until, procs.statuses()
-            time.sleep(0.01)
+        def again():
+            states = [one.status for one in two.statuses().values()]
+            return states == ["ready", "ready"] and procs.history().item(p=0).exits
+        until(again)
         stopped = procs.slice(p=2).wait(20).get().item()
         tell(
             pids=[one.pid for one in two.statuses().values()],
@@ -193,7 +199,8 @@ def test_a_restart_policy_goes_on_under_the_next_client_and_a_stop_is_final(clie
         )
         procs.stop().get()
     """)
-    assert after["pids"][1] == living and after["pids"][0] != dead
+    assert after["pids"][1] == living
+    assert after["pids"][0] != dead
     assert after["ended"] == [1, 0, 1]
     assert (after["history"], after["stopped"][:13]) == ([signal.SIGKILL], "stopped by us")
     assert clients.run("tell(meshes=list(meshes), exits=len(exits))") == {"meshes": [], "exits": 4}
@@ -226,15 +233,13 @@ def test_a_program_may_say_to_the_next_client_that_it_is_ready(clients):
     """
     clients.killed(f"""
         procs = spawn("c", {{"p": 1}}, readiness="none", bootstrap_command=[sys.executable, "-c", {textwrap.dedent(program)!r}])
-        import time
-        while "begun" not in open(log_dir + "/c-0.1.out").read(): time.sleep(0.01)
+        until(lambda: wrote("c-0.1.out", "begun"))
     """)
     after = clients.run("""
         procs = meshes["c"]
         procs.initialized.get(20)
         with open(gate, "w"): pass
-        import time
-        while procs.statuses().item().status != "ready": time.sleep(0.01)
-        tell(ready=procs.statuses().item().ready_at is not None)
+        until(lambda: procs.statuses().item(p=0).status == "ready")
+        tell(ready=procs.statuses().item(p=0).ready_at is not None)
     """)
     assert after["ready"]
