@@ -36,9 +36,10 @@ const RECALLED: u64 = 1 << 20;
 pub(crate) struct Past {
     /// Its first bytes; none when they are not kept.
     pub(crate) first: Option<Vec<u8>>,
-    /// Its last bytes, from this position to that.
+    /// Its last bytes, and whether they begin with a line.
     pub(crate) last: Vec<u8>,
-    pub(crate) from: u64,
+    pub(crate) begins_line: bool,
+    /// The position that they lead to.
     pub(crate) to: u64,
 }
 
@@ -193,7 +194,7 @@ impl LogFiles {
                 true => log.read_back(to.min(RECALLED), RECALLED)?.map(|(_, first)| first),
                 false => None,
             };
-            Ok(Some(Past { first, last, from, to }))
+            Ok(Some(Past { first, last, begins_line: is_whole && from == 0, to }))
         };
         let past = timeout(PATIENCE, self.blocking(stream, work)).await.ok()??;
         past.inspect_err(|error| tracing::warn!(%error, "earlier output was not read back")).ok()?

@@ -85,7 +85,7 @@ impl Output {
     pub(crate) fn recall(&self, stream: Stream, past: Past) {
         let mut both = self.both(stream);
         let begin = |byte: &[u8]| byte.iter().position(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-        let cut = if past.first.is_some() && past.from == 0 { 0 } else { begin(&past.last) };
+        let cut = if past.begins_line { 0 } else { begin(&past.last) };
         let last = &past.last[cut..];
         match &past.first {
             Some(first) => both.head.push(first),

@@ -16,7 +16,7 @@ use crate::flight::FlightFile;
 use crate::flight_layout::UNWRITTEN;
 use crate::input::Input;
 use crate::ledger::At;
-use crate::log_files::LogFiles;
+use crate::log_files::{LogFiles, Past};
 use crate::observers::{Audience, Launch, Observer, Observers, ProcEvent};
 use crate::output::{Output, Stream};
 use crate::request::Request;
@@ -217,6 +217,11 @@ impl ProcRef {
             snapshot.status = exit.kind.status();
             (snapshot.pid, snapshot.started_at, snapshot.ready_at) =
                 (exit.pid, exit.started_at, exit.ready_at);
+        }
+        for (stream, lines) in [(Stream::Stdout, &exit.stdout_tail), (Stream::Stderr, &exit.stderr_tail)] {
+            let last: Vec<u8> = lines.iter().flat_map(|line| [line.as_bytes(), b"\n"].concat()).collect();
+            let to = last.len() as u64;
+            own.0.output.recall(stream, Past { first: None, last, begins_line: true, to });
         }
         core.hub.gone(&exit.proc_id, &obituary(exit));
         own.0.exit.send_replace(Some(Arc::clone(exit)));

@@ -6,6 +6,7 @@
 //! * [`Host::spawn_group`] launches several, each of which is launched again as a [`RestartPolicy`] says.
 //! * The launched program calls [`child_main`] first; it reaches back and hosts actors.
 //! * [`ActorHandle::send`] reaches an actor wherever it lives.
+//! * [`Host::start_in`] takes over what an earlier host of a directory has left.
 //! * [`ProcRef::ended`] gives the one report of how the proc ended.
 
 mod child_main;
@@ -17,9 +18,9 @@ pub use procession_actor::{
     Returned, SendErrorKind, StopCause, wire_message,
 };
 pub use procession_host::{
-    ActorsAfter, Backoff, Budgets, History, Host, HostError, Launch, LogSpec, Observer, Policy, ProcEvent,
-    ProcRef, ProcSnapshot, Readiness, Record, RestartPolicy, RestartStrategy, RestartWhen, Slot,
-    SlotObserver, SlotSnapshot, SpawnSpec, Stream, read_record, records_dir,
+    ActorsAfter, Backoff, Budgets, History, Host, HostError, Inherited, Launch, LogSpec, Observer, OwnerLoss,
+    Policy, ProcEvent, ProcRef, ProcSnapshot, Readiness, Record, RestartPolicy, RestartStrategy, RestartWhen,
+    Slot, SlotObserver, SlotSnapshot, SpawnSpec, Stream, read_record, records_dir,
 };
 pub use procession_launch::{
     Capabilities, Confines, LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling,

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use procession_sys::{Pidfd, Process, Snapshot};
 
-use crate::common::within;
+use procession::{Host, ProcExitKind};
+
+use crate::common::{Add, shut_down, soon, within, worker_in};
 use crate::program::client;
 
 /// A client in a process of its own.
@@ -119,6 +121,34 @@ fn a_proc_that_nobody_keeps_ends_itself_with_its_client_whatever_its_actors_do()
 #[test]
 fn a_proc_that_nobody_keeps_ends_itself_when_its_client_has_forked() {
     an_unkept_proc_ends_itself(true);
+}
+
+#[tokio::test]
+async fn the_next_host_of_a_directory_finds_the_procs_that_outlived_the_last_one_and_their_actors() {
+    let place = tempfile::tempdir_in("/tmp").unwrap();
+    let directory = place.path().join("host");
+    let mut client = Client::start("leaving client", Some(&directory));
+    let before = client.said_until_up()[0].strip_prefix("proc ").unwrap().to_owned();
+    client.kill();
+
+    let (host, inherited) = Host::start_in(&directory).await.unwrap();
+    let [slot] = &inherited.groups.concat()[..] else { panic!("{:?}", inherited.groups) };
+    let proc_ = slot.current();
+    assert_eq!((proc_.id().to_string(), inherited.ended.len()), (before, 0));
+    let cx = host.proc_().instance();
+    let (port, sum) = cx.mailbox().open_once_port();
+    // It waits until the proc has found this host.
+    worker_in(&host, &proc_).send(&cx, Add(1, 2, port.bind())).unwrap();
+    assert_eq!(soon(sum.recv()).await.unwrap(), 3);
+    soon(slot.ready()).await.unwrap();
+    let exit = soon(slot.stop("the test is over", None)).await;
+    assert_eq!(exit.kind, ProcExitKind::Exited { code: 0 }, "{exit:?}");
+    shut_down(host).await;
+    let left: Vec<_> =
+        std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let is_common =
+        |name: &std::ffi::OsString| name.to_str().unwrap().starts_with(['l', 'f', 'n']) && name != "lock";
+    assert!(!left.iter().any(is_common), "{left:?}");
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use procession::{
     ActorHandle, ActorId, BOOTSTRAP_ENV, BootstrapCommand, Capabilities, DialBack, Host, LaunchOptions,
-    LaunchResult, ProcId, ProcLauncher, ProcLauncherError, ProcStatus, SpawnSpec, StdioHandling, child_main,
-    child_main_with,
+    LaunchResult, LogSpec, OwnerLoss, ProcId, ProcLauncher, ProcLauncherError, ProcStatus, SpawnSpec,
+    StdioHandling, child_main, child_main_with,
 };
 
 use crate::common::{Block, Worker, script};
@@ -55,6 +55,9 @@ fn launched() {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
+        if role == "leaving client" {
+            leaving(Path::new(&std::env::var(GATE).unwrap())).await;
+        }
         let host = Host::start().await.unwrap();
         match role.as_str() {
             "native client" => native(&host).await,
@@ -139,6 +142,20 @@ async fn claiming(host: &Host) {
     worker.send(&cx, Block(port.bind())).unwrap();
     blocked.recv().await.unwrap();
     say("up");
+}
+
+/// A proc that outlives its client, which waits for its own end in `directory`.
+async fn leaving(directory: &Path) -> ! {
+    let (host, inherited) = Host::start_in(directory).await.unwrap();
+    assert!(inherited.groups.is_empty() && inherited.ended.is_empty());
+    let mut spec = worker("worker");
+    spec.on_owner_loss = OwnerLoss::Detach;
+    spec.log = Some(LogSpec::new(directory.join("out")));
+    let proc_ = host.spawn(spec, host.native_launcher()).unwrap();
+    proc_.ready().await.unwrap();
+    say(&format!("proc {}", proc_.id()));
+    say("up");
+    std::future::pending().await
 }
 
 /// A proc that calls back when its gate opens, and a client with little patience.
