@@ -13,7 +13,7 @@ from procession._procs import OtherProcs, OwnedProcs, Procs
 from procession._runtime import runtime
 from procession._shape import Mesh, Region
 from procession._value_mesh import ValueMesh
-from procession.errors import InvalidArgument, LaunchFailed, LimitExceeded, Unsupported
+from procession.errors import InvalidArgument, LaunchFailed, LimitExceeded, NotFound, Unsupported
 
 if TYPE_CHECKING:
     from procession._exits import History, ProcEvent, ProcExit, ProcStatus
@@ -112,7 +112,7 @@ class ProcMesh(Mesh):
 
         Of one that has not ended it says that.
         """
-        from procession._records import Case, NotFound, all_names, launcher_of
+        from procession._records import Case, all_names, launcher_of
         from procession._why import explained
 
         handles = self._handles()

@@ -39,8 +39,8 @@ class Slot(NamedTuple):
     """The arguments of ProcSpec that stay the same over all launches."""
 
 
-_lock = threading.RLock()  # a launcher that is launched for a launch is launched inside of it
-"""Held from the look at which names are free until they are taken."""
+launching = threading.RLock()  # a launcher that is launched for a launch is launched inside of it
+"""Held from the look at which names are free until they are taken, and while the process of a launcher is started."""
 
 
 class OwnedProcs:
@@ -56,7 +56,7 @@ class OwnedProcs:
         self._slots = slots
         self._launcher = launcher
         self._builds_actors_again = restart is not None and restart.actors == "respawn"
-        with _lock:
+        with launching:
             self._check_names(range(len(slots)))
             specs = [_native.ProcSpec(name=slot.name, rank=slot.rank, **slot.options) for slot in slots]
             policy = None if restart is None else restart.native()
@@ -81,7 +81,7 @@ class OwnedProcs:
     def respawn(self, ranks: Sequence[int]) -> list[ProcHandle]:
         """New incarnations of these ranks, which all have to be at their end."""
         handles = [self._handles[rank] for rank in ranks]
-        with _lock:
+        with launching:
             self._check_names(ranks)
             launcher = self._launcher.native()
             for handle in handles:
