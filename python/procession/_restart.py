@@ -28,7 +28,9 @@ MAX_COUNT = 2**32 - 1
 class Restart:
     """How procs are launched again, for `spawn_procs(restart=…)`. A stop that somebody asked for always ends restarts.
 
-    Times are in seconds, on the monotonic clock.
+    Times are in seconds, on the monotonic clock. With a launcher class, all launches go through the process that made the
+    first one: once that has ended, further ones fail with LauncherUnavailable (class `launcher`) and use up the intensity.
+    `ProcMesh.respawn` starts another such process.
     """
 
     when: When = "on_failure"

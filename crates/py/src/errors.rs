@@ -25,14 +25,13 @@ pub(crate) fn invalid_argument(error: InvalidArgument) -> PyErr {
 pub(crate) const LAUNCHER_LOST: &str = "LauncherLost";
 pub(crate) const LAUNCHER_UNAVAILABLE: &str = "LauncherUnavailable";
 
-/// What could not be done: the error of the package that the code in front of `text` names, else `RuntimeError`.
+/// Why something that was asked for was not done: the error of the package that is named in `text`, else
+/// `RuntimeError`.
 pub(crate) fn failure(py: Python<'_>, text: String) -> PyErr {
-    let named = [LAUNCHER_LOST, LAUNCHER_UNAVAILABLE]
-        .into_iter()
-        .find_map(|code| Some((code, text.strip_prefix(code)?.strip_prefix(": ")?)));
-    let made = named.and_then(|(code, why)| {
+    let mut known = [LAUNCHER_LOST, LAUNCHER_UNAVAILABLE].into_iter();
+    let made = known.find(|code| text.contains(&format!("{code}: "))).and_then(|code| {
         let errors = py.import("procession.errors").ok()?;
-        errors.getattr(code).and_then(|error| error.call1((why,))).ok()
+        errors.getattr(code).and_then(|error| error.call1((text.as_str(),))).ok()
     });
     made.map_or_else(|| PyRuntimeError::new_err(text), PyErr::from_value)
 }
