@@ -25,6 +25,8 @@ OUTPUT = "out"
 """Where the output of procs is, below the directory of their host."""
 LONGEST = 1 << 20
 """Bytes of a request."""
+ENDED_KEPT = 1000
+"""Of so many procs that have ended while the host lived it is known how; those that were started last."""
 
 
 class Served:
@@ -33,8 +35,9 @@ class Served:
     def __init__(self, directory: Path, procs: Sequence[ProcHandle], ended: Sequence[Mapping[str, Any]]) -> None:
         self._directory = directory
         self._lock = threading.Lock()
-        self._procs = {handle.name: handle for handle in procs}
+        self._procs: dict[str, ProcHandle] = {}
         self._ended = {one["name"]: exit_from(one) for one in ended}
+        self._remember(procs)
 
     def start(
         self, *, name: str, count: int, program: list[str], cwd: str | None, env: dict[str, str | None]
@@ -54,15 +57,24 @@ class Served:
             on_owner_loss="detach",
         )
         handles = procs._handles()
-        with self._lock:
-            self._procs.update({handle.name: handle for handle in handles})
+        self._remember(handles)
         return [handle.name for handle in handles]
+
+    def _remember(self, handles: Sequence[ProcHandle]) -> None:
+        with self._lock:
+            for handle in handles:
+                for earlier in (self._procs, self._ended):
+                    earlier.pop(handle.name, None)
+                self._procs[handle.name] = handle
+            ended = [name for name, handle in self._procs.items() if handle.exit() is not None]
+            for name in ended[:-ENDED_KEPT]:
+                del self._procs[name]
 
     def every(self) -> list[dict[str, Any]]:
         """One for each name: its last launch."""
         with self._lock:
             procs, ended = dict(self._procs), dict(self._ended)
-        rows = [one.as_dict() | {"status": one.kind} for name, one in ended.items() if name not in procs]
+        rows = [one.as_dict() | {"status": one.kind} for one in ended.values()]
         for handle in procs.values():
             exit_ = handle.exit()
             row = {"name": handle.name, "incarnation": handle.incarnation, "proc_id": handle.proc_id}

@@ -194,7 +194,6 @@ class Launcher:
     @property
     def name(self) -> str: ...
 
-def native_launcher() -> Launcher: ...
 def read_record(file: bytes) -> dict[str, Any]:
     """What the file of an ended proc's record holds: `exit` as `ProcHandle.exit()`, and what is kept beside it.
 

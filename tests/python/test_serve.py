@@ -13,10 +13,30 @@ from pathlib import Path
 import pytest
 
 from launching import gone, until
+from procession import _control
+from procession.errors import NotFound
 
 COMMAND = [sys.executable, "-m", "procession"]
 COUNTS = "i=0; while true; do i=$((i+1)); echo $i; sleep 0.01; done"
 ENDS = 'echo begun; while [ ! -e "$GATE" ]; do sleep 0.01; done; echo last words; exit 7'
+
+
+class Known:
+    """A proc, as far as it is asked whether it has ended."""
+
+    def __init__(self, name, ended):
+        self.name = name
+        self._exit = {} if ended else None
+
+    def exit(self):
+        return self._exit
+
+
+def test_a_host_forgets_the_oldest_ends_and_nothing_that_lives(tmp_path):
+    ended = [Known(f"ended-{i}", True) for i in range(_control.ENDED_KEPT + 1)]
+    served = _control.Served(tmp_path, [Known("alive", False), *ended], [])
+    with pytest.raises(NotFound, match=r"^ended-0: no proc of that name"):
+        served.stop(names=["alive", "ended-1", "ended-0"], kill=True)
 
 
 def procession(*args, check=True):

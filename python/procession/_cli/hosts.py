@@ -56,7 +56,7 @@ def add_to(commands: Any) -> None:
     )
     start.add_argument("program", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
-    ps = _asking(commands, "ps", _ps, "list the procs of a host that is served")
+    ps = _asking(commands, "ps", _ps, "list the procs of a host that is served, and the last that have ended")
     ps.add_argument("--json", action="store_true", help="one JSON object a line")
 
     logs = _asking(commands, "logs", _logs, "show what a proc has written, also while no host is served")
