@@ -144,7 +144,7 @@ def capabilities() -> dict[str, bool] | None:
     command = [sys.executable, "-m", "procession", "doctor", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     try:
-        return {name: fact["holds"] for name, fact in json.loads(done.stdout).items()}
+        return {name: fact["holds"] for name, fact in json.loads(done.stdout).items() if "holds" in fact}
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
 

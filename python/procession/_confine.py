@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from procession import _native, _validate
 from procession.errors import Unsupported
 
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_LARGEST = 2**63 - 1
 _NOTHING: dict[str, Any] = {}
 
 
@@ -28,12 +25,12 @@ def confinement(
     given_up = _known("security", security, ("no_new_privs", "drop_capabilities", "seccomp"))
     drop = given_up.get("drop_capabilities")
     return {
-        "memory": _optional(_size, 'resources["memory"]', asked.get("memory")),
-        "pids": _optional(_number, 'resources["pids"]', asked.get("pids")),
+        "memory": _optional(_validate.size, 'resources["memory"]', asked.get("memory")),
+        "pids": _optional(_validate.large_count, 'resources["pids"]', asked.get("pids")),
         "cpu_millis": _optional(_millis, 'resources["cpu"]', asked.get("cpu")),
         "user": None if user is None else _user(user),
         "rlimits": _rlimits(rlimits),
-        "no_new_privs": _flag('security["no_new_privs"]', given_up.get("no_new_privs", False)),
+        "no_new_privs": _validate.flag('security["no_new_privs"]', given_up.get("no_new_privs", False)),
         "drop_all_capabilities": drop == "all",
         "drop_capabilities": [] if drop is None or drop == "all" else _names(drop),
         "seccomp": _program(given_up.get("seccomp", b"")),
@@ -71,27 +68,9 @@ def _optional(check: Any, field: str, value: object) -> int | None:
     return None if value is None else check(field, value)
 
 
-def _number(field: str, value: object) -> int:
-    number = _validate.count(field, value)
-    if number > _LARGEST:
-        _validate.refuse(field, value, f"has to be at most {_LARGEST}")
-    return number
-
-
-def _size(field: str, value: object) -> int:
-    if not isinstance(value, str):
-        return _number(field, value)
-    found = re.fullmatch(r"([0-9]{1,18})([KMGT]?)", value)
-    if found is None:
-        _validate.refuse(field, value, 'has to be a number of bytes, or a str such as "64M" or "2G" (K, M, G, T)')
-    return _number(field, int(found[1]) * _UNITS[found[2]])
-
-
 def _millis(field: str, value: object) -> int:
     rule = "has to be a number of processors: 0.5 is half of one, 2 is two"
-    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
-        _validate.refuse(field, value, rule)
-    number = float(value)
+    number = _validate.number(field, value, rule)
     if not 0 <= number < 1e9:  # not for NaN either
         _validate.refuse(field, value, rule)
     return math.floor(number * 1000)
@@ -108,7 +87,7 @@ def _user(value: object) -> tuple[int, int, list[int]]:
             if one is None and one is group:
                 continue
             _user_refused(value)
-        if isinstance(one, int) and abs(one) > _LARGEST:
+        if isinstance(one, int) and abs(one) > _validate.LARGEST_COUNT:
             _validate.refuse("user", one, "a number of a user or a group is 0 to 4294967294")
         if isinstance(one, str):
             _validate.text("user", one)
@@ -142,13 +121,7 @@ def _limit(field: str, value: object) -> int | None:
         return None
     if isinstance(value, str):
         _validate.refuse(field, value, 'has to be a number, or "unlimited"')
-    return _number(field, value)
-
-
-def _flag(field: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        _validate.refuse(field, value, "has to be True or False")
-    return value
+    return _validate.large_count(field, value)
 
 
 def _names(value: object) -> list[str]:

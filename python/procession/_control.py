@@ -8,6 +8,8 @@ import socket
 import socketserver
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +18,15 @@ from procession._exits import exit_from, status_from
 from procession.errors import InvalidArgument, NotFound
 
 if TYPE_CHECKING:
-    from procession._native import ProcHandle
+    from procession._native import ProcHandle, Waiter
 
 SOCKET = "control"
 OUTPUT = "out"
 """Where the output of procs is, below the directory of their host."""
 LONGEST = 1 << 20
 """Bytes of a request."""
+ENDED_KEPT = 1000
+"""Of so many procs that have ended while the host lived it is known how; those that were started last."""
 
 
 class Served:
@@ -33,10 +37,13 @@ class Served:
     ) -> None:
         self._directory = directory
         self._lock = threading.Lock()
-        self._procs = {handle.name: handle for handles in groups for handle in handles}
+        self._procs: dict[str, ProcHandle] = {}
         self._ended = {one["name"]: exit_from(one) for one in ended}
+        self._remember([handle for handles in groups for handle in handles])
 
-    def start(self, *, name: str, count: int, program: list[str], cwd: str | None, env: dict[str, str]) -> list[str]:
+    def start(
+        self, *, name: str, count: int, program: list[str], cwd: str | None, env: dict[str, str | None]
+    ) -> list[str]:
         """Launches procs that outlive the host; gives their names."""
         from procession._host_mesh import this_host
 
@@ -52,15 +59,24 @@ class Served:
             on_owner_loss="detach",
         )
         handles = procs._handles()
-        with self._lock:
-            self._procs.update({handle.name: handle for handle in handles})
+        self._remember(handles)
         return [handle.name for handle in handles]
+
+    def _remember(self, handles: Sequence[ProcHandle]) -> None:
+        with self._lock:
+            for handle in handles:
+                for earlier in (self._procs, self._ended):
+                    earlier.pop(handle.name, None)
+                self._procs[handle.name] = handle
+            ended = [name for name, handle in self._procs.items() if handle.exit() is not None]
+            for name in ended[:-ENDED_KEPT]:
+                del self._procs[name]
 
     def every(self) -> list[dict[str, Any]]:
         """One for each name: its last launch."""
         with self._lock:
             procs, ended = dict(self._procs), dict(self._ended)
-        rows = [one.as_dict() | {"status": one.kind} for name, one in ended.items() if name not in procs]
+        rows = [one.as_dict() | {"status": one.kind} for one in ended.values()]
         for handle in procs.values():
             exit_ = handle.exit()
             row = {"name": handle.name, "incarnation": handle.incarnation, "proc_id": handle.proc_id}
@@ -72,22 +88,35 @@ class Served:
             )
         return rows
 
-    def stop(self, *, names: list[str], kill: bool) -> list[str]:
-        """Ends them, and waits for it; gives their verdicts."""
+    def stop(self, *, names: list[str], kill: bool) -> list[dict[str, Any]]:
+        """Ends them, and waits for it; gives of each its `name`, its `verdict`, and as `failure` why it could not be asked."""
         with self._lock:
             handles = [self._find(name) for name in names]
         asked = [one.kill("procession stop --kill") if kill else one.stop("procession stop", None) for one in handles]
-        for waiter in asked:
-            waiter.wait(None)
-        ended = [one.ended() for one in handles]
-        for waiter in ended:
-            waiter.wait(None)
-        return [exit_from(exit_).verdict for one in handles if (exit_ := one.exit()) is not None]
+        failures = [_failure(waiter) for waiter in asked]
+        exits = [_result(one.ended()) for one in handles]
+        return [
+            {"name": name, "verdict": exit_from(exit_).verdict, "failure": failure}
+            for name, exit_, failure in zip(names, exits, failures, strict=True)
+        ]
 
     def _find(self, name: str) -> ProcHandle:
         if name not in self._procs:
             raise NotFound(f"{name}: no proc of that name lives; `procession ps` lists them")
         return self._procs[name]
+
+
+def _result(waiter: Waiter) -> Any:
+    waiter.wait(None)
+    return waiter.result()
+
+
+def _failure(waiter: Waiter) -> str | None:
+    try:
+        _result(waiter)
+    except RuntimeError as error:
+        return str(error)
+    return None
 
 
 class _Server(socketserver.ThreadingUnixStreamServer):
@@ -104,16 +133,38 @@ class _Server(socketserver.ThreadingUnixStreamServer):
 class _Handler(socketserver.StreamRequestHandler):
     server: _Server
 
+    timeout = 10.0
+    """Seconds for a request to come, and for its answer to be taken."""
+
     def handle(self) -> None:
-        line = self.rfile.readline(LONGEST)
         try:
-            request = json.loads(line)
-            served = self.server.served
-            calls: dict[str, Callable[..., Any]] = {"start": served.start, "list": served.every, "stop": served.stop}
-            answer = {"ok": calls[request.pop("call")](**request)}
+            answer = {"ok": self._answered(self.rfile.readline(LONGEST))}
+        except InvalidArgument as error:
+            answer = {"error": str(error), "argument": [error.field, error.value, error.rule]}
         except Exception as error:  # whatever is wrong with one request is for who made it
-            answer = {"error": str(error), "kind": type(error).__name__}
-        self.wfile.write(json.dumps(answer).encode() + b"\n")
+            answer = {"error": str(error), "not_found": isinstance(error, NotFound)}
+        with suppress(OSError):  # who asked may be gone
+            self.wfile.write(json.dumps(answer).encode() + b"\n")
+
+    def _answered(self, line: bytes) -> Any:
+        served = self.server.served
+        calls: dict[str, Callable[..., Any]] = {"start": served.start, "list": served.every, "stop": served.stop}
+        if not line.endswith(b"\n"):
+            raise ValueError(
+                f"a request of {len(line)} bytes without an end: it is one line of at most {LONGEST - 1} bytes"
+            )
+        request = json.loads(line)
+        if not isinstance(request, dict):
+            raise ValueError(f"a request is a JSON object with a call, not a {type(request).__name__}")
+        name = request.pop("call", None)
+        if name not in calls:
+            raise ValueError(f"call = {name!r}: this host knows {', '.join(calls)}; use a client of its version")
+        call = calls[name]
+        try:
+            signature(call).bind(**request)
+        except TypeError as error:
+            raise ValueError(f"call {name}: {error}; use a client of the version of this host") from None
+        return call(**request)
 
 
 def serve(directory: Path, served: Served) -> _Server:
@@ -124,20 +175,32 @@ def serve(directory: Path, served: Served) -> _Server:
 
 
 def ask(directory: str | os.PathLike[str], call: str, **arguments: Any) -> Any:
-    """Asks the host that is served in `directory`; raises InvalidArgument for what it refuses."""
+    """Asks the host that is served in `directory`; gives the answer.
+
+    Raises InvalidArgument and NotFound for what it refuses so, RuntimeError for what went wrong there, ConnectionError
+    where it ended meanwhile.
+    """
     path = Path(directory) / SOCKET
+    request = json.dumps({"call": call, **arguments}).encode() + b"\n"
+    if len(request) > LONGEST:
+        raise InvalidArgument(
+            "request", f"{len(request)} bytes", f"the limit is {LONGEST}: pass large data through a file"
+        )
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             connection.connect(str(path))
         except OSError as error:
             why = f"no host is served there ({error.strerror}); start it: procession serve --state {directory}"
             raise InvalidArgument("--host", str(directory), why) from None
-        connection.sendall(json.dumps({"call": call, **arguments}).encode() + b"\n")
+        with suppress(OSError):  # what it has answered before it ended can be read all the same
+            connection.sendall(request)
         with connection.makefile("rb") as answers:
             line = answers.readline()
     if not line:
         raise ConnectionError(f"the host in {directory} ended before it answered")
     answer = json.loads(line)
-    if "error" in answer:
-        raise InvalidArgument(call, "…", answer["error"]) if answer["kind"] != "NotFound" else NotFound(answer["error"])
-    return answer["ok"]
+    if "error" not in answer:
+        return answer["ok"]
+    if "argument" in answer:
+        raise InvalidArgument(*answer["argument"])
+    raise NotFound(answer["error"]) if answer["not_found"] else RuntimeError(answer["error"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Literal
@@ -180,9 +180,13 @@ COLUMNS = ("rank", "name", "launcher", "inc", "pid", "started", "ready after", "
 
 def exit_table(exits: Iterable[ProcExit]) -> str:
     """One line for each exit, in columns, under a line of headings."""
-    rows = [COLUMNS, *(_row(one) for one in exits)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return in_columns([COLUMNS, *(_row(one) for one in exits)])
+
+
+def in_columns(rows: Sequence[Sequence[str]]) -> str:
+    """One line for each row, its cells below those of the first."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
     return "\n".join(lines)
 
 

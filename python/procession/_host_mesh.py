@@ -113,9 +113,9 @@ class HostMesh(Mesh):
         log_dir: all output goes to files there too, byte for byte: `<name>.<incarnation>.out` and `.err`. It is made,
             for this user alone, when it is missing. What cannot be written is counted in the exit.
         log_max_bytes: a file that would get longer is put aside as `.1`, `.2`, …; None never does that.
+        log_keep: how many that were put aside are kept of each stream.
         on_owner_loss: "detach" lets procs live on when this process ends, for the next one that calls `reattach` with the
             same directory, as this one did before; with a log_dir. Their restart policy goes on then too.
-        log_keep: how many that were put aside are kept of each stream.
         """
         _validate.not_yet(
             proc_bind=(proc_bind, None),
@@ -129,7 +129,7 @@ class HostMesh(Mesh):
         # Absolute, because it is entered by the launcher and by the proc, and theirs may be another.
         directory = None if cwd is None else os.path.abspath(_validate.path("cwd", cwd))
         common = {
-            "clear_env": _flag("clear_env", clear_env),
+            "clear_env": _validate.flag("clear_env", clear_env),
             "cwd": directory,
             "readiness": _validate.choice("readiness", readiness, ("call_back", "none")),
             "setup": _setup(bootstrap),
@@ -214,7 +214,9 @@ def _merged(base: Environment, added: Any) -> Any:
 
 def _log(directory: Any, max_bytes: Any, keep: Any) -> tuple[bytes, int | None, int] | None:
     if max_bytes is not None:
-        max_bytes = _validate.count("log_max_bytes", max_bytes, least=config.MIN_LOG_BYTES, most=2**63 - 1)
+        max_bytes = _validate.count(
+            "log_max_bytes", max_bytes, least=config.MIN_LOG_BYTES, most=_validate.LARGEST_COUNT
+        )
     keep = _validate.count("log_keep", keep, most=config.MAX_LOG_KEEP)
     if directory is not None:
         return _validate.log_dir("log_dir", directory), max_bytes, keep
@@ -237,9 +239,3 @@ def _policy(restart: object) -> Restart | None:
     from procession._restart import resolve as resolve_restart
 
     return resolve_restart(restart)
-
-
-def _flag(field: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        _validate.refuse(field, value, "has to be True or False")
-    return value

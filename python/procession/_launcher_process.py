@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from procession import _native, _pickle
+from procession._procs import launching
 
 if TYPE_CHECKING:
     from procession._actor_mesh import ActorMesh
@@ -89,13 +89,12 @@ class LauncherProcess:
         self._last_end = how
 
 
-_lock = threading.RLock()
 _all: dict[type, LauncherProcess] = {}
 
 
 def launcher_of(cls: type[ProcLauncher]) -> Launcher:
     """For the next launch through that class."""
-    with _lock:
+    with launching:
         return _all.setdefault(cls, LauncherProcess(cls)).launcher()
 
 

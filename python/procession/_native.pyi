@@ -187,7 +187,7 @@ class ProcHandle:
     def stop(self, reason: str, grace: float | None) -> Waiter:
         """This, `terminate` and `kill` end restarts too. Agent first, then terminate, then kill. Result None once it is terminal. `None` is the grace of the spec."""
     def terminate(self, timeout: float, why: str) -> Waiter:
-        """Result None once the launcher has been asked; raises `RuntimeError` when it could not be."""
+        """Result None once the launcher has been asked; raises `RuntimeError` when it could not be, `LauncherLost` when it is gone."""
     def kill(self, why: str) -> Waiter: ...
     def output_tail(self, stream: str, lines: int | None) -> list[str]:
         """As many of its last lines, from its file where it has one; None: all that are kept in memory."""
@@ -200,7 +200,6 @@ class Launcher:
     @property
     def name(self) -> str: ...
 
-def native_launcher() -> Launcher: ...
 def read_record(file: bytes) -> dict[str, Any]:
     """What the file of an ended proc's record holds: `exit` as `ProcHandle.exit()`, and what is kept beside it.
 

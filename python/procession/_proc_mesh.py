@@ -138,7 +138,7 @@ class ProcMesh(Mesh):
 
         Of one that has not ended it says that.
         """
-        from procession._records import Case, NotFound, all_names, launcher_of
+        from procession._records import Case, all_names, launcher_of
         from procession._why import explained
 
         handles = self._handles()
@@ -160,7 +160,10 @@ class ProcMesh(Mesh):
         return _each([handle.terminate(seconds, "ProcMesh.terminate") for handle in self._handles()])
 
     def kill(self) -> Future[None]:
-        """Ends every proc's tree; done once all launchers were asked."""
+        """Ends every proc's tree; done once all launchers were asked.
+
+        Raises, as `terminate` does, LauncherLost where a launcher ended over it, RuntimeError where it could not be asked.
+        """
         return _each([handle.kill("ProcMesh.kill") for handle in self._handles()])
 
     def stop(self, reason: str | None = None) -> Future[None]:

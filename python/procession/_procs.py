@@ -39,8 +39,8 @@ class Slot(NamedTuple):
     """The arguments of ProcSpec that stay the same over all launches."""
 
 
-_lock = threading.RLock()  # a launcher that is launched for a launch is launched inside of it
-"""Held from the look at which names are free until they are taken."""
+launching = threading.RLock()  # a launcher that is launched for a launch is launched inside of it
+"""Held from the look at which names are free until they are taken, and while the process of a launcher is started."""
 
 
 class OwnedProcs:
@@ -70,7 +70,7 @@ class OwnedProcs:
     def respawn(self, ranks: Sequence[int]) -> list[ProcHandle]:
         """New incarnations of these ranks, which all have to be at their end."""
         handles = [self._handles[rank] for rank in ranks]
-        with _lock:
+        with launching:
             _check_names([handle.name for handle in handles])
             launcher = self._launcher.native()
             for handle in handles:
@@ -82,7 +82,7 @@ def launch(
     slots: Sequence[Slot], launcher: AnyLauncher, restart: Restart | None = None, follower: Subscription | None = None
 ) -> OwnedProcs:
     """Launches one proc for each slot."""
-    with _lock:
+    with launching:
         _check_names([slot.name for slot in slots])
         specs = [_native.ProcSpec(name=slot.name, rank=slot.rank, **slot.options) for slot in slots]
         policy = None if restart is None else restart.native()

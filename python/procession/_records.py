@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from procession import _native
 from procession._exits import ProcExit, exit_from
+from procession.errors import NotFound
 
 LARGEST = 16 << 20
 """No record is as large as this."""
@@ -36,10 +37,6 @@ class Case:
     """The other procs of its mesh, each in its last incarnation."""
     launcher: Case | None = None
     """The end of the proc that its launcher had to itself."""
-
-
-class NotFound(Exception):
-    """No record fits."""
 
 
 class Ambiguous(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from procession import _validate
 from procession.errors import InvalidArgument
@@ -28,7 +28,9 @@ MAX_COUNT = 2**32 - 1
 class Restart:
     """How procs are launched again, for `spawn_procs(restart=…)`. A stop that somebody asked for always ends restarts.
 
-    Times are in seconds, on the monotonic clock.
+    Times are in seconds, on the monotonic clock. With a launcher class, all launches go through the process that made the
+    first one: once that has ended, further ones fail with LauncherUnavailable (class `launcher`) and use up the intensity.
+    `ProcMesh.respawn` starts another such process.
     """
 
     when: When = "on_failure"
@@ -61,9 +63,9 @@ class Restart:
             raise InvalidArgument(
                 "backoff", f"({first:g}, {most:g})", "the first wait cannot be longer than the longest"
             )
-        if not 0 <= _number("jitter", self.jitter) <= 1:
+        if not 0 <= _validate.number("jitter", self.jitter, "has to be a number from 0 to 1") <= 1:
             _validate.refuse("jitter", self.jitter, "has to be a number from 0 to 1")
-        factor = _number("factor", self.factor)
+        factor = _validate.number("factor", self.factor, "has to be a finite number of at least 1")
         if not (math.isfinite(factor) and factor >= 1):
             _validate.refuse("factor", self.factor, "has to be a finite number of at least 1")
         _validate.seconds("healthy_after", self.healthy_after)
@@ -96,12 +98,6 @@ class Restart:
             strategy=self.strategy,
             actors=self.actors,
         )
-
-
-def _number(field: str, value: Any) -> float:
-    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
-        _validate.refuse(field, value, "has to be a number")
-    return float(value)
 
 
 def resolve(restart: object) -> Restart | None:

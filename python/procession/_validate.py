@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from operator import index
@@ -13,6 +14,9 @@ from procession import config
 from procession.errors import InvalidArgument, LimitExceeded, Unsupported
 
 MAX_ARG_BYTES = 128 * 1024
+LARGEST_COUNT = 2**63 - 1
+SIZE_UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+"""What a letter behind a number of bytes stands for, as a power of two."""
 _NAME_RULE = "use 1 to 128 of A-Z a-z 0-9 _ . -, the first a letter or a digit"
 
 
@@ -50,12 +54,12 @@ def count(field: str, value: object, *, least: int = 0, most: int | None = None)
     """An int (or what stands for one; never a bool) from `least` to `most`."""
     if isinstance(value, (bool, float, str)) or not hasattr(value, "__index__"):
         refuse(field, value, f"has to be an int of at least {least}")
-    number = index(value)
-    if number < least:
+    given = index(value)
+    if given < least:
         refuse(field, value, f"has to be at least {least}")
-    if most is not None and number > most:
+    if most is not None and given > most:
         raise LimitExceeded(field, shown(value), f"the limit is {most}")
-    return number
+    return given
 
 
 def shape(field: str, value: object, taken: Sequence[str] = ()) -> dict[str, int]:
@@ -84,14 +88,12 @@ def seconds(field: str, value: object) -> float:
     rule = "has to be a number of seconds, 0 or more"
     if hasattr(value, "total_seconds"):
         value = value.total_seconds()
-    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
+    given = number(field, value, rule)
+    if math.isnan(given) or given < 0:
         refuse(field, value, rule)
-    number = float(value)
-    if math.isnan(number) or number < 0:
-        refuse(field, value, rule)
-    if math.isinf(number):
+    if math.isinf(given):
         refuse(field, value, f"{rule}, and finite")
-    return min(abs(number), config.MAX_SECONDS)
+    return min(abs(given), config.MAX_SECONDS)
 
 
 def wait_seconds(field: str, value: object) -> float | None:
@@ -108,6 +110,38 @@ def tail_lines(field: str, value: object) -> int:
         warnings.warn(f"{field} = {lines}: cut to {config.MAX_TAIL_LINES}", stacklevel=4)
         return config.MAX_TAIL_LINES
     return lines
+
+
+def number(field: str, value: Any, rule: str) -> float:
+    """A number of any kind, NaN and infinity among them; never a bool. `rule` says what it has to be."""
+    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
+        refuse(field, value, rule)
+    return float(value)
+
+
+def flag(field: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        refuse(field, value, "has to be True or False")
+    return value
+
+
+def size(field: str, value: object) -> int:
+    """Bytes: an int from 0 to 2**63-1, or a str such as "64M"."""
+    given = value
+    if isinstance(value, str):
+        found = re.fullmatch(r"([0-9]{1,18})([KMGT]?)", value.upper())
+        if found is None:
+            refuse(field, value, 'has to be a number of bytes, or a str such as "64M" or "2G" (K, M, G, T)')
+        given = int(found[1]) << SIZE_UNITS[found[2]]
+    return large_count(field, given)
+
+
+def large_count(field: str, value: object) -> int:
+    """An int from 0 to 2**63-1."""
+    given = count(field, value)
+    if given > LARGEST_COUNT:
+        refuse(field, value, f"has to be at most {LARGEST_COUNT}")
+    return given
 
 
 def text(field: str, value: object) -> str:

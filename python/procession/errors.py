@@ -9,6 +9,7 @@ __all__ = [
     "AlreadyExists",
     "InvalidArgument",
     "LaunchFailed",
+    "LauncherLost",
     "LauncherUnavailable",
     "LimitExceeded",
     "NotFound",
@@ -84,6 +85,10 @@ class LaunchFailed(RuntimeError):
 
 class LauncherUnavailable(RuntimeError):
     """A launcher that could not be started, with the traceback of why."""
+
+
+class LauncherLost(RuntimeError):
+    """A launcher that ended before it had done what it was asked. What it had launched ends too: see the exits."""
 
 
 class VersionMismatch(RuntimeError):

@@ -12,7 +12,7 @@ import pytest
 
 from launching import CLEAN, Followed, Supervising, exit_told_once, gone, only_exit, pid_of_class, spawn, until
 from procession import launchers
-from procession.errors import LauncherUnavailable, LaunchFailed
+from procession.errors import LauncherLost, LauncherUnavailable, LaunchFailed
 from procession.launch import ProcExitResult
 
 pytestmark = pytest.mark.usefixtures("four")  # started before what each test is compared with
@@ -88,7 +88,7 @@ class Crashing(Supervising):
 @pytest.mark.fault("F53")
 @pytest.mark.parametrize("how", list(CRASHES))
 @pytest.mark.parametrize("where", ["launch", "terminate", "kill"])
-def test_a_launcher_that_crashes_is_lost_with_all_of_its_procs_and_started_again(where, how):
+def test_a_launcher_that_crashes_is_lost_with_all_of_its_procs_and_started_again(where, how, capfd):
     bystander = Followed(Crashing, "exec sleep 1000", name="bystander")
     until(lambda: bystander.procs.statuses().item().pid is not None)
     launcher, child = pid_of_class(Crashing), bystander.procs.statuses().item().pid
@@ -96,7 +96,9 @@ def test_a_launcher_that_crashes_is_lost_with_all_of_its_procs_and_started_again
     if where != "launch":
         until(lambda: victim.procs.statuses().item().pid is not None)
         begun = time.monotonic()
-        getattr(victim.procs, where)()
+        asked = getattr(victim.procs, where)().exception(RESOLVED_SECONDS)
+        # The exit may have come first, and then nothing was left to do; or what the call raised, before the end of the launcher.
+        assert asked is None or type(asked) is LauncherLost or str(asked).endswith("spawner raised: 1"), asked
     else:
         begun = time.monotonic()
     (one,) = victim.exits()
@@ -108,6 +110,9 @@ def test_a_launcher_that_crashes_is_lost_with_all_of_its_procs_and_started_again
     # What was killed has ended so; and what raised in its own launch was told that.
     known = one.signal == signal.SIGKILL if where == "kill" else one.failed_reason == "spawner raised: 1"
     assert known or "LauncherLost: " in f"{one.failed_reason} {one.verdict}"
+    said = capfd.readouterr().err
+    assert said.count("LauncherLost: the launcher has ended") == 1, said
+    assert "contradiction" not in said
     until(lambda: gone(child), LOST_SECONDS)
     assert exit_told_once(Crashing, "exit 4").exit_code == 4
     assert pid_of_class(Crashing) != launcher

@@ -10,8 +10,11 @@ import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from pwd import getpwnam
 
 import pytest
+
+from capabilities import need
 
 COMMAND = [sys.executable, "-m", "procession"]
 LAUNCHER = """
@@ -40,7 +43,7 @@ def test_version_and_help():
     assert re.fullmatch(r"procession \d+\.\d+\.\d+\S*\n", procession("--version").stdout)
     assert "run a program n times" in procession("--help").stdout
     shown = procession("run", "--help").stdout
-    for word in ("--launcher", "--json", "--env", "WORLD_SIZE", "128+n", "Ctrl-C"):
+    for word in ("--launcher", "--json", "--memory", "--rlimit", "--env", "WORLD_SIZE", "128+n", "Ctrl-C"):
         assert word in shown
 
 
@@ -126,6 +129,25 @@ def test_environment_and_directory_are_passed_on(tmp_path):
     assert done.stdout == f"[0] 1=2|unset|{tmp_path}\n"
 
 
+def test_limits_are_those_that_it_was_asked_for():
+    limited = run_shell("ulimit -S -n; ulimit -H -n; ulimit -c", "--rlimit", "nofile=77:99", "--rlimit", "core=0")
+    assert (limited.returncode, limited.stdout) == (0, "[0] 77\n[0] 99\n[0] 0\n")
+    need("change-user")
+    other = run_shell("id -u; id -g", "--user", "nobody:12")
+    assert (other.returncode, other.stdout) == (0, f"[0] {getpwnam('nobody').pw_uid}\n[0] 12\n")
+
+
+def test_a_group_is_held_to_its_limits():
+    need("memory-limit", "pids-limit")
+    many = run_shell("sleep 1000 & sleep 1000 & sleep 1000 & echo all", "--pids", "2")
+    assert many.returncode != 0
+    assert "all" not in many.stdout
+    hog = "import sys\nwhole = []\nwhile True: whole.append(bytes(1 << 20))"
+    large = procession("run", "--memory", "48M", "--json", "--", sys.executable, "-S", "-c", hog)
+    (one,) = (event for event in map(json.loads, large.stdout.splitlines()) if event["event"] == "exit")
+    assert (large.returncode, one["oom"]) == (137, True)
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
@@ -153,10 +175,24 @@ def test_environment_and_directory_are_passed_on(tmp_path):
         (["run", "--within", "nan", "--", "true"], "--within = nan"),
         (["run", "--log-dir", "/proc/self", "--", "true"], '--log-dir = "/proc/'),
         (["run", "--log-max-bytes", "10M", "--", "true"], "--log-max-bytes = 10485760: give the directory"),
-        (["run", "--log-max-bytes", "10X", "--", "true"], "'10X' is no number of bytes"),
+        (["run", "--log-max-bytes", "10X", "--", "true"], '--log-max-bytes = "10X": has to be a number of bytes'),
+        (["run", "--memory", "lots", "--", "true"], '--memory = "lots": has to be a number of bytes'),
+        (["run", "--memory", "4096", "--", "true"], "--memory = 4096: has to be at least 1M"),
+        (["run", "--pids", "0", "--", "true"], "--pids = 0: has to be at least 1"),
+        (["run", "--cpu", "nan", "--", "true"], "--cpu = nan: has to be a number of processors"),
+        (["run", "--user", "nobody-of-that-name", "--", "true"], '--user = "nobody-of-that-name": this machine knows'),
+        (["run", "--user", "root:", "--", "true"], "--user"),
+        (["run", "--rlimit", "nofile", "--", "true"], '--rlimit = "nofile": has to be NAME=SOFT or NAME=SOFT:HARD'),
+        (["run", "--rlimit", "nofile=some", "--", "true"], '--rlimit nofile = "some": has to be a number'),
+        (["run", "--rlimit", "nofile=9:3", "--", "true"], "--rlimit nofile = (9, 3): the soft limit"),
+        (["run", "--rlimit", "files=9", "--", "true"], "known are as, core, cpu"),
         (["run", "--log-dir", "x", "--log-keep", "-1", "--", "true"], "--log-keep = -1"),
         (["run", "--fold", "--json", "--", "true"], "leave one out"),
         (["fly"], "invalid choice"),
+        (["why", "--foo"], "usage: procession why"),
+        (["doctor", "--foo"], "usage: procession doctor"),
+        (["serve", "--state", "x", "--foo"], "usage: procession serve"),
+        (["logs", "--host", "x", "a/b"], "character '/' at index 1"),
         ([], "required"),
     ],
 )

@@ -2,7 +2,9 @@
 
 import os
 import resource
+import shutil
 import struct
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -103,6 +105,33 @@ if __name__ == "__main__":
     with this_host().spawn_procs(user=65534, bootstrap_command=command, cwd="/") as procs:
         procs.initialized.get(40)
         print(procs.spawn("who", Who).who.call_one().get(30))
+"""
+
+
+@pytest.mark.fault("F108")
+@pytest.mark.parametrize("groups", ["0", "0,12"])
+def test_groups_that_cannot_be_given_up_are_refused_and_not_kept_in_silence(groups):
+    need("change-user")
+    if shutil.which("setpriv") is None:
+        pytest.skip("capability: setpriv")
+    unable = ["setpriv", "--bounding-set=-setuid,-setgid", "--inh-caps=-setuid,-setgid", f"--groups={groups}"]
+    done = subprocess.run([*unable, sys.executable, "-c", AS_ITSELF], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    refused = "user = 0:0: this process may not take groups away, or add some: it has no CAP_SETGID; leave it out"
+    assert done.stdout.strip() == ("exited 0" if groups == "0" else refused)
+
+
+AS_ITSELF = """
+from procession.actor import this_host
+from procession.errors import InvalidArgument
+from procession.launch import BootstrapCommand
+
+try:
+    procs = this_host().spawn_procs(user=(0, 0), bootstrap_command=BootstrapCommand("/bin/true"))
+    end = procs.wait().get(30).item()
+    print(end.kind, end.exit_code)
+except InvalidArgument as refused:
+    print(refused)
 """
 
 

@@ -136,6 +136,8 @@ def test_what_a_client_left_that_died_with_keeper_and_guard_is_shown_and_then_sw
     shown = subprocess.run(doctor, env={**os.environ, **env}, capture_output=True, text=True, check=True).stdout
     assert dead["run_dir"] in shown
     assert all(f"process {pid}  sleep 1000" in shown for pid in left)
+    as_json = subprocess.run([*doctor, "--json"], env={**os.environ, **env}, capture_output=True, text=True, check=True)
+    assert json.loads(as_json.stdout)["dead_hosts"] == [dead]
 
     assert script(NEXT, env=env).stdout == "0\n"
     until_gone(lambda: carriers(name))

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use procession_sys::{Process, Snapshot, Tree};
 
-use crate::record::{Record, Standing};
 use crate::run_dir::{Abandoned, abandoned};
+use crate::run_record::{RunRecord, Standing};
 use crate::witness::until_empty;
 
 /// A keeper that lives ends what it keeps, and knows that better; then it is ended itself.
@@ -55,7 +55,7 @@ pub fn dead_hosts() -> Vec<DeadHost> {
 }
 
 /// The guards and keepers that live; a stranger that has the pid of one started at another time.
-fn helpers<'a>(record: &Record, all: &'a Snapshot) -> Vec<&'a Process> {
+fn helpers<'a>(record: &RunRecord, all: &'a Snapshot) -> Vec<&'a Process> {
     let found = record.helpers.iter().filter_map(|&(pid, started)| {
         all.find(pid).filter(|process| process.started == started && process.is_alive())
     });
@@ -63,7 +63,7 @@ fn helpers<'a>(record: &Record, all: &'a Snapshot) -> Vec<&'a Process> {
 }
 
 /// All that lives of a dead host, the guards and keepers last.
-fn left<'a>(record: &Record, marked: &mut Tree, all: &'a Snapshot) -> Vec<&'a Process> {
+fn left<'a>(record: &RunRecord, marked: &mut Tree, all: &'a Snapshot) -> Vec<&'a Process> {
     let helpers = helpers(record, all);
     let is_helper = |process: &Process| helpers.iter().any(|helper| helper.pid == process.pid);
     let below = all.descendants(helpers.iter().map(|helper| helper.pid));
@@ -76,7 +76,7 @@ fn left<'a>(record: &Record, marked: &mut Tree, all: &'a Snapshot) -> Vec<&'a Pr
 }
 
 /// Ends what a dead host has left; false when that could not be done.
-pub(crate) fn end(record: &Record) -> bool {
+pub(crate) fn end(record: &RunRecord) -> bool {
     let start = Instant::now();
     let mut marked = Tree::marked(record.session.as_str());
     let swept = until_empty(BOUND, |all| {

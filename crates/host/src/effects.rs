@@ -203,7 +203,7 @@ impl Driver {
             verdict: ended.verdict,
             certificate,
         };
-        let next = self.slot.as_ref().map(|slot| slot.ended_so(&mut exit, !self.never_calls_back));
+        let next = self.slot.as_ref().map(|slot| slot.ended_so(&mut exit));
         let exit = Arc::new(exit);
         self.note_end(&exit);
         self.published = true;

@@ -3,10 +3,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use procession_launch::ProcLauncher;
-use procession_model::{InvalidArgument, LaunchId, Packet, ProcExit, ProcId};
+use procession_model::{ExitClass, InvalidArgument, LaunchId, Packet, ProcExit, ProcId};
 use procession_supervise::{
-    ActorsAfter, EndClass, Fate, GroupEffect, GroupEvent, GroupState, GroupTimer, RESTART, RestartPolicy,
-    StopHow, is_final_stop,
+    ActorsAfter, Fate, GroupEffect, GroupEvent, GroupState, GroupTimer, RESTART, RestartPolicy, StopHow,
+    counts_as, is_final_stop,
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::sleep;
@@ -156,10 +156,10 @@ impl Group {
     }
 
     /// The end of a launch, before anybody is told: whether it is launched again is among what is told.
-    pub(crate) fn ended(&self, index: usize, exit: &mut ProcExit, calls_back: bool) -> Vec<GroupEffect> {
+    pub(crate) fn ended(&self, index: usize, exit: &mut ProcExit) -> Vec<GroupEffect> {
         let mut state = locked(&self.state);
         let requested = exit.requested.as_ref().is_some_and(|request| is_final_stop(&request.by));
-        let class = EndClass::of(exit, calls_back);
+        let class = counts_as(exit.certificate.verdict);
         let effects = self.step(&mut state, GroupEvent::Ended { slot: index, class, requested });
         for effect in &effects {
             if let GroupEffect::GiveUp { slot, limit } = effect
@@ -443,7 +443,7 @@ impl Group {
             // Its name is kept for it, so this cannot be; should it be, the slot has ended, and hangs nobody up.
             Err(refused) => {
                 tracing::error!(%refused, "a slot could not be launched again");
-                let class = EndClass::Launcher;
+                let class = ExitClass::Launcher;
                 let _settled = self.step(state, GroupEvent::Ended { slot: index, class, requested: true });
                 place.standing.send_modify(|standing| standing.settled = true);
                 self.tell_settled(index);

@@ -24,8 +24,8 @@ use crate::ledger::{Ledger, Past};
 use crate::observers::{Audience, Observer, SlotObserver};
 use crate::outliving;
 use crate::proc_ref::ProcRef;
-use crate::record::Record;
 use crate::run_dir::RunDir;
+use crate::run_record::RunRecord;
 use crate::slot::Slot;
 use crate::spec::SpawnSpec;
 
@@ -124,7 +124,7 @@ impl Host {
         let unique = &own.launch_id().to_string()[..16];
         let run_dir = RunDir::create(unique).map_err(HostError::RunDir)?;
         let listener = Listener::unix(run_dir.path().join("host"))?;
-        let record = Record::adding(run_dir.path()).map_err(HostError::RunDir)?;
+        let record = RunRecord::adding(run_dir.path()).map_err(HostError::RunDir)?;
         let directory = kept.as_ref().map(|(kept, _)| kept.path());
         let native = match directory {
             Some(directory) => NativeLauncher::start_in(directory, record),

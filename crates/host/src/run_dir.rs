@@ -8,7 +8,7 @@ use procession_launch_local::{left_behind, sweep_groups};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::dead_hosts;
-use crate::record::{Record, Standing};
+use crate::run_record::{RunRecord, Standing};
 
 const PREFIX: &str = "procession-";
 const LOCK: &str = "lock";
@@ -66,7 +66,7 @@ impl RunDir {
         let nameless = base.join(format!(".{PREFIX}{unique}"));
         DirBuilder::new().mode(0o700).create(&nameless)?;
         let made = lock_in(&nameless).and_then(|lock| {
-            Record::write(&nameless)?;
+            RunRecord::write(&nameless)?;
             fs::rename(&nameless, &path)?;
             Ok(lock)
         });
@@ -108,7 +108,7 @@ impl Drop for RunDir {
 pub(crate) struct Abandoned {
     pub(crate) path: PathBuf,
     pub(crate) lock: Option<File>,
-    pub(crate) record: Option<Record>,
+    pub(crate) record: Option<RunRecord>,
 }
 
 /// Those of this user, in all places.
@@ -143,7 +143,7 @@ fn abandoned_in(base: &Path, stillborn: Duration) -> Vec<Abandoned> {
         match File::open(path.join(LOCK)) {
             Ok(lock) => {
                 if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
-                    let record = Record::read(&path);
+                    let record = RunRecord::read(&path);
                     found.push(Abandoned { path, lock: Some(lock), record });
                 }
             }
@@ -161,7 +161,7 @@ fn abandoned_in(base: &Path, stillborn: Duration) -> Vec<Abandoned> {
 fn sweep(all: Vec<Abandoned>) {
     let mut living = Vec::new();
     for abandoned in all {
-        match abandoned.record.as_ref().map_or(Standing::Bygone, Record::standing) {
+        match abandoned.record.as_ref().map_or(Standing::Bygone, RunRecord::standing) {
             Standing::Bygone => drop(fs::remove_dir_all(&abandoned.path)),
             Standing::Here => living.push(abandoned),
             Standing::NotOurs => {}

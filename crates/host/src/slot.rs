@@ -210,8 +210,8 @@ impl Slot {
         self.group.stop_requested_of(self.index, proc_id);
     }
 
-    pub(crate) fn ended_so(&self, exit: &mut ProcExit, calls_back: bool) -> Vec<GroupEffect> {
-        self.group.ended(self.index, exit, calls_back)
+    pub(crate) fn ended_so(&self, exit: &mut ProcExit) -> Vec<GroupEffect> {
+        self.group.ended(self.index, exit)
     }
 
     pub(crate) fn published(&self, exit: Arc<ProcExit>, effects: Vec<GroupEffect>) {

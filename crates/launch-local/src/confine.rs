@@ -1,6 +1,7 @@
 //! From what a proc is to be held to, to what the kernel is told. What this machine or this process cannot
 //! do is refused before anything starts.
 
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -73,7 +74,7 @@ pub(crate) fn resolve(confinement: &Confinement) -> Result<sys::Confinement, Inv
     if dropped != 0 && !no_new_privs && !may("setpcap") {
         return Err(InvalidArgument::new(
             "security[\"drop_capabilities\"]",
-            "what was given",
+            format!("{:?}", security.drop_capabilities),
             "this process has no CAP_SETPCAP, and so programs could be given them again; add no_new_privs",
         ));
     }
@@ -96,14 +97,19 @@ fn identity(user: &User) -> Result<Option<Identity>, InvalidArgument> {
     if may("setuid") && may("setgid") {
         return Ok(Some(Identity { uid, gid, groups }));
     }
-    if (uid, gid) == sys::own_ids() {
-        return Ok(None);
+    let refuse = |rule: &str| Err(InvalidArgument::new("user", format!("{uid}:{gid}"), rule));
+    if (uid, gid) != sys::own_ids() {
+        return refuse(
+            "this process may not start others as another user: it has no CAP_SETUID and CAP_SETGID; leave it out",
+        );
     }
-    Err(InvalidArgument::new(
-        "user",
-        format!("{uid}:{gid}"),
-        "this process may not start others as another user: it has no CAP_SETUID and CAP_SETGID; leave it out",
-    ))
+    let set = |groups: &[u32]| groups.iter().copied().chain([gid]).collect::<BTreeSet<_>>();
+    if sys::own_groups().is_ok_and(|own| set(&own) != set(&groups)) {
+        return refuse(
+            "this process may not take groups away, or add some: it has no CAP_SETGID; leave it out",
+        );
+    }
+    Ok(None)
 }
 
 fn rlimit(name: &str, Rlimits { soft, hard }: Rlimits) -> Result<Rlimit, InvalidArgument> {

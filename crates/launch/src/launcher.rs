@@ -150,24 +150,26 @@ impl Confines {
     /// Names the first of them, and the launcher.
     pub fn check(&self, confinement: &Confinement, launcher: &str) -> Result<(), InvalidArgument> {
         let Confinement { resources, user, rlimits, security } = confinement;
+        let user = user.as_ref().map(|user| format!("{}:{}", user.uid, user.gid));
+        let names = rlimits.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let gives_up = (*security != Security::default()).then(|| format!("{security:?}"));
         let asked = [
-            ("resources[\"memory\"]", resources.memory.is_some(), self.memory),
-            ("resources[\"pids\"]", resources.pids.is_some(), self.pids),
-            ("resources[\"cpu\"]", resources.cpu_millis.is_some(), self.cpu),
-            ("user", user.is_some(), self.user),
-            ("rlimits", !rlimits.is_empty(), self.rlimits),
-            ("security", *security != Security::default(), self.security),
+            ("resources[\"memory\"]", resources.memory.map(|bytes| bytes.to_string()), self.memory),
+            ("resources[\"pids\"]", resources.pids.map(|pids| pids.to_string()), self.pids),
+            ("resources[\"cpu\"]", resources.cpu_millis.map(|millis| format!("{millis}/1000")), self.cpu),
+            ("user", user, self.user),
+            ("rlimits", (!names.is_empty()).then_some(names), self.rlimits),
+            ("security", gives_up, self.security),
         ];
-        match asked.into_iter().find(|(_, asked, can)| *asked && !can) {
-            None => Ok(()),
-            Some((field, ..)) => Err(InvalidArgument::new(
-                field,
-                "what was given",
-                format!(
-                    "launcher {launcher:?} does not say that it does this; leave it out, or use one that does"
-                ),
-            )),
+        for (field, given, can) in asked {
+            if let Some(given) = given
+                && !can
+            {
+                let rule = "does not say that it does this; leave it out, or use one that does";
+                return Err(InvalidArgument::new(field, given, format!("launcher {launcher:?} {rule}")));
+            }
         }
+        Ok(())
     }
 }
 

@@ -1,5 +1,5 @@
 use std::fmt;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -110,6 +110,12 @@ impl ExitClass {
             Self::Launcher => "launcher",
             Self::Lost => "lost",
         }
+    }
+}
+
+impl fmt::Display for ExitClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -254,10 +260,5 @@ impl Certificate {
             stderr_head: Vec::new(),
             launched_in: None,
         }
-    }
-
-    /// From the first line of the program to readiness; none where the program did not tell.
-    pub fn boot_total(&self) -> Option<Duration> {
-        self.boot.total()
     }
 }

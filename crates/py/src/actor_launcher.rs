@@ -1,5 +1,6 @@
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +13,7 @@ use procession_model::{Confinement, LaunchOptions, ProcExitKind, ProcExitResult,
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::confinement::arguments as confinement_arguments;
+use crate::errors::{LAUNCHER_LOST, LAUNCHER_UNAVAILABLE};
 use crate::exit_decode::{bounded_tail, convert_py_exit_result, is_pickled, raised_text};
 use crate::inbox::NOT_CREATED;
 use crate::message::{EitherPortRef, MethodSpecifier, PythonMessage, PythonMessageKind, PythonOncePortRef};
@@ -45,12 +47,44 @@ pub struct ActorProcLauncher {
     tracked: Arc<Tracked>,
 }
 
+/// What was launched, and whether the end of the launcher was told.
 #[derive(Debug, Default)]
-struct Tracked(Mutex<HashSet<ProcId>>);
+struct Tracked {
+    procs: Mutex<HashSet<ProcId>>,
+    loss_told: AtomicBool,
+}
 
 impl Tracked {
     fn lock(&self) -> MutexGuard<'_, HashSet<ProcId>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.procs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An exit port has closed without an exit. That a launcher has ended is told once, and not for each proc.
+    fn tell_closed(&self, launcher: &str, proc_id: &ProcId, why: &str) {
+        match code_of(why) {
+            PORT_DROPPED => tracing::warn!(
+                %proc_id,
+                launcher,
+                "PortDropped: the launcher let go of its exit port without an answer; send the exit in every case"
+            ),
+            LAUNCHER_LOST if !self.loss_told.swap(true, Ordering::Relaxed) => tracing::warn!(
+                launcher,
+                why,
+                "LauncherLost: the launcher has ended, and what it had launched ends too"
+            ),
+            _ => {}
+        }
+    }
+}
+
+const PORT_DROPPED: &str = "PortDropped";
+
+/// What the closing of a launcher's port means.
+fn code_of(why: &str) -> &'static str {
+    match why {
+        DROPPED => PORT_DROPPED,
+        why if why.contains(NOT_CREATED) => LAUNCHER_UNAVAILABLE,
+        _ => LAUNCHER_LOST,
     }
 }
 
@@ -158,12 +192,24 @@ impl ActorProcLauncher {
             response_port: Some(EitherPortRef::Once(port.bind().into())),
         };
         self.spawner.send(&self.instance, PythonMessage::new(kind, call_arguments(args))).map_err(
-            |error| format!("send to spawner failed: {error}; the launcher is gone, start it again"),
+            |error| {
+                format!(
+                    "{LAUNCHER_LOST}: send to spawner failed: {error}; the launcher is gone, start it again"
+                )
+            },
         )?;
         let read = async {
             match answer.recv().await {
                 Ok(message) => acknowledgement(method, message, self.is_here).await,
-                Err(error) => Err(format!("the spawner is gone: {error}; look for its own exit")),
+                Err(MailboxError::Closed(why)) if why == DROPPED => {
+                    Err(format!("the spawner let go of the answer to {method}; see what it does"))
+                }
+                Err(MailboxError::Closed(why)) => {
+                    Err(format!("{}: the spawner is gone: {why}; look for its own exit", code_of(&why)))
+                }
+                Err(MailboxError::Decode(why)) => Err(format!(
+                    "the answer to {method} cannot be read: {why}; run one version on both sides"
+                )),
             }
         };
         tokio::time::timeout(bound, read).await.unwrap_or_else(|_| {
@@ -208,7 +254,9 @@ impl ProcLauncher for ActorProcLauncher {
     async fn admit(&self) -> Result<Admission, ProcLauncherError> {
         if let Some(why) = &self.refusal {
             let name = &self.name;
-            return Err(ProcLauncherError::Other(format!("LauncherUnavailable: launcher {name:?}: {why}")));
+            return Err(ProcLauncherError::Other(format!(
+                "{LAUNCHER_UNAVAILABLE}: launcher {name:?}: {why}"
+            )));
         }
         // It is never closed.
         let permit = Arc::clone(&self.room).acquire_owned().await;
@@ -233,16 +281,20 @@ impl ProcLauncher for ActorProcLauncher {
         message.ack_port = Some(ack_port.bind().into());
         let started_at = SystemTime::now();
         self.spawner.send(&self.instance, message).map_err(|error| {
-            ProcLauncherError::Other(format!("send to spawner failed: LauncherLost: {error}"))
+            ProcLauncherError::Other(format!("send to spawner failed: {LAUNCHER_LOST}: {error}"))
         })?;
         self.tracked.lock().insert(proc_id.clone());
 
         let (exit_tx, exit_rx) = oneshot::channel();
         let (ended_tx, ended) = oneshot::channel::<()>();
         let (tracked, proc_id, keep) = (Arc::clone(&self.tracked), proc_id.clone(), opts.tail_lines);
-        let is_here = self.is_here;
+        let (is_here, name) = (self.is_here, self.name.clone());
         tokio::spawn(async move {
-            let mut result = exit_result(exit.recv().await, is_here).await;
+            let received = exit.recv().await;
+            if let Err(MailboxError::Closed(why)) = &received {
+                tracked.tell_closed(&name, &proc_id, why);
+            }
+            let mut result = exit_result(received, is_here).await;
             result.stderr_tail = result.stderr_tail.map(|lines| bounded_tail(lines, keep));
             tracked.lock().remove(&proc_id);
             drop(ended_tx);
@@ -287,11 +339,7 @@ async fn exit_result(received: Result<PythonMessage, MailboxError>, is_here: boo
         }
         Ok(message) => convert_py_exit_result(message),
         Err(MailboxError::Closed(why)) => {
-            let code = match why.as_str() {
-                DROPPED => "PortDropped",
-                why if why.contains(NOT_CREATED) => "LauncherUnavailable",
-                _ => "LauncherLost",
-            };
+            let code = code_of(&why);
             ProcExitResult::failed(format!(
                 "exit port closed (spawner crashed or forgot to send): {code}: {why}"
             ))

@@ -21,6 +21,21 @@ pub(crate) fn invalid_argument(error: InvalidArgument) -> PyErr {
     })
 }
 
+/// What reasons begin with where a launcher is at fault; the package has an error of each name.
+pub(crate) const LAUNCHER_LOST: &str = "LauncherLost";
+pub(crate) const LAUNCHER_UNAVAILABLE: &str = "LauncherUnavailable";
+
+/// Why something that was asked for was not done: the error of the package that is named in `text`, else
+/// `RuntimeError`.
+pub(crate) fn failure(py: Python<'_>, text: String) -> PyErr {
+    let mut known = [LAUNCHER_LOST, LAUNCHER_UNAVAILABLE].into_iter();
+    let made = known.find(|code| text.contains(&format!("{code}: "))).and_then(|code| {
+        let errors = py.import("procession.errors").ok()?;
+        errors.getattr(code).and_then(|error| error.call1((text.as_str(),))).ok()
+    });
+    made.map_or_else(|| PyRuntimeError::new_err(text), PyErr::from_value)
+}
+
 /// What a port that does not take a value says: `RuntimeError` when a once port was used before, `ConnectionError` when
 /// its owner cannot be reached.
 pub(crate) fn send_error<M>(error: MailboxSenderError<M>) -> PyErr {

@@ -66,7 +66,6 @@ pub(crate) fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(runtime::report_unreachable, m)?)?;
     m.add_function(wrap_pyfunction!(runtime::reported_again, m)?)?;
     m.add_function(wrap_pyfunction!(dead_hosts::dead_hosts, m)?)?;
-    m.add_function(wrap_pyfunction!(procs::native_launcher, m)?)?;
     m.add_function(wrap_pyfunction!(procs::all_ready, m)?)?;
     m.add_function(wrap_pyfunction!(subscription::subscribe, m)?)?;
     m.add_function(wrap_pyfunction!(subscription::subscribe_with_past, m)?)?;

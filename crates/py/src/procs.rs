@@ -320,9 +320,3 @@ impl Launcher {
         format!("Launcher({})", self.0.name())
     }
 }
-
-/// The launcher of processes of this machine.
-#[pyfunction]
-pub(crate) fn native_launcher() -> PyResult<Launcher> {
-    Ok(Launcher::new(current_core()?.host()?.native_launcher()))
-}

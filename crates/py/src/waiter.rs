@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 
 use crate::blocking::block_on;
 use crate::completions::Completions;
+use crate::errors::failure;
 use crate::exit_dict::{exit_dict, supervised_tuple};
 use crate::fork::{Owned, refuse_in_fork};
 use crate::monitor::{Due, Monitor};
@@ -37,7 +38,7 @@ impl Outcome {
     /// As Python sees it.
     ///
     /// # Errors
-    /// `RuntimeError` with the text of the failure.
+    /// `RuntimeError` with the text of the failure, or the error of the package that its code names.
     pub(crate) fn into_python(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         match self {
             Self::Nothing => Ok(py.None()),
@@ -45,7 +46,7 @@ impl Outcome {
             Self::Bytes(bytes) => Ok(PyBytes::new(py, &bytes).into_any().unbind()),
             Self::Exit(exit) => Ok(exit_dict(py, &exit)?.into_any().unbind()),
             Self::Supervised(result) => supervised_tuple(py, &result),
-            Self::Failed(text) => Err(PyRuntimeError::new_err(text)),
+            Self::Failed(text) => Err(failure(py, text)),
         }
     }
 }

@@ -214,6 +214,22 @@ async fn a_spawner_whose_proc_dies_closes_the_exits_it_owes() {
 }
 
 #[tokio::test]
+async fn a_request_that_the_end_of_its_spawner_leaves_unanswered_says_whose_end_it_was() {
+    for (built, begins) in [
+        (true, "LauncherLost: the spawner is gone: boom; "),
+        (false, "LauncherUnavailable: the spawner is gone: actor "),
+    ] {
+        let (stage, id) = (stage(), proc_id("w-0"));
+        let (asked, ()) = tokio::join!(stage.launcher.kill(&id), async {
+            let _incoming = stage.next().await;
+            if built { stage.inbox.end(Some("boom")) } else { stage.inbox.end_uncreated("boom") }
+        });
+        let Err(ProcLauncherError::Kill(why)) = asked else { panic!("{asked:?}") };
+        assert!(why.starts_with(begins), "{why}");
+    }
+}
+
+#[tokio::test]
 async fn a_spawner_that_has_ended_before_fails_the_launch_through_its_exit() {
     let stage = stage();
     stage.inbox.end(None);
@@ -235,12 +251,12 @@ async fn when_the_send_is_cut_nothing_is_tracked_and_the_error_says_so() {
     assert!(launcher.tracked().is_empty());
     let error = launcher.terminate(&id, Duration::ZERO).await.unwrap_err();
     assert!(
-        matches!(&error, ProcLauncherError::Terminate(why) if why.contains("send to spawner failed: ")),
+        matches!(&error, ProcLauncherError::Terminate(why) if why.starts_with("LauncherLost: send to spawner failed: ")),
         "{error}"
     );
     let error = launcher.kill(&id).await.unwrap_err();
     assert!(
-        matches!(&error, ProcLauncherError::Kill(why) if why.contains("send to spawner failed: ")),
+        matches!(&error, ProcLauncherError::Kill(why) if why.starts_with("LauncherLost: send to spawner failed: ")),
         "{error}"
     );
     assert_eq!(host.open_ports(), 0);
@@ -405,7 +421,9 @@ async fn a_terminate_or_kill_that_raises_says_what_was_raised() {
     let (asked, ()) = tokio::join!(stage.launcher.kill(&id), async {
         drop(stage.next().await);
     });
-    assert!(matches!(asked, Err(ProcLauncherError::Kill(why)) if why.contains("the spawner is gone")));
+    assert!(
+        matches!(asked, Err(ProcLauncherError::Kill(why)) if why.contains("let go of the answer to kill"))
+    );
     let (asked, ()) = tokio::join!(stage.launcher.kill(&id), async {
         let incoming = stage.next().await;
         stage.answer(&incoming, PythonMessage::exit(exited(0)));

@@ -26,7 +26,7 @@ pub use case_file::{Beside, CaseFile};
 pub use effect::{Effect, Ended, Note};
 pub use event::{Event, StopHow, Timer};
 pub use policy::{Policy, Readiness};
-pub use restart_class::{EndClass, HOST, RESTART, is_final_stop};
+pub use restart_class::{HOST, RESTART, counts_as, is_final_stop};
 pub use restart_count::RestartLimit;
 pub use restart_group::{Fate, GroupEffect, GroupEvent, GroupState, GroupTimer};
 pub use restart_policy::{ActorsAfter, Backoff, Budgets, RestartPolicy, RestartStrategy, RestartWhen};

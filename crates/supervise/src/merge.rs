@@ -35,7 +35,7 @@ impl Heard {
     /// The operating system's status, else the launcher's word, else lost.
     pub(crate) fn merge(self) -> Merged {
         let contradiction = match (&self.os, &self.report) {
-            (Some(os), Some(report)) => contradiction(&os.kind, &report.kind),
+            (Some(os), Some(report)) => contradiction(&os.kind, report),
             _ => None,
         };
         let beside = match (&self.os, &self.report) {
@@ -81,10 +81,13 @@ fn is_status(kind: &ProcExitKind) -> bool {
     }
 }
 
-/// A launcher that says it does not know contradicts nobody, nor does one that missed a core.
-fn contradiction(os: &ProcExitKind, report: &ProcExitKind) -> Option<String> {
+/// A launcher that says it does not know contradicts nobody, nor does one that has said nothing of the end
+/// itself, because it failed or is gone, nor one that missed a core.
+fn contradiction(os: &ProcExitKind, report: &ProcExitResult) -> Option<String> {
+    let ProcExitResult { kind: report, reported, .. } = report;
     let agree = match (os, report) {
         (_, ProcExitKind::Exited { code: -1 }) => true,
+        (_, ProcExitKind::Failed { .. }) if reported.is_none() => true,
         (os, _) if !is_status(os) => true,
         (ProcExitKind::Signaled { signal: a, .. }, ProcExitKind::Signaled { signal: b, .. }) => a == b,
         _ => os == report,

@@ -1,6 +1,4 @@
-use std::fmt;
-
-use procession_model::{ProcExit, ProcExitKind};
+use procession_model::{ExitClass, Verdict};
 
 use crate::running::READY_DEADLINE;
 
@@ -9,48 +7,13 @@ pub const HOST: &str = "host";
 /// Who asks for the stop of what has to be launched again with another slot, or not without it.
 pub const RESTART: &str = "restart";
 
-/// What kind of end it was, for a restart policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum EndClass {
-    /// It returned 0.
-    Clean,
-    /// It failed by itself.
-    App,
-    /// It ran out of memory.
-    Oom,
-    /// It never became ready.
-    Boot,
-    /// It could not be launched, or its launcher lost it.
-    Launcher,
-}
-
-impl EndClass {
-    /// The class of an end that nobody asked for; `calls_back` says whether it was to call back.
-    pub fn of(exit: &ProcExit, calls_back: bool) -> Self {
-        match &exit.kind {
-            _ if exit.oom == Some(true) => Self::Oom,
-            ProcExitKind::Failed { .. } | ProcExitKind::Lost { .. } => Self::Launcher,
-            _ if calls_back && exit.ready_at.is_none() => Self::Boot,
-            ProcExitKind::Exited { code: 0 } => Self::Clean,
-            ProcExitKind::Exited { .. } | ProcExitKind::Signaled { .. } => Self::App,
-        }
-    }
-
-    /// The lower-case word that users see.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Clean => "clean",
-            Self::App => "app",
-            Self::Oom => "oom",
-            Self::Boot => "boot",
-            Self::Launcher => "launcher",
-        }
-    }
-}
-
-impl fmt::Display for EndClass {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+/// What an end that nobody wanted to stay so counts as, for a restart policy: one of the classes that have a
+/// budget, or clean. What nobody can know is the launcher's, and what the host had to stop is the proc's own.
+pub fn counts_as(verdict: Verdict) -> ExitClass {
+    match verdict.class() {
+        ExitClass::Lost => ExitClass::Launcher,
+        ExitClass::Stopped => ExitClass::App,
+        class => class,
     }
 }
 

@@ -2,7 +2,9 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
-use crate::{EndClass, RestartPolicy};
+use procession_model::ExitClass;
+
+use crate::RestartPolicy;
 
 /// Why something is not launched again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +19,7 @@ pub enum RestartLimit {
     /// It was, `count` times after ends of this class, and that is its budget.
     Budget {
         /// The class.
-        class: EndClass,
+        class: ExitClass,
         /// How many restarts.
         count: u32,
     },
@@ -48,7 +50,7 @@ pub(crate) struct Count {
     launched: VecDeque<Duration>,
     /// How many restarts there were since it was last healthy.
     streak: u32,
-    spent: HashMap<EndClass, u32>,
+    spent: HashMap<ExitClass, u32>,
 }
 
 impl Count {
@@ -56,7 +58,7 @@ impl Count {
     pub(crate) fn admit(
         &mut self,
         policy: &RestartPolicy,
-        class: EndClass,
+        class: ExitClass,
         at: Duration,
         chance: f64,
     ) -> Result<Admitted, RestartLimit> {

@@ -2,10 +2,11 @@ use std::mem;
 use std::ops::Range;
 use std::time::Duration;
 
+use procession_model::ExitClass;
 use serde::{Deserialize, Serialize};
 
 use crate::restart_count::{Admitted, Count};
-use crate::{EndClass, RestartLimit, RestartPolicy, RestartStrategy};
+use crate::{RestartLimit, RestartPolicy, RestartStrategy};
 
 /// What happened to a group of slots.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +15,8 @@ pub enum GroupEvent {
     Ended {
         /// The slot.
         slot: usize,
-        /// How.
-        class: EndClass,
+        /// How, by [`crate::counts_as`].
+        class: ExitClass,
         /// Somebody had asked for it, and wants it to stay ended.
         requested: bool,
     },
@@ -56,7 +57,7 @@ pub enum GroupEffect {
         /// The slot that ended.
         slot: usize,
         /// What kind of end it was.
-        class: EndClass,
+        class: ExitClass,
         /// In so long, or later where others have to end first.
         after: Duration,
         /// Which restart of the current period it is, from 1.
@@ -254,7 +255,7 @@ impl GroupState {
         }
     }
 
-    fn failed(&mut self, slot: usize, class: EndClass, at: Duration) {
+    fn failed(&mut self, slot: usize, class: ExitClass, at: Duration) {
         let healthy = self.slots[slot]
             .ready_at
             .is_some_and(|ready_at| at.saturating_sub(ready_at) >= self.policy.healthy_after);

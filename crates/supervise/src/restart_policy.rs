@@ -1,9 +1,7 @@
 use std::time::Duration;
 
-use procession_model::InvalidArgument;
+use procession_model::{ExitClass, InvalidArgument};
 use serde::{Deserialize, Serialize};
-
-use crate::EndClass;
 
 /// After which ends a slot is launched again. An end that somebody asked for is none of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,13 +65,13 @@ pub struct Budgets {
 }
 
 impl Budgets {
-    pub(crate) fn of(&self, class: EndClass) -> Option<u32> {
+    pub(crate) fn of(&self, class: ExitClass) -> Option<u32> {
         match class {
-            EndClass::Clean => None,
-            EndClass::App => self.app,
-            EndClass::Oom => self.oom,
-            EndClass::Boot => self.boot,
-            EndClass::Launcher => self.launcher,
+            ExitClass::Clean => None,
+            ExitClass::App | ExitClass::Stopped => self.app,
+            ExitClass::Oom => self.oom,
+            ExitClass::Boot => self.boot,
+            ExitClass::Launcher | ExitClass::Lost => self.launcher,
         }
     }
 }
@@ -159,7 +157,7 @@ impl RestartPolicy {
         self.when != RestartWhen::Never && self.intensity > 0
     }
 
-    pub(crate) fn restarts_after(&self, class: EndClass) -> bool {
-        self.restarts() && (self.when == RestartWhen::Always || class != EndClass::Clean)
+    pub(crate) fn restarts_after(&self, class: ExitClass) -> bool {
+        self.restarts() && (self.when == RestartWhen::Always || class != ExitClass::Clean)
     }
 }

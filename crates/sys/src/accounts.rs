@@ -5,6 +5,8 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
 
+use crate::call::check;
+
 /// One user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
@@ -102,6 +104,20 @@ pub fn group_named(name: &str) -> io::Result<Option<u32>> {
 pub fn own_ids() -> (u32, u32) {
     // SAFETY: these two cannot fail.
     unsafe { (libc::geteuid(), libc::getegid()) }
+}
+
+/// The further groups that this process is in.
+///
+/// # Errors
+/// None is expected.
+pub fn own_groups() -> io::Result<Vec<u32>> {
+    // SAFETY: with room for none it gives their number alone.
+    let count = check(unsafe { libc::getgroups(0, ptr::null_mut()) })?;
+    let mut groups = vec![0; count as usize];
+    // SAFETY: there is room for as many as are said.
+    let count = check(unsafe { libc::getgroups(count, groups.as_mut_ptr()) })?;
+    groups.truncate(count as usize);
+    Ok(groups)
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ mod tcp;
 mod this_process;
 mod tree;
 
-pub use accounts::{Account, group_named, own_ids, user_named, user_numbered};
+pub use accounts::{Account, group_named, own_groups, own_ids, user_named, user_numbered};
 pub use cgroup::{Cgroups, Controller, Group, Limits, Owner, oom_kills};
 pub use children::{next_ended_child, reap_child};
 pub use confinement::{

@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import sys
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from procession import config
+from procession import _validate, config
+from procession._cli.command import Handler, add_command, environment, moment, program_of, refuse
 from procession.errors import InvalidArgument, NotFound
 
 SERVE = """\
@@ -20,59 +21,73 @@ Procs that are started with `procession start` outlive the host: when it ends, i
 in files below its directory, and the next `procession serve` there takes them over and knows how those ended that died
 meanwhile. SIGTERM and SIGINT end the host and leave them.
 """
+STOP = """\
+exit codes: 0 when all have ended as they were asked to, 1 when one could not be asked, for the reason that is shown, or is
+not known
+"""
+TYPED = {
+    "cwd": "--cwd",
+    "env": "--env",
+    "name": "--name",
+    'per_host["procs"]': "--procs",
+    "bootstrap_command": "program",
+}
+"""What the command line calls the arguments of `spawn_procs`."""
 
 
 def add_to(commands: Any) -> None:
-    serve = commands.add_parser(
-        "serve",
-        help="run a host whose procs outlive it",
-        description="Runs a host whose procs outlive it.",
-        epilog=SERVE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    summary = "run a host whose procs outlive it"
+    description = "Runs a host whose procs outlive it."
+    serve = add_command(commands, "serve", _reported(_serve), summary, description=description, epilog=SERVE)
     serve.add_argument("--state", required=True, metavar="DIR", help="its directory, made when it is missing")
-    serve.set_defaults(handler=_serve)
 
-    start = _asking(commands, "start", "start a program on a host that is served; it outlives the host")
+    usage = "procession start --host DIR --name NAME [options] [--] program [args ...]"
+    start = _asking(
+        commands, "start", _start, "start a program on a host that is served; it outlives the host", usage=usage
+    )
     start.add_argument("-n", "--procs", type=int, default=1, metavar="N", help="how many processes (default: 1)")
     start.add_argument("--name", required=True, help="process r is called NAME-r")
-    start.add_argument("--env", action="append", default=[], metavar="K=V", help="add to the environment")
+    start.add_argument(
+        "--env",
+        action="append",
+        default=[],
+        metavar="K=V",
+        help="add to the environment of the host; K alone removes it",
+    )
     start.add_argument("program", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    start.usage = "procession start --host DIR --name NAME [options] [--] program [args ...]"
-    start.set_defaults(handler=_reported(start, _start))
 
-    ps = _asking(commands, "ps", "list the procs of a host that is served")
+    ps = _asking(commands, "ps", _ps, "list the procs of a host that is served, and the last that have ended")
     ps.add_argument("--json", action="store_true", help="one JSON object a line")
-    ps.set_defaults(handler=_reported(ps, _ps))
 
-    logs = _asking(commands, "logs", "show what a proc has written, also while no host is served")
+    logs = _asking(commands, "logs", _logs, "show what a proc has written, also while no host is served")
     logs.add_argument("name", help="of a process")
     logs.add_argument("--stderr", action="store_true", help="its stderr instead of its stdout")
-    logs.set_defaults(handler=_reported(logs, _logs))
 
-    stop = _asking(commands, "stop", "end procs of a host that is served, and wait for it")
+    stop = _asking(commands, "stop", _stop, "end procs of a host that is served, and wait for it", epilog=STOP)
     stop.add_argument("--kill", action="store_true", help="at once")
     stop.add_argument("names", nargs="+", metavar="NAME", help="of processes")
-    stop.set_defaults(handler=_reported(stop, _stop))
 
 
-def _asking(commands: Any, name: str, what: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
+def _asking(commands: Any, name: str, handler: Handler, summary: str, **kwargs: Any) -> argparse.ArgumentParser:
+    parser = add_command(commands, name, _reported(handler), summary, **kwargs)
     parser.add_argument("--host", required=True, metavar="DIR", help="the directory of the host")
     return parser
 
 
-def _reported(parser: argparse.ArgumentParser, handler: Any) -> Any:
-    return partial(_report, parser, handler)
+def _reported(handler: Handler) -> Handler:
+    return partial(_report, handler)
 
 
-def _report(parser: argparse.ArgumentParser, handler: Any, options: argparse.Namespace) -> int:
+def _report(handler: Handler, options: argparse.Namespace) -> int:
     try:
-        code: int = handler(options)
-        return code
+        return handler(options)
     except InvalidArgument as error:
-        parser.error(f"{error.field} = {error.value}: {error.rule}")
-    except (NotFound, ConnectionError) as error:
+        refuse(options, error, TYPED)
+    except BrokenPipeError:
+        # Whoever read it has seen enough; what is still buffered would raise again at the end of the interpreter.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except (NotFound, OSError, RuntimeError) as error:
         print(f"procession: {error}", file=sys.stderr)
         return 1
 
@@ -96,10 +111,7 @@ def _serve(options: argparse.Namespace) -> int:
 def _start(options: argparse.Namespace) -> int:
     from procession import _control
 
-    program = options.program[1:] if options.program[:1] == ["--"] else options.program
-    if not program:
-        raise InvalidArgument("program", "nothing", "name one")
-    env = dict(word.partition("=")[::2] for word in options.env)
+    program, env = program_of(options), environment(options.env)
     names = _control.ask(
         options.host, "start", name=options.name, count=options.procs, program=program, cwd=os.getcwd(), env=env
     )
@@ -109,32 +121,32 @@ def _start(options: argparse.Namespace) -> int:
 
 def _ps(options: argparse.Namespace) -> int:
     from procession import _control
+    from procession._exits import in_columns
 
     rows = _control.ask(options.host, "list")
     if options.json:
-        for row in rows:
-            print(json.dumps(row))
+        print("".join(json.dumps(row) + "\n" for row in rows), end="")
         return 0
     cells = [("name", "inc", "pid", "status", "started", "verdict")]
     for row in rows:
-        started = datetime.fromtimestamp(row["started_at"]).strftime("%Y-%m-%d %H:%M:%S")
         pid = "-" if row["pid"] is None else str(row["pid"])
-        cells.append((row["name"], str(row["incarnation"]), pid, row["status"], started, row["verdict"]))
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    for row in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        verdict = row["verdict"].partition("\n")[0]
+        cells.append((row["name"], str(row["incarnation"]), pid, row["status"], moment(row["started_at"]), verdict))
+    print(in_columns(cells))
     return 0
 
 
 def _logs(options: argparse.Namespace) -> int:
     from procession._control import OUTPUT
 
-    ending = "err" if options.stderr else "out"
-    folder = Path(options.host) / OUTPUT
-    launches = [path for path in folder.glob(f"{options.name}.*.{ending}") if _launch(path) is not None]
+    name, folder = _validate.name("name", options.name), Path(options.host) / OUTPUT
+    file = re.compile(rf"{re.escape(name)}\.([0-9]+)\.{'err' if options.stderr else 'out'}")
+    launches = {int(found[1]): path for path in _files(folder) if (found := file.fullmatch(path.name))}
     if not launches:
-        raise NotFound(f"{options.name}: there is no output of a proc of that name in {folder}")
-    last = max(launches, key=lambda path: _launch(path) or 0)
+        raise NotFound(
+            f"{name}: there is no output of a proc of that name in {folder}; `procession ps` lists the procs"
+        )
+    last = launches[max(launches)]
     for put_aside in range(config.LOG_KEEP, -1, -1):
         part = last if put_aside == 0 else last.with_name(f"{last.name}.{put_aside}")
         if part.exists():
@@ -143,16 +155,20 @@ def _logs(options: argparse.Namespace) -> int:
     return 0
 
 
-def _launch(path: Path) -> int | None:
-    number = path.name.rsplit(".", 2)[1]
-    return int(number) if number.isdigit() else None
+def _files(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []
 
 
 def _stop(options: argparse.Namespace) -> int:
     from procession import _control
 
-    for name, verdict in zip(
-        options.names, _control.ask(options.host, "stop", names=options.names, kill=options.kill), strict=False
-    ):
-        print(f"{name}: {verdict}")
-    return 0
+    code = 0
+    for one in _control.ask(options.host, "stop", names=options.names, kill=options.kill):
+        print(f"{one['name']}: {one['verdict']}")
+        if one["failure"] is not None:
+            print(f"procession: {one['name']} could not be asked to end: {one['failure']}", file=sys.stderr)
+            code = 1
+    return code

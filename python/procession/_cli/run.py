@@ -7,10 +7,10 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from procession import _validate, config
+from procession._cli.command import add_command, environment, program_of, refuse
 from procession._cli.output import Output, Unwritable
 from procession._restart import WHEN, Restart
 from procession.errors import InvalidArgument
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from procession._proc_mesh import ProcMesh
     from procession._shape import Point
 
+LIMITS = """\
+On each process, with all that it starts. What this machine or the launcher cannot do is refused: `procession doctor` tells.
+"""
 EPILOG = """\
 Options end where the program begins. Each process finds RANK, LOCAL_RANK and WORLD_SIZE in its environment. Its output is
 shown with its rank in front of each line, and a line of over 64 KiB in several; a process that writes faster than its output
@@ -34,20 +37,33 @@ processes are stopped; 2 for an error of usage
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 OWN_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
-UNITS = {"": 0, "K": 10, "M": 20, "G": 30}
+TYPED = {
+    "cwd": "--cwd",
+    "env": "--env",
+    "intensity": "--max-restarts",
+    "log_dir": "--log-dir",
+    "log_keep": "--log-keep",
+    "log_max_bytes": "--log-max-bytes",
+    "name": "--name",
+    "period": "--within",
+    "ready_timeout": "--ready-timeout",
+    'resources["cpu"]': "--cpu",
+    'resources["memory"]': "--memory",
+    'resources["pids"]': "--pids",
+    "rlimits": "--rlimit",
+    "stop_grace": "--stop-grace",
+    "user": "--user",
+}
+"""What the command line calls the arguments of `spawn_procs`."""
 BATCH = 1000
 """Lines that are written at once."""
 
 
 def add_to(commands: Any) -> None:
-    parser = commands.add_parser(
-        "run",
-        help="run a program n times",
-        description="Runs a program n times and reports how each process ended.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="procession run [options] [--] program [args ...]",
-        allow_abbrev=False,
+    description = "Runs a program n times and reports how each process ended."
+    usage = "procession run [options] [--] program [args ...]"
+    parser = add_command(
+        commands, "run", run, "run a program n times", description=description, epilog=EPILOG, usage=usage
     )
     parser.add_argument("-n", "--procs", type=int, default=1, metavar="N", help="how many processes (default: 1)")
     parser.add_argument(
@@ -108,10 +124,9 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument(
         "--log-max-bytes",
-        type=_bytes,
         default=None,
-        metavar="N",
-        help="put a file aside (.1, .2, ...) before it gets longer; 10M and the like are understood",
+        metavar="SIZE",
+        help="put a file aside (.1, .2, ...) before it gets longer: bytes, or 10M and the like",
     )
     parser.add_argument(
         "--log-keep",
@@ -120,6 +135,7 @@ def add_to(commands: Any) -> None:
         metavar="N",
         help="how many files that were put aside are kept of each stream (default: %(default)s)",
     )
+    _add_limits(parser.add_argument_group("limits", LIMITS))
     parser.add_argument(
         "--fold",
         action=argparse.BooleanOptionalAction,
@@ -128,14 +144,25 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line on stdout: output, exits, result")
     parser.add_argument("program", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    parser.set_defaults(handler=partial(run, parser), parser=parser)
 
 
-def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
-    if options.program[:1] == ["--"]:
-        del options.program[0]
-    if not options.program:
-        parser.error("name a program")
+def _add_limits(group: Any) -> None:
+    group.add_argument("--memory", metavar="SIZE", help="of memory, in bytes or as 64M, 2G; beyond it the kernel kills")
+    group.add_argument("--pids", type=int, metavar="N", help="processes and threads; beyond it forks fail")
+    group.add_argument("--cpu", type=float, metavar="N", help="processors, 0.5 is half of one; beyond it it waits")
+    group.add_argument("--user", metavar="USER[:GROUP]", help="run as this user, by name or number")
+    group.add_argument(
+        "--rlimit",
+        action="append",
+        default=[],
+        metavar="NAME=SOFT[:HARD]",
+        help="a limit of the kernel on each process, as nofile=1024 or core=0:unlimited; may be repeated",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    parser: argparse.ArgumentParser = options.parser
+    options.program = program_of(options)
     if options.json and options.fold:
         parser.error("--fold is for people, and --json is not: leave one out")
     from procession import _native
@@ -147,20 +174,11 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
             subscription = _native.Subscription(output=True, lifecycle=False)
             procs = _spawn(options, subscription)
         except InvalidArgument as error:
-            parser.error(f"{_as_typed(error.field)} = {error.value}: {error.rule}")
+            refuse(options, error, TYPED)
         except (NotImplementedError, TypeError) as error:
             parser.error(str(error))
         interrupts.stop_these(procs)
         return _follow(procs, subscription, interrupts, output)
-
-
-def _as_typed(field: str) -> str:
-    """What the command line calls an argument of `spawn_procs`."""
-    options = {"cwd", "log_dir", "log_keep", "log_max_bytes", "name", "ready_timeout", "stop_grace"}
-    others = {"intensity": "--max-restarts", "period": "--within"}
-    if field.startswith("env"):
-        return "--" + field.replace('["', " ").removesuffix('"]')
-    return "--" + field.replace("_", "-") if field in options else others.get(field, field)
 
 
 def _spawn(options: argparse.Namespace, subscription: Subscription) -> ProcMesh:
@@ -170,7 +188,8 @@ def _spawn(options: argparse.Namespace, subscription: Subscription) -> ProcMesh:
     program, *words = options.program
     if options.cwd is None and "/" in program:
         program = os.path.abspath(program)  # as a shell finds it
-    given = _environment(options.env)
+    given = environment(options.env, OWN_VARIABLES)
+    longest = options.log_max_bytes
 
     def env(point: Point) -> dict[str, str | None]:
         rank = str(point.rank)
@@ -191,8 +210,11 @@ def _spawn(options: argparse.Namespace, subscription: Subscription) -> ProcMesh:
             ready_timeout=options.ready_timeout,
             stop_grace=options.stop_grace,
             log_dir=options.log_dir,
-            log_max_bytes=options.log_max_bytes,
+            log_max_bytes=None if longest is None else _validate.size("log_max_bytes", longest),
             log_keep=options.log_keep,
+            resources=_resources(options),
+            user=_user(options.user),
+            rlimits=_rlimits(options.rlimit),
         )
     )
 
@@ -275,22 +297,29 @@ def _code(exits: list[ProcExit]) -> int:
     return min(failed, key=lambda one: one.ended_at).shell_code if failed else 0
 
 
-def _bytes(text: str) -> int:
-    """`4096`, `64K`, `10M`, `1G`."""
-    number, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "")
-    if unit not in UNITS or not number.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of bytes: give one as 65536, 64K, 10M or 1G")
-    return int(number) << UNITS[unit]
+def _resources(options: argparse.Namespace) -> dict[str, Any] | None:
+    given = {name: getattr(options, name) for name in ("memory", "pids", "cpu")}
+    return {name: limit for name, limit in given.items() if limit is not None} or None
 
 
-def _environment(words: list[str]) -> dict[str, str | None]:
-    given = {}
+def _user(text: str | None) -> Any:
+    """`name`, `1000`, `name:group`, `1000:1000`: names and numbers as they are typed."""
+    if text is None:
+        return None
+    user, colon, group = text.partition(":")
+    named = tuple(int(one) if one.isascii() and one.isdigit() else one for one in (user, group))
+    return named if colon else named[0]
+
+
+def _rlimits(words: list[str]) -> dict[str, Any] | None:
+    given: dict[str, Any] = {}
     for word in words:
-        key, equals, value = word.partition("=")
-        if key in OWN_VARIABLES:
-            raise InvalidArgument(f'env["{key}"]', "…", "every process gets one of its own; take another name")
-        given[key] = value if equals else None
-    return given
+        name, equals, limits = word.partition("=")
+        if not equals:
+            _validate.refuse("--rlimit", word, "has to be NAME=SOFT or NAME=SOFT:HARD, e.g. nofile=1024")
+        pair = tuple(int(one) if one.isascii() and one.isdigit() else one for one in limits.split(":"))
+        given[name] = pair[0] if len(pair) == 1 else pair
+    return given or None
 
 
 def _launcher(text: str) -> Any:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
+
+from procession._cli.command import add_command, moment
+from procession.errors import NotFound
 
 if TYPE_CHECKING:
     from procession._records import Case, Name
@@ -20,17 +22,10 @@ exit codes: 0 when an end was shown, 1 when none fits, 2 when several do or for 
 
 
 def add_to(commands: Any) -> None:
-    parser = commands.add_parser(
-        "why",
-        help="tell why a proc ended",
-        description="Tells why a proc ended: the last failure of the last run, or the one that is named.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    description = "Tells why a proc ended: the last failure of the last run, or the one that is named."
+    parser = add_command(commands, "why", why, "tell why a proc ended", description=description, epilog=EPILOG)
     parser.add_argument("proc", nargs="?", help="a name, a proc id, a launch id, or the beginning of one")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.set_defaults(handler=why)
 
 
 def why(options: argparse.Namespace) -> int:
@@ -38,7 +33,7 @@ def why(options: argparse.Namespace) -> int:
 
     try:
         case = _records.last_failure() if options.proc is None else _records.find(options.proc)
-    except _records.NotFound as error:
+    except NotFound as error:
         return _refuse(str(error), 1)
     except _records.Ambiguous as error:
         return _refuse("\n".join([f"{error}; name one:", *map(_candidate, error.names)]), 2)
@@ -72,8 +67,7 @@ def _beside(case: Case) -> dict[str, Any] | None:
 
 
 def _candidate(name: Name) -> str:
-    when = datetime.fromtimestamp(name.ended_ms / 1000).strftime("%Y-%m-%d %H:%M:%S")
-    return f"  {name.proc}  {name.launch_id}  ended {when}{'' if name.failed else ', nothing went wrong'}"
+    return f"  {name.proc}  {name.launch_id}  ended {moment(name.ended_ms / 1000)}{'' if name.failed else ', nothing went wrong'}"
 
 
 def _refuse(text: str, code: int) -> int:

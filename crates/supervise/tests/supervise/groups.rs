@@ -4,20 +4,21 @@ use std::collections::{BTreeSet, VecDeque};
 use std::env;
 use std::time::Duration;
 
+use procession_model::ExitClass;
 use procession_supervise::{
-    ActorsAfter, Backoff, Budgets, EndClass, GroupEffect, GroupEvent, GroupState, GroupTimer, RestartPolicy,
+    ActorsAfter, Backoff, Budgets, GroupEffect, GroupEvent, GroupState, GroupTimer, RestartPolicy,
     RestartStrategy, RestartWhen,
 };
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 
 const SLOTS: usize = 4;
-const CLASSES: [EndClass; 5] =
-    [EndClass::Clean, EndClass::App, EndClass::Oom, EndClass::Boot, EndClass::Launcher];
+const CLASSES: [ExitClass; 5] =
+    [ExitClass::Clean, ExitClass::App, ExitClass::Oom, ExitClass::Boot, ExitClass::Launcher];
 
 #[derive(Clone, Debug)]
 enum Op {
-    End(usize, EndClass),
+    End(usize, ExitClass),
     Ready(usize),
     Stop(Vec<usize>),
     Respawn(usize),
@@ -124,13 +125,13 @@ impl World {
         self.take_all(&effects, None);
     }
 
-    fn end(&mut self, slot: usize, class: EndClass) {
+    fn end(&mut self, slot: usize, class: ExitClass) {
         let track = self.track(slot);
         if self.ready_at[slot].take().is_some_and(|at| self.now - at >= self.policy.healthy_after)
             && !self.told.contains(&slot)
             && !self.stopped[slot]
             && self.policy.restarts()
-            && (class != EndClass::Clean || self.policy.when == RestartWhen::Always)
+            && (class != ExitClass::Clean || self.policy.when == RestartWhen::Always)
         {
             self.streak[track] = 0;
         }
@@ -307,14 +308,14 @@ proptest! {
         ops.into_iter().for_each(|op| world.play(op));
         // Those that were told to end do, and what is due comes.
         for _ in 0..8 {
-            (0..SLOTS).for_each(|slot| world.play(Op::End(slot, EndClass::App)));
+            (0..SLOTS).for_each(|slot| world.play(Op::End(slot, ExitClass::App)));
             world.play(Op::Pass(1_000));
         }
         if !world.policy.restarts() {
             prop_assert!(world.settled.iter().all(|settled| *settled), "{:?}", world.settled);
         }
         world.play(Op::Stop((0..SLOTS).collect()));
-        (0..SLOTS).for_each(|slot| world.play(Op::End(slot, EndClass::Clean)));
+        (0..SLOTS).for_each(|slot| world.play(Op::End(slot, ExitClass::Clean)));
         world.play(Op::Pass(1_000_000));
         prop_assert!(world.settled.iter().all(|settled| *settled), "{:?}", world.settled);
         prop_assert!(!world.alive.contains(&true));

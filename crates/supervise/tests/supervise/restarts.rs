@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use procession_model::ExitClass;
 use procession_supervise::{
-    Backoff, Budgets, EndClass, GroupEffect as Effect, GroupEvent as Event, GroupState, GroupTimer,
-    RestartLimit, RestartPolicy, RestartStrategy, RestartWhen,
+    Backoff, Budgets, GroupEffect as Effect, GroupEvent as Event, GroupState, GroupTimer, RestartLimit,
+    RestartPolicy, RestartStrategy, RestartWhen,
 };
 
 fn policy() -> RestartPolicy {
@@ -17,7 +18,7 @@ fn seconds(seconds: f64) -> Duration {
 }
 
 fn failed(slot: usize) -> Event {
-    Event::Ended { slot, class: EndClass::App, requested: false }
+    Event::Ended { slot, class: ExitClass::App, requested: false }
 }
 
 fn timer(effects: &[Effect]) -> GroupTimer {
@@ -117,7 +118,7 @@ fn only_what_the_policy_names_is_restarted() {
         (RestartWhen::OnFailure, false, true),
         (RestartWhen::Always, true, true),
     ] {
-        for (class, restarted) in [(EndClass::Clean, clean), (EndClass::App, app)] {
+        for (class, restarted) in [(ExitClass::Clean, clean), (ExitClass::App, app)] {
             let mut group = GroupState::new(RestartPolicy { when, ..policy() }, 1, 0);
             let effects = group.step(Event::Ended { slot: 0, class, requested: false }, Duration::ZERO);
             assert_eq!(!waits(&effects).is_empty(), restarted, "{when:?} after {class}");
@@ -133,21 +134,21 @@ fn a_budget_limits_ends_of_its_class_alone() {
     let budgets = Budgets { oom: Some(1), boot: Some(0), ..Budgets::default() };
     let end = |class| Event::Ended { slot: 0, class, requested: false };
     let mut group = GroupState::new(RestartPolicy { budgets, ..policy() }, 1, 0);
-    let effects = group.step(end(EndClass::Oom), Duration::ZERO);
+    let effects = group.step(end(ExitClass::Oom), Duration::ZERO);
     group.step(Event::TimerFired { timer: timer(&effects) }, seconds(0.1));
     fail_and_launch(&mut group, 0, seconds(1.0));
-    let limit = RestartLimit::Budget { class: EndClass::Oom, count: 1 };
+    let limit = RestartLimit::Budget { class: ExitClass::Oom, count: 1 };
     assert_eq!(limit.to_string(), "RestartLimit 1 for oom");
-    assert_eq!(group.step(end(EndClass::Oom), seconds(2.0))[0], Effect::GiveUp { slot: 0, limit });
+    assert_eq!(group.step(end(ExitClass::Oom), seconds(2.0))[0], Effect::GiveUp { slot: 0, limit });
     let mut group = GroupState::new(RestartPolicy { budgets, ..policy() }, 1, 0);
-    assert!(matches!(group.step(end(EndClass::Boot), Duration::ZERO)[0], Effect::GiveUp { .. }));
+    assert!(matches!(group.step(end(ExitClass::Boot), Duration::ZERO)[0], Effect::GiveUp { .. }));
 }
 
 #[test]
 fn one_for_all_ends_the_others_and_launches_all_when_the_last_has_ended() {
     let policy = RestartPolicy { strategy: RestartStrategy::OneForAll, ..policy() };
     let mut group = GroupState::new(policy, 3, 0);
-    let clean = Event::Ended { slot: 0, class: EndClass::Clean, requested: false };
+    let clean = Event::Ended { slot: 0, class: ExitClass::Clean, requested: false };
     assert_eq!(group.step(clean, Duration::ZERO), [], "another may still take it along");
     let effects = group.step(failed(2), seconds(1.0));
     assert_eq!(effects[2], Effect::Stop { slots: vec![1], because_of: 2 });

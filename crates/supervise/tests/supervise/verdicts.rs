@@ -1,5 +1,5 @@
-use procession_model::{BootPhase, ProcExitKind};
-use procession_supervise::{BootFailure, verdict};
+use procession_model::{BootPhase, ExitClass, ProcExitKind, Verdict};
+use procession_supervise::{BootFailure, HOST, counts_as, judge, verdict};
 
 use crate::world::{exited, request, signaled};
 
@@ -40,4 +40,26 @@ fn every_end_has_its_sentence() {
     ] {
         assert_eq!(verdict(&kind, boot, requested), sentence);
     }
+}
+
+#[test]
+fn a_policy_counts_an_end_by_its_verdict_and_lays_what_is_left_to_the_launcher_or_the_proc() {
+    let boot = BootFailure { phase: BootPhase::Interpreter, why: "not ready within 30s".to_owned() };
+    let by_host = request(HOST);
+    let failed = ProcExitKind::Failed { reason: "spawner raised: boom".to_owned() };
+    let lost = ProcExitKind::Lost { reason: "not heard of".to_owned() };
+    for (kind, boot, requested, oom, class) in [
+        (exited(0), None, None, None, ExitClass::Clean),
+        (exited(3), None, None, Some(false), ExitClass::App),
+        (signaled(9), None, None, Some(true), ExitClass::Oom),
+        (exited(1), Some(&boot), None, None, ExitClass::Boot),
+        (failed, None, None, None, ExitClass::Launcher),
+        (lost, None, None, None, ExitClass::Launcher),
+        (exited(-1), None, None, None, ExitClass::Launcher),
+        // However well it took that: the host had a reason.
+        (exited(0), None, Some(&by_host), None, ExitClass::App),
+    ] {
+        assert_eq!(counts_as(judge(&kind, boot, requested, oom)), class, "{kind}");
+    }
+    assert_eq!(counts_as(Verdict::HostLost), ExitClass::Launcher);
 }

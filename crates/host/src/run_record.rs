@@ -10,7 +10,7 @@ const NAME: &str = "record";
 /// What stands in a host's run directory for whoever finds it when the host is dead: lines of a word and
 /// its values. Words that a version does not know are left to those that do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Record {
+pub(crate) struct RunRecord {
     boot: String,
     namespace: String,
     /// What all that the host launched carries.
@@ -32,7 +32,7 @@ pub(crate) enum Standing {
     NotOurs,
 }
 
-impl Record {
+impl RunRecord {
     /// Writes the one of this process's host.
     ///
     /// # Errors
@@ -120,29 +120,29 @@ mod tests {
     #[test]
     fn a_record_is_read_as_it_was_written_and_without_a_line_that_is_not_whole() {
         let directory = tempfile::tempdir().unwrap();
-        Record::write(directory.path()).unwrap();
-        let add = Record::adding(directory.path()).unwrap();
+        RunRecord::write(directory.path()).unwrap();
+        let add = RunRecord::adding(directory.path()).unwrap();
         add(Helper { role: "guard", pid: 7, started: 70 });
         add(Helper { role: "keeper", pid: 8, started: 80 });
-        let found = Record::read(directory.path()).unwrap();
+        let found = RunRecord::read(directory.path()).unwrap();
         assert_eq!(found.session, session().to_string());
         assert_eq!(found.helpers, [(7, 70), (8, 80)]);
         assert_eq!(found.standing(), Standing::NotOurs, "its host lives");
         let text = fs::read_to_string(directory.path().join(NAME)).unwrap();
         let cut = format!("{text}group x\nkeeper 9 9");
-        assert_eq!(Record::parse(&cut).unwrap().helpers, found.helpers);
-        assert_eq!(Record::parse("boot x\n"), None);
+        assert_eq!(RunRecord::parse(&cut).unwrap().helpers, found.helpers);
+        assert_eq!(RunRecord::parse("boot x\n"), None);
     }
 
     #[test]
     fn the_dead_of_another_boot_are_bygone_and_those_of_another_namespace_not_ours() {
         let directory = tempfile::tempdir().unwrap();
-        Record::write(directory.path()).unwrap();
-        let own = Record::read(directory.path()).unwrap();
+        RunRecord::write(directory.path()).unwrap();
+        let own = RunRecord::read(directory.path()).unwrap();
         // No process has pid 1 since that moment.
-        let dead = Record { host: (1, u64::MAX), ..own };
+        let dead = RunRecord { host: (1, u64::MAX), ..own };
         assert_eq!(dead.standing(), Standing::Here);
-        assert_eq!(Record { boot: "another".into(), ..dead.clone() }.standing(), Standing::Bygone);
-        assert_eq!(Record { namespace: "another".into(), ..dead }.standing(), Standing::NotOurs);
+        assert_eq!(RunRecord { boot: "another".into(), ..dead.clone() }.standing(), Standing::Bygone);
+        assert_eq!(RunRecord { namespace: "another".into(), ..dead }.standing(), Standing::NotOurs);
     }
 }
