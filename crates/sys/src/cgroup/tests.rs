@@ -64,6 +64,15 @@ fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+fn is_killed_and_removed(variant: &str, group: &Group, child: Child) {
+    until(variant, || {
+        group.kill();
+        group.is_empty()
+    });
+    child.pidfd.wait().unwrap();
+    until(variant, || group.remove());
+}
+
 #[test]
 fn a_kill_reaches_what_has_left_its_session_its_parent_and_its_environment_behind() {
     for (variant, groups) in variants() {
@@ -73,12 +82,7 @@ fn a_kill_reaches_what_has_left_its_session_its_parent_and_its_environment_behin
             shell("(setsid env -i /bin/sh -c 'echo; exec sleep 1000' &) ; exec sleep 1000", &group);
         ready(&mut child);
         assert!(group.members().len() >= 2, "{variant}: {:?}", group.members());
-        until(variant, || {
-            group.kill();
-            group.is_empty()
-        });
-        child.pidfd.wait().unwrap();
-        until(variant, || group.remove());
+        is_killed_and_removed(variant, &group, child);
         assert!(group.members().is_empty());
     }
 }
@@ -97,12 +101,7 @@ mod f15 {
                 let _ = fs::write(path.join("cgroup.freeze"), "1");
                 let _ = fs::write(path.join("freezer.state"), "FROZEN");
             }
-            until(variant, || {
-                group.kill();
-                group.is_empty()
-            });
-            child.pidfd.wait().unwrap();
-            until(variant, || group.remove());
+            is_killed_and_removed(variant, &group, child);
         }
     }
 }
@@ -134,12 +133,7 @@ fn a_limit_on_processes_counts_those_of_the_whole_group() {
         };
         until(variant, || group.directories().any(refused));
         assert!(group.members().len() <= 3, "{variant}: {:?}", group.members());
-        until(variant, || {
-            group.kill();
-            group.is_empty()
-        });
-        child.pidfd.wait().unwrap();
-        until(variant, || group.remove());
+        is_killed_and_removed(variant, &group, child);
     }
 }
 
