@@ -108,7 +108,7 @@ def test_a_launcher_that_crashes_is_lost_with_all_of_its_procs_and_started_again
     # What was killed has ended so; and what raised in its own launch was told that.
     known = one.signal == signal.SIGKILL if where == "kill" else one.failed_reason == "spawner raised: 1"
     assert known or "LauncherLost: " in f"{one.failed_reason} {one.verdict}"
-    until(lambda: gone(child), LOST_SECONDS)
+    until(lambda: gone(child), seconds=LOST_SECONDS)
     assert exit_told_once(Crashing, "exit 4").exit_code == 4
     assert pid_of_class(Crashing) != launcher
     until(lambda: gone(launcher))

@@ -6,10 +6,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
+
+from launching import until
 
 # Two procs that never call back, with a daemon each; prints who is there, and ends as it is told.
 CLIENT = """
@@ -54,11 +55,8 @@ def carriers(name: str) -> list[int]:
     return found
 
 
-def until_gone(who, seconds=30):
-    deadline = time.monotonic() + seconds
-    while left := who():
-        assert time.monotonic() < deadline, left
-        time.sleep(0.01)
+def until_gone(who):
+    until(lambda: not who(), "all are gone")
 
 
 @pytest.mark.fault("F30")

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from launching import Supervising, parent_of, spawn
+from launching import Supervising, parent_of, spawn, until
 from procession import Restart, _native
 from procession.actor import Actor, SupervisionError, current_rank, endpoint, this_host
 from procession.errors import InvalidArgument, LaunchFailed
@@ -20,13 +20,6 @@ MUCH_LATER = Restart(backoff=(3600, 3600))
 
 def sh(command, restart, **kwargs):
     return spawn(None, command, restart=restart, **kwargs)
-
-
-def until(condition, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it should have come by now"
-        time.sleep(0.005)
 
 
 def waits(procs, rank=0):
@@ -71,7 +64,9 @@ def test_a_new_launch_of_a_name_survives_the_escalation_of_the_one_before():
     procs.terminate(0.3).get(20)
     assert procs.wait(20).get().item().signal == signal.SIGTERM
     procs.respawn().get(20)
-    while time.monotonic() < asked + 1.0:  # whoever escalates does it within this time
+    while (
+        time.monotonic() < asked + 1.0
+    ):  # whoever escalates does it within this time, and nothing else shows that nobody does
         assert procs.exits().item() is None
         time.sleep(0.02)
     procs.stop().get(20)

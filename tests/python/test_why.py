@@ -6,12 +6,11 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
-from launching import Supervising, ends_once_it_is_watched, only_exit, spawn, tells_exits
+from launching import Supervising, ends_once_it_is_watched, only_exit, spawn, tells_exits, until
 from procession._certificate import Handling
 from procession.actor import Actor, concurrent_endpoint, endpoint, this_host
 from procession.errors import LaunchFailed
@@ -52,15 +51,6 @@ class HangsWhenBuilt(Actor):
     def __init__(self, started):
         Path(started).touch()
         signal.pause()
-
-
-def until(look, seconds=30):
-    """What `look` gives, once that is something."""
-    deadline = time.monotonic() + seconds
-    while not (seen := look()):
-        assert time.monotonic() < deadline, f"{look} gave nothing"
-        time.sleep(0.005)
-    return seen
 
 
 def appears(path):

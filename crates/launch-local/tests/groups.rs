@@ -35,6 +35,7 @@ fn enforces_pids() -> bool {
 #[tokio::test]
 async fn a_proc_has_a_group_of_its_own_for_as_long_as_it_lives() {
     if !Cgroups::find().has_unified() {
+        println!("skipped: capability: cgroup2");
         return;
     }
     let launcher = NativeLauncher::start().unwrap();
@@ -132,6 +133,7 @@ async fn the_word_on_memory_comes_with_the_exit() {
 fn what_hosts_that_are_gone_left_is_swept_by_name() {
     let groups = Cgroups::find();
     if !groups.has_unified() {
+        println!("skipped: capability: cgroup2");
         return;
     }
     let mut host = std::process::Command::new("/bin/sleep").arg("1000").spawn().unwrap();
