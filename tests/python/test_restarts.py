@@ -93,6 +93,18 @@ def test_events_tell_of_restarts_between_the_ends():
     assert told[-1][2] == {"limit": "RestartLimit 1 in 60 s"}
 
 
+@pytest.mark.parametrize(("healthy_after", "waited"), [(3600, [0.01, 0.04, 0.16]), (0, [0.01] * 3)])
+def test_each_number_of_a_policy_counts(healthy_after, waited):
+    async def follow():
+        numbers = {"intensity": 3, "period": 120, "backoff": (0.01, 10), "factor": 4, "jitter": 0}
+        procs = sh("exit 1", Restart(**numbers, healthy_after=healthy_after))
+        return [event.detail async for event in procs.events() if event.kind in ("restarting", "restart_limit")]
+
+    *restarts, limit = asyncio.run(follow())
+    assert [one["after"] for one in restarts] == waited
+    assert limit == {"limit": "RestartLimit 3 in 120 s"}
+
+
 @pytest.mark.parametrize("how", ["stop", "terminate", "kill"])
 def test_a_stop_during_the_back_off_ends_restarts_of_a_slice_and_of_a_mesh(how):
     procs = sh("exit 1", MUCH_LATER, per_host={"x": 3})

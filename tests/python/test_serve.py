@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -114,6 +115,29 @@ def test_a_directory_has_one_host_at_a_time_and_who_asks_where_none_is_served_is
     assert "procession serve --state" in asked.stderr
     nobody = procession("stop", "--host", host.directory, "nobody", check=False)
     assert (nobody.returncode, "no proc of that name" in nobody.stderr) == (1, True)
+
+
+def test_a_proc_that_does_not_end_when_asked_is_killed_when_that_is_asked(host):
+    host.serve()
+    (deaf,) = host.start("deaf", "trap '' TERM; echo up; while :; do sleep 0.05; done")
+    until(lambda: host.lines(deaf) == ["up"])
+    done = procession("stop", "--host", host.directory, "--kill", deaf)
+    assert done.stdout.startswith(f"{deaf}: stopped by us (kill: procession stop --kill)")
+    row = host.ps()[deaf]
+    assert (row["kind"], row["signal"]) == ("signaled", signal.SIGKILL)
+    assert gone(row["pid"])
+
+
+def test_only_its_user_can_ask_a_host_and_a_request_without_end_is_refused(host):
+    host.serve()
+    control = Path(host.directory) / "control"
+    assert control.stat().st_mode & 0o777 == 0o600
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(30)
+        connection.connect(str(control))
+        connection.sendall(b'"' + b"x" * (1 << 20))
+        answer = connection.makefile("rb").readline()
+    assert json.loads(answer)["kind"] == "JSONDecodeError"
 
 
 def test_a_proc_that_could_not_be_found_again_is_refused():
