@@ -132,6 +132,7 @@ def test_only_its_user_can_ask_a_host_and_a_request_without_end_is_refused(host)
     host.serve()
     control = Path(host.directory) / "control"
     assert control.stat().st_mode & 0o777 == 0o600
+    assert (Path(host.directory) / "journal").stat().st_mode & 0o777 == 0o600, "arguments and environments are in it"
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(30)
         connection.connect(str(control))

@@ -54,6 +54,28 @@ async fn an_end_is_written_down_also_while_a_host_lives() {
     launcher.shutdown().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn that_a_proc_ran_out_of_memory_is_known_though_no_host_lived() {
+    let state = State::new();
+    let launcher = state.launcher();
+    // It keeps all that it reads until a line ends.
+    let (mut options, id) = (state.simple(&format!("{WAITS} exec tail /dev/zero")), fresh());
+    options.command.confinement.resources.memory = Some(64 << 20);
+    if launcher.check(&options.command.confinement).is_err() {
+        println!("skipped: capability: memory-limit");
+        return launcher.shutdown().await;
+    }
+    let launched = launcher.launch(&id, options.clone()).await.unwrap();
+    state.has("up");
+    drop((launcher, launched));
+    state.put("go");
+    state.has_no_helpers();
+    let launcher = state.launcher();
+    let exit = end(launcher.adopt(&id, &options, None).await.unwrap()).await;
+    assert_eq!((exit.kind, exit.oom), (KILLED, Some(true)));
+    launcher.shutdown().await;
+}
+
 #[tokio::test]
 async fn a_proc_that_was_taken_over_is_terminated_and_killed_with_its_tree() {
     for kill in [false, true] {
