@@ -17,7 +17,7 @@ REQUIREMENTS := $(wildcard requirements/*.txt)
 LOCKED := $(if $(CI),--locked)
 
 # What the extension is made of; the folders are in the list so that a removed file counts as a change.
-RUST := Cargo.toml Cargo.lock pyproject.toml $(shell find crates -name target -prune -o \
+RUST := Cargo.toml Cargo.lock pyproject.toml $(shell find crates \( -name target -o -path 'crates/*/tests' \) -prune -o \
 	\( -type d -o -name '*.rs' -o -name Cargo.toml -o -name Cargo.lock \) -print)
 
 # Tests that embed an interpreter find the one of .venv, and with it what is installed there, through PATH.

@@ -117,7 +117,8 @@ def standing(page: Page, tests: Sequence[Case], present: dict[str, bool] | None)
     if not page.not_held and ran < ROWS_OF_A_COMPLETE_MATRIX:
         result.errors.append(f"{ran} rows ran, and of a complete matrix {ROWS_OF_A_COMPLETE_MATRIX} have to")
     told = ", ".join(f"{count} {how}" for how, count in counts.items())
-    result.lines.append(f"{len(page.rows)} rows: {told}; {number(tests)}")
+    skipped = sum(t.outcome == "skipped" for t in tests)
+    result.lines.append(f"{len(page.rows)} rows: {told}; {number(tests)}, {skipped} of them skipped")
     return result
 
 
@@ -149,37 +150,44 @@ def capabilities() -> dict[str, bool] | None:
         return None
 
 
-def run_all() -> list[Path]:
-    """Runs every test that has a row; gives the reports."""
+def run_all() -> tuple[list[Path], list[str]]:
+    """Runs every test that has a row; gives the reports, and what went wrong beside tests that failed."""
     target = Path(os.environ["CARGO_TARGET_DIR"])
     rust, python = ROOT / "target/nextest/faults/junit.xml", target / "reports/faults.xml"
     for report in (rust, python):
         report.unlink(missing_ok=True)
-    subprocess.run(
-        ["cargo", "nextest", "run", "--workspace", "--profile", "faults", "-E", "test(/(^|::)f[0-9]+::/)"], cwd=ROOT
-    )
     folders = ["tests/python", "tests/faults", "tests/house"]
-    subprocess.run([sys.executable, "-m", "pytest", "-m", "fault", *folders, f"--junitxml={python}"], cwd=ROOT)
-    return [rust, python]
+    commands = {
+        ("cargo", "nextest", "run", "--workspace", "--profile", "faults", "-E", "test(/(^|::)f[0-9]+::/)"): rust,
+        (sys.executable, "-m", "pytest", "-m", "fault", *folders, f"--junitxml={python}"): python,
+    }
+    return list(commands.values()), [wrong for command in commands if (wrong := run(command))]
 
 
-def evaluate(reports: Iterable[Path]) -> int:
+def run(command: Sequence[str]) -> str | None:
+    """What is wrong when it ends with a code: a report is silent about tests that were never found."""
+    code = subprocess.run(command, cwd=ROOT).returncode
+    return f"{' '.join(command[:3])} ended with {code}" if code else None
+
+
+def evaluate(reports: Iterable[Path], wrong: Sequence[str] = ()) -> int:
     tests = [test for report in reports for test in tests_in(report.read_text(encoding="utf-8"))]
     result = standing(Page.read(PAGE.read_text(encoding="utf-8")), tests, capabilities())
     print("\n".join(result.lines))
-    for error in result.errors:
+    for error in [*result.errors, *wrong]:
         print(f"error: {error}")
-    return bool(result.errors)
+    return bool(result.errors or wrong)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--evaluate", nargs="+", type=Path, metavar="FILE", help="JUnit files of a run")
-    reports = parser.parse_args().evaluate or run_all()
+    left = parser.parse_args().evaluate
+    reports, wrong = (left, []) if left else run_all()
     if missing := [str(report) for report in reports if not report.exists()]:
         print(f"error: no report at {', '.join(missing)}: the tests did not run to their end")
         return 1
-    return evaluate(reports)
+    return evaluate(reports, wrong)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -48,6 +49,9 @@ class Allowed:
 
 
 def pytest_configure() -> None:
+    # A shell starts what it runs in the background with this ignored, and so would be what the tests start.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ[MARKER] = SESSION
     # Run directories of this session's clients and of no other.
     base = os.environ["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="leak-gate-")

@@ -113,7 +113,7 @@ def test_a_launcher_that_crashes_is_lost_with_all_of_its_procs_and_started_again
     said = capfd.readouterr().err
     assert said.count("LauncherLost: the launcher has ended") == 1, said
     assert "contradiction" not in said
-    until(lambda: gone(child), LOST_SECONDS)
+    until(lambda: gone(child), seconds=LOST_SECONDS)
     assert exit_told_once(Crashing, "exit 4").exit_code == 4
     assert pid_of_class(Crashing) != launcher
     until(lambda: gone(launcher))

@@ -137,9 +137,9 @@ class Holding(Supervising):
     """Opens a gate, then lets no thread of its process run Python for a while, and says from when to when."""
 
     async def launch(self, exit_port, proc_id, opts):
-        self.params["gate"].write_text("go\n")
         began = time.time()
-        hold_the_interpreter(HELD_SECONDS)
+        # One call in C, so that the gate opens when no other thread can run Python any more.
+        ctypes.PyDLL(None).system(f"echo go > {self.params['gate']}; exec sleep {HELD_SECONDS}".encode())
         self.held = began, time.time()
         await super().launch(exit_port, proc_id, opts)
 
@@ -152,7 +152,7 @@ class Holding(Supervising):
 def test_exits_are_published_while_a_launcher_in_the_client_holds_its_interpreter(spawned, tmp_path):
     gate = tmp_path / "gate"
     os.mkfifo(gate)
-    native = Followed(None, f"read line < {gate}; sleep 0.2; kill -9 $$", name="native")
+    native = Followed(None, f"read line < {gate}; kill -9 $$", name="native")
     native.procs.initialized.get(20)
     launcher = spawned(Holding, {"gate": gate})
     assert exit_told_once(launcher, "exit 3").exit_code == 3
@@ -269,4 +269,4 @@ def test_a_client_whose_procs_cannot_be_killed_ends_all_the_same_and_leaves_noth
     assert client.returncode == 7
     assert time.monotonic() - begun < 20
     assert "KillUnavailable: spawner raised: kill" in said
-    until(lambda: gone(pid), 10)
+    until(lambda: gone(pid), seconds=10)

@@ -147,7 +147,7 @@ def test_a_report_that_comes_before_the_end_ends_the_tree(spawned):
     (one,) = followed.exits()
     assert (one.kind, one.exit_code) == ("exited", 0)
     assert any(note.startswith(f"early exit: process {one.pid} still lived") for note in notes(followed))
-    until(lambda: gone(one.pid), SEEN_SECONDS)
+    until(lambda: gone(one.pid), seconds=SEEN_SECONDS)
 
 
 @pytest.mark.fault("F41")
@@ -168,7 +168,7 @@ def test_a_report_before_the_end_of_a_proc_that_called_back_ends_it_though_its_p
     (one,) = followed.exits()
     assert (one.exit_code, one.pid) == (0, pid)
     assert any("early exit" in note for note in notes(followed))
-    until(lambda: gone(pid), SEEN_SECONDS)
+    until(lambda: gone(pid), seconds=SEEN_SECONDS)
 
 
 @pytest.mark.fault("F42")

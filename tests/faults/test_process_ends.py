@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from launching import Followed, Supervising, gone, only_exit, spawn, until
+from launching import Followed, Supervising, gone, only_exit, process_state, spawn, until
 from procession.actor import this_host
 from procession.errors import LaunchFailed
 from procession.launch import BootstrapCommand
@@ -120,7 +120,7 @@ def test_a_kill_takes_a_daemon_along_and_is_told_at_once(launcher, tmp_path):
     one = only_exit(procs)
     assert time.monotonic() - asked < 3.0
     assert one.signal == signal.SIGKILL
-    until(lambda: gone(daemon) and gone(leader), 10)
+    until(lambda: gone(daemon) and gone(leader), seconds=10)
 
 
 @pytest.mark.fault("F12")
@@ -150,7 +150,7 @@ def test_a_sigterm_waits_with_a_stopped_process_and_the_sigkill_ends_it(launcher
     pid = procs.statuses().item().pid
     until(lambda: Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"sleep"))
     os.kill(pid, signal.SIGSTOP)
-    until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
+    until(lambda: process_state(pid) == "T", "it is stopped")
     asked = time.monotonic()
     ended = procs.terminate(1.0)
     until(lambda: is_pending(pid, signal.SIGTERM))
@@ -205,7 +205,7 @@ def test_a_process_whose_first_thread_has_ended_lives_and_can_be_killed(launcher
 
 THIEF = """
 import asyncio, os, threading, time
-from procession.actor import this_proc
+from procession.actor import this_host, this_proc
 from procession.launch import supervise
 
 this_proc()  # starts the runtime
@@ -218,7 +218,9 @@ def steal():
             time.sleep(0.001)
 
 threading.Thread(target=steal, daemon=True).start()
+"""
 
+OF_WHAT_IT_SUPERVISES = """
 async def main():
     for _ in range(50):
         result = await (await supervise(argv=["/bin/sh", "-c", "exit 7"])).wait()
@@ -233,30 +235,17 @@ print(result.exit_code, result.signal, result.failed_reason)
 
 @pytest.mark.fault("F23")
 def test_a_status_that_somebody_else_has_waited_for_is_never_made_up(script):
-    done = script(THIEF)
+    done = script(THIEF + OF_WHAT_IT_SUPERVISES)
     assert "waitpid(-1)" in done.stdout, done.stdout
 
 
 @pytest.mark.fault("F23")
 def test_a_client_that_waits_for_whatever_ends_costs_native_procs_nothing(script):
-    done = script(
-        """
-        import os, threading, time
-        from procession.actor import this_host
-
-        def steal():
-            while True:
-                try:
-                    os.waitpid(-1, 0)
-                except ChildProcessError:
-                    time.sleep(0.001)
-
-        threading.Thread(target=steal, daemon=True).start()
-        procs = this_host().spawn_procs({"x": 20}, bootstrap_command=["sh", "-c", "exit 7"], readiness="none")
-        print({one.exit_code for one in procs.wait(30).get().values()})
-        """
-    )
-    assert done.stdout == "{7}\n"
+    native = """
+procs = this_host().spawn_procs({"x": 20}, bootstrap_command=["sh", "-c", "exit 7"], readiness="none")
+print({one.exit_code for one in procs.wait(30).get().values()})
+"""
+    assert script(THIEF + native).stdout == "{7}\n"
 
 
 @pytest.mark.fault("F33")

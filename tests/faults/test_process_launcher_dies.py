@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from launching import Followed, gone, pid_of_class, tells_exits, until
+from launching import Followed, gone, pid_of_class, process_state, tells_exits, until
 from procession.launch import Capabilities, ProcExitResult, ProcLauncher
 
 pytestmark = pytest.mark.usefixtures("four")  # started before what each test is compared with
@@ -133,8 +133,8 @@ class Case:
         for name in ("up", "daemon"):
             if (self.folder / name).exists():
                 pid = number_in(self.folder / name)
-                until(lambda pid=pid: gone(pid), 10)
-        until(lambda: self.forked is None or gone(self.forked), 10)
+                until(lambda pid=pid: gone(pid), seconds=10)
+        until(lambda: self.forked is None or gone(self.forked), seconds=10)
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def test_the_end_of_its_launcher_ends_a_launch_once_and_leaves_nothing(case, sta
 def test_a_launcher_that_is_stopped_for_a_while_costs_no_launch(case, state):
     one = case(state)
     os.kill(one.pid, signal.SIGSTOP)
-    until(lambda: Path(f"/proc/{one.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
+    until(lambda: process_state(one.pid) == "T", "it is stopped")
     one.let_go()
     time.sleep(STOPPED_SECONDS)  # the fault itself, and no waiting for something
     os.kill(one.pid, signal.SIGCONT)

@@ -82,6 +82,7 @@ def test_who_dials_while_no_descriptor_is_left_is_let_in_afterwards_and_costs_li
     dialler = subprocess.Popen([sys.executable, {str(tmp_path / "dial.py")!r}, door], stdout=subprocess.PIPE, text=True)
     held = run_out()
     assert dialler.stdout.readline() == "dialled\\n"
+    # What it costs while nothing happens is seen in time only.
     cpu, began = time.process_time(), time.monotonic()
     while time.monotonic() - began < 2:
         assert echo.echo.call_one(3).get(30) == 3

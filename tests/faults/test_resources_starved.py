@@ -5,8 +5,7 @@ import sys
 
 import pytest
 
-from capabilities import group_of, need
-from launching import until
+from capabilities import group_below_own, need
 
 SECONDS = 60
 
@@ -67,17 +66,9 @@ STARVED = """
 @pytest.mark.timeout(240)
 def test_nobody_is_taken_for_dead_while_the_cpu_is_starved(script):
     need("cpu-limit")
-    group = group_of("self", "cpu") / f"starved-test-{os.getpid()}"
-    try:
-        group.mkdir()
-    except OSError:
-        pytest.skip("capability: own-group")
-    try:
+    with group_below_own("cpu", "starved-test") as group:
         env = {"PYTHONPATH": os.pathsep.join(sys.path)}
         done = script(STARVED, str(group), str(SECONDS), timeout=200, env=env)
-    finally:
-        until(lambda: not (group / "cgroup.procs").read_text())
-        group.rmdir()
     words = done.stdout.split()
     assert int(words[1]) > SECONDS, "it was starved"
     assert int(words[3]) > 0

@@ -4,12 +4,11 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
 
-from launching import Supervising, spawn
+from launching import Supervising, spawn, until
 from procession.actor import Actor, endpoint
 
 # Boots a proc in two steps: what it has before it calls back stands in a file until another file lets it go on.
@@ -29,13 +28,6 @@ class Inside(Actor):
         return own, Path("/proc/self/environ").read_bytes(), os.getpid()
 
 
-def until(path: Path) -> None:
-    deadline = time.monotonic() + 30
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} never came"
-        time.sleep(0.01)
-
-
 def variables(environ: bytes) -> dict[str, str]:
     pairs = (entry.decode(errors="replace").partition("=") for entry in environ.split(b"\0") if entry)
     return {name: value for name, _, value in pairs}
@@ -46,7 +38,7 @@ def variables(environ: bytes) -> dict[str, str]:
 def test_a_token_is_in_a_file_of_its_user_and_goes_with_its_use(tmp_path, launcher):
     script = HELD.format(seen=tmp_path, python=sys.executable)
     with spawn(launcher, bootstrap_command=["/bin/sh", "-c", script]) as procs:
-        until(tmp_path / "ready")
+        until((tmp_path / "ready").exists)
         seen = variables((tmp_path / "environ").read_bytes())
         scheme, _, file = seen["PROCESSION_BOOTSTRAP"].partition(":")
         assert scheme == "file"
@@ -70,7 +62,7 @@ def test_another_user_reads_neither_the_environment_nor_the_token(tmp_path):
         pytest.skip("capability: change-user")
     script = HELD.format(seen=tmp_path, python=sys.executable)
     with spawn(None, bootstrap_command=["/bin/sh", "-c", script]) as procs:
-        until(tmp_path / "ready")
+        until((tmp_path / "ready").exists)
         file = variables((tmp_path / "environ").read_bytes())["PROCESSION_BOOTSTRAP"].partition(":")[2]
         pid = next(iter(procs.statuses().values())).pid
         for path in (file, f"/proc/{pid}/environ", f"/proc/{pid}/fd/0"):
@@ -86,7 +78,7 @@ def test_another_user_reads_neither_the_environment_nor_the_token(tmp_path):
 # what anybody would.
 CANARY = """
 import asyncio, os, sys, traceback
-from launching import Supervising, spawn
+from launching import Supervising, spawn, until
 from procession.actor import Actor, endpoint, this_host, this_proc
 from procession.launch import BootstrapCommand
 import procession.actor

@@ -6,12 +6,11 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from launching import spawn
+from launching import spawn, until
 from procession.actor import this_host
 
 NOBODY = 65534
@@ -55,10 +54,7 @@ def talk(path: Path, *words: bytes, wait: int = 0) -> bytes:
 def test_a_stranger_of_the_same_user_is_refused_and_the_real_proc_is_let_in(path, tmp_path):
     script = f"touch {tmp_path}/up; while [ ! -e {tmp_path}/go ]; do sleep 0.02; done; exec {sys.executable} -m procession._proc_main"
     with spawn(None, bootstrap_command=["/bin/sh", "-c", script]) as procs:
-        deadline = time.monotonic() + 30
-        while not (tmp_path / "up").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        until((tmp_path / "up").exists)
         pid = next(iter(procs.statuses().values())).pid
         environ = Path(f"/proc/{pid}/environ").read_text()
         # The id of a launch is no secret; what proves it is.

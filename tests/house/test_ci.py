@@ -1,11 +1,11 @@
 import re
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 import ci
+from launching import gone, until
 
 PY = sys.executable
 
@@ -16,14 +16,7 @@ def lane(code: str, **more) -> ci.Lane:
 
 def ends(pid: int) -> bool:
     """Whether it is gone, or a zombie of whoever adopted it, within two seconds."""
-    for _ in range(200):
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
-                return True
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        time.sleep(0.01)
-    return False
+    return until(lambda: gone(pid), seconds=2)
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_every_row_has_a_line_and_the_last_one_counts():
         "F2    FAILED 1 of 3 tests, in part",
         "F3    no test",
         "F4    no test",
-        "4 rows: 1 held, 1 failed, 0 skipped, 2 without a test; 5 tests",
+        "4 rows: 1 held, 1 failed, 0 skipped, 2 without a test; 5 tests, 1 of them skipped",
     ]
     assert result.errors == ["b: failed"]
 
@@ -171,6 +171,13 @@ def test_the_capabilities_of_this_machine_are_those_that_doctor_shows():
     from procession._native import machine_facts
 
     assert faults.capabilities() == {name: holds for name, holds, _ in machine_facts()}
+
+
+def test_a_command_that_ends_with_a_code_is_an_error_whatever_the_reports_say(capsys):
+    assert faults.run(["sh", "-c", "exit 0"]) is None
+    assert faults.run(["sh", "-c", "exit 3"]) == "sh -c exit 3 ended with 3"
+    assert faults.evaluate([], ["sh -c exit 3 ended with 3"]) == 1
+    assert capsys.readouterr().out.endswith("error: sh -c exit 3 ended with 3\n")
 
 
 def test_a_report_that_is_missing_is_an_error_and_not_an_empty_one(tmp_path):

@@ -7,14 +7,13 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from pwd import getpwnam
 
 import pytest
 
 from capabilities import need
+from launching import process_state, until
 
 COMMAND = [sys.executable, "-m", "procession"]
 LAUNCHER = """
@@ -227,12 +226,8 @@ def test_nothing_of_a_fast_program_is_lost(tmp_path):
 
 
 def wait_until_it_waits(pid):
-    """For a program that never sleeps but for a pipe that is full; it would have ended long before this gives up."""
-    for _ in range(500):
-        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S":
-            return
-        time.sleep(0.01)
-    pytest.fail("the program does not wait")
+    """For a program that never sleeps but for a pipe that is full."""
+    until(lambda: process_state(pid) == "S", "the program waits")
 
 
 @pytest.mark.fault("F68")
@@ -455,11 +450,14 @@ def test_output_goes_to_files_too(tmp_path):
 
 
 def test_lines_are_folded_when_asked_and_each_is_counted(tmp_path):
-    done = run_shell("echo same; sleep 0.3; echo own $RANK", "-n", "4", "--fold")
+    # All begin together, and so write some of the same within the time that a line is held.
+    meet = f"touch {tmp_path}/$RANK; until [ $(ls {tmp_path} | wc -l) = 4 ]; do sleep 0.01; done"
+    done = run_shell(f"{meet}; for n in $(seq 50); do echo same; done; echo own $RANK", "-n", "4", "--fold")
+    assert re.search(r"^\[\d+[-,].*\] same|^\[\d\] same \(×", done.stdout, re.MULTILINE)
     shown = [re.fullmatch(r"\[([\d,-]+)\] (.*?)( \(×\d+\))?", line).groups() for line in done.stdout.splitlines()]
     written = {}
     for ranks, line, _ in shown:
         spans = [span.split("-") for span in ranks.split(",")]
         written[line] = written.get(line, 0) + sum(int(span[-1]) - int(span[0]) + 1 for span in spans)
-    assert written == {"same": 4, **{f"own {rank}": 1 for rank in range(4)}}
+    assert written == {"same": 200, **{f"own {rank}": 1 for rank in range(4)}}
     assert re.findall(r"×", run_shell("echo same", "-n", "4", "--no-fold").stdout) == []

@@ -106,7 +106,10 @@ def test_odd_bytes_are_lines_for_people_and_raw_in_the_file(tmp_path):
     # A character cut in two by a pause, a BOM, a CR alone and one before its LF, NUL, an escape, what is no UTF-8.
     pieces = [b"\xef\xbb\xbfbom\n", b"\xf0\x9f", b"\x8c\x8d\n", b"a\rb\r\n", b"n\0l\n", b"\x1b[1mbold\n", b"\xff\xfe"]
     octal = ["".join(f"\\{byte:03o}" for byte in piece) for piece in pieces]
-    command = "; sleep 0.05; ".join(f"printf '{piece}'" for piece in octal)
+    # Each is read alone: what has been read is in the file.
+    sizes = [sum(map(len, pieces[: n + 1])) for n in range(len(pieces))]
+    read = f"until [ $(cat {tmp_path}/logs/*.out | wc -c) = {{}} ]; do sleep 0.01; done"
+    command = "; ".join(f"printf '{piece}'; {read.format(size)}" for piece, size in zip(octal, sizes, strict=True))
     one = only_exit(spawn(None, command, log_dir=tmp_path / "logs"))
     with open(one.stdout_path, "rb") as file:
         assert file.read() == b"".join(pieces)

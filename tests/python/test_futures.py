@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from launching import until
 from procession._loop import queue_of_running_loop
 from procession.actor import Actor, ActorError, Channel, Future, endpoint
 from procession.errors import InvalidArgument, WrongContext
@@ -229,8 +230,7 @@ def test_a_keyboard_interrupt_breaks_a_wait(later):
     main = threading.get_ident()
 
     def interrupt_once_it_waits():
-        while sys._current_frames()[main].f_code is not Future._wait.__code__:
-            time.sleep(0.001)
+        until(lambda: sys._current_frames()[main].f_code is Future._wait.__code__, "it waits")
         signal.raise_signal(signal.SIGINT)
 
     interrupter = threading.Thread(target=interrupt_once_it_waits)

@@ -205,7 +205,7 @@ class Slow(Supervising):
         def pull():
             for step in range(self.STEPS):
                 self.report(proc_id, progress=f"pulled {step + 1} of {self.STEPS}")
-                time.sleep(self.SECONDS)
+                time.sleep(self.SECONDS)  # it is time that the deadline is about
 
         threading.Thread(target=pull).start()
         await super().launch(exit_port, proc_id, opts)

@@ -1,13 +1,12 @@
 """Limits on what a proc uses together with all that it starts, and kills of whole groups."""
 
-import os
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from capabilities import empty_groups_of_this_process, group_of, need
+from capabilities import empty_groups_of_this_process, group_below_own, group_of, need
+from launching import gone, only_exit, until
 from procession.actor import Actor, endpoint, this_host
 from procession.errors import InvalidArgument
 
@@ -26,24 +25,6 @@ def run(command, **kwargs):
 
 def python(source):
     return [sys.executable, "-S", "-c", source]
-
-
-def until(condition, what="in time"):
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.005)
-
-
-def lives(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def only_exit(procs):
-    return procs.wait(PATIENCE).get().item()
 
 
 @pytest.fixture(autouse=True)
@@ -96,16 +77,8 @@ def test_without_a_limit_nobody_claims_that_memory_ran_out():
 @pytest.mark.fault("F7")
 def test_a_launch_that_meets_a_limit_on_processes_fails_retryably_and_touches_no_other(script, tmp_path):
     need("pids-limit")
-    group = group_of("self", "pids") / f"limit-test-{os.getpid()}"
-    try:
-        group.mkdir()
-    except OSError:
-        pytest.skip("capability: own-group")
-    try:
+    with group_below_own("pids", "limit-test") as group:
         done = script(AT_THE_LIMIT, str(group))
-    finally:
-        until(lambda: not (group / "cgroup.procs").read_text())
-        group.rmdir()
     assert done.stdout.splitlines() == ["failed True True", "running", "exited 0"]
 
 
@@ -205,10 +178,10 @@ def test_a_daemon_that_left_its_session_its_parents_and_its_environment_goes_wit
         until(told.exists)
         daemon = int(told.read_text())
         if how == "killed":
-            assert lives(daemon)
+            assert not gone(daemon)
             procs.kill().get(PATIENCE)
         only_exit(procs)
-        until(lambda: not lives(daemon), "the daemon is dead")
+        until(lambda: gone(daemon), "the daemon is dead")
 
 
 @pytest.mark.parametrize("members", [100, 400])
@@ -222,7 +195,7 @@ def test_a_kill_means_the_whole_tree(tmp_path, members):
     assert len(tree) >= members
     procs.kill().get(PATIENCE)
     assert only_exit(procs).signal == 9
-    until(lambda: not any(lives(pid) for pid in tree), "all are dead")
+    until(lambda: all(gone(pid) for pid in tree), "all are dead")
 
 
 # --- arguments

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from launching import Supervising, only_exit, spawn
+from launching import Supervising, only_exit, spawn, until
 from procession.actor import this_host
 from procession.errors import InvalidArgument, Unsupported
 from procession.launch import Capabilities, ProcLauncher
@@ -58,10 +58,7 @@ def test_following_begins_as_far_back_as_the_files_do(tmp_path):
     gate = tmp_path / "gate"
     command = f"seq 1 3000; while [ ! -e {gate} ]; do sleep 0.01; done; seq 3001 3010"
     with spawn(None, command, log_dir=tmp_path / "logs") as procs:
-        deadline = time.monotonic() + 30
-        while list(procs.logs(tail=1)) != ["[0] 3000"]:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        until(lambda: list(procs.logs(tail=1)) == ["[0] 3000"])
         lines = procs.logs(tail=2500, follow=True)
         gate.touch()
         assert list(lines) == [f"[0] {n}" for n in range(501, 3011)]

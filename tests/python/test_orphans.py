@@ -14,6 +14,7 @@ import cloudpickle
 import pytest
 
 import procession
+from launching import until
 
 GONE_SECONDS = 1.0
 
@@ -136,8 +137,7 @@ def killed_client_leaves_nothing(command: list[str], environ: dict[str, str], ma
         assert up == "up"
         assert bool(own) == (child != "0")
         # What was forked is about to execute these.
-        while sum(what == "sleep 1000 " for what in marked(marker).values()) < 4:
-            time.sleep(0.01)
+        until(lambda: sum(what == "sleep 1000 " for what in marked(marker).values()) >= 4)
         os.kill(client.pid, signal.SIGKILL)
         deadline = time.monotonic() + GONE_SECONDS
         while set(left := marked(marker)) - own and time.monotonic() < deadline:

@@ -83,6 +83,15 @@ def test_an_end_is_found_by_name_id_or_prefix_and_candidates_are_shown_where_sev
     assert nothing.stderr == "procession why: no ended proc that was recorded fits 'nobody'\n"
 
 
+def test_of_several_runs_the_last_is_told_and_of_a_name_the_last_end(script, state):
+    for code in (3, 5):
+        script(PROGRAM.replace("kill -9 $$", f"exit {code}"), env={"PROCESSION_STATE_DIR": str(state)})
+        for asked in ((), ("w-1",)):
+            told = why(state, *asked).stdout
+            assert told.startswith(f"w-1 (rank 1, incarnation 1): app error: exit code {code}\n")
+            assert "2 others: 2 x code 0" in told, "its siblings are those of its own run"
+
+
 def test_a_run_without_a_failure_says_so(script, state):
     script(PROGRAM.replace("kill -9 $$", "true"), env={"PROCESSION_STATE_DIR": str(state)})
     told = why(state)

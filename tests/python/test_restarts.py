@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from launching import Supervising, parent_of, spawn
+from launching import Supervising, parent_of, spawn, until
 from procession import Restart, _native
 from procession.actor import Actor, SupervisionError, current_rank, endpoint, this_host
 from procession.errors import InvalidArgument, LaunchFailed
@@ -20,13 +20,6 @@ MUCH_LATER = Restart(backoff=(3600, 3600))
 
 def sh(command, restart, **kwargs):
     return spawn(None, command, restart=restart, **kwargs)
-
-
-def until(condition, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it should have come by now"
-        time.sleep(0.005)
 
 
 def waits(procs, rank=0):
@@ -71,7 +64,9 @@ def test_a_new_launch_of_a_name_survives_the_escalation_of_the_one_before():
     procs.terminate(0.3).get(20)
     assert procs.wait(20).get().item().signal == signal.SIGTERM
     procs.respawn().get(20)
-    while time.monotonic() < asked + 1.0:  # whoever escalates does it within this time
+    while (
+        time.monotonic() < asked + 1.0
+    ):  # whoever escalates does it within this time, and nothing else shows that nobody does
         assert procs.exits().item() is None
         time.sleep(0.02)
     procs.stop().get(20)
@@ -96,6 +91,18 @@ def test_events_tell_of_restarts_between_the_ends():
     restarting = {"next_incarnation": 2, "after": 0.01, "attempt": 1, "of": 1, "why": "app error: exit code 1"}
     assert told[-3][2] == restarting
     assert told[-1][2] == {"limit": "RestartLimit 1 in 60 s"}
+
+
+@pytest.mark.parametrize(("healthy_after", "waited"), [(3600, [0.01, 0.04, 0.16]), (0, [0.01] * 3)])
+def test_each_number_of_a_policy_counts(healthy_after, waited):
+    async def follow():
+        numbers = {"intensity": 3, "period": 120, "backoff": (0.01, 10), "factor": 4, "jitter": 0}
+        procs = sh("exit 1", Restart(**numbers, healthy_after=healthy_after))
+        return [event.detail async for event in procs.events() if event.kind in ("restarting", "restart_limit")]
+
+    *restarts, limit = asyncio.run(follow())
+    assert [one["after"] for one in restarts] == waited
+    assert limit == {"limit": "RestartLimit 3 in 120 s"}
 
 
 @pytest.mark.parametrize("how", ["stop", "terminate", "kill"])

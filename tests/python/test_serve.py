@@ -34,7 +34,7 @@ class Known:
 
 def test_a_host_forgets_the_oldest_ends_and_nothing_that_lives(tmp_path):
     ended = [Known(f"ended-{i}", True) for i in range(_control.ENDED_KEPT + 1)]
-    served = _control.Served(tmp_path, [Known("alive", False), *ended], [])
+    served = _control.Served(tmp_path, [[Known("alive", False)], ended], [])
     with pytest.raises(NotFound, match=r"^ended-0: no proc of that name"):
         served.stop(names=["alive", "ended-1", "ended-0"], kill=True)
 
@@ -205,6 +205,24 @@ def test_a_stop_tells_why_a_kill_could_not_be_asked_for(host):
     out, err = stop.communicate(timeout=50)
     assert (stop.returncode, out) == (1, f"{name}: stopped by us (kill: procession stop --kill): signal 9 (SIGKILL)\n")
     assert err.startswith(f"procession: {name} could not be asked to end: ")
+
+
+def test_a_proc_that_does_not_end_when_asked_is_killed_when_that_is_asked(host):
+    host.serve()
+    (deaf,) = host.start("deaf", "trap '' TERM; echo up; while :; do sleep 0.05; done")
+    until(lambda: host.lines(deaf) == ["up"])
+    done = procession("stop", "--host", host.directory, "--kill", deaf)
+    assert done.stdout.startswith(f"{deaf}: stopped by us (kill: procession stop --kill)")
+    row = host.ps()[deaf]
+    assert (row["kind"], row["signal"]) == ("signaled", signal.SIGKILL)
+    assert gone(row["pid"])
+
+
+def test_only_its_user_can_ask_a_host_or_read_what_it_has_written_down(host):
+    host.serve()
+    control = Path(host.directory) / "control"
+    assert control.stat().st_mode & 0o777 == 0o600
+    assert (Path(host.directory) / "journal").stat().st_mode & 0o777 == 0o600, "arguments and environments are in it"
 
 
 def test_a_proc_that_could_not_be_found_again_is_refused():

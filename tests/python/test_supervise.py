@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from launching import until
 from procession.errors import InvalidArgument
 from procession.launch import LaunchOptions, supervise
 
@@ -75,8 +76,7 @@ def test_terminate_escalates(tmp_path):
     async def main():
         code = "import pathlib, signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); pathlib.Path(sys.argv[1]).touch(); signal.pause()"
         process = await supervise(argv=[sys.executable, "-c", code, ready])
-        while not ready.exists():
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(until, ready.exists)
         await process.terminate(0.1)
         return await process.wait()
 
@@ -90,8 +90,7 @@ def test_kill_takes_the_whole_tree(tmp_path):
     async def main():
         command = f"setsid sleep 60 & echo $! > {pids}; sleep 60"
         process = await supervise(argv=["/bin/sh", "-c", command])
-        while not (pids.exists() and pids.read_text().endswith("\n")):
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(until, lambda: pids.exists() and pids.read_text().endswith("\n"))
         await process.kill()
         return await process.wait()
 

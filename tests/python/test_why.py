@@ -6,13 +6,15 @@ import os
 import shutil
 import signal
 import subprocess
-import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from launching import Supervising, ends_once_it_is_watched, only_exit, spawn, tells_exits
-from procession._certificate import Handling
+from launching import Supervising, ends_once_it_is_watched, only_exit, spawn, tells_exits, until
+from procession._certificate import ActorFailed, Handling
+from procession._records import Case
+from procession._why import explained
 from procession.actor import Actor, concurrent_endpoint, endpoint, this_host
 from procession.errors import LaunchFailed
 from procession.launch import (
@@ -52,15 +54,6 @@ class HangsWhenBuilt(Actor):
     def __init__(self, started):
         Path(started).touch()
         signal.pause()
-
-
-def until(look, seconds=30):
-    """What `look` gives, once that is something."""
-    deadline = time.monotonic() + seconds
-    while not (seen := look()):
-        assert time.monotonic() < deadline, f"{look} gave nothing"
-        time.sleep(0.005)
-    return seen
 
 
 def appears(path):
@@ -387,3 +380,57 @@ def test_an_explanation_says_what_came_first_at_the_top_and_the_end_last():
     places = [timeline.index(word) for word in order]
     assert places == sorted(places)
     assert "+10.000 s  ended" in timeline
+
+
+def test_requests_that_were_not_kept_are_counted():
+    stop = StopIntent("stop", 1008.0, "enough", "agent")
+    assert "3 more requests to end it are not shown" in made(stops=(stop,), more_stops=3).explain()
+
+
+def test_an_actor_that_failed_is_told_with_its_failure():
+    failed = ActorFailed("reader", 1004.0, "no such file")
+    assert "+4.000 s  actor reader failed: no such file" in made(actors_failed=(failed,)).explain()
+
+
+def test_a_line_that_is_among_the_first_and_the_last_is_shown_once():
+    one = replace(made(stderr_head=("one", "two")), stderr_tail=["one", "two", "three"])
+    shown = one.explain().partition("stderr\n")[2].split()
+    assert shown[:3] == ["one", "two", "three"]
+    one = replace(one, stderr_tail=["nine", "ten"])
+    lines = [line.strip() for line in one.explain().splitlines()]
+    begin = lines.index("stderr, first lines")
+    assert lines[begin : begin + 6] == ["stderr, first lines", "one", "two", "stderr, last lines", "nine", "ten"]
+
+
+def test_a_case_is_told_by_what_sets_it_apart_and_by_what_is_still_there(tmp_path):
+    def case(started, ended, env, machine, core=None, host_pid=None):
+        beside = {
+            "env": env,
+            "machine": machine,
+            "core": core,
+            "host_pid": host_pid or os.getpid(),
+            "run_dir": str(tmp_path),
+        }
+        return Case(replace(made(), started_at=started, ended_at=ended, launch_id="f00d" * 8), beside)
+
+    siblings = (
+        case(1000.0, 1010.0, {"SAME": 1, "SEED": 2, "PROCESSION_LAUNCH_ID": 3}, "near"),
+        case(1002.0, 1020.0, {"SAME": 1, "SEED": 2, "PROCESSION_LAUNCH_ID": 4}, "near"),
+    )
+    one = case(1001.0, 1005.0, {"SAME": 1, "SEED": 9, "PROCESSION_LAUNCH_ID": 5}, "far", "/core.7", 2**22 + 1)
+    lines = [line.strip() for line in explained(replace(one, siblings=siblings)).splitlines()]
+    assert "2nd of 3 to start, 1st to end" in lines
+    assert "variables that are not the same everywhere (values are not kept): SEED" in lines
+    assert "on far, of far, near" in lines
+    assert "core: /core.7" in lines
+    assert f"run directory of its host, which is gone: {tmp_path}" in lines
+    left = subprocess.Popen(["sleep", "1000"], env={"PROCESSION_LAUNCH_ID": f"{one.exit.launch_id}:{'5' * 32}"})
+    try:
+        assert f"process {left.pid}: sleep" in explained(one)
+    finally:
+        left.kill()
+        left.wait()
+    assert f"process {left.pid}" not in explained(one)
+    alone = explained(case(1000.0, 1010.0, {}, "near"))
+    assert "left behind" not in alone
+    assert "siblings" not in alone

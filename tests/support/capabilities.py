@@ -4,12 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import cloudpickle
 import pytest
 
 import procession
+from launching import until
 from procession._native import machine_facts
 
 HOLDS = {name for name, holds, _ in machine_facts() if holds}
@@ -33,6 +35,21 @@ def group_of(pid, controller=""):
         if fits and controller in paths and Path(paths[controller]).is_relative_to(root):
             return Path(point) / Path(paths[controller]).relative_to(root)
     pytest.skip("capability: own-group")
+
+
+@contextmanager
+def group_below_own(controller, name):
+    """A control group below that of this process, for processes to move into; removed when they have left it."""
+    group = group_of("self", controller) / f"{name}-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError:
+        pytest.skip("capability: own-group")
+    try:
+        yield group
+    finally:
+        until(lambda: not (group / "cgroup.procs").read_text(), f"{group} is empty")
+        group.rmdir()
 
 
 def empty_groups_of_this_process():

@@ -95,8 +95,7 @@ def ends_once_it_is_watched(command, launcher, gate):
     os.mkfifo(gate)
     procs = spawn(launcher, f"read go < {gate}; {command}")
     procs.initialized.get(20)
-    while procs.statuses().item().pid is None:
-        time.sleep(0.01)
+    until(lambda: procs.statuses().item().pid is not None, "its pid is known")
     gate.write_text("go\n")
     return procs
 
@@ -128,20 +127,26 @@ def notes(followed):
     return [one["text"] for one in followed.told if one["kind"] == "note"]
 
 
-def until(condition, seconds=20):
-    """Asks again and again until the condition holds."""
+def until(condition, what="it", seconds=30):
+    """Asks again and again until the condition holds; what it gives then."""
     deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
+    while not (given := condition()):
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
         time.sleep(0.005)
+    return given
+
+
+def process_state(pid: int) -> str | None:
+    """The letter that the kernel has for what a process does; None when there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return None
 
 
 def gone(pid: int) -> bool:
     """Whether no process of that number runs; one that waits to be reaped does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
+    return process_state(pid) in (None, "Z", "X")
 
 
 def tells_exits() -> bool:

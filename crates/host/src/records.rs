@@ -429,6 +429,20 @@ mod tests {
     }
 
     #[test]
+    fn a_bounded_number_waits_and_clean_ends_leave_room_for_failures() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::new(Some(dir.path().to_owned()));
+        // As if the one that is being written took for ever.
+        records.0.queue().writing = true;
+        let put = |verdict, count| {
+            (0..count).for_each(|_| records.put(record("w-0", verdict, 1)));
+            (records.0.queue().waiting.len(), records.0.lost.load(Ordering::Relaxed))
+        };
+        assert_eq!(put(Verdict::Clean, WAITING_CLEAN + 2), (WAITING_CLEAN, 2));
+        assert_eq!(put(Verdict::Unknown, WAITING), (WAITING, 2 + WAITING_CLEAN as u64));
+    }
+
+    #[test]
     fn equal_values_have_equal_marks_in_one_process_and_others_have_not() {
         let mark = |value: &str| {
             let mut command = BootstrapCommand::new("true");

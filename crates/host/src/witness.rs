@@ -152,6 +152,27 @@ mod tests {
     }
 
     #[test]
+    fn a_zombie_that_has_the_pid_by_now_does_not_say_how_a_watched_process_ended() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut ended = Command::new("/bin/false").spawn().unwrap();
+        let mut other = sleeper(LaunchId::fresh());
+        let zombie = || Process::look(ended.id()).unwrap().exit_status();
+        let shown = runtime.block_on(async {
+            let (own, gone) = watch(ended.id()).unwrap();
+            gone.await;
+            assert!(zombie().is_some(), "nobody has reaped it");
+            // As if the kernel had given the number of a process that it knows nothing of to another one.
+            let (unknown, _lives) = watch(other.id()).unwrap();
+            let stranger = Watched { pid: own.pid, started: own.started - 1, ..unknown };
+            (own.status().await, stranger.status().await)
+        });
+        other.kill().unwrap();
+        other.wait().unwrap();
+        ended.wait().unwrap();
+        assert_eq!(shown, (Some(ProcExitKind::Exited { code: 1 }), None));
+    }
+
+    #[test]
     fn a_sweep_that_lacks_descriptors_for_a_moment_goes_on_after_it() {
         let script =
             "ulimit -n 32; exec \"$0\" --exact witness::tests::role_of_a_crowded_proc --ignored --nocapture";

@@ -64,7 +64,7 @@ mod f19 {
             command
         };
         if !own_pids().arg("true").output().is_ok_and(|output| output.status.success()) {
-            println!("skipped: capability: pid namespace");
+            println!("skipped: capability: namespaces");
             return;
         }
         let role = "f19::role_of_a_machine_that_uses_pids_at_once_again";

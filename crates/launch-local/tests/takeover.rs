@@ -3,10 +3,11 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::{
-    Failpoints, Running, exit_of, fresh, guard, helpers, keeper, lives, members, shell, within, zombies,
+    Failpoints, Running, exit_of, fresh, guard, helpers, keeper, lives, members, shell, soon, within, zombies,
 };
 use procession_launch::{ProcLauncher, ProcLauncherError};
 use procession_launch_local::{LaunchFailure, NativeLauncher};
@@ -28,15 +29,6 @@ async fn started(launcher: &NativeLauncher) -> Running {
 
 fn signal(pid: u32, signal: i32) {
     Pidfd::open(pid).unwrap().signal(signal).unwrap();
-}
-
-/// Waits as the others do, and lets the runtime go on meanwhile.
-async fn soon(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = std::time::Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < 20 * SECOND, "{what}: not in time");
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
 }
 
 async fn kill(process: &Process) {
@@ -68,6 +60,36 @@ async fn all_ends_are_known(launcher: &NativeLauncher, procs: [Running; 3]) {
 
 async fn three(launcher: &NativeLauncher) -> [Running; 3] {
     [started(launcher).await, started(launcher).await, started(launcher).await]
+}
+
+/// Of three procs one is asked to end and one killed while `helpers` are stopped, who then die of it.
+async fn what_was_asked_is_done_although_they_die<const N: usize>(
+    launcher: Arc<NativeLauncher>,
+    helpers: [Process; N],
+) {
+    let [mut asked, mut killed, other] = three(&launcher).await;
+    for helper in &helpers {
+        helper.signal(libc::SIGSTOP);
+        soon("it is stopped", || Process::look(helper.pid).unwrap().state == 'T').await;
+    }
+    let (terminate, terminated) = (launcher.clone(), asked.id.clone());
+    let terminate = tokio::spawn(async move { terminate.terminate(&terminated, SECOND).await });
+    let (kill_it, id) = (launcher.clone(), killed.id.clone());
+    let kill_it = tokio::spawn(async move { kill_it.kill(&id).await });
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    for helper in &helpers {
+        kill(helper).await;
+    }
+    terminate.await.unwrap().unwrap();
+    kill_it.await.unwrap().unwrap();
+    assert!(members(&killed.id).is_empty());
+    assert_eq!(killed.exit().await, KILLED);
+    assert_eq!(asked.exit().await, ProcExitKind::Exited { code: 9 });
+    assert!(members(&other.id).len() >= 2);
+    launcher.shutdown().await;
+    assert!(members(&other.id).is_empty());
 }
 
 fn failure(error: ProcLauncherError) -> LaunchFailure {
@@ -144,31 +166,8 @@ mod f29 {
 
     #[tokio::test]
     async fn what_was_asked_of_a_dead_keeper_is_done_by_the_guard() {
-        let launcher = std::sync::Arc::new(NativeLauncher::start().unwrap());
-        let [mut asked, mut killed, other] = three(&launcher).await;
-        let keeper = keeper();
-        keeper.signal(libc::SIGSTOP);
-        soon("the keeper is stopped", || Process::look(keeper.pid).unwrap().state == 'T').await;
-        let terminate = {
-            let (l, id) = (launcher.clone(), asked.id.clone());
-            tokio::spawn(async move { l.terminate(&id, SECOND).await })
-        };
-        let kill_it = {
-            let (l, id) = (launcher.clone(), killed.id.clone());
-            tokio::spawn(async move { l.kill(&id).await })
-        };
-        for _ in 0..100 {
-            tokio::task::yield_now().await;
-        }
-        kill(&keeper).await;
-        terminate.await.unwrap().unwrap();
-        kill_it.await.unwrap().unwrap();
-        assert!(members(&killed.id).is_empty());
-        assert_eq!(killed.exit().await, KILLED);
-        assert_eq!(asked.exit().await, ProcExitKind::Exited { code: 9 });
-        assert!(members(&other.id).len() >= 2);
-        launcher.shutdown().await;
-        assert!(members(&other.id).is_empty());
+        let launcher = Arc::new(NativeLauncher::start().unwrap());
+        what_was_asked_is_done_although_they_die(launcher, [keeper()]).await;
         assert_eq!(zombies(), 0);
     }
 
@@ -214,7 +213,7 @@ mod f26 {
     /// A launch that is on its way when the keeper dies at `at`.
     async fn launch_is_refused(at: &str) {
         let failpoints = Failpoints::new();
-        let launcher = std::sync::Arc::new(NativeLauncher::start().unwrap());
+        let launcher = Arc::new(NativeLauncher::start().unwrap());
         let other = started(&launcher).await;
         let keeper = keeper();
         failpoints.arm(at);
@@ -294,34 +293,8 @@ async fn both_die() {
 
 #[tokio::test]
 async fn what_was_asked_of_a_pair_that_died_over_it_is_done_by_the_host() {
-    let launcher = std::sync::Arc::new(NativeLauncher::start().unwrap());
-    let [mut asked, mut killed, other] = three(&launcher).await;
-    let (keeper, guard) = (keeper(), guard());
-    for helper in [&keeper, &guard] {
-        helper.signal(libc::SIGSTOP);
-        soon("it is stopped", || Process::look(helper.pid).unwrap().state == 'T').await;
-    }
-    let terminate = {
-        let (launcher, id) = (launcher.clone(), asked.id.clone());
-        tokio::spawn(async move { launcher.terminate(&id, SECOND).await })
-    };
-    let kill_it = {
-        let (launcher, id) = (launcher.clone(), killed.id.clone());
-        tokio::spawn(async move { launcher.kill(&id).await })
-    };
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
-    kill(&keeper).await;
-    kill(&guard).await;
-    terminate.await.unwrap().unwrap();
-    kill_it.await.unwrap().unwrap();
-    assert!(members(&killed.id).is_empty());
-    assert_eq!(killed.exit().await, KILLED);
-    assert_eq!(asked.exit().await, ProcExitKind::Exited { code: 9 });
-    assert!(members(&other.id).len() >= 2);
-    launcher.shutdown().await;
-    assert!(members(&other.id).is_empty());
+    let launcher = Arc::new(NativeLauncher::start().unwrap());
+    what_was_asked_is_done_although_they_die(launcher, [keeper(), guard()]).await;
 }
 
 #[tokio::test]

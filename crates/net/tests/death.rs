@@ -112,7 +112,7 @@ mod f99 {
         for _ in 0..20 {
             link.sender.post(packet(1, vec![0; 400_000])).unwrap();
         }
-        // Three times as long as a silent kernel is given.
+        // Nothing but time shows that it is not given up: three times as long as a silent kernel is given.
         tokio::time::sleep(Duration::from_secs(6)).await;
         assert!(link.sender.pending_bytes() > 1 << 20, "it takes nothing");
         let mut reachable = link.reachable.clone().unwrap();

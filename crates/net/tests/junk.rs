@@ -76,6 +76,7 @@ async fn inner_without_descriptors() {
     let mut strangers: Vec<_> = std::iter::from_fn(|| UnixStream::connect(&path).ok()).collect();
     assert!(strangers.len() > 10, "{}", strangers.len());
     let before = ticks(&mut stat);
+    // What is measured is this time, in which nothing else happens.
     tokio::time::sleep(Duration::from_millis(1500)).await;
     let used = ticks(&mut stat) - before;
     assert!(used < 30, "{used} ticks of 150 were used to accept what cannot be accepted");
@@ -130,6 +131,7 @@ mod f86 {
                 crowd.last_mut().unwrap().write_all(words).unwrap();
                 tokio::task::yield_now().await;
             }
+            // Nothing shows that the host has read what there is, and that it keeps waiting.
             tokio::time::sleep(Duration::from_millis(100)).await;
             let each = resident().saturating_sub(before) / 256;
             println!("{}: {each} bytes for each of 256 who wait", host.serving.local_address());

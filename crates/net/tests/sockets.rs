@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use common::{CallBacks, Host, private_directory, soon};
 use procession_net::{Crowd, Listener, SessionCa, dial};
+use procession_wire::ClientHandshake;
 
 fn refusal(path: impl AsRef<std::path::Path>) -> String {
     Listener::unix(path).err().expect("it listens").to_string()
@@ -61,29 +62,36 @@ mod f94 {
         let host = Host::unix();
         let path = host.path();
         if fs::metadata(&path).unwrap().uid() != 0 {
-            eprintln!("only root can try as another user");
+            println!("skipped: capability: change-user");
             return;
         }
-        // Prints what an entrance gives: an error, or all bytes until the end.
-        let script = "import socket, sys\ns = socket.socket(socket.AF_UNIX)\ntry:\n s.connect(sys.argv[1])\n \
-                      print(s.recv(99))\nexcept OSError as e: print(type(e).__name__)";
-        let stranger = async || {
+        // Says what a proc that is expected says first; prints whether it gets in, and how much it is told.
+        let script = "import socket, sys\ns = socket.socket(socket.AF_UNIX)\ntry: s.connect(sys.argv[1])\n\
+                      except OSError as e: sys.exit(type(e).__name__)\n\
+                      try:\n s.sendall(bytes.fromhex(sys.argv[2]))\n print(len(s.recv(99)))\n\
+                      except ConnectionError: print(0)";
+        let (how, _call_back) = host.expect();
+        let (_, hello) = ClientHandshake::new(how.launch, &how.token);
+        let hello: String = hello.iter().map(|byte| format!("{byte:02x}")).collect();
+        let says_hello = async |user| {
             let mut command = Command::new("python3");
             command
                 .args(["-c", script])
                 .arg(&path)
-                .uid(65534)
-                .gid(65534)
+                .arg(&hello)
+                .uid(user)
+                .gid(user)
                 .current_dir("/")
-                .stderr(Stdio::inherit());
+                .stderr(Stdio::piped());
             let output = tokio::task::spawn_blocking(move || command.output().unwrap());
-            String::from_utf8(soon(output).await.unwrap().stdout).unwrap()
+            let output = soon(output).await.unwrap();
+            String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
         };
-        assert_eq!(stranger().await.trim(), "PermissionError");
+        assert_eq!(says_hello(65_534).await.trim(), "PermissionError");
         fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
         fs::set_permissions(path.parent().unwrap(), Permissions::from_mode(0o755)).unwrap();
-        assert_eq!(stranger().await.trim(), "b''");
-        let (how, _call_back) = host.expect();
+        assert_eq!(says_hello(65_534).await.trim(), "0", "it gets no answer");
+        assert_eq!(says_hello(0).await.trim(), "76", "the same words of its own user have one");
         assert!(soon(dial(&how)).await.is_ok());
     }
 

@@ -169,6 +169,7 @@ mod f86 {
                 break;
             }
             dripped += 1;
+            // That it takes its time is the fault.
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         assert!(dripped < 40, "{dripped} bytes in {:?}", start.elapsed());

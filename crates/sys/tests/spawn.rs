@@ -154,6 +154,28 @@ fn a_child_of_a_thread_that_ends_dies_with_it_when_so_armed() {
 }
 
 #[test]
+fn a_child_that_becomes_another_user_dies_with_its_thread_all_the_same() {
+    if own_ids().0 != 0 {
+        println!("skipped: capability: change-user");
+        return;
+    }
+    let spec = || {
+        let identity = Some(Identity { uid: 65_534, gid: 65_534, groups: Vec::new() });
+        let confinement = Confinement { identity, ..Confinement::default() };
+        SpawnSpec { orphaned: Orphaned::Dies, confinement, ..shell("exec sleep 1000") }
+    };
+    let (gone, watch) = std::sync::mpsc::channel();
+    let child = std::thread::spawn(move || spawn(&spec()).unwrap()).join().unwrap();
+    let pid = child.pid;
+    std::thread::spawn(move || gone.send(child.pidfd.wait().unwrap()).unwrap());
+    let ended = watch.recv_timeout(Duration::from_secs(20));
+    if ended.is_err() {
+        Process::look(pid).unwrap().signal(libc::SIGKILL);
+    }
+    assert_eq!(ended, Ok(Some(ExitStatus::Signaled { signal: libc::SIGKILL, core_dumped: false })));
+}
+
+#[test]
 fn a_child_that_is_armed_until_it_executes_outlives_the_thread_then() {
     let spec = || SpawnSpec { orphaned: Orphaned::DiesUntilExec, ..shell("exec sleep 1000") };
     let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();

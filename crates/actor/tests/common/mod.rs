@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use procession_actor::{
-    Actor, ActorFailure, Handler, Handlers, Instance, Message, OncePortRef, PortHandle, Proc, Returned,
-    Router, WeakProc, wire_message,
+    Actor, ActorFailure, ActorHandle, Answer, Handler, Handlers, Held, Instance, MailboxError, Message,
+    Moves, OncePortReceiver, OncePortRef, PortHandle, Proc, Returned, Router, WeakProc, wire_message,
 };
-use procession_model::{Head, HostId, Packet, ProcId};
+use procession_model::{ActorId, Head, HostId, Packet, ProcId};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
@@ -232,4 +232,42 @@ impl Handler<Stranger> for Echo {
     async fn handle(&mut self, _: &Instance<Self>, _: Stranger) -> Result<(), ActorFailure> {
         Ok(())
     }
+}
+
+pub fn port_on(node: &Node) -> (OncePortRef<u64>, OncePortReceiver<u64>) {
+    let (port, answer) = node.proc_.mailbox().open_once_port();
+    (port.bind(), answer)
+}
+
+/// Gives `port` to an actor of `to`, which keeps it.
+pub fn give(from: &Node, to: &Node, port: OncePortRef<u64>) {
+    echo(from, to).send(&from.proc_.instance(), Keep(port)).unwrap();
+}
+
+/// The handle that `from` has of the echo in `to`, which is spawned when there is none.
+pub fn echo(from: &Node, to: &Node) -> ActorHandle<Echo> {
+    let _there_is_one = to.proc_.spawn("echo", Echo::blind(&to.proc_));
+    ActorHandle::attach(&from.proc_, ActorId::new(to.proc_.id().clone(), "echo"))
+}
+
+pub async fn closed(answer: OncePortReceiver<u64>) -> String {
+    match soon(answer.recv()).await {
+        Err(MailboxError::Closed(reason)) => reason,
+        other => panic!("the port should have closed, and gave {other:?}"),
+    }
+}
+
+/// Moves `port` to `to`, and gives what its receiver has of it there.
+pub fn carry(from: &Node, to: &Node, port: OncePortRef<u64>) -> Arc<Held> {
+    let (tx, rx) = std::sync::mpsc::channel();
+    let bag = to.proc_.mailbox().open_sink(move |answer| {
+        let Answer::Value { mut claims, .. } = answer else { panic!("a value was sent") };
+        tx.send(claims.take_all().remove(0)).unwrap();
+    });
+    let mut moves = Moves::new();
+    let parts = Keep(port).encode(&mut moves).unwrap();
+    let head = Head::Send { port: bag.clone(), tag: "test.keep".to_owned(), ports: moves.ports() };
+    from.proc_.post(Packet { head, parts }).unwrap();
+    to.proc_.mailbox().close_port(&bag);
+    rx.try_recv().unwrap()
 }

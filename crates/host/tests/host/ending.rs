@@ -29,9 +29,10 @@ async fn nothing_is_left(procs: &[&ProcId]) {
 async fn a_shutdown_leaves_no_process_no_socket_and_no_directory() {
     let host = host().await;
     let polite = spawn(&host, program("polite", "proc"));
-    let stubborn = spawn(&host, script("stubborn", "trap '' TERM; while :; do sleep 0.1; done"));
+    let stubborn =
+        spawn(&host, script("stubborn", "trap '' TERM; echo armed; echo; while :; do sleep 0.1; done"));
     soon(polite.ready()).await.unwrap();
-    soon(stubborn.ready()).await.unwrap();
+    assert_eq!(line(&stubborn, 0).await, "armed");
     assert_eq!((run_dirs().len(), children().len()), (1, 1));
     soon(host.shutdown(Duration::from_secs(2))).await;
     assert_eq!(soon(polite.ended()).await.kind, ProcExitKind::Exited { code: 0 });

@@ -72,6 +72,8 @@ impl State {
 /// A launch that has come to a state and stays there.
 struct Case {
     apart: Apart,
+    /// Guard and keeper.
+    helpers: [Process; 2],
     state: State,
     launch: String,
     pid: u32,
@@ -81,6 +83,7 @@ struct Case {
 impl Case {
     fn reach(state: State, directory: &Path) -> Self {
         let mut apart = Apart::start(directory);
+        let helpers = [apart.guard.clone(), apart.keeper.clone()];
         let hold = directory.join("hold");
         let before_exec = state <= S2Forked;
         if let Some(name) = state.failpoint().filter(|_| before_exec || state == S4Handshaking) {
@@ -112,7 +115,7 @@ impl Case {
         if let Some(name) = state.failpoint() {
             apart.reached(name);
         }
-        Self { apart, state, launch, pid, hold }
+        Self { apart, helpers, state, launch, pid, hold }
     }
 
     /// Its first process, which may be a zombie; none where there is none in this state.
@@ -193,48 +196,59 @@ enum Victim {
     Host,
 }
 
+/// The fault itself, which lets go on whoever waits: while the process is stopped, or once it is dead.
+fn strike(case: &Case, hit: &Process, number: i32) {
+    let ran = lives(hit);
+    hit.signal(number);
+    if number != SIGSTOP {
+        until("it is dead", || !lives(hit));
+        return case.let_go();
+    }
+    until("it is stopped", || !ran || Process::look(hit.pid).unwrap().state == 'T');
+    case.let_go();
+    // The fault itself, and no waiting for something.
+    std::thread::sleep(Duration::from_secs(3));
+    hit.signal(SIGCONT);
+}
+
+/// Everything has come to its end: one exit was told, and nothing stays.
+fn is_over(mut case: Case, what: &str) {
+    let gone = until("what it left is killed", || members(&case.launch).is_empty());
+    assert!(gone < Duration::from_secs(10), "{what}: {gone:?}");
+    assert_eq!(case.apart.exits(), 1, "{what}");
+    // Whoever could still start it has ended when the host has.
+    case.apart.end();
+    nothing_stays(&case.launch, &case.helpers);
+}
+
 fn one(victim: Victim, number: i32, state: State) {
-    println!("{victim:?}, signal {number}, {state:?}");
+    let what = format!("{victim:?}, signal {number}, {state:?}");
+    println!("{what}");
     let directory = directory();
     let mut case = Case::reach(state, directory.path());
-    let helpers = [case.apart.guard.clone(), case.apart.keeper.clone()];
     let hit = match victim {
         Victim::Keeper => &case.apart.keeper,
         Victim::Guard => &case.apart.guard,
         Victim::Host => &case.apart.own,
     }
     .clone();
-    hit.signal(number);
-    if number == SIGSTOP {
-        until("it is stopped", || Process::look(hit.pid).unwrap().state == 'T');
-        case.let_go();
-        // The fault itself, and no waiting for something.
-        std::thread::sleep(Duration::from_secs(3));
-        hit.signal(SIGCONT);
-    } else {
-        until("it is dead", || !lives(&hit));
-    }
     if victim == Victim::Host && number != SIGSTOP {
+        hit.signal(number);
         // Who waits at a failpoint is left there: its end must not depend on it.
-        nothing_stays(&case.launch, &helpers);
+        until("it is dead", || !lives(&hit));
+        nothing_stays(&case.launch, &case.helpers);
         case.apart.bury();
         return;
     }
-    if number != SIGSTOP {
-        case.let_go();
-    }
+    strike(&case, &hit, number);
     let exit = case.finish();
     let may_be_refused = victim == Victim::Keeper && number != SIGSTOP && state <= S2Forked;
     if exit != usual(state) {
-        assert!(may_be_refused && exit.contains("launch again"), "{victim:?} {number} {state:?}: {exit}");
+        assert!(may_be_refused && exit.contains("launch again"), "{what}: {exit}");
     } else {
-        assert!(!may_be_refused || state == S0Requested, "{victim:?} {number} {state:?}: {exit}");
+        assert!(!may_be_refused || state == S0Requested, "{what}: {exit}");
     }
-    until("what it left is killed", || members(&case.launch).is_empty());
-    assert_eq!(case.apart.exits(), 1, "{victim:?} {number} {state:?}");
-    let launch = case.launch.clone();
-    case.apart.end();
-    nothing_stays(&launch, &helpers);
+    is_over(case, &what);
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,40 +259,24 @@ enum Member {
 
 /// A process of the launch itself is hit, in a state in which there is one.
 fn member(member: Member, number: i32, state: State) {
-    println!("{member:?}, signal {number}, {state:?}");
+    let what = format!("{member:?}, signal {number}, {state:?}");
+    println!("{what}");
     let directory = directory();
     let mut case = Case::reach(state, directory.path());
-    let helpers = [case.apart.guard.clone(), case.apart.keeper.clone()];
     let hit = match member {
         Member::Leader => case.leader(),
         Member::Grandchild => case.grandchild(),
     }
     .expect("in this state there is one");
-    let ran = lives(&hit);
-    assert!(ran || state == S7Dead, "it runs");
-    hit.signal(number);
-    if number == SIGSTOP {
-        until("it is stopped", || !ran || Process::look(hit.pid).unwrap().state == 'T');
-        case.let_go();
-        // The fault itself, and no waiting for something.
-        std::thread::sleep(Duration::from_secs(3));
-        hit.signal(SIGCONT);
-    } else {
-        until("it is dead", || !lives(&hit));
-        case.let_go();
-    }
+    assert!(lives(&hit) || state == S7Dead, "it runs");
+    strike(&case, &hit, number);
     if number == SIGSTOP || member == Member::Grandchild || state == S7Dead {
-        assert_eq!(case.finish(), usual(state), "{member:?} {number} {state:?}");
+        assert_eq!(case.finish(), usual(state), "{what}");
     } else {
         let exit = case.apart.hear("exit");
-        assert!(exit.starts_with(&format!("signal {number} ")), "{member:?} {number} {state:?}: {exit}");
+        assert!(exit.starts_with(&format!("signal {number} ")), "{what}: {exit}");
     }
-    let gone = until("what it left is killed", || members(&case.launch).is_empty());
-    assert!(gone < Duration::from_secs(10), "{member:?} {number} {state:?}: {gone:?}");
-    assert_eq!(case.apart.exits(), 1, "{member:?} {number} {state:?}");
-    let launch = case.launch.clone();
-    case.apart.end();
-    nothing_stays(&launch, &helpers);
+    is_over(case, &what);
 }
 
 /// All of them at once: each has a host of its own.
@@ -390,25 +388,20 @@ mod f32 {
 
     /// Asks for the end of a launch that has not come further than this.
     fn early(how: &str, state: State) {
-        println!("{how} in {state:?}");
+        let what = format!("{how} in {state:?}");
+        println!("{what}");
         let directory = directory();
         let mut case = Case::reach(state, directory.path());
-        let helpers = [case.apart.guard.clone(), case.apart.keeper.clone()];
         case.apart.ask(how);
         case.let_go();
         let exit = case.apart.hear("exit");
         let cancelled = exit.starts_with("failed: cancelled before start");
         let ended = exit.starts_with("signal 9") || exit.starts_with("signal 15");
-        assert!(cancelled && state < S3Executed || ended, "{how} in {state:?}: {exit}");
+        assert!(cancelled && state < S3Executed || ended, "{what}: {exit}");
         if case.launch.is_empty() {
             case.launch = case.apart.hear("launch");
         }
-        until("nothing of it is left", || members(&case.launch).is_empty());
-        // Whoever could still start it has ended when the host has.
-        let launch = case.launch.clone();
-        assert_eq!(case.apart.exits(), 1, "{how} in {state:?}");
-        case.apart.end();
-        nothing_stays(&launch, &helpers);
+        is_over(case, &what);
     }
 
     const EARLY: [State; 5] = [S0Requested, S1Sent, S2Forked, S3Executed, S4Handshaking];

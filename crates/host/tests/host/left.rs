@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command};
 
-use procession_sys::Process;
+use procession_sys::{Process, Snapshot};
 
 use crate::apart::{Apart, directory, lives, members, until};
 
@@ -120,7 +120,7 @@ mod f20 {
             child.kill().unwrap();
             child.wait().unwrap();
         }
-        panic!("no process could be given the pid {pid}");
+        panic!("no process could be given the pid {pid}: {:?}", Snapshot::take().unwrap().all());
     }
 
     #[test]
@@ -133,11 +133,14 @@ mod f20 {
         left.iter().for_each(|process| process.signal(9));
         // All of them are orphans of this process now, and their pids are free once it has reaped them.
         let gone: Vec<u32> = three.iter().skip(1).map(|p| p.pid).chain([pid]).collect();
+        // A number is in use too for as long as it is that of somebody's group or session.
+        let named = |process: &Process, pid| [process.pid, process.group, process.session].contains(&pid);
         until("they are reaped", || {
             while let Ok(Some((pid, _))) = procession_sys::next_ended_child() {
                 procession_sys::reap_child(pid).unwrap();
             }
-            gone.iter().all(|&pid| Process::look(pid).is_err())
+            let all = Snapshot::take().unwrap();
+            !gone.iter().any(|&pid| all.all().iter().any(|process| named(process, pid)))
         });
         let mut strangers: Vec<Child> = gone.into_iter().map(stranger).collect();
         let next = Apart::start(directory.path());

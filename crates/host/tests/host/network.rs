@@ -15,7 +15,7 @@ use procession_model::{ActorId, DialBack, Head, LaunchOptions, Packet, ProcExitK
 use procession_net::{Dial, dial};
 use serde::{Deserialize, Serialize};
 
-use crate::common::{booting_script, host, program, script, shut_down, soon, within};
+use crate::common::{booting_script, host, line, program, script, shut_down, soon, within};
 
 /// The native launcher, with procs that live somewhere else as far as they know.
 struct Remote {
@@ -144,17 +144,20 @@ mod f93 {
     async fn a_token_is_worthless_once_its_proc_is_given_up() {
         let host = host().await;
         let launcher = Remote::new(host.native_launcher(), "127.0.0.1:0", None);
-        let mut spec = booting_script("p", "trap '' TERM; while :; do sleep 0.05; done");
-        spec.policy.ready_timeout = Duration::from_millis(200);
+        let mut spec = booting_script("p", "trap '' TERM; echo armed; echo; while :; do sleep 0.05; done");
+        spec.policy.ready_timeout = Duration::from_secs(60);
         spec.policy.stop_grace = Duration::from_secs(20);
         let proc_ = host.spawn(spec, launcher.clone()).unwrap();
+        assert_eq!(line(&proc_, 0).await, "armed");
+        let stopped = proc_.clone();
+        let stopping = tokio::spawn(async move { stopped.stop("test", None).await });
         soon(proc_.ready()).await.unwrap_err();
         assert!(proc_.exit().is_none(), "it is still being ended");
         let refused =
             soon(Child::dial_back(&launcher.payload())).await.err().expect("nobody expects it any more");
         assert!(refused.to_string().contains("the host refused"), "{refused}");
         soon(proc_.kill("test")).await.unwrap();
-        soon(proc_.ended()).await;
+        soon(stopping).await.unwrap();
         shut_down(host).await;
     }
 

@@ -104,6 +104,27 @@ pub(crate) fn within(bound: Duration, what: &str, mut condition: impl FnMut() ->
     start.elapsed()
 }
 
+/// As `within`, and lets the runtime go on meanwhile.
+pub(crate) async fn soon(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(20), "{what}: not in time");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Tries again until it works.
+pub(crate) async fn tries<T, E: std::fmt::Display>(mut attempt: impl AsyncFnMut() -> Result<T, E>) -> T {
+    let start = Instant::now();
+    loop {
+        match attempt().await {
+            Ok(done) => return done,
+            Err(error) => assert!(start.elapsed() < Duration::from_secs(20), "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 /// The failpoints of this process and of the keepers that it starts from here on.
 pub(crate) struct Failpoints(tempfile::TempDir);
 
@@ -125,14 +146,8 @@ impl Failpoints {
     pub(crate) async fn reached(&self, name: &str) -> Process {
         let path = self.0.path().join(format!("{name}.hit"));
         let pid = || std::fs::read_to_string(&path).ok()?.strip_suffix('\n')?.parse().ok();
-        let start = Instant::now();
-        loop {
-            if let Some(pid) = pid() {
-                return Process::look(pid).unwrap();
-            }
-            assert!(start.elapsed() < Duration::from_secs(20), "nobody comes to {name}");
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let pid = tries(async || pid().ok_or(format!("nobody comes to {name}"))).await;
+        Process::look(pid).unwrap()
     }
 
     /// Lets go who waits at `name`, and stops nobody there any more until it is armed again.

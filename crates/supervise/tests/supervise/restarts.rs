@@ -145,6 +145,19 @@ fn a_budget_limits_ends_of_its_class_alone() {
 }
 
 #[test]
+fn a_budget_is_whole_again_after_a_healthy_time_and_not_before() {
+    let budgets = Budgets { app: Some(1), ..Budgets::default() };
+    let healthy_after = seconds(5.0);
+    let mut group = GroupState::new(RestartPolicy { budgets, healthy_after, ..policy() }, 1, 0);
+    fail_and_launch(&mut group, 0, seconds(0.0));
+    group.step(Event::Ready { slot: 0 }, seconds(1.0));
+    fail_and_launch(&mut group, 0, seconds(6.0));
+    group.step(Event::Ready { slot: 0 }, seconds(7.0));
+    let limit = RestartLimit::Budget { class: ExitClass::App, count: 1 };
+    assert_eq!(group.step(failed(0), seconds(11.9))[0], Effect::GiveUp { slot: 0, limit });
+}
+
+#[test]
 fn one_for_all_ends_the_others_and_launches_all_when_the_last_has_ended() {
     let policy = RestartPolicy { strategy: RestartStrategy::OneForAll, ..policy() };
     let mut group = GroupState::new(policy, 3, 0);

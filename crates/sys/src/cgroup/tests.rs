@@ -64,6 +64,15 @@ fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+fn is_killed_and_removed(variant: &str, group: &Group, child: Child) {
+    until(variant, || {
+        group.kill();
+        group.is_empty()
+    });
+    child.pidfd.wait().unwrap();
+    until(variant, || group.remove());
+}
+
 #[test]
 fn a_kill_reaches_what_has_left_its_session_its_parent_and_its_environment_behind() {
     for (variant, groups) in variants() {
@@ -73,12 +82,7 @@ fn a_kill_reaches_what_has_left_its_session_its_parent_and_its_environment_behin
             shell("(setsid env -i /bin/sh -c 'echo; exec sleep 1000' &) ; exec sleep 1000", &group);
         ready(&mut child);
         assert!(group.members().len() >= 2, "{variant}: {:?}", group.members());
-        until(variant, || {
-            group.kill();
-            group.is_empty()
-        });
-        child.pidfd.wait().unwrap();
-        until(variant, || group.remove());
+        is_killed_and_removed(variant, &group, child);
         assert!(group.members().is_empty());
     }
 }
@@ -97,12 +101,7 @@ mod f15 {
                 let _ = fs::write(path.join("cgroup.freeze"), "1");
                 let _ = fs::write(path.join("freezer.state"), "FROZEN");
             }
-            until(variant, || {
-                group.kill();
-                group.is_empty()
-            });
-            child.pidfd.wait().unwrap();
-            until(variant, || group.remove());
+            is_killed_and_removed(variant, &group, child);
         }
     }
 }
@@ -134,12 +133,7 @@ fn a_limit_on_processes_counts_those_of_the_whole_group() {
         };
         until(variant, || group.directories().any(refused));
         assert!(group.members().len() <= 3, "{variant}: {:?}", group.members());
-        until(variant, || {
-            group.kill();
-            group.is_empty()
-        });
-        child.pidfd.wait().unwrap();
-        until(variant, || group.remove());
+        is_killed_and_removed(variant, &group, child);
     }
 }
 
@@ -161,7 +155,10 @@ fn without_any_groups_nothing_fails_but_what_was_asked_for() {
 fn what_an_owner_that_is_gone_left_is_found_by_name_and_what_a_living_one_has_is_not() {
     let groups = Cgroups::find();
     let living = fresh_name();
-    let Some(own) = groups.make(&living, &Limits::default()).unwrap() else { return };
+    let Some(own) = groups.make(&living, &Limits::default()).unwrap() else {
+        println!("skipped: capability: cgroup2");
+        return;
+    };
     let mut child = spawn(&SpawnSpec::new(c"/bin/true".into(), vec![c"true".into()], Vec::new())).unwrap();
     let dead = living.replacen(&format!(".{}.", std::process::id()), &format!(".{}.", child.pid), 1);
     assert_ne!(dead, living);
@@ -190,7 +187,10 @@ fn to_find_out_leaves_nothing() {
 
 #[test]
 fn in_a_delegated_unit_groups_are_made_beside_the_leaf_that_we_are_in() {
-    let Some(unified) = Cgroups::find().unified else { return };
+    let Some(unified) = Cgroups::find().unified else {
+        println!("skipped: capability: cgroup2");
+        return;
+    };
     let unit = unified.base.join(fresh_name());
     let leaf = unit.join("leaf");
     fs::create_dir_all(&leaf).unwrap();
