@@ -1,3 +1,5 @@
+mod resume;
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -15,7 +17,7 @@ use crate::core::Core;
 use crate::driver::Driver;
 use crate::history::History;
 use crate::input::Input;
-use crate::ledger::{At, Entry, Launch, PastGroup, PastSlot};
+use crate::ledger::Entry;
 use crate::observers::{Audience, ProcEvent, SlotObserver};
 use crate::outliving;
 use crate::place::{Next, Place, Standing};
@@ -36,6 +38,13 @@ pub(crate) struct Group {
     state: Mutex<GroupState>,
     began: Instant,
     pub(crate) places: Vec<Place>,
+}
+
+/// What is done once the lock is let go of: a driver may end at once, where its runtime has, and takes it.
+#[derive(Default)]
+struct Afterwards {
+    told: BTreeSet<usize>,
+    launched: Vec<(usize, UnboundedReceiver<Input>)>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -69,56 +78,6 @@ impl Group {
         outliving::write_group(core, places.iter().map(|place| &place.spec), &policy);
         let state = GroupState::new(policy.clone(), places.len(), seed());
         Ok(Self::begin(core, policy, state, places, inputs.into_iter().enumerate().collect()))
-    }
-
-    /// Goes on with what an earlier host has begun.
-    pub(crate) fn resume(
-        core: &Arc<Core>,
-        id: u64,
-        past: PastGroup,
-        launcher: &Arc<dyn ProcLauncher>,
-    ) -> Result<Arc<Self>, InvalidArgument> {
-        // How the actors were made was known to that host alone.
-        let policy = RestartPolicy { actors: ActorsAfter::Fail, ..past.restart };
-        let (mut inputs, mut places, mut standings) = (Vec::new(), Vec::new(), Vec::new());
-        for (slot, PastSlot { mut spec, launch, fate }) in past.slots.into_iter().enumerate() {
-            spec.at = Some(At { group: id, slot });
-            let audience = Arc::new(Audience::new(true));
-            standings.push((!matches!(launch, Launch::Ended(_)), fate));
-            let id = match launch {
-                Launch::Ended(exit) => {
-                    let exit = Arc::new(*exit);
-                    core.expect_incarnation(&spec.name, exit.incarnation + 1);
-                    let current =
-                        ProcRef::ended_before(core, &exit, &spec, launcher.as_ref(), Arc::clone(&audience));
-                    places.push(Place::new(spec, launcher, audience, current, Some(exit)));
-                    continue;
-                }
-                Launch::Open(open) => {
-                    core.expect_incarnation(&spec.name, open.asked.incarnation);
-                    let id = open.asked.proc_id.clone();
-                    spec.adopted = Some(open);
-                    Ok(id)
-                }
-                Launch::None => ProcId::fresh(&spec.name, &core.id),
-            };
-            let added = id.and_then(|id| add(core, id, &spec, false, launcher.as_ref(), &audience));
-            let (current, own) = added.inspect_err(|_| unlaunched(core, &places))?;
-            inputs.push((slot, own));
-            places.push(Place::new(spec, launcher, audience, current, None));
-        }
-        let (state, effects) = GroupState::resume(policy.clone(), &standings, seed(), Duration::ZERO);
-        let all = 0..places.len();
-        let group = Self::begin(core, policy, state, places, inputs);
-        {
-            let (mut state, mut told) = (locked(&group.state), all.clone().collect());
-            group.prepare_for(&state, &effects, all.clone());
-            group.carry_out(&mut state, effects, &mut told);
-            all.for_each(|index| group.tell_settled(index));
-            drop(state);
-            group.tell(&told);
-        }
-        Ok(group)
     }
 
     fn begin(
@@ -173,16 +132,16 @@ impl Group {
 
     /// The exit is there: tells it, and does what follows from it.
     pub(crate) fn published(self: &Arc<Self>, index: usize, exit: Arc<ProcExit>, effects: Vec<GroupEffect>) {
-        let mut told = BTreeSet::from([index]);
+        let mut after = Afterwards { told: BTreeSet::from([index]), ..Afterwards::default() };
         {
             let mut state = locked(&self.state);
             let place = &self.places[index];
             locked(&place.history).push(exit);
             place.standing.send_modify(|standing| standing.published = true);
-            self.carry_out(&mut state, effects, &mut told);
+            self.carry_out(&mut state, effects, &mut after);
             self.tell_settled(index);
         }
-        self.tell(&told);
+        self.finish(after);
     }
 
     pub(crate) fn became_ready(&self, index: usize, proc_id: &ProcId) {
@@ -212,7 +171,7 @@ impl Group {
         index: usize,
         launcher: Option<Arc<dyn ProcLauncher>>,
     ) -> Result<(), InvalidArgument> {
-        let mut told = BTreeSet::from([index]);
+        let mut after = Afterwards { told: BTreeSet::from([index]), ..Afterwards::default() };
         {
             let mut state = locked(&self.state);
             let place = &self.places[index];
@@ -237,9 +196,9 @@ impl Group {
             };
             standing.current.0.observers.put([restarting]);
             let effects = self.step(&mut state, GroupEvent::Respawned { slot: index });
-            self.carry_out(&mut state, effects, &mut told);
+            self.carry_out(&mut state, effects, &mut after);
         }
-        self.tell(&told);
+        self.finish(after);
         Ok(())
     }
 
@@ -265,14 +224,14 @@ impl Group {
     }
 
     fn happened(self: &Arc<Self>, event: impl FnOnce(&Self) -> Option<GroupEvent>) {
-        let mut told = BTreeSet::new();
+        let mut after = Afterwards::default();
         {
             let mut state = locked(&self.state);
             let Some(event) = event(self) else { return };
             let effects = self.step(&mut state, event);
-            self.carry_out(&mut state, effects, &mut told);
+            self.carry_out(&mut state, effects, &mut after);
         }
-        self.tell(&told);
+        self.finish(after);
     }
 
     /// Steps, and has the next launches prepared: of those slots that wait for one, or are to be launched now.
@@ -348,12 +307,12 @@ impl Group {
         self: &Arc<Self>,
         state: &mut GroupState,
         effects: Vec<GroupEffect>,
-        told: &mut BTreeSet<usize>,
+        later: &mut Afterwards,
     ) {
         for effect in effects {
             match effect {
                 GroupEffect::Restarting { slot, class, after, attempt } => {
-                    told.insert(slot);
+                    later.told.insert(slot);
                     let current = self.places[slot].standing.borrow().current.clone();
                     let why = current.exit().map(|exit| exit.verdict.clone()).unwrap_or_default();
                     tracing::info!(proc_id = %current.id(), %class, ?after, attempt, why, "is launched again");
@@ -364,8 +323,8 @@ impl Group {
                         why,
                     }]);
                 }
-                GroupEffect::Arm(timer, after) => {
-                    let due = SystemTime::now().checked_add(after);
+                GroupEffect::Arm(timer, wait) => {
+                    let due = SystemTime::now().checked_add(wait);
                     for index in state.touched_by(&GroupEvent::TimerFired { timer }).into_iter().flatten() {
                         self.places[index].standing.send_modify(|standing| {
                             standing.next.iter_mut().for_each(|next| next.due = due);
@@ -373,7 +332,7 @@ impl Group {
                     }
                     let group = Arc::clone(self);
                     self.core.runtime.spawn(async move {
-                        sleep(after).await;
+                        sleep(wait).await;
                         group.timer_fired(timer);
                     });
                 }
@@ -387,17 +346,17 @@ impl Group {
                     }
                 }
                 GroupEffect::Launch { slot } => {
-                    told.insert(slot);
-                    self.launch(state, slot);
+                    later.told.insert(slot);
+                    self.launch(state, slot, later);
                 }
                 GroupEffect::GiveUp { slot, limit } => {
-                    told.insert(slot);
+                    later.told.insert(slot);
                     let current = self.places[slot].standing.borrow().current.clone();
                     tracing::warn!(proc_id = %current.id(), %limit, "is not launched again");
                     current.0.observers.put([ProcEvent::RestartLimit(limit.to_string())]);
                 }
                 GroupEffect::Settled { slot } => {
-                    told.insert(slot);
+                    later.told.insert(slot);
                     self.places[slot].standing.send_modify(|standing| standing.settled = true);
                     self.tell_settled(slot);
                 }
@@ -417,7 +376,7 @@ impl Group {
         });
     }
 
-    fn launch(self: &Arc<Self>, state: &mut GroupState, index: usize) {
+    fn launch(&self, state: &mut GroupState, index: usize, later: &mut Afterwards) {
         let place = &self.places[index];
         let before = place.standing.borrow().clone();
         let next = before.next.expect("it is prepared before it is launched");
@@ -438,7 +397,7 @@ impl Group {
                         settled_told: false,
                     };
                 });
-                self.drive(index, inputs);
+                later.launched.push((index, inputs));
             }
             // Its name is kept for it, so this cannot be; should it be, the slot has ended, and hangs nobody up.
             Err(refused) => {
@@ -451,9 +410,12 @@ impl Group {
         }
     }
 
-    fn tell(&self, slots: &BTreeSet<usize>) {
-        for slot in slots {
-            self.places[*slot].audience.tell_all();
+    fn finish(self: &Arc<Self>, after: Afterwards) {
+        for (index, inputs) in after.launched {
+            self.drive(index, inputs);
+        }
+        for slot in after.told {
+            self.places[slot].audience.tell_all();
         }
     }
 

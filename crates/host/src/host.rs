@@ -143,6 +143,10 @@ impl Host {
 
     /// Goes on with what still lives, or is launched again; what has ended meanwhile ends here at once.
     fn take_over(&self, past: Past) -> Inherited {
+        for exit in &past.ended {
+            // A name that is used again goes on with the next number, and with files of its own.
+            self.0.core.expect_incarnation(exit.proc_id.name(), exit.incarnation + 1);
+        }
         let native = self.native_launcher();
         let mut groups = Vec::new();
         for (id, past) in past.groups {

@@ -1,5 +1,6 @@
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
@@ -52,7 +53,10 @@ impl Ledger {
                 path = %path.display(), bytes = bytes.len() - journal.whole,
                 "the journal ends in bytes that are not whole; they were moved to {DAMAGED}"
             );
-            fs::write(directory.join(DAMAGED), &bytes[journal.whole..]).map_err(failed)?;
+            // Behind what is there from an earlier time.
+            let mut options = OpenOptions::new();
+            let damaged = options.create(true).append(true).mode(0o600).open(directory.join(DAMAGED));
+            damaged.and_then(|mut file| file.write_all(&bytes[journal.whole..])).map_err(failed)?;
         }
         let mut past = Past::replay(journal.records);
         past.groups.retain(|_, group| !group.is_over());
