@@ -31,6 +31,7 @@ mod payload_file;
 mod proc_ref;
 mod reach;
 mod record;
+mod recording;
 mod records;
 mod request;
 mod run_dir;

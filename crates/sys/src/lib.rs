@@ -39,7 +39,7 @@ pub use log_file::{LogFile, Rotation, Taken};
 pub use memfd::{executable_memfd, sealed_memfd};
 pub use pidfd::{ExitStatus, Pidfd};
 pub use poll::{Watch, poll};
-pub use process::{MARKER, Process, Snapshot};
+pub use process::{Looking, MARKER, Process, Snapshot};
 pub use program::{ProgramError, resolve_program};
 pub use shared_pages::SharedPages;
 pub use socket::{
