@@ -219,6 +219,8 @@ impl Group {
                 return Err(InvalidArgument::new("slot", format!("{:?}", proc_id.name()), rule));
             }
             self.core.claim(&place.spec.name)?;
+            // After so many others its name may be forgotten.
+            self.core.expect_incarnation(&place.spec.name, standing.current.incarnation() + 1);
             if let Some(launcher) = launcher {
                 *locked(&place.launcher) = launcher;
             }
@@ -429,6 +431,16 @@ impl Group {
     pub(crate) fn follow(&self, index: usize, observer: SlotObserver) -> (ProcRef, [(Vec<String>, u64); 2]) {
         // A launch that begins meanwhile would be neither past nor told.
         self.look(index, |current, _| (current.clone(), current.0.output.follow(observer)))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if self.policy.actors == ActorsAfter::Respawn {
+            self.places
+                .iter()
+                .for_each(|place| self.core.hub.followed_by_none(place.standing.borrow().current.id()));
+        }
     }
 }
 
