@@ -157,7 +157,7 @@ mod tests {
         }
         assert!(queue.is_empty() && queue.pop_some().is_empty());
         let lines = read.iter().filter_map(|event| match &event.what {
-            What::Output { line, .. } => Some(line.parse().unwrap()),
+            What::Output { line, .. } => Some(line.parse::<usize>().unwrap()),
             _ => None,
         });
         assert!(lines.eq(0..600));
