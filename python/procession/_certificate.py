@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from typing import Any, Literal
 
 Rung = Literal["agent", "terminate", "kill"]
@@ -151,9 +152,16 @@ def _plain(value: Any) -> Any:
     return [_plain(one) for one in value] if isinstance(value, tuple) else value
 
 
+@cache
+def names_of(kind: type) -> frozenset[str]:
+    """The names of its fields, asked for once: who waits for an exit waits until it is built."""
+    return frozenset(one.name for one in fields(kind))
+
+
 def _made(kind: type, given: Mapping[str, Any]) -> Any:
     """Of the fields that it knows; a newer runtime may give more."""
-    return kind(**{one.name: given[one.name] for one in fields(kind) if one.name in given})
+    names = names_of(kind)
+    return kind(**(given if names.issuperset(given) else {key: given[key] for key in names if key in given}))
 
 
 def boot_from(given: Mapping[str, Any]) -> BootTiming:
@@ -161,18 +169,20 @@ def boot_from(given: Mapping[str, Any]) -> BootTiming:
     return made
 
 
+_MANY = (("evidence", Witness), ("stops", StopIntent), ("actors_failed", ActorFailed))
+_TEXTS = ("missing", "contradictions", "stdout_head", "stderr_head", "rungs")
+
+
 def certificate_from(given: Mapping[str, Any]) -> Certificate:
-    many = {"evidence": Witness, "stops": StopIntent, "actors_failed": ActorFailed}
-    texts = ("missing", "contradictions", "stdout_head", "stderr_head")
-    known = {
-        **given,
-        **{name: tuple(_made(kind, one) for one in given[name]) for name, kind in many.items()},
-        **{name: tuple(given[name]) for name in texts},
-        "class_": given["class"],
-        "rungs": tuple(given["rungs"]),
-        "boot": boot_from(given["boot"]),
-        "flight": None if given["flight"] is None else _flight(given["flight"]),
-    }
+    known = dict(given)
+    known["class_"] = known.pop("class")
+    for name, kind in _MANY:
+        known[name] = tuple([_made(kind, one) for one in known[name]])
+    for name in _TEXTS:
+        known[name] = tuple(known[name])
+    known["boot"] = boot_from(known["boot"])
+    if known["flight"] is not None:
+        known["flight"] = _flight(known["flight"])
     made: Certificate = _made(Certificate, known)
     return made
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Literal
 
-from procession._certificate import BootTiming, Certificate, boot_from, certificate_from
+from procession._certificate import BootTiming, Certificate, boot_from, certificate_from, names_of
 
 Status = Literal["starting", "running", "ready", "stopping", "unknown", "exited", "signaled", "failed", "lost"]
 
@@ -171,7 +171,7 @@ def event_from(given: Mapping[str, Any]) -> ProcEvent:
 
 
 def _known(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    names = {one.name for one in fields(kind)}
+    names = names_of(kind)
     return {key: value for key, value in given.items() if key in names}
 
 

@@ -233,7 +233,8 @@ class Subscription:
         """
 
     def next(self, timeout: float | None) -> dict[str, Any] | None: ...
-    def drain(self) -> list[dict[str, Any]]: ...
+    def drain(self) -> list[dict[str, Any]]:
+        """What is here, up to 256 lines of output; the rest is given by the next call."""
     def waiter(self) -> Waiter:
         """Done as soon as `drain()` has something to give, or the subscription is at its end."""
     @property

@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use crate::door::Door;
 use crate::group::Group;
 use crate::hub::Hub;
+use crate::incarnations::Incarnations;
 use crate::input::Input;
 use crate::ledger::Ledger;
 use crate::proc_ref::{ProcRef, Shared};
@@ -43,12 +44,12 @@ pub(crate) struct Core {
     run_dir_path: PathBuf,
     run_dir: Mutex<Option<RunDir>>,
     live: Mutex<HashMap<ProcId, ProcRef>>,
-    /// Names that are kept for slots between two launches. Locked after `live`.
+    /// Names that are kept for slots between two launches. Locked after `live`, and before `incarnations`.
     reserved: Mutex<HashSet<String>>,
     groups: Mutex<Vec<Weak<Group>>>,
     /// The last that have ended, for what is still said about them.
     ended: Mutex<VecDeque<(ProcId, Weak<Shared>)>>,
-    incarnations: Mutex<HashMap<String, u32>>,
+    incarnations: Mutex<Incarnations>,
     /// Of those that have ended.
     pub(crate) records: Records,
     /// What the next host of the same directory has to know; none where there will be none.
@@ -229,7 +230,7 @@ impl Core {
             locked(&self.reserved).remove(&spec.name);
         }
         self.refuse_taken(&live, &spec.name)?;
-        let (proc_, rest) = make(self.incarnation(spec));
+        let (proc_, rest) = make(self.incarnation(spec, &live));
         live.insert(proc_.id().clone(), proc_.clone());
         drop(live);
         self.hub.add(proc_.id());
@@ -317,19 +318,23 @@ impl Core {
 
     /// The number of the next launch of this name.
     pub(crate) fn next_incarnation(&self, name: &str) -> u32 {
-        locked(&self.incarnations).get(name).map_or(1, |last| last + 1)
+        locked(&self.incarnations).last(name) + 1
     }
 
     /// The next launch of that name is this one.
     pub(crate) fn expect_incarnation(&self, name: &str, incarnation: u32) {
-        locked(&self.incarnations).insert(name.to_owned(), incarnation.saturating_sub(1));
+        locked(&self.incarnations).at_least(name, incarnation.saturating_sub(1));
     }
 
-    fn incarnation(&self, spec: &SpawnSpec) -> u32 {
+    fn incarnation(&self, spec: &SpawnSpec, live: &HashMap<ProcId, ProcRef>) -> u32 {
+        let reserved = locked(&self.reserved);
         let mut all = locked(&self.incarnations);
-        let last = all.entry(spec.name.clone()).or_insert(0);
-        let this = if spec.incarnation == 0 { *last + 1 } else { spec.incarnation };
-        *last = this.max(*last);
+        let this = if spec.incarnation == 0 { all.last(&spec.name) + 1 } else { spec.incarnation };
+        all.at_least(&spec.name, this);
+        if all.are_many() {
+            let live: HashSet<&str> = live.keys().map(ProcId::name).collect();
+            all.forget(|name| name == spec.name || live.contains(name) || reserved.contains(name));
+        }
         this
     }
 

@@ -1,4 +1,5 @@
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use procession_net::LinkReceiver;
 use procession_sys::Taken;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::unix::pipe::Receiver;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -26,6 +27,10 @@ const LINK_SILENCE: Duration = Duration::from_millis(20);
 const DRAIN: Duration = Duration::from_millis(200);
 /// What is read at once of a stream, in bytes.
 const BUFFER: usize = 64 << 10;
+/// The same of a pipe that was made to hold that much.
+const WIDE: usize = 512 << 10;
+/// How many such pipes there may be.
+static WIDE_PIPES: Semaphore = Semaphore::const_new(16);
 
 /// Reads what comes from a proc, its pipes and its connection, until they end, or until shortly
 /// after the proc did: a grandchild may hold them open for hours.
@@ -67,23 +72,36 @@ impl Drain {
 
     /// Reads a pipe, by way of the files of the proc where it has some.
     pub(crate) fn read_pipe(&mut self, shared: &Arc<Shared>, stream: Stream, pipe: Receiver, gate: Gate) {
-        let Some(files) = shared.files.clone() else {
-            return self.read_stream(shared, stream, Box::new(pipe), gate);
-        };
-        let (output, mut ended) = (Arc::clone(&shared.output), self.ended.subscribe());
+        let (output, files) = (Arc::clone(&shared.output), shared.files.clone());
+        let mut ended = self.ended.subscribe();
         self.tasks.push(tokio::spawn(async move {
             let (pipe, mut buffer, mut deadline) = (Arc::new(pipe), vec![0; BUFFER], None);
+            let mut wide = Wide::default();
             while let Some(Ok(())) = next(pipe.readable(), &mut ended, &mut deadline, PIPE_SILENCE).await {
-                let take = files.take(stream, Arc::clone(&pipe), buffer);
-                let Some(Some((taken, back))) = patiently(take, &mut ended).await else { break };
-                buffer = back;
+                let taken = match &files {
+                    Some(files) => {
+                        let take = files.take(stream, Arc::clone(&pipe), buffer);
+                        let Some(Some((taken, back))) = patiently(take, &mut ended).await else { break };
+                        buffer = back;
+                        taken
+                    }
+                    None => {
+                        let read = pipe.try_read(&mut buffer);
+                        read.map(|bytes| Taken { bytes, shown: bytes, failure: None })
+                    }
+                };
                 match taken {
                     Ok(Taken { bytes: 0, .. }) => break,
-                    Ok(Taken { shown, .. }) => output.push(stream, &buffer[..shown]),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Ok(Taken { bytes, shown, .. }) => {
+                        output.push(stream, &buffer[..shown]);
+                        wide.suit(&pipe, &mut buffer, bytes);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                     Err(_) => break,
                 }
                 opened(&gate, &mut ended).await;
+                // A pipe that is never empty must not keep everything else waiting.
+                yield_now().await;
             }
         }));
     }
@@ -113,6 +131,29 @@ impl Drain {
         self.ended.send_replace(true);
         for task in self.tasks.drain(..) {
             let _panicked = task.await;
+        }
+    }
+}
+
+/// A pipe that is full when it is read is made to hold more, so that its writer waits less. Only so many at a time
+/// are, since the kernel counts what all pipes of a user may hold, and gives small ones beyond that.
+#[derive(Default)]
+struct Wide {
+    place: Option<SemaphorePermit<'static>>,
+    /// There is no second try.
+    tried: bool,
+}
+
+impl Wide {
+    fn suit(&mut self, pipe: &Receiver, buffer: &mut Vec<u8>, taken: usize) {
+        if self.tried || taken < BUFFER / 2 {
+            return;
+        }
+        let Ok(place) = WIDE_PIPES.try_acquire() else { return };
+        self.tried = true;
+        if procession_sys::enlarge_pipe(pipe.as_fd(), WIDE).is_ok() {
+            self.place = Some(place);
+            buffer.resize(WIDE, 0);
         }
     }
 }

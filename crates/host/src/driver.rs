@@ -24,7 +24,7 @@ use crate::outliving;
 use crate::output::Stream;
 use crate::proc_ref::Shared;
 use crate::reach;
-use crate::records::Recording;
+use crate::recording::Recording;
 use crate::slot::Slot;
 use crate::small_pipes;
 use crate::spec::SpawnSpec;
@@ -60,7 +60,7 @@ pub(crate) struct Driver {
     gate: Gate,
     /// What witnesses have said.
     pub(crate) case: CaseFile,
-    pub(crate) recording: Recording,
+    pub(crate) recording: Arc<Recording>,
     /// What an earlier host has written down about it.
     pub(crate) adopted: Option<Box<Open>>,
     /// None where the launcher is the parent itself.

@@ -12,6 +12,7 @@ use crate::input::Input;
 use crate::observers::ProcEvent;
 use crate::output::Stream;
 use crate::proc_ref::ProcRef;
+use crate::recording::Owed;
 use crate::witness;
 
 /// How many lines of stderr an error quotes.
@@ -211,6 +212,7 @@ impl Driver {
         self.alarms.clear(Alarm::LinkLost);
         self.alarms.clear(Alarm::LinkStillLost);
         self.alarms.set(Alarm::Late, LATE);
+        let owed = Owed::new(&self.core, &self.recording, &exit, snapshot.handle);
         // From here on: whoever knows of the exit finds its traces gone.
         self.core.forget(&self.shared.id);
         self.core.hub.gone(&self.shared.id, &obituary(&exit));
@@ -223,7 +225,7 @@ impl Driver {
             slot.published(Arc::clone(&exit), next);
         }
         self.shared.observers.tell_all();
-        self.remember(&exit, snapshot.handle);
+        owed.pay_soon();
     }
 
     /// What all witnesses say, with what the proc itself has left.
@@ -240,12 +242,6 @@ impl Driver {
         };
         shared.close_flight();
         self.case.close(ended, beside, self.ended_at.unwrap_or_else(SystemTime::now))
-    }
-
-    /// Has the end recorded, for whoever asks once this host is gone.
-    fn remember(&self, exit: &ProcExit, handle: Option<String>) {
-        let record = self.recording.record(exit, &self.core.machine, self.core.run_dir(), handle);
-        self.core.records.put(record);
     }
 
     fn note(&mut self, note: &Note) {

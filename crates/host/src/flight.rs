@@ -79,7 +79,8 @@ impl FlightFile {
         if !file.metadata().map_err(unreadable)?.is_file() {
             return Err("the flight record was replaced by something else".to_owned());
         }
-        let mut bytes = Vec::new();
+        // With room for the read that finds no more.
+        let mut bytes = Vec::with_capacity(layout::LENGTH + 1);
         file.take(layout::LENGTH as u64).read_to_end(&mut bytes).map_err(unreadable)?;
         layout::read(&bytes)
     }

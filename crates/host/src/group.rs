@@ -185,6 +185,8 @@ impl Group {
                 return Err(InvalidArgument::new("slot", format!("{:?}", proc_id.name()), rule));
             }
             self.core.claim(&place.spec.name)?;
+            // After so many others its name may be forgotten.
+            self.core.expect_incarnation(&place.spec.name, standing.current.incarnation() + 1);
             if let Some(launcher) = launcher {
                 *locked(&place.launcher) = launcher;
             }
@@ -428,6 +430,10 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
+        if self.policy.actors == ActorsAfter::Respawn {
+            let hub = &self.core.hub;
+            self.places.iter().for_each(|place| hub.followed_by_none(place.standing.borrow().current.id()));
+        }
         let is_over = self.places.iter().all(|place| place.standing.borrow().settled);
         if let Some((ledger, at)) =
             self.core.ledger.as_ref().zip(self.places.first().and_then(|place| place.spec.at))

@@ -1,3 +1,4 @@
+use memchr::memchr;
 use procession_launch::Tail;
 
 /// How many lines at the beginning of a stream are kept.
@@ -21,10 +22,17 @@ impl Head {
     /// Takes the next bytes of the stream, split anywhere.
     pub(crate) fn push(&mut self, mut bytes: &[u8]) {
         while self.left > 0 && !bytes.is_empty() {
-            let end = bytes.iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |at| at + 1);
+            let end = memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1);
             self.left -= usize::from(bytes[..end].ends_with(b"\n"));
             self.lines.push(&bytes[..end]);
             bytes = &bytes[end..];
+        }
+    }
+
+    /// As [`Self::push`], of bytes that end no line.
+    pub(crate) fn push_open(&mut self, bytes: &[u8]) {
+        if self.left > 0 {
+            self.lines.push_open(bytes);
         }
     }
 

@@ -8,6 +8,8 @@ use procession_model::{Head, Packet, PortId, ProcId, cut_reason};
 use procession_net::{LinkSender, PostError};
 use procession_wire::Limits;
 
+use crate::leads::Leads;
+
 /// How many ended procs a host remembers.
 const OBITUARIES: usize = 4096;
 
@@ -29,7 +31,7 @@ pub(crate) struct Hub {
     /// Who waits for answers from whom: owners of once ports by holder.
     waiting: Mutex<HashMap<ProcId, HashSet<ProcId>>>,
     /// Where messages to the actors of an ended proc go: to the latest incarnation of its slot.
-    leads: RwLock<HashMap<ProcId, ProcId>>,
+    leads: RwLock<Leads>,
     /// How those ended that are gone.
     obituaries: Obituaries<ProcId>,
 }
@@ -74,11 +76,12 @@ impl Hub {
             self.announce_moves(next, &packet.head);
         }
         self.routes_mut().insert(next.clone(), Route::Pending(first));
-        let mut leads = self.leads.write().unwrap_or_else(PoisonError::into_inner);
-        for lead in leads.values_mut().filter(|lead| *lead == ended) {
-            *lead = next.clone();
-        }
-        leads.insert(ended.clone(), next.clone());
+        self.leads.write().unwrap_or_else(PoisonError::into_inner).follow(ended, next);
+    }
+
+    /// Nothing will be launched in the place of `last` any more.
+    pub(crate) fn followed_by_none(&self, last: &ProcId) {
+        self.leads.write().unwrap_or_else(PoisonError::into_inner).end(last);
     }
 
     /// The actors of `ended` are not found again in the incarnation that was launched in its place.
@@ -94,7 +97,7 @@ impl Hub {
     /// `packet` for `dest`, or for who has taken its place.
     fn led(&self, dest: &ProcId, mut packet: Packet) -> (ProcId, Packet) {
         let leads = self.leads.read().unwrap_or_else(PoisonError::into_inner);
-        match (&mut packet.head, leads.get(dest)) {
+        match (&mut packet.head, leads.latest(dest)) {
             (Head::Deliver { to, .. }, Some(next)) => {
                 to.proc_id = next.clone();
                 (next.clone(), packet)

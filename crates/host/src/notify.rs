@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use procession_supervise::Event;
 use tokio::net::UnixDatagram;
+use tokio::time::sleep;
 
 use crate::input::Input;
 use crate::proc_ref::Shared;
+use crate::recording::AFTERWARDS;
 
 /// Opens the socket on which a program without our runtime can say `READY=1` or `STATUS=…`, in the
 /// manner of sd_notify(3); gives its path. It goes with the proc.
@@ -33,6 +35,8 @@ pub(crate) fn listen(run_dir: &Path, shared: &Arc<Shared>) -> io::Result<String>
                 _ = &mut ended => break,
             }
         }
+        // Those who wait for the exit come first.
+        sleep(AFTERWARDS).await;
         let _gone_with_the_run_dir = std::fs::remove_file(&path);
     });
     Ok(text)

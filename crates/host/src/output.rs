@@ -1,5 +1,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use memchr::memrchr;
 use procession_launch::{Lines, Tail};
 
 use crate::head::Head;
@@ -64,17 +65,30 @@ impl Output {
             let mut both = self.both(stream);
             let heard = self.observers.any();
             let mut events = Vec::new();
-            both.head.push(bytes);
-            if let Some(last) = bytes.iter().rposition(|&byte| byte == b'\n') {
-                both.line_end = both.seen + last as u64 + 1;
-            }
-            both.seen += bytes.len() as u64;
-            both.tail.push(bytes);
-            both.lines.push(bytes, |line, ends| {
+            let hear = |line: &[u8], ends| {
                 if heard {
                     events.push(event(stream, line, ends));
                 }
-            });
+            };
+            // Where a program writes all it can, this is what it waits for: each part looks only at what it needs.
+            match memrchr(b'\n', bytes) {
+                None => {
+                    both.head.push_open(bytes);
+                    both.tail.push_open(bytes);
+                    both.lines.push_open(bytes, hear);
+                }
+                Some(last) => {
+                    both.line_end = both.seen + last as u64 + 1;
+                    both.head.push(bytes);
+                    both.tail.push(bytes);
+                    if heard {
+                        both.lines.push(bytes, hear);
+                    } else {
+                        both.lines.restart(&bytes[last + 1..]);
+                    }
+                }
+            }
+            both.seen += bytes.len() as u64;
             // Under the lock, so that whoever comes has a line either in the tail or as an event.
             self.observers.put(events);
         }

@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, DirBuilder, OpenOptions};
-use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -15,8 +14,6 @@ use procession_model::{ExitClass, ProcExit, ProcExitKind};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::timeout;
-
-use crate::spec::SpawnSpec;
 
 /// Where records are kept; empty keeps none.
 const STATE_DIR_ENV: &str = "PROCESSION_STATE_DIR";
@@ -28,9 +25,6 @@ const SLACK: usize = 50;
 /// How many may wait to be written; beyond the first, ends that nothing went wrong with are not recorded.
 const WAITING_CLEAN: usize = 64;
 const WAITING: usize = 1000;
-/// What is kept of each tail: lines, and bytes of all of them.
-const TAIL_LINES: usize = 100;
-const TAIL_BYTES: usize = 32 << 10;
 /// How long the end of a host waits for what is still to be written.
 const FLUSH: Duration = Duration::from_secs(1);
 
@@ -62,67 +56,6 @@ pub struct Record {
     pub run_dir: PathBuf,
 }
 
-/// What a record needs to know of a launch from its beginning.
-#[derive(Clone, Debug)]
-pub(crate) struct Recording {
-    program: PathBuf,
-    cwd: Option<PathBuf>,
-    env: BTreeMap<String, u64>,
-    env_removed: Vec<String>,
-}
-
-impl Recording {
-    pub(crate) fn of(spec: &SpawnSpec) -> Self {
-        // A key that never leaves this process: without it a mark says nothing about the value.
-        static KEY: OnceLock<RandomState> = OnceLock::new();
-        let key = KEY.get_or_init(RandomState::new);
-        let command = &spec.command;
-        let env = command.env.iter().map(|(name, value)| (name.clone(), key.hash_one((name, value))));
-        Self {
-            program: command.program.clone(),
-            cwd: command.cwd.clone().or_else(|| std::env::current_dir().ok()),
-            env: env.collect(),
-            env_removed: command.env_remove.clone(),
-        }
-    }
-
-    pub(crate) fn record(
-        &self,
-        exit: &ProcExit,
-        machine: &str,
-        run_dir: &Path,
-        handle: Option<String>,
-    ) -> Record {
-        let mut exit = exit.clone();
-        for tail in [&mut exit.stderr_tail, &mut exit.stdout_tail] {
-            shorten(tail);
-        }
-        Record {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            exit,
-            machine: machine.to_owned(),
-            host_pid: std::process::id(),
-            program: self.program.clone(),
-            cwd: self.cwd.clone(),
-            env: self.env.clone(),
-            env_removed: self.env_removed.clone(),
-            handle,
-            core: None,
-            run_dir: run_dir.to_owned(),
-        }
-    }
-}
-
-/// Keeps the last lines that fit.
-fn shorten(tail: &mut Vec<String>) {
-    let mut bytes = 0;
-    let fit = tail.iter().rev().take(TAIL_LINES).take_while(|line| {
-        bytes += line.len();
-        bytes <= TAIL_BYTES
-    });
-    tail.drain(..tail.len() - fit.count());
-}
-
 /// The directory that records of ended procs are kept in; none where that was turned off, or where the
 /// environment names none.
 pub fn records_dir() -> Option<PathBuf> {
@@ -151,6 +84,8 @@ pub fn read_record(bytes: &[u8]) -> Result<Record, String> {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Record>,
+    /// How many more will come.
+    promised: usize,
     writing: bool,
     /// How many files there are of each kind, once somebody has looked.
     files: Option<[usize; 2]>,
@@ -176,31 +111,14 @@ impl Records {
         Self(Arc::new(Inner { folder, queue, idle: watch::channel(true).0, lost: AtomicU64::new(0) }))
     }
 
-    /// Has it written soon. Never blocks on a file.
-    pub(crate) fn put(&self, record: Record) {
-        if self.0.folder.is_none() {
-            return;
+    /// A record that will come: what is told of an end does not wait for it, and [`Self::flush`] does.
+    pub(crate) fn promise(&self) -> Promised {
+        let inner = self.0.folder.is_some().then(|| Arc::clone(&self.0));
+        if let Some(inner) = &inner {
+            inner.queue().promised += 1;
+            inner.idle.send_replace(false);
         }
-        let mut queue = self.0.queue();
-        let most = if is_abnormal(&record.exit) { WAITING } else { WAITING_CLEAN };
-        if queue.waiting.len() >= most {
-            drop(queue);
-            return self.0.lose("too many ends came at once");
-        }
-        queue.waiting.push_back(record);
-        if !std::mem::replace(&mut queue.writing, true) {
-            self.0.idle.send_replace(false);
-            let inner = Arc::clone(&self.0);
-            // Not of the runtime's pool: the end of the runtime is the end of procs too, and that is recorded.
-            let writer = thread::Builder::new().name("procession-records".to_owned());
-            if let Err(error) = writer.spawn(move || inner.write_all()) {
-                queue.waiting.clear();
-                queue.writing = false;
-                self.0.idle.send_replace(true);
-                drop(queue);
-                self.0.lose(&error.to_string());
-            }
-        }
+        Promised(inner)
     }
 
     /// Waits until all are written, for a second at most.
@@ -212,9 +130,54 @@ impl Records {
     }
 }
 
+/// One record that is promised; dropped without one there is none. None where records are not kept.
+pub(crate) struct Promised(Option<Arc<Inner>>);
+
+impl Promised {
+    /// Has what `make` gives written soon. Never blocks on a file.
+    pub(crate) fn keep(self, make: impl FnOnce() -> Record) {
+        let Some(inner) = &self.0 else { return };
+        let record = make();
+        let mut queue = inner.queue();
+        let most = if is_abnormal(&record.exit) { WAITING } else { WAITING_CLEAN };
+        if queue.waiting.len() >= most {
+            drop(queue);
+            return inner.lose("too many ends came at once");
+        }
+        queue.waiting.push_back(record);
+        if !std::mem::replace(&mut queue.writing, true) {
+            let writing = Arc::clone(inner);
+            // Not of the runtime's pool: the end of the runtime is the end of procs too, and that is recorded.
+            let writer = thread::Builder::new().name("procession-records".to_owned());
+            if let Err(error) = writer.spawn(move || writing.write_all()) {
+                queue.waiting.clear();
+                queue.writing = false;
+                drop(queue);
+                inner.lose(&error.to_string());
+            }
+        }
+    }
+}
+
+impl Drop for Promised {
+    fn drop(&mut self) {
+        if let Some(inner) = &self.0 {
+            let mut queue = inner.queue();
+            queue.promised -= 1;
+            inner.tell_if_idle(&queue);
+        }
+    }
+}
+
 impl Inner {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell_if_idle(&self, queue: &Queue) {
+        if queue.promised == 0 && !queue.writing {
+            self.idle.send_replace(true);
+        }
     }
 
     fn lose(&self, why: &str) {
@@ -229,8 +192,7 @@ impl Inner {
                 let mut queue = self.queue();
                 let Some(record) = queue.waiting.pop_front() else {
                     queue.writing = false;
-                    self.idle.send_replace(true);
-                    return;
+                    return self.tell_if_idle(&queue);
                 };
                 (record, queue.files)
             };
@@ -341,6 +303,8 @@ mod tests {
     use procession_model::{BootstrapCommand, Certificate, HostId, ProcId, Verdict};
 
     use super::*;
+    use crate::recording::{Recording, TAIL_BYTES};
+    use crate::spec::SpawnSpec;
 
     fn record(name: &str, verdict: Verdict, ended: u64) -> Record {
         let mut command = BootstrapCommand::new("/bin/true");
@@ -375,7 +339,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("a/b");
         let records = Records::new(Some(folder.clone()));
-        records.put(record("w-0", Verdict::AppError { code: 3 }, 5));
+        records.promise().keep(|| record("w-0", Verdict::AppError { code: 3 }, 5));
         records.flush().await;
         let names = all(&folder, 'f');
         assert!(names[0].starts_with("f-000000000000005-") && names[0].ends_with("-w-0"), "{names:?}");
@@ -418,13 +382,13 @@ mod tests {
         for folder in [file, open_to_all] {
             let records = Records::new(Some(folder));
             for _ in 0..3 {
-                records.put(record("w-0", Verdict::Unknown, 1));
+                records.promise().keep(|| record("w-0", Verdict::Unknown, 1));
             }
             records.flush().await;
             assert_eq!(records.0.lost.load(Ordering::Relaxed), 3);
         }
         let off = Records::new(None);
-        off.put(record("w-0", Verdict::Unknown, 1));
+        off.promise().keep(|| unreachable!("it is not made either"));
         off.flush().await;
     }
 
@@ -435,21 +399,25 @@ mod tests {
         // As if the one that is being written took for ever.
         records.0.queue().writing = true;
         let put = |verdict, count| {
-            (0..count).for_each(|_| records.put(record("w-0", verdict, 1)));
+            (0..count).for_each(|_| records.promise().keep(|| record("w-0", verdict, 1)));
             (records.0.queue().waiting.len(), records.0.lost.load(Ordering::Relaxed))
         };
         assert_eq!(put(Verdict::Clean, WAITING_CLEAN + 2), (WAITING_CLEAN, 2));
         assert_eq!(put(Verdict::Unknown, WAITING), (WAITING, 2 + WAITING_CLEAN as u64));
     }
 
-    #[test]
-    fn equal_values_have_equal_marks_in_one_process_and_others_have_not() {
-        let mark = |value: &str| {
-            let mut command = BootstrapCommand::new("true");
-            command.env.insert("A".to_owned(), value.to_owned());
-            Recording::of(&SpawnSpec::new("p", command)).env["A"]
-        };
-        assert_eq!(mark("one"), mark("one"));
-        assert_ne!(mark("one"), mark("two"));
+    #[tokio::test]
+    async fn a_flush_waits_for_what_is_promised_until_it_is_written_or_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::new(Some(dir.path().join("exits")));
+        let (kept, taken_back) = (records.promise(), records.promise());
+        let mut flush = std::pin::pin!(records.flush());
+        let mut is_done = async || timeout(Duration::ZERO, &mut flush).await.is_ok();
+        assert!(!is_done().await);
+        drop(taken_back);
+        assert!(!is_done().await);
+        kept.keep(|| record("w-0", Verdict::Unknown, 1));
+        records.flush().await;
+        assert_eq!(all(&dir.path().join("exits"), 'f').len(), 1);
     }
 }

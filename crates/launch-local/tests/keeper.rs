@@ -12,7 +12,8 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{
-    Running, exit_of, fresh, guard, keeper_pid, lives, members, open_fds, options, shell, within, zombies,
+    Failpoints, Running, exit_of, fresh, guard, keeper_pid, lives, members, open_fds, options, shell, within,
+    zombies,
 };
 use procession_launch::{ProcLauncher, ProcLauncherError};
 use procession_launch_local::{LaunchFailure, NativeLauncher};
@@ -51,6 +52,33 @@ fn role_of_a_host() {
             _ => drop(launcher),
         }
     });
+}
+
+#[tokio::test]
+async fn what_is_asked_for_while_the_keeper_looks_at_all_processes_is_done_with_its_next_look() {
+    let failpoints = Failpoints::new();
+    let launcher = NativeLauncher::start().unwrap();
+    let script = "trap 'exit 7' TERM; echo up; while :; do sleep 0.01; done";
+    let mut terminated = Running::start(&launcher, shell(script)).await;
+    let mut killed = Running::start(&launcher, shell(WITH_DAEMON)).await;
+    assert_eq!((terminated.line().await, killed.line().await), ("up".to_owned(), "up".to_owned()));
+    failpoints.arm("keeper-looking");
+    assert_eq!(exit_of(&launcher, "exit 3").await, ProcExitKind::Exited { code: 3 });
+    // It looks for what that one has left.
+    assert_eq!(failpoints.reached("keeper-looking").await.pid, keeper_pid());
+    let asked = Instant::now();
+    let (terminate, kill, ()) =
+        tokio::join!(launcher.terminate(&terminated.id, SECOND * 20), launcher.kill(&killed.id), async {
+            tokio::task::yield_now().await;
+            failpoints.disarm("keeper-looking");
+        });
+    terminate.unwrap();
+    kill.unwrap();
+    assert!(asked.elapsed() < SECOND * 5, "{:?}", asked.elapsed());
+    assert!(members(&killed.id).is_empty(), "a kill is answered when nothing is left");
+    assert_eq!(terminated.exit().await, ProcExitKind::Exited { code: 7 });
+    launcher.shutdown().await;
+    assert_eq!(zombies(), 0);
 }
 
 /// A host in a process of its own, with procs that run.

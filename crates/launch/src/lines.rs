@@ -1,3 +1,5 @@
+use memchr::memchr;
+
 /// The longest piece of a line that is passed on, in bytes.
 const PIECE: usize = 64 << 10;
 
@@ -14,7 +16,7 @@ impl Lines {
     /// Takes the next bytes of the stream, split anywhere. `on_piece` is told whether a line ends
     /// with its piece.
     pub fn push(&mut self, mut bytes: &[u8], mut on_piece: impl FnMut(&[u8], bool)) {
-        while let Some(end) = bytes.iter().position(|&b| b == b'\n') {
+        while let Some(end) = memchr(b'\n', bytes) {
             self.extend(&bytes[..end], &mut on_piece);
             let line = self.open.strip_suffix(b"\r").unwrap_or(&self.open);
             on_piece(line, true);
@@ -22,6 +24,17 @@ impl Lines {
             bytes = &bytes[end + 1..];
         }
         self.extend(bytes, &mut on_piece);
+    }
+
+    /// As [`Self::push`], of bytes that end no line.
+    pub fn push_open(&mut self, bytes: &[u8], mut on_piece: impl FnMut(&[u8], bool)) {
+        self.extend(bytes, &mut on_piece);
+    }
+
+    /// Goes on with `bytes`, which begin a line and end none. What came before is not wanted.
+    pub fn restart(&mut self, bytes: &[u8]) {
+        self.open.clear();
+        self.extend(bytes, &mut |_, _| {});
     }
 
     /// The line that has no end yet, if there is one; for the end of the stream.
@@ -35,6 +48,12 @@ impl Lines {
     fn extend(&mut self, mut bytes: &[u8], on_piece: &mut impl FnMut(&[u8], bool)) {
         while self.open.len() + bytes.len() > PIECE {
             let (now, later) = bytes.split_at(PIECE - self.open.len());
+            if self.open.is_empty() {
+                let cut = whole_characters(now);
+                on_piece(&now[..cut], false);
+                bytes = &bytes[cut..];
+                continue;
+            }
             self.open.extend_from_slice(now);
             let cut = whole_characters(&self.open);
             on_piece(&self.open[..cut], false);
@@ -110,6 +129,30 @@ mod tests {
         assert_eq!(cut, [(fits[1..].to_owned(), true)]);
         let late = pieces(format!("{fits}\r\n").as_bytes(), PIECE);
         assert_eq!(late.iter().map(|(piece, _)| piece.as_str()).collect::<String>(), fits);
+    }
+
+    #[test]
+    fn who_comes_late_gets_the_open_line_as_if_all_had_been_put_together() {
+        let stream = [b"one\ntwo\n".repeat(3), "\u{1f30d}".repeat(2 * PIECE).into_bytes()].concat();
+        let late = b" and on\nlast";
+        for chunk in [7, 1000, PIECE, stream.len()] {
+            let (mut whole, mut skipping) = (Lines::default(), Lines::default());
+            for part in stream.chunks(chunk) {
+                whole.push(part, |_, _| {});
+                match part.iter().rposition(|&byte| byte == b'\n') {
+                    Some(last) => skipping.restart(&part[last + 1..]),
+                    None => skipping.push_open(part, |_, _| {}),
+                }
+            }
+            let pieces = |lines: &mut Lines| {
+                let mut seen = Vec::new();
+                let mut see = |piece: &[u8], ends| seen.push((piece.to_vec(), ends));
+                lines.push(late, &mut see);
+                lines.finish(&mut see);
+                seen
+            };
+            assert_eq!(pieces(&mut whole), pieces(&mut skipping), "chunks of {chunk}");
+        }
     }
 
     #[test]

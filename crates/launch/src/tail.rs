@@ -1,5 +1,7 @@
 use std::collections::VecDeque;
 
+use memchr::{memchr, memrchr_iter};
+
 /// The longest line a tail keeps, in bytes; what is beyond is cut and marked.
 const LINE_LIMIT: usize = 4096;
 /// All lines of a tail together, in bytes.
@@ -30,12 +32,26 @@ impl Tail {
         if self.keep == 0 {
             return;
         }
-        while let Some(end) = bytes.iter().position(|&b| b == b'\n') {
+        // Of lines that others push out at once nothing is ever seen.
+        if let Some(end) = memrchr_iter(b'\n', bytes).nth(self.keep) {
+            self.lines.clear();
+            self.total = 0;
+            self.begin_line();
+            bytes = &bytes[end + 1..];
+        }
+        while let Some(end) = memchr(b'\n', bytes) {
             self.extend_open(&bytes[..end]);
             bytes = &bytes[end + 1..];
             self.close_line();
         }
         self.extend_open(bytes);
+    }
+
+    /// As [`Self::push`], of bytes that end no line.
+    pub fn push_open(&mut self, bytes: &[u8]) {
+        if self.keep > 0 {
+            self.extend_open(bytes);
+        }
     }
 
     /// The stream has ended, and with it its last line.
@@ -77,10 +93,14 @@ impl Tail {
         line
     }
 
-    fn close_line(&mut self) {
-        let line = self.text_of_open();
+    fn begin_line(&mut self) {
         self.open.clear();
         self.open_cut = false;
+    }
+
+    fn close_line(&mut self) {
+        let line = self.text_of_open();
+        self.begin_line();
         self.total += line.len();
         self.lines.push_back(line);
         while self.lines.len() > self.keep || self.total > TOTAL_LIMIT {
@@ -101,6 +121,23 @@ mod tests {
             tail.push(&text[..cut]);
             tail.push(&text[cut..]);
             assert_eq!(tail.lines(), ["two", "thr\u{fffd}ee", "four"], "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn many_lines_at_once_leave_what_they_leave_one_by_one() {
+        let text: Vec<u8> =
+            (0..50).flat_map(|n| "x".repeat(n * 200).into_bytes().into_iter().chain([b'\n'])).collect();
+        for keep in [1, 3, 49, 50, 51] {
+            for size in [text.len(), 10_001, 300] {
+                let (mut at_once, mut one_by_one) = (Tail::new(keep), Tail::new(keep));
+                for part in text.chunks(size).chain([&b"open"[..]]) {
+                    at_once.push(part);
+                    part.iter().for_each(|byte| one_by_one.push(&[*byte]));
+                    assert_eq!(at_once.lines(), one_by_one.lines(), "keeping {keep}, in parts of {size}");
+                }
+                assert_eq!((at_once.total, at_once.open_cut), (one_by_one.total, one_by_one.open_cut));
+            }
         }
     }
 

@@ -3,6 +3,7 @@ use std::time::{Duration, SystemTime};
 use procession_host::Record;
 use procession_model::{BootTiming, Certificate, FlightRecord, Handling, Verdict};
 use pyo3::exceptions::PyValueError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
@@ -39,43 +40,43 @@ pub(crate) fn certificate_dict<'py>(
     certificate: &Certificate,
 ) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
-    dict.set_item("verdict", certificate.verdict.as_str())?;
-    dict.set_item("class", certificate.verdict.class().as_str())?;
+    dict.set_item(intern!(py, "verdict"), certificate.verdict.as_str())?;
+    dict.set_item(intern!(py, "class"), certificate.verdict.class().as_str())?;
     let phase = match certificate.verdict {
         Verdict::BootFailed { phase } => Some(phase.name()),
         _ => None,
     };
-    dict.set_item("phase", phase)?;
+    dict.set_item(intern!(py, "phase"), phase)?;
     let evidence = dicts(py, &certificate.evidence, |dict, witness| {
-        dict.set_item("source", witness.source.as_str())?;
-        dict.set_item("at", epoch_seconds(witness.at))?;
-        dict.set_item("says", &witness.says)
+        dict.set_item(intern!(py, "source"), witness.source.as_str())?;
+        dict.set_item(intern!(py, "at"), epoch_seconds(witness.at))?;
+        dict.set_item(intern!(py, "says"), &witness.says)
     })?;
-    dict.set_item("evidence", evidence)?;
-    dict.set_item("missing", &certificate.missing)?;
-    dict.set_item("contradictions", &certificate.contradictions)?;
+    dict.set_item(intern!(py, "evidence"), evidence)?;
+    dict.set_item(intern!(py, "missing"), &certificate.missing)?;
+    dict.set_item(intern!(py, "contradictions"), &certificate.contradictions)?;
     let stops = dicts(py, &certificate.stops, |dict, stop| {
-        dict.set_item("by", &stop.request.by)?;
-        dict.set_item("at", epoch_seconds(stop.request.at))?;
-        dict.set_item("why", &stop.request.why)?;
-        dict.set_item("rung", stop.from.as_str())
+        dict.set_item(intern!(py, "by"), &stop.request.by)?;
+        dict.set_item(intern!(py, "at"), epoch_seconds(stop.request.at))?;
+        dict.set_item(intern!(py, "why"), &stop.request.why)?;
+        dict.set_item(intern!(py, "rung"), stop.from.as_str())
     })?;
-    dict.set_item("stops", stops)?;
-    dict.set_item("more_stops", certificate.more_stops)?;
+    dict.set_item(intern!(py, "stops"), stops)?;
+    dict.set_item(intern!(py, "more_stops"), certificate.more_stops)?;
     let rungs = certificate.rungs.iter().map(|(rung, at)| (rung.as_str(), epoch_seconds(*at)));
-    dict.set_item("rungs", rungs.collect::<Vec<_>>())?;
-    dict.set_item("boot", boot_dict(py, &certificate.boot)?)?;
+    dict.set_item(intern!(py, "rungs"), rungs.collect::<Vec<_>>())?;
+    dict.set_item(intern!(py, "boot"), boot_dict(py, &certificate.boot)?)?;
     let flight = certificate.flight.as_ref().map(|flight| flight_dict(py, flight)).transpose()?;
-    dict.set_item("flight", flight)?;
+    dict.set_item(intern!(py, "flight"), flight)?;
     let failed = dicts(py, &certificate.actors_failed, |dict, failed| {
-        dict.set_item("actor", &failed.actor)?;
-        dict.set_item("at", epoch_seconds(failed.at))?;
-        dict.set_item("failure", &failed.failure)
+        dict.set_item(intern!(py, "actor"), &failed.actor)?;
+        dict.set_item(intern!(py, "at"), epoch_seconds(failed.at))?;
+        dict.set_item(intern!(py, "failure"), &failed.failure)
     })?;
-    dict.set_item("actors_failed", failed)?;
-    dict.set_item("stdout_head", &certificate.stdout_head)?;
-    dict.set_item("stderr_head", &certificate.stderr_head)?;
-    dict.set_item("launched_in", certificate.launched_in.as_ref().map(ToString::to_string))?;
+    dict.set_item(intern!(py, "actors_failed"), failed)?;
+    dict.set_item(intern!(py, "stdout_head"), &certificate.stdout_head)?;
+    dict.set_item(intern!(py, "stderr_head"), &certificate.stderr_head)?;
+    dict.set_item(intern!(py, "launched_in"), certificate.launched_in.as_ref().map(ToString::to_string))?;
     Ok(dict)
 }
 

@@ -10,6 +10,8 @@ use procession_model::{ActorId, LaunchId, ProcExit, ProcStatus};
 const OUTPUT_LIMIT: usize = 8 << 20;
 /// What those can still add who cannot be held up: procs that have ended, and launchers that feed a log channel.
 const OVERFLOW_LIMIT: usize = 64 << 20;
+/// How many lines are read at once: in the interpreter a line costs six times what it does here.
+const LINES_AT_ONCE: usize = 256;
 /// What a queued line costs beside its text.
 const LINE_COST: usize = 96;
 
@@ -99,6 +101,18 @@ impl EventQueue {
         Some(event)
     }
 
+    /// What is here, in order, up to as many lines as are read at once.
+    pub(crate) fn pop_some(&mut self) -> Vec<Event> {
+        let (mut some, mut lines) = (Vec::new(), 0);
+        while lines < LINES_AT_ONCE
+            && let Some(event) = self.pop()
+        {
+            lines += usize::from(matches!(event.what, What::Output { .. }));
+            some.push(event);
+        }
+        some
+    }
+
     fn tell_missing(&mut self) {
         let at = SystemTime::now();
         for ((_, stream), (about, count)) in self.missing.drain() {
@@ -124,6 +138,29 @@ mod tests {
 
     fn line(about: &Arc<Launch>, stream: &'static str, text: &str) -> Event {
         event(about, What::Output { stream, line: text.to_owned(), ends: true })
+    }
+
+    #[test]
+    fn who_reads_slowly_has_some_lines_and_the_queue_keeps_the_rest() {
+        let (about, mut queue) = (about(), EventQueue::default());
+        for number in 0..600 {
+            queue.push(line(&about, "stdout", &number.to_string()));
+            queue.push(event(&about, What::Ready));
+        }
+        let mut read = Vec::new();
+        for (events, lines_left) in [(511, 344), (512, 88), (177, 0)] {
+            let some = queue.pop_some();
+            assert_eq!(some.len(), events);
+            read.extend(some);
+            let left = queue.events.iter().filter(|event| matches!(event.what, What::Output { .. })).count();
+            assert_eq!(left, lines_left);
+        }
+        assert!(queue.is_empty() && queue.pop_some().is_empty());
+        let lines = read.iter().filter_map(|event| match &event.what {
+            What::Output { line, .. } => Some(line.parse::<usize>().unwrap()),
+            _ => None,
+        });
+        assert!(lines.eq(0..600));
     }
 
     #[test]

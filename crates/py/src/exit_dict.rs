@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use procession_model::{ProcExit, ProcExitKind, ProcExitResult};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -34,31 +35,34 @@ impl<'a> From<&'a ProcExitKind> for Facts<'a> {
 pub(crate) fn exit_dict<'py>(py: Python<'py>, exit: &ProcExit) -> PyResult<Bound<'py, PyDict>> {
     let facts = Facts::from(&exit.kind);
     let dict = PyDict::new(py);
-    dict.set_item("proc_id", exit.proc_id.as_str())?;
-    dict.set_item("name", exit.proc_id.name())?;
-    dict.set_item("rank", exit.rank)?;
-    dict.set_item("incarnation", exit.incarnation)?;
-    dict.set_item("launch_id", exit.proc_id.launch_id().to_string())?;
-    dict.set_item("kind", facts.kind)?;
-    dict.set_item("exit_code", facts.exit_code)?;
-    dict.set_item("signal", facts.signal)?;
-    dict.set_item("core_dumped", facts.core_dumped)?;
-    dict.set_item("failed_reason", facts.failed_reason)?;
-    dict.set_item("stderr_tail", &exit.stderr_tail)?;
-    dict.set_item("stdout_tail", &exit.stdout_tail)?;
-    dict.set_item("stdout_path", exit.stdout_path.as_deref().map(Path::as_os_str))?;
-    dict.set_item("stderr_path", exit.stderr_path.as_deref().map(Path::as_os_str))?;
-    dict.set_item("log_dropped_bytes", exit.log_dropped_bytes)?;
-    dict.set_item("oom", exit.oom)?;
+    dict.set_item(intern!(py, "proc_id"), exit.proc_id.as_str())?;
+    dict.set_item(intern!(py, "name"), exit.proc_id.name())?;
+    dict.set_item(intern!(py, "rank"), exit.rank)?;
+    dict.set_item(intern!(py, "incarnation"), exit.incarnation)?;
+    dict.set_item(intern!(py, "launch_id"), exit.proc_id.launch_id().to_string())?;
+    dict.set_item(intern!(py, "kind"), facts.kind)?;
+    dict.set_item(intern!(py, "exit_code"), facts.exit_code)?;
+    dict.set_item(intern!(py, "signal"), facts.signal)?;
+    dict.set_item(intern!(py, "core_dumped"), facts.core_dumped)?;
+    dict.set_item(intern!(py, "failed_reason"), facts.failed_reason)?;
+    dict.set_item(intern!(py, "stderr_tail"), &exit.stderr_tail)?;
+    dict.set_item(intern!(py, "stdout_tail"), &exit.stdout_tail)?;
+    dict.set_item(intern!(py, "stdout_path"), exit.stdout_path.as_deref().map(Path::as_os_str))?;
+    dict.set_item(intern!(py, "stderr_path"), exit.stderr_path.as_deref().map(Path::as_os_str))?;
+    dict.set_item(intern!(py, "log_dropped_bytes"), exit.log_dropped_bytes)?;
+    dict.set_item(intern!(py, "oom"), exit.oom)?;
     let requested = exit.requested.as_ref();
-    dict.set_item("requested", requested.map(|asked| (&asked.by, epoch_seconds(asked.at), &asked.why)))?;
-    dict.set_item("started_at", epoch_seconds(exit.started_at))?;
-    dict.set_item("ready_at", exit.ready_at.map(epoch_seconds))?;
-    dict.set_item("ended_at", epoch_seconds(exit.ended_at))?;
-    dict.set_item("verdict", &exit.verdict)?;
-    dict.set_item("launcher", &exit.launcher)?;
-    dict.set_item("pid", exit.pid)?;
-    dict.set_item("certificate", certificate_dict(py, &exit.certificate)?)?;
+    dict.set_item(
+        intern!(py, "requested"),
+        requested.map(|asked| (&asked.by, epoch_seconds(asked.at), &asked.why)),
+    )?;
+    dict.set_item(intern!(py, "started_at"), epoch_seconds(exit.started_at))?;
+    dict.set_item(intern!(py, "ready_at"), exit.ready_at.map(epoch_seconds))?;
+    dict.set_item(intern!(py, "ended_at"), epoch_seconds(exit.ended_at))?;
+    dict.set_item(intern!(py, "verdict"), &exit.verdict)?;
+    dict.set_item(intern!(py, "launcher"), &exit.launcher)?;
+    dict.set_item(intern!(py, "pid"), exit.pid)?;
+    dict.set_item(intern!(py, "certificate"), certificate_dict(py, &exit.certificate)?)?;
     Ok(dict)
 }
 

@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use procession_host::{Gate, ProcEvent, Slot, SlotObserver, Stream};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -113,53 +114,53 @@ fn stream_name(stream: Stream) -> &'static str {
 fn event_dict<'py>(py: Python<'py>, event: &Event) -> PyResult<Bound<'py, PyDict>> {
     let Event { about, at, what } = event;
     let dict = PyDict::new(py);
-    let set_kind = |kind: &str| dict.set_item("kind", kind);
-    dict.set_item("proc_id", about.proc_id.as_str())?;
-    dict.set_item("rank", about.rank)?;
-    dict.set_item("name", about.proc_id.name())?;
-    dict.set_item("incarnation", about.incarnation)?;
-    dict.set_item("at", epoch_seconds(*at))?;
+    let set_kind = |kind: &str| dict.set_item(intern!(py, "kind"), kind);
+    dict.set_item(intern!(py, "proc_id"), about.proc_id.as_str())?;
+    dict.set_item(intern!(py, "rank"), about.rank)?;
+    dict.set_item(intern!(py, "name"), about.proc_id.name())?;
+    dict.set_item(intern!(py, "incarnation"), about.incarnation)?;
+    dict.set_item(intern!(py, "at"), epoch_seconds(*at))?;
     match what {
         What::Output { stream, line, ends } => {
             set_kind("output")?;
-            dict.set_item("stream", stream)?;
-            dict.set_item("line", line)?;
-            dict.set_item("ends", ends)?;
+            dict.set_item(intern!(py, "stream"), stream)?;
+            dict.set_item(intern!(py, "line"), line)?;
+            dict.set_item(intern!(py, "ends"), ends)?;
         }
         What::Dropped { stream, count } => {
             set_kind("dropped")?;
-            dict.set_item("stream", stream)?;
-            dict.set_item("count", count)?;
+            dict.set_item(intern!(py, "stream"), stream)?;
+            dict.set_item(intern!(py, "count"), count)?;
         }
         What::Status(status) => {
             set_kind("status")?;
-            dict.set_item("status", status.as_str())?;
+            dict.set_item(intern!(py, "status"), status.as_str())?;
         }
         What::Ready => set_kind("ready")?,
         What::ActorEnded { actor, failure } => {
             set_kind("actor_ended")?;
-            dict.set_item("actor", actor.to_string())?;
-            dict.set_item("failure", failure)?;
+            dict.set_item(intern!(py, "actor"), actor.to_string())?;
+            dict.set_item(intern!(py, "failure"), failure)?;
         }
         What::Note(text) => {
             set_kind("note")?;
-            dict.set_item("text", text)?;
+            dict.set_item(intern!(py, "text"), text)?;
         }
         What::Exit(exit) => {
             set_kind("exit")?;
-            dict.set_item("exit", exit_dict(py, exit)?)?;
+            dict.set_item(intern!(py, "exit"), exit_dict(py, exit)?)?;
         }
         What::Restarting { incarnation, after, attempt, why } => {
             set_kind("restarting")?;
-            dict.set_item("next_incarnation", incarnation)?;
-            dict.set_item("after", after.as_secs_f64())?;
-            dict.set_item("attempt", attempt.map(|(attempt, _)| attempt))?;
-            dict.set_item("of", attempt.map(|(_, of)| of))?;
-            dict.set_item("why", why)?;
+            dict.set_item(intern!(py, "next_incarnation"), incarnation)?;
+            dict.set_item(intern!(py, "after"), after.as_secs_f64())?;
+            dict.set_item(intern!(py, "attempt"), attempt.map(|(attempt, _)| attempt))?;
+            dict.set_item(intern!(py, "of"), attempt.map(|(_, of)| of))?;
+            dict.set_item(intern!(py, "why"), why)?;
         }
         What::RestartLimit(limit) => {
             set_kind("restart_limit")?;
-            dict.set_item("limit", limit)?;
+            dict.set_item(intern!(py, "limit"), limit)?;
         }
     }
     Ok(dict)
@@ -195,7 +196,7 @@ impl Subscription {
 
     fn drain<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
         refuse_in_fork()?;
-        let events = self.feed.peek(|feed| std::iter::from_fn(|| feed.queue.pop()).collect::<Vec<_>>());
+        let events = self.feed.peek(|feed| feed.queue.pop_some());
         events.iter().map(|event| event_dict(py, event)).collect()
     }
 

@@ -8,8 +8,8 @@ mod group;
 mod mounts;
 mod owner;
 
-use std::fs::{self, OpenOptions};
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 pub use group::Group;
@@ -231,10 +231,24 @@ impl Cgroups {
     }
 }
 
+/// More than the kernel counts in `/proc/vmstat`, in bytes.
+const VMSTAT: usize = 16 << 10;
+
 /// What the kernel has killed for want of memory since the machine was started, in any group; none where
 /// it does not count that (before Linux 4.13).
 pub fn oom_kills() -> Option<u64> {
-    number_after(&fs::read_to_string("/proc/vmstat").ok()?, "oom_kill")
+    let mut file = File::open("/proc/vmstat").ok()?;
+    let (mut text, mut length) = ([0; VMSTAT], 0);
+    // Every read counts everything anew, and an exit waits for this: so there is one read, as a rule.
+    loop {
+        let more = file.read(&mut text[length..]).ok().filter(|&more| more > 0)?;
+        length += more;
+        let found = &std::str::from_utf8(&text[..length]).ok()?;
+        if let Some((number, _)) = found.split_once("\noom_kill ").and_then(|(_, from)| from.split_once('\n'))
+        {
+            return number.parse().ok();
+        }
+    }
 }
 
 /// The number in the line that starts with `key`.

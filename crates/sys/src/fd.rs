@@ -77,6 +77,16 @@ pub fn pipe_capacity(fd: BorrowedFd<'_>) -> io::Result<usize> {
     Ok(usize::try_from(size).unwrap_or(0))
 }
 
+/// Lets a pipe hold `bytes` before its writer waits.
+///
+/// # Errors
+/// `fd` is not a pipe, or its user may have no more (EPERM).
+pub fn enlarge_pipe(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
+    let bytes = libc::c_int::try_from(bytes).map_err(io::Error::other)?;
+    // SAFETY: plain integers go in; what the pipe holds stays in it.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETPIPE_SZ, bytes) }).map(drop)
+}
+
 /// How many bytes lie in a pipe, ready to be read.
 ///
 /// # Errors

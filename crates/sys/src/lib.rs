@@ -33,13 +33,13 @@ pub use environment::take_variable;
 pub use failpoint::{FAILPOINTS, failpoint_variable};
 #[cfg(feature = "failpoints")]
 pub use failpoint::{pass, set_failpoints};
-pub use fd::{bytes_waiting, inherited, open_directory, open_null, pipe, pipe_capacity};
+pub use fd::{bytes_waiting, enlarge_pipe, inherited, open_directory, open_null, pipe, pipe_capacity};
 pub use limits::{ArgumentsError, OpenFiles, check_arguments, own_rlimit, raise_open_files};
 pub use log_file::{LogFile, Rotation, Taken};
 pub use memfd::{executable_memfd, sealed_memfd};
 pub use pidfd::{ExitStatus, Pidfd};
 pub use poll::{Watch, poll};
-pub use process::{MARKER, Process, Snapshot};
+pub use process::{Looking, MARKER, Process, Snapshot};
 pub use program::{ProgramError, resolve_program};
 pub use shared_pages::SharedPages;
 pub use socket::{

@@ -1,7 +1,7 @@
 use std::cell::OnceCell;
 use std::collections::HashMap;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::time::{Duration, SystemTime};
 
 use crate::Pidfd;
@@ -35,6 +35,8 @@ pub struct Process {
     marker: OnceCell<Option<String>>,
 }
 
+/// Longer than what the kernel says of any process in its `stat`, in bytes: 51 numbers, and a name.
+const STAT: usize = 2048;
 /// It was forked and has not executed anything since (PF_FORKNOEXEC).
 const ONLY_FORKED: u32 = 0x40;
 
@@ -44,8 +46,11 @@ impl Process {
     /// # Errors
     /// There is none.
     pub fn look(pid: u32) -> io::Result<Self> {
-        let text = fs::read(format!("/proc/{pid}/stat"))?;
-        Self::parse(pid, &text).ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat has another form")))
+        let mut text = [0; STAT];
+        // The kernel gives all of it at once; a look at all processes is thousands of these.
+        let length = File::open(format!("/proc/{pid}/stat"))?.read(&mut text)?;
+        Self::parse(pid, &text[..length])
+            .ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat has another form")))
     }
 
     fn parse(pid: u32, stat: &[u8]) -> Option<Self> {
@@ -143,22 +148,12 @@ impl Snapshot {
     /// # Errors
     /// `/proc` is not mounted, or no descriptor is left to read it with.
     pub fn take() -> io::Result<Self> {
-        let mut all = Vec::new();
-        for entry in fs::read_dir("/proc")? {
-            let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            match Process::look(pid) {
-                Ok(process) => all.push(process),
-                // To miss processes for want of a descriptor would be to take them for dead.
-                Err(error)
-                    if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)) =>
-                {
-                    return Err(error);
-                }
-                // It has ended since the directory was read, or is hidden from this user.
-                Err(_) => {}
+        let mut looking = Looking::begin()?;
+        loop {
+            if let Some(all) = looking.go_on(usize::MAX)? {
+                return Ok(all);
             }
         }
-        Ok(Self::of(all))
     }
 
     pub(crate) fn of(all: Vec<Process>) -> Self {
@@ -193,6 +188,48 @@ impl Snapshot {
             }
         }
         found
+    }
+}
+
+/// A [`Snapshot`] that is taken in steps, by who has to do something else in between.
+#[derive(Debug)]
+pub struct Looking {
+    entries: fs::ReadDir,
+    all: Vec<Process>,
+}
+
+impl Looking {
+    /// Begins one; nothing is looked at yet.
+    ///
+    /// # Errors
+    /// As for [`Snapshot::take`].
+    pub fn begin() -> io::Result<Self> {
+        Ok(Self { entries: fs::read_dir("/proc")?, all: Vec::new() })
+    }
+
+    /// Looks at `most` further processes; gives all of them when there are no more.
+    ///
+    /// # Errors
+    /// As for [`Snapshot::take`]; then it is of no more use.
+    pub fn go_on(&mut self, most: usize) -> io::Result<Option<Snapshot>> {
+        for _ in 0..most {
+            let Some(entry) = self.entries.next() else {
+                return Ok(Some(Snapshot::of(std::mem::take(&mut self.all))));
+            };
+            let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            match Process::look(pid) {
+                Ok(process) => self.all.push(process),
+                // To miss processes for want of a descriptor would be to take them for dead.
+                Err(error)
+                    if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)) =>
+                {
+                    return Err(error);
+                }
+                // It has ended since the directory was read, or is hidden from this user.
+                Err(_) => {}
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -259,6 +296,26 @@ mod tests {
         let killed = ExitStatus::Signaled { signal: libc::SIGKILL, core_dumped: false };
         assert_eq!(ended("kill -9 $$"), Some(killed));
         assert_eq!(Process::look(std::process::id()).expect("ourselves").exit_status(), None);
+    }
+
+    #[test]
+    fn a_look_in_steps_finds_what_one_look_finds() {
+        let child = std::process::Command::new("sleep").arg("1000").spawn();
+        let mut child = child.expect("a process that stays");
+        let mut looking = Looking::begin().expect("a look at /proc");
+        let (mut steps, mut found) = (0, None);
+        while found.is_none() {
+            found = looking.go_on(2).expect("a step");
+            steps += 1;
+        }
+        let all = found.expect("the end of the look");
+        child.kill().expect("our child");
+        child.wait().expect("our child");
+        assert!(steps > 1, "{steps} steps");
+        let below: Vec<u32> = all.descendants([std::process::id()]).iter().map(|found| found.pid).collect();
+        assert!(below.contains(&child.id()) && all.find(std::process::id()).is_some());
+        let pids: Vec<u32> = all.all().iter().map(|found| found.pid).collect();
+        assert!(pids.is_sorted_by(|one, next| one < next), "each once, in order: {pids:?}");
     }
 
     #[test]

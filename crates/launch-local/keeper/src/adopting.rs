@@ -52,11 +52,11 @@ impl Adopting {
         }
     }
 
-    /// One look for strays, if it is due; gives those whose kill is done now.
-    /// `owned` is what belongs to procs that run.
-    pub(crate) fn run(&mut self, all: &Snapshot, owned: impl Iterator<Item = u32>) -> Vec<u64> {
+    /// One round over the strays in `all`, if it was due when that look `began`; gives those whose kill is done
+    /// now. `owned` is what belongs to procs that run.
+    pub(crate) fn run(&mut self, all: &Snapshot, began: Instant, owned: impl Iterator<Item = u32>) -> Vec<u64> {
         let Self::Clearing { next, pause, empty, asked } = self else { return Vec::new() };
-        if *next > Instant::now() {
+        if *next > began {
             return Vec::new();
         }
         let owned: HashSet<u32> = owned.collect();

@@ -1,4 +1,5 @@
 mod detached;
+mod looking;
 
 use std::collections::HashMap;
 use std::io;
@@ -12,6 +13,7 @@ use procession_sys::{
 };
 
 use self::detached::Files;
+use self::looking::Look;
 pub(crate) use self::detached::{Detached, Legacy};
 use crate::adopting::Adopting;
 use crate::control::{Control, Pipes};
@@ -74,6 +76,8 @@ pub(crate) struct Keeper {
     adopting: Adopting,
     groups: Groups,
     terminations: Vec<u64>,
+    /// The look at all processes that is under way.
+    look: Option<Look>,
     open_files: OpenFiles,
     oom_score_adj: Option<i32>,
     reserve: Vec<OwnedFd>,
@@ -116,6 +120,7 @@ impl Keeper {
             adopting: if replaces { Adopting::Asking } else { Adopting::Done },
             groups: Groups::new(owner),
             terminations: Vec::new(),
+            look: None,
             open_files: sys::raise_open_files()?,
             oom_score_adj: sys::oom_score_adj().ok().map(|own| (own + OOM_ABOVE).min(1000)),
             reserve: Vec::new(),
@@ -154,7 +159,7 @@ impl Keeper {
                 self.kills.remove_groups();
                 return Ok(());
             }
-            let timeout = if is_news {
+            let timeout = if is_news || self.look.is_some() {
                 Some(Duration::ZERO)
             } else if self.ending {
                 Some(pause)
@@ -410,38 +415,6 @@ impl Keeper {
         }
         sys::failpoint!("keeper-after-reaping");
         Ok(())
-    }
-
-    fn look_after_trees(&mut self) {
-        let times = self.kills.next_due().into_iter().chain(self.adopting.next_due());
-        let due = times.min().is_some_and(|due| due <= Instant::now());
-        if !due && self.terminations.is_empty() {
-            return;
-        }
-        let Some(all) = self.look() else {
-            self.kills.postpone(LOOK_AGAIN);
-            self.adopting.postpone(LOOK_AGAIN);
-            return;
-        };
-        for id in std::mem::take(&mut self.terminations) {
-            if let Some(proc) = self.procs.get_mut(&id) {
-                proc.tree.signal(libc::SIGTERM, &all);
-            }
-            self.control.send(Reply::Signalled { id });
-        }
-        if due {
-            for reply in self.kills.run(&all, |id| self.procs.contains_key(&id)) {
-                self.control.send(reply);
-            }
-            let owned = self.procs.values_mut().flat_map(|proc| proc.members(&all));
-            for id in self.adopting.run(&all, owned) {
-                self.control.send(Reply::Killed { id });
-            }
-            // Without procs nobody owns what is left, whatever it made of its session and environment.
-            if self.procs.is_empty() {
-                kill_descendants(&all);
-            }
-        }
     }
 
     /// Whether a host that lives has nothing more to expect. One that breaks off without a word is

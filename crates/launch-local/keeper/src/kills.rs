@@ -6,7 +6,8 @@ use procession_sys::{ENOUGH_EMPTY_LOOKS, Snapshot, Tree};
 use crate::groups::ProcGroup;
 use crate::protocol::{PATIENCE, Reply};
 
-/// How long what a leader leaves behind may wait, so that many exits share one look at `/proc`.
+/// How long what a leader leaves behind may wait, so that many exits share one look at `/proc`; a look that is taken
+/// anyway serves what has waited half of that.
 const LEFTOVER_DELAY: Duration = Duration::from_millis(20);
 /// How often it is tried to remove a group that is empty, and that the kernel still calls busy.
 const REMOVALS: u32 = 20;
@@ -78,12 +79,15 @@ impl Kills {
         self.0.values_mut().for_each(|kill| kill.next = kill.next.max(earliest));
     }
 
-    /// One round over the trees that are due; `leads` says whose leader is not reaped yet.
-    pub(crate) fn run(&mut self, all: &Snapshot, leads: impl Fn(u64) -> bool) -> Vec<Reply> {
+    /// One round over the trees that were due when the look at `all` `began`; `leads` says whose leader is not
+    /// reaped yet.
+    pub(crate) fn run(&mut self, all: &Snapshot, began: Instant, leads: impl Fn(u64) -> bool) -> Vec<Reply> {
         let now = Instant::now();
         let mut replies = Vec::new();
         self.0.retain(|&id, kill| {
-            if kill.next > now {
+            // What has come since it began was not looked for.
+            let early = if kill.asked.is_none() { LEFTOVER_DELAY / 2 } else { Duration::ZERO };
+            if kill.next > began + early {
                 return true;
             }
             let grouped = !kill.group.is_empty();
@@ -109,7 +113,7 @@ impl Kills {
                 kill.asked = None;
             }
             if kill.empty > 0 {
-                kill.pause = PAUSES.0;
+                kill.pause = if kill.asked.is_some() { PAUSES.0 } else { LEFTOVER_DELAY };
             }
             kill.next = now + kill.pause;
             kill.pause = (kill.pause * 2).min(PAUSES.1);
