@@ -31,3 +31,16 @@ impl fmt::Debug for Secret {
         f.write_str("Secret(…)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_shows_in_no_debug_form() {
+        assert_eq!(
+            format!("{:?} {:#?}", Secret::from_bytes([65; 32]), Secret::random()),
+            "Secret(…) Secret(…)"
+        );
+    }
+}

@@ -29,6 +29,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_variable_that_was_taken_is_in_the_environment_no_more() {
+        // A forked child has one thread, as a program has at the start of main.
+        // SAFETY: the child asks the C library for nothing that another thread could hold, and goes at once.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let taken = take_variable("PATH").is_ok_and(|path| path.is_some());
+            // SAFETY: it ends this process and does nothing else.
+            unsafe { libc::_exit(i32::from(!(taken && std::env::var_os("PATH").is_none()))) };
+        }
+        let mut status = 0;
+        // SAFETY: it writes one integer.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "{status}");
+    }
+
+    #[test]
     fn a_variable_stays_where_other_threads_may_be_using_it() {
         let text = take_variable("PATH").expect_err("tests have threads").to_string();
         assert!(text.starts_with("PATH cannot be taken") && text.contains("first in main"), "{text}");

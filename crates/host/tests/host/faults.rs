@@ -154,8 +154,7 @@ impl Case {
         if self.state.calls_back() {
             self.apart.ask("stop");
         } else if self.state <= S6Stopping {
-            // The shell says that it is ready to be told so by having a child.
-            until("its trap is set", || members(&self.launch).len() >= 2);
+            until("its trap is set", || catches(self.pid, SIGUSR1));
             signal(self.pid, SIGUSR1);
         }
         self.apart.hear("exit")
@@ -164,6 +163,13 @@ impl Case {
 
 fn signal(pid: u32, signal: i32) {
     Process::look(pid).unwrap().signal(signal);
+}
+
+/// Whether a process has a handler for this signal, as the kernel shows it.
+fn catches(pid: u32, signal: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t")).unwrap();
+    u64::from_str_radix(caught, 16).unwrap() >> (signal - 1) & 1 == 1
 }
 
 /// Leaders lead a session; their daemons are in one that nobody leads any more.
