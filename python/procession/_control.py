@@ -42,10 +42,19 @@ class Served:
         self._remember([handle for handles in groups for handle in handles])
 
     def start(
-        self, *, name: str, count: int, program: list[str], cwd: str | None, env: dict[str, str | None]
+        self,
+        *,
+        name: str,
+        count: int,
+        program: list[str],
+        cwd: str | None,
+        env: dict[str, str | None],
+        restart: dict[str, Any],
+        limits: dict[str, Any],
     ) -> list[str]:
         """Launches procs that outlive the host; gives their names."""
         from procession._host_mesh import this_host
+        from procession._restart import Restart
 
         procs = this_host().spawn_procs(
             {"procs": count},
@@ -56,7 +65,9 @@ class Served:
             env=lambda point: {**env, "RANK": str(point.rank), "WORLD_SIZE": str(count)},
             log_dir=self._directory / OUTPUT,
             log_max_bytes=config.SERVED_LOG_BYTES,
+            restart=Restart(**restart),
             on_owner_loss="detach",
+            **_with_tuples(limits),
         )
         handles = procs._handles()
         self._remember(handles)
@@ -104,6 +115,13 @@ class Served:
         if name not in self._procs:
             raise NotFound(f"{name}: no proc of that name lives; `procession ps` lists them")
         return self._procs[name]
+
+
+def _with_tuples(given: Any) -> Any:
+    """Pairs are tuples, which JSON has not."""
+    if isinstance(given, dict):
+        return {key: _with_tuples(value) for key, value in given.items()}
+    return tuple(given) if isinstance(given, list) else given
 
 
 def _result(waiter: Waiter) -> Any:

@@ -29,7 +29,8 @@ def reattach(directory: str | os.PathLike[str]) -> Reattached:
     They are those that are spawned with `on_owner_loss="detach"`. However this process ends, they go on; the next one that
     calls this takes them over: it knows how those ended that died meanwhile, and has all of their output. `ProcMesh.find`
     leads to the actors in them, whose state is as it was; calls that were under way when the client ended are lost, and
-    fail where they were made.
+    fail where they were made. Restart policies go on, with their counts and waits from the beginning; that references follow
+    (`actors="respawn"`) ends with the client that knew how the actors are made.
 
     To be called before anything else is done with Procession. RuntimeError: that is too late, another process is the
     client of that directory, or it cannot be used.

@@ -143,6 +143,29 @@ def test_a_directory_has_one_host_at_a_time_and_who_asks_where_none_is_served_is
     assert (nobody.returncode, "no proc of that name" in nobody.stderr) == (1, True)
 
 
+def test_a_program_is_started_with_limits_and_its_restart_policy_goes_on_under_the_next_host(host):
+    host.serve()
+    options = ["--restart", "always", "--rlimit", "nofile=64:64", "--rlimit", "core=0"]
+    script = "ulimit -n; ulimit -c; exec sleep 1000"
+    procession("start", "--host", host.directory, "--name", "w", *options, "--", "/bin/sh", "-c", script)
+    until(lambda: host.lines("w-0") == ["64", "0"])
+    before = host.ps()["w-0"]
+    host.end(signal.SIGKILL)
+    os.kill(before["pid"], signal.SIGKILL)
+    until(lambda: gone(before["pid"]))
+    host.serve()
+    until(lambda: (host.ps()["w-0"]["incarnation"], host.ps()["w-0"]["status"]) == (2, "running"))
+    until(lambda: host.lines("w-0") == ["64", "0"])
+    for wrong, words in [
+        (["--rlimit", "nofile=many"], "--rlimit nofile"),
+        (["--user", "nobody-of-that-name:"], "--user"),
+        (["--max-restarts", "-1"], "--max-restarts"),
+        (["--memory", "lots"], "--memory"),
+    ]:
+        refused = procession("start", "--host", host.directory, "--name", "x", *wrong, "--", "true", check=False)
+        assert (refused.returncode, words in refused.stderr) == (2, True), refused.stderr
+
+
 def asked(host, line):
     """The answer of the control socket to whatever comes."""
     with socket.socket(socket.AF_UNIX) as connection:

@@ -26,6 +26,8 @@ use crate::watchdog::Watchdog;
 const SOCKET: &str = "host";
 /// How many ended procs are remembered for late reports.
 const ENDED: usize = 1000;
+/// How many more ends there are before those that nobody remembers are forgotten.
+const FORGET_EVERY: usize = 64;
 
 /// What all parts of a host share. Every launch keeps it until its driver is done.
 pub(crate) struct Core {
@@ -295,6 +297,10 @@ impl Core {
         let proc_ = locked(&self.live).remove(proc_id);
         if let Some(ProcRef(shared)) = &proc_ {
             let mut ended = locked(&self.ended);
+            if ended.len().is_multiple_of(FORGET_EVERY) {
+                // Of what nobody looks at any more not even the place is kept.
+                ended.retain(|(_, shared)| shared.strong_count() > 0);
+            }
             ended.push_back((proc_id.clone(), Arc::downgrade(shared)));
             if ended.len() > ENDED {
                 ended.pop_front();

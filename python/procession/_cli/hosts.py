@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from procession import _validate, config
+from procession._cli import spawning
 from procession._cli.command import Handler, add_command, environment, moment, program_of, refuse
+from procession._cli.spawning import add_limits, add_restart, limits_of, restart_of
 from procession.errors import InvalidArgument, NotFound
 
 SERVE = """\
@@ -25,10 +27,7 @@ STOP = """\
 exit codes: 0 when all have ended as they were asked to, 1 when one could not be asked, for the reason that is shown, or is
 not known
 """
-TYPED = {
-    "cwd": "--cwd",
-    "env": "--env",
-    "name": "--name",
+TYPED = spawning.TYPED | {
     'per_host["procs"]': "--procs",
     "bootstrap_command": "program",
 }
@@ -54,6 +53,8 @@ def add_to(commands: Any) -> None:
         metavar="K=V",
         help="add to the environment of the host; K alone removes it",
     )
+    add_restart(start)
+    add_limits(start)
     start.add_argument("program", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
     ps = _asking(commands, "ps", _ps, "list the procs of a host that is served, and the last that have ended")
@@ -113,7 +114,15 @@ def _start(options: argparse.Namespace) -> int:
 
     program, env = program_of(options), environment(options.env)
     names = _control.ask(
-        options.host, "start", name=options.name, count=options.procs, program=program, cwd=os.getcwd(), env=env
+        options.host,
+        "start",
+        name=options.name,
+        count=options.procs,
+        program=program,
+        cwd=os.getcwd(),
+        env=env,
+        restart=restart_of(options),
+        limits=limits_of(options),
     )
     print("\n".join(names))
     return 0

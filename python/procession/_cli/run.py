@@ -10,9 +10,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from procession import _validate, config
+from procession._cli import spawning
 from procession._cli.command import add_command, environment, program_of, refuse
 from procession._cli.output import Output, Unwritable
-from procession._restart import WHEN, Restart
+from procession._cli.spawning import add_limits, add_restart, limits_of, restart_of
+from procession._restart import Restart
 from procession.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -21,9 +23,6 @@ if TYPE_CHECKING:
     from procession._proc_mesh import ProcMesh
     from procession._shape import Point
 
-LIMITS = """\
-On each process, with all that it starts. What this machine or the launcher cannot do is refused: `procession doctor` tells.
-"""
 EPILOG = """\
 Options end where the program begins. Each process finds RANK, LOCAL_RANK and WORLD_SIZE in its environment. Its output is
 shown with its rank in front of each line, and a line of over 64 KiB in several; a process that writes faster than its output
@@ -37,22 +36,12 @@ processes are stopped; 2 for an error of usage
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 OWN_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
-TYPED = {
-    "cwd": "--cwd",
-    "env": "--env",
-    "intensity": "--max-restarts",
+TYPED = spawning.TYPED | {
     "log_dir": "--log-dir",
     "log_keep": "--log-keep",
     "log_max_bytes": "--log-max-bytes",
-    "name": "--name",
-    "period": "--within",
     "ready_timeout": "--ready-timeout",
-    'resources["cpu"]': "--cpu",
-    'resources["memory"]': "--memory",
-    'resources["pids"]': "--pids",
-    "rlimits": "--rlimit",
     "stop_grace": "--stop-grace",
-    "user": "--user",
 }
 """What the command line calls the arguments of `spawn_procs`."""
 BATCH = 1000
@@ -95,27 +84,7 @@ def add_to(commands: Any) -> None:
         metavar="S",
         help="seconds for each step of a stop (default: %(default)s)",
     )
-    parser.add_argument(
-        "--restart",
-        choices=WHEN,
-        default="never",
-        metavar="WHEN",
-        help="run a process again that ends: never, on_failure, always (default: never)",
-    )
-    parser.add_argument(
-        "--max-restarts",
-        type=int,
-        default=Restart.intensity,
-        metavar="N",
-        help="of each process (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--within",
-        type=float,
-        default=Restart.period,
-        metavar="S",
-        help="seconds, for --max-restarts (default: %(default)s)",
-    )
+    add_restart(parser)
     parser.add_argument(
         "--log-dir",
         default=None,
@@ -135,7 +104,7 @@ def add_to(commands: Any) -> None:
         metavar="N",
         help="how many files that were put aside are kept of each stream (default: %(default)s)",
     )
-    _add_limits(parser.add_argument_group("limits", LIMITS))
+    add_limits(parser)
     parser.add_argument(
         "--fold",
         action=argparse.BooleanOptionalAction,
@@ -144,20 +113,6 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line on stdout: output, exits, result")
     parser.add_argument("program", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-
-
-def _add_limits(group: Any) -> None:
-    group.add_argument("--memory", metavar="SIZE", help="of memory, in bytes or as 64M, 2G; beyond it the kernel kills")
-    group.add_argument("--pids", type=int, metavar="N", help="processes and threads; beyond it forks fail")
-    group.add_argument("--cpu", type=float, metavar="N", help="processors, 0.5 is half of one; beyond it it waits")
-    group.add_argument("--user", metavar="USER[:GROUP]", help="run as this user, by name or number")
-    group.add_argument(
-        "--rlimit",
-        action="append",
-        default=[],
-        metavar="NAME=SOFT[:HARD]",
-        help="a limit of the kernel on each process, as nofile=1024 or core=0:unlimited; may be repeated",
-    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -206,15 +161,13 @@ def _spawn(options: argparse.Namespace, subscription: Subscription) -> ProcMesh:
             readiness="none",
             env=env,
             cwd=options.cwd,
-            restart=Restart(when=options.restart, intensity=options.max_restarts, period=options.within),
+            restart=Restart(**restart_of(options)),
             ready_timeout=options.ready_timeout,
             stop_grace=options.stop_grace,
             log_dir=options.log_dir,
             log_max_bytes=None if longest is None else _validate.size("log_max_bytes", longest),
             log_keep=options.log_keep,
-            resources=_resources(options),
-            user=_user(options.user),
-            rlimits=_rlimits(options.rlimit),
+            **limits_of(options),
         )
     )
 
@@ -295,31 +248,6 @@ class _Interrupts:
 def _code(exits: list[ProcExit]) -> int:
     failed = [one for one in exits if not one.ok]
     return min(failed, key=lambda one: one.ended_at).shell_code if failed else 0
-
-
-def _resources(options: argparse.Namespace) -> dict[str, Any] | None:
-    given = {name: getattr(options, name) for name in ("memory", "pids", "cpu")}
-    return {name: limit for name, limit in given.items() if limit is not None} or None
-
-
-def _user(text: str | None) -> Any:
-    """`name`, `1000`, `name:group`, `1000:1000`: names and numbers as they are typed."""
-    if text is None:
-        return None
-    user, colon, group = text.partition(":")
-    named = tuple(int(one) if one.isascii() and one.isdigit() else one for one in (user, group))
-    return named if colon else named[0]
-
-
-def _rlimits(words: list[str]) -> dict[str, Any] | None:
-    given: dict[str, Any] = {}
-    for word in words:
-        name, equals, limits = word.partition("=")
-        if not equals:
-            _validate.refuse("--rlimit", word, "has to be NAME=SOFT or NAME=SOFT:HARD, e.g. nofile=1024")
-        pair = tuple(int(one) if one.isascii() and one.isdigit() else one for one in limits.split(":"))
-        given[name] = pair[0] if len(pair) == 1 else pair
-    return given or None
 
 
 def _launcher(text: str) -> Any:

@@ -67,6 +67,8 @@ pub(crate) struct Detached {
     /// A host lives that reads the output.
     pub(super) owned: bool,
     unread: Vec<(Pipes, Files)>,
+    /// Nobody can be let in before, for want of a descriptor.
+    shut: Option<Instant>,
     /// An exit could not be written down, and waits for that with the kernel.
     pause: Option<Instant>,
     buffer: Vec<u8>,
@@ -85,6 +87,7 @@ impl Detached {
             knocking: VecDeque::new(),
             owned: true,
             unread: Vec::new(),
+            shut: None,
             pause: None,
             buffer: vec![0; BUFFER],
         })
@@ -92,11 +95,21 @@ impl Detached {
 
     pub(super) fn watches(&self) -> impl Iterator<Item = sys::Watch<'_>> {
         let guests = self.knocking.iter().chain(&self.link).filter_map(Control::watch);
-        guests.chain([sys::Watch::readable(self.listener.as_fd())])
+        guests.chain(self.shut.is_none().then(|| sys::Watch::readable(self.listener.as_fd())))
     }
 
     fn open_the_door(&mut self) {
-        while let Ok(guest) = sys::accept(self.listener.as_fd()) {
+        self.shut = self.shut.filter(|until| *until > Instant::now());
+        while self.shut.is_none() {
+            let guest = match sys::accept(self.listener.as_fd()) {
+                Ok(guest) => guest,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // Who knocks goes on knocking, and must not keep this awake.
+                Err(_) => {
+                    self.shut = Some(Instant::now() + sys::LOOK_AGAIN);
+                    break;
+                }
+            };
             if sys::peer_uid(guest.as_fd()).is_ok_and(|uid| uid == sys::own_ids().0) {
                 self.knocking.push_back(Control::new(guest));
             }
@@ -237,9 +250,10 @@ impl Keeper {
         }
     }
 
-    pub(super) fn detached_times(&self) -> [Option<Instant>; 2] {
+    pub(super) fn detached_times(&self) -> [Option<Instant>; 3] {
         let detached = self.detached.as_ref();
-        [detached.and_then(|d| d.pause), detached.and_then(|d| d.link.as_ref()?.next_try())]
+        let times = detached.map_or([None; 2], |d| [d.pause, d.shut]);
+        [times[0], times[1], detached.and_then(|d| d.link.as_ref()?.next_try())]
     }
 
     /// Whether exits may be reaped: one that could not be written down stays with the kernel for a while.
