@@ -52,6 +52,8 @@ def pytest_configure() -> None:
     # A shell starts what it runs in the background with this ignored, and so would be what the tests start.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # as nohup does
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.environ[MARKER] = SESSION
     # Run directories of this session's clients and of no other.
     base = os.environ["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="leak-gate-")

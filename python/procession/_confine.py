@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from procession import _native, _validate
-from procession.errors import Unsupported
+from procession.errors import InvalidArgument, Unsupported
 
 _NOTHING: dict[str, Any] = {}
 
@@ -33,7 +33,7 @@ def confinement(
         "no_new_privs": _validate.flag('security["no_new_privs"]', given_up.get("no_new_privs", False)),
         "drop_all_capabilities": drop == "all",
         "drop_capabilities": [] if drop is None or drop == "all" else _names(drop),
-        "seccomp": _program(given_up.get("seccomp", b"")),
+        "seccomp": _program(given_up["seccomp"]) if "seccomp" in given_up else b"",
     }
 
 
@@ -137,4 +137,8 @@ def _names(value: object) -> list[str]:
 def _program(value: object) -> bytes:
     if not isinstance(value, (bytes, bytearray, memoryview)):
         _validate.refuse('security["seccomp"]', value, "has to be bytes: a compiled BPF program")
+    if not len(value):
+        raise InvalidArgument(
+            'security["seccomp"]', "0 bytes", "a program has an instruction at least; leave it out for none"
+        )
     return bytes(value)

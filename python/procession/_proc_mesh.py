@@ -47,8 +47,7 @@ class ProcMesh(Mesh):
 
         _validate.name("name", name)
         check_class(Class)
-        if not self._hosts_actors:
-            raise Unsupported(f'{self!r} was spawned with readiness="none": its procs host no actors')
+        self._check_hosts_actors()
         actor_name = unique_name(name)
         region = self._own_region
         ids = [self._procs.proc_id(base) for base in region.base_ranks()]
@@ -69,30 +68,34 @@ class ProcMesh(Mesh):
         return cast(T, ActorMesh(Class, name, refs, region, None, gather(started, finish)))
 
     def find(self, name: str, Class: type[T]) -> Future[T]:
-        """The actors that were spawned on these procs under that name, the latest where there are several.
+        """The actors that were spawned on these procs under that name, on each the latest where there are several.
 
         It waits for the procs: also for one that looks for this client after a `reattach`. LookupError (`NotFound`) where
-        they have none in common; SupervisionError where a proc has ended.
+        a proc has none, as after its restart: spawn one there, and ask again. SupervisionError where a proc has ended.
         """
         from procession._agent import find_elsewhere
 
         _validate.name("name", name)
         check_class(Class)
+        self._check_hosts_actors()
         region = self._own_region
         ids = [self._procs.proc_id(base) for base in region.base_ranks()]
         asked = find_elsewhere(ids, name)
 
         def finish() -> T:
             found = asked.get()
-            common = [actor for actor in found[0] if all(actor in others for others in found)]
-            if not common:
-                without = [rank for rank, actors in enumerate(found) if not actors]
-                which = f"ranks {without} have none" if without else "those of the ranks were spawned apart"
-                raise NotFound(f"{name}: {self!r} has no actors of that name on every proc: {which}")
-            refs = tuple(_native.ActorRef(f"{proc_id}/{common[-1]}") for proc_id in ids)
+            without = [rank for rank, actors in enumerate(found) if not actors]
+            if without:
+                rule = "spawn them there, and ask again"
+                raise NotFound(f"{name}: ranks {without} of {self!r} have no actors of that name; {rule}")
+            refs = tuple(_native.ActorRef(f"{one}/{actors[-1]}") for one, actors in zip(ids, found, strict=True))
             return cast(T, ActorMesh(Class, name, refs, region))
 
         return gather([asked], finish)
+
+    def _check_hosts_actors(self) -> None:
+        if not self._hosts_actors:
+            raise Unsupported(f'{self!r} was spawned with readiness="none": its procs host no actors')
 
     @property
     def initialized(self) -> Future[Literal[True]]:

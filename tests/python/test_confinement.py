@@ -210,6 +210,7 @@ def test_procs_are_offered_to_the_kernel_before_host_and_keeper_when_memory_runs
         ({"security": {"drop_capabilities": [1]}}, "has to be a name"),
         ({"security": {"seccomp": "allow"}}, "has to be bytes"),
         ({"security": {"seccomp": bytes(7)}}, "8 bytes for each"),
+        ({"security": {"seccomp": b""}}, "an instruction at least"),
         ({"security": {"seccomp": bytes(8 * 4097)}}, "at most 4096"),
     ],
 )

@@ -120,7 +120,7 @@ def test_the_next_client_finds_the_actors_as_they_were(clients):
     assert after["second"] == [[pid, 2] for pid, _ in before["first"]]
     assert (after["sizes"], after["ready"]) == ([2], ["ready", "ready"])
     assert all(after["boots"]), "how long the boot took is known from then"
-    assert "ranks [0, 1] have none" in after["missing"]
+    assert "ranks [0, 1] of" in after["missing"]
     assert [clients.output(f"c-{rank}.1") for rank in range(2)] == [["now 1", "now 2"]] * 2
 
 
@@ -243,3 +243,74 @@ def test_a_program_may_say_to_the_next_client_that_it_is_ready(clients):
         tell(ready=procs.statuses().item(p=0).ready_at is not None)
     """)
     assert after["ready"]
+
+
+def test_an_end_before_a_stop_was_asked_for_is_no_end_by_us_and_a_proc_that_was_ready_did_not_fail_to_boot(clients):
+    before = clients.killed("""
+        procs = spawn("c")
+        procs.initialized.get()
+        tell(pids=[one.pid for one in procs.statuses().values()])
+    """)
+    for pid in before["pids"]:
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: all(gone(pid) for pid in before["pids"]))
+    after = clients.run("""
+        tell(meshes=list(meshes), verdicts=[exit.verdict for exit in exits],
+             unseen=[exit.certificate.missing for exit in exits])
+    """)
+    assert after["meshes"] == [], "nothing of it lives any more"
+    assert after["verdicts"] == ["killed: signal 9 (SIGKILL), not requested by us"] * 2
+    assert not any("dial" in one for ones in after["unseen"] for one in ones)
+
+
+def test_a_mesh_of_which_one_lives_has_the_exits_of_the_others_at_once_and_a_stop_changes_none(clients):
+    before = clients.killed("""
+        procs = spawn("c")
+        procs.initialized.get()
+        tell(pids=[one.pid for one in procs.statuses().values()])
+    """)
+    os.kill(before["pids"][0], signal.SIGKILL)
+    until(lambda: gone(before["pids"][0]))
+    after = clients.run("""
+        procs = meshes["c"]
+        known = [None if exit is None else exit.verdict for exit in procs.exits().values()]
+        procs.stop().get(30)
+        tell(known=known, later=[exit.verdict for exit in procs.wait(30).get().values()])
+    """)
+    assert after["known"] == ["killed: signal 9 (SIGKILL), not requested by us", None]
+    assert after["later"][0] == after["known"][0]
+    assert after["later"][1].startswith("stopped by us")
+
+
+def test_later_launches_of_a_slot_that_was_taken_over_are_their_own(clients):
+    clients.killed("""
+        procs = spawn("c", {"p": 1}, restart="always")
+        procs.initialized.get()
+    """)
+    after = clients.run("""
+        procs = meshes["c"]
+        procs.initialized.get(20)
+        first = procs.statuses().item(p=0)
+        os.kill(first.pid, signal.SIGKILL)
+        until(lambda: procs.statuses().item(p=0).status == "ready" and procs.history().item(p=0).exits)
+        second = procs.statuses().item(p=0)
+        counter = procs.spawn("counter", Counter)
+        counter.add.call_one().get(20)
+        os.kill(second.pid, signal.SIGKILL)
+        until(lambda: len(procs.history().item(p=0).exits) == 2)
+        exit = procs.history().item(p=0).exits[1]
+        tell(later=second.started_at > first.started_at, flight=exit.certificate.flight is not None)
+        procs.stop().get(20)
+    """)
+    assert after == {"later": True, "flight": True}
+
+
+def test_procs_without_actors_are_not_asked_for_any(clients):
+    clients.killed("""
+        spawn("c", {"p": 1}, readiness="none", bootstrap_command=["sleep", "1000"]).initialized.get()
+    """)
+    after = clients.run("""
+        try: meshes["c"].find("counter", Counter)
+        except Exception as error: tell(refused=str(error))
+    """)
+    assert 'readiness="none"' in after["refused"]

@@ -63,6 +63,8 @@ pub(crate) struct Driver {
     pub(crate) recording: Arc<Recording>,
     /// What an earlier host has written down about it.
     pub(crate) adopted: Option<Box<Open>>,
+    /// What was asked for before it was known what became of it.
+    pub(crate) held: Vec<Input>,
     /// None where the launcher is the parent itself.
     pub(crate) watched: Option<Watched>,
     /// The launcher has named the process, as its capabilities may promise.
@@ -129,6 +131,7 @@ impl Driver {
             case: CaseFile::default(),
             recording,
             adopted,
+            held: Vec::new(),
             watched: None,
             told_pid: false,
             ended_at: None,
@@ -344,6 +347,7 @@ impl Driver {
                     self.alarms.set(Alarm::LinkLost, LINK_LOST);
                 }
             }
+            Input::Stop { .. } if self.adopted.is_some() => self.held.push(input),
             Input::Stop { how, grace, request, ack } => {
                 self.note_stop(&request);
                 self.shared.request.cancel();
@@ -364,13 +368,14 @@ impl Driver {
     async fn launched(&mut self, launched: Result<LaunchResult, ProcLauncherError>) {
         procession_sys::failpoint!("host-launched");
         self.shared.request.is_over();
+        let adopted = self.adopted.is_some();
         if self.published {
             // It was made while the exit was.
             self.shared.close_flight();
         }
         match launched {
             Err(error) => self.feed(Event::LaunchRefused { reason: error.to_string() }).await,
-            Ok(LaunchResult { pid, stdio, exit_rx, .. }) => {
+            Ok(LaunchResult { pid, stdio, mut exit_rx, .. }) => {
                 let streams = [Stream::Stdout, Stream::Stderr];
                 match stdio {
                     StdioHandling::Captured { stdout, stderr } => {
@@ -390,8 +395,6 @@ impl Driver {
                 }
                 let parent = self.launcher.knows_status_by_parenthood();
                 BootClock::reached(&self.shared.boot.acknowledged);
-                let exit = async move { Input::Event(launching::exit_event(exit_rx.await.ok(), parent)) };
-                self.tasks.spawn(exit);
                 self.told_pid |= pid.is_some();
                 let pid = pid.filter(|&pid| self.watch(pid));
                 if pid.is_some() {
@@ -401,8 +404,17 @@ impl Driver {
                 self.note_start(pid);
                 self.feed(Event::LaunchAcknowledged { pid: watched }).await;
                 self.go_on().await;
+                if adopted {
+                    self.end_if_over(&mut exit_rx).await;
+                }
+                if !self.published {
+                    let exit = async move { Input::Event(launching::exit_event(exit_rx.await.ok(), parent)) };
+                    self.tasks.spawn(exit);
+                }
             }
         }
+        self.adopted = None;
+        self.take_held();
     }
 
     fn watched_pid(&self) -> Option<u32> {

@@ -237,7 +237,9 @@ impl Driver {
             stdout_head: shared.output.head(Stream::Stdout),
             stderr_head: shared.output.head(Stream::Stderr),
             launched_in: shared.launched_in.clone(),
-            calls_back: shared.calls_back,
+            // That it had dialled back was an earlier host's to see.
+            calls_back: shared.calls_back
+                && !(shared.is_adopted && self.shared.snapshot().ready_at.is_some()),
             parent: shared.native,
         };
         shared.close_flight();
@@ -286,7 +288,7 @@ impl Driver {
 
     /// Tells of what the launcher says that it does, and did not do for this launch.
     fn check_promises(&self) {
-        let started = self.shared.snapshot().running_at.is_some();
+        let started = self.shared.snapshot().running_at.is_some() && !self.shared.is_adopted;
         if started && self.launcher.capabilities().pid && !self.told_pid {
             let text = "its launcher has the capability pid, and reported none; report it, or leave the capability out";
             tracing::warn!(proc_id = %self.shared.id, launcher = self.launcher.name(), note = text);

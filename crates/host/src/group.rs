@@ -18,7 +18,7 @@ use crate::driver::Driver;
 use crate::history::History;
 use crate::input::Input;
 use crate::ledger::Entry;
-use crate::observers::{Audience, ProcEvent, SlotObserver};
+use crate::observers::{Audience, Owner, ProcEvent, SlotObserver};
 use crate::outliving;
 use crate::place::{Next, Place, Standing};
 use crate::proc_ref::ProcRef;
@@ -67,7 +67,7 @@ impl Group {
         for spec in specs {
             let audience = Arc::new(Audience::new(true));
             if let Some(observer) = observers.next() {
-                let _nothing_was = audience.add(observer);
+                let _nothing_was = audience.add(observer, None);
             }
             let id = ProcId::fresh(&spec.name, &core.id);
             let added = id.and_then(|id| add(core, id, &spec, false, launcher.as_ref(), &audience));
@@ -422,9 +422,14 @@ impl Group {
     }
 
     /// The current launch, and what is kept of its two streams with the position that it leads to.
-    pub(crate) fn follow(&self, index: usize, observer: SlotObserver) -> (ProcRef, [(Vec<String>, u64); 2]) {
+    pub(crate) fn follow(
+        &self,
+        index: usize,
+        observer: SlotObserver,
+        owner: Option<Owner>,
+    ) -> (ProcRef, [(Vec<String>, u64); 2]) {
         // A launch that begins meanwhile would be neither past nor told.
-        self.look(index, |current, _| (current.clone(), current.0.output.follow(observer)))
+        self.look(index, |current, _| (current.clone(), current.0.output.follow(observer, owner)))
     }
 }
 

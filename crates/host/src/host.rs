@@ -111,9 +111,17 @@ impl Host {
         let going_on: Vec<_> = past.going_on().map(|open| open.asked.proc_id.launch_id()).collect();
         kept.tidy(&going_on);
         let host = Self::start_with(Some((kept, ledger))).await?;
-        let inherited = host.take_over(past);
+        let mut inherited = host.take_over(past);
         // Only now: whoever calls earlier is not expected yet.
         host.0.core.listen_for_survivors().await?;
+        outliving::known(host.0.core.live()).await;
+        let is_over = |group: &mut Vec<Slot>| group.iter().all(|slot| slot.ended_now().is_some());
+        for slot in inherited.groups.iter().flatten() {
+            if let Some(exit) = slot.exit().filter(|_| slot.current().0.is_adopted) {
+                inherited.ended.push((*exit).clone());
+            }
+        }
+        inherited.groups.retain_mut(|group| !is_over(group));
         Ok((host, inherited))
     }
 

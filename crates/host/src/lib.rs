@@ -56,7 +56,7 @@ pub use history::History;
 pub use host::{BootstrapProcManager, Host, HostError, Inherited};
 #[doc(hidden)]
 pub use ledger::read_journal;
-pub use observers::{Launch, Observer, ProcEvent, SlotObserver};
+pub use observers::{Launch, Observer, Owner, ProcEvent, SlotObserver};
 pub use output::Stream;
 pub use proc_ref::{ProcRef, ProcSnapshot};
 pub use procession_supervise::{

@@ -1,6 +1,7 @@
+use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use procession_model::{ActorId, LaunchId, ProcExit, ProcId, ProcStatus};
@@ -71,6 +72,23 @@ pub type Observer = Arc<dyn Fn(&ProcEvent) + Send + Sync>;
 /// As [`Observer`], for all launches of a slot.
 pub type SlotObserver = Arc<dyn Fn(&Arc<Launch>, &ProcEvent) + Send + Sync>;
 
+/// What an observer is there for: it hears nothing any more once that is gone.
+pub type Owner = Weak<dyn Any + Send + Sync>;
+
+#[derive(Clone)]
+struct Listener {
+    /// The number of the first event that it hears.
+    from: u64,
+    observer: SlotObserver,
+    owner: Option<Owner>,
+}
+
+impl Listener {
+    fn is_wanted(&self) -> bool {
+        self.owner.as_ref().is_none_or(|owner| owner.strong_count() > 0)
+    }
+}
+
 struct Told {
     launch: Arc<Launch>,
     event: ProcEvent,
@@ -80,8 +98,7 @@ struct Told {
 
 #[derive(Default)]
 struct State {
-    /// Each with the number of the first event that it hears.
-    observers: Arc<[(u64, SlotObserver)]>,
+    listeners: Arc<[Listener]>,
     queue: VecDeque<Told>,
     /// The number of the event that is first in the queue.
     first: u64,
@@ -119,21 +136,22 @@ impl Audience {
 
     /// Tells `observer` of what is put here from now on, and of the end, when that was it: then this is true, and
     /// [`Self::tell_all`] has to follow, outside of all locks. Else telling is left to who does it anyway.
-    pub(crate) fn add(&self, observer: SlotObserver) -> bool {
+    pub(crate) fn add(&self, observer: SlotObserver, owner: Option<Owner>) -> bool {
         let mut state = self.state();
         for (launch, event) in state.past.clone() {
             state.queue.push_back(Told { launch, event, only: Some(Arc::clone(&observer)) });
         }
         if self.lasts || state.past.is_empty() {
             let from = state.first + state.queue.len() as u64;
-            state.observers = state.observers.iter().cloned().chain([(from, observer)]).collect();
+            let others = state.listeners.iter().filter(|listener| listener.is_wanted()).cloned();
+            state.listeners = others.chain([Listener { from, observer, owner }]).collect();
         }
         !state.past.is_empty()
     }
 
     /// Whether anybody would hear it.
     fn any(&self) -> bool {
-        !self.state().observers.is_empty()
+        self.state().listeners.iter().any(Listener::is_wanted)
     }
 
     /// Takes events in, in their order; [`Self::tell_all`] has to follow, outside of all locks.
@@ -163,10 +181,10 @@ impl Audience {
         while let Some(Told { launch, event, only }) = state.queue.pop_front() {
             let number = state.first;
             state.first += 1;
-            let all = Arc::clone(&state.observers);
+            let all = Arc::clone(&state.listeners);
             drop(state);
-            let hearing = all.iter().filter(|(from, _)| only.is_none() && *from <= number);
-            for observer in hearing.map(|(_, observer)| observer).chain(&only) {
+            let hearing = all.iter().filter(|listener| only.is_none() && listener.from <= number);
+            for observer in hearing.map(|listener| &listener.observer).chain(&only) {
                 // It is supervision that calls it, and supervision must go on.
                 let tell =
                     || known_as(Doing::TellsObserver(Arc::clone(&launch)), || observer(&launch, &event));
@@ -179,7 +197,7 @@ impl Audience {
         state.telling = false;
         if !self.lasts && !state.past.is_empty() {
             // An observer may hold what holds the proc, and what its drop does is not known here.
-            let done = std::mem::take(&mut state.observers);
+            let done = std::mem::take(&mut state.listeners);
             drop(state);
             drop(done);
         }
@@ -195,7 +213,7 @@ pub(crate) struct Observers {
 impl Observers {
     /// Tells `observer` of what is put here from now on, and of the exit, when that was it.
     pub(crate) fn add(&self, observer: Observer) {
-        if self.audience.add(self.of_this_launch(observer)) {
+        if self.audience.add(self.of_this_launch(observer), None) {
             self.audience.tell_all();
         }
     }
@@ -285,6 +303,19 @@ mod tests {
     }
 
     #[test]
+    fn an_observer_whose_owner_is_gone_costs_nothing_once_another_comes() {
+        let audience = Arc::new(Audience::new(true));
+        let launch = launched(&audience, 1);
+        for _ in 0..10 {
+            let owner: Arc<dyn Any + Send + Sync> = Arc::new(());
+            audience.add(Arc::new(|_, _| {}), Some(Arc::downgrade(&owner)));
+            assert!(launch.any());
+        }
+        assert!(!launch.any(), "nobody would hear a line");
+        assert_eq!(audience.state().listeners.len(), 1);
+    }
+
+    #[test]
     fn an_observer_hears_nothing_that_was_put_before_it_came() {
         let all = observers();
         let (first, seen) = recorder();
@@ -307,14 +338,14 @@ mod tests {
             record.lock().unwrap().push(format!("{} {event:?}", launch.incarnation))
         });
         let first = launched(&audience, 1);
-        assert!(!audience.add(Arc::clone(&observer)));
+        assert!(!audience.add(Arc::clone(&observer), None));
         first.tell(note("one"));
         let second = launched(&audience, 2);
         first.tell(note("late"));
         second.tell(note("two"));
         second.tell(ProcEvent::Settled);
         assert_eq!(*seen.lock().unwrap(), ["1 Note(\"one\")", "2 Note(\"two\")", "2 Settled"]);
-        assert!(audience.add(observer));
+        assert!(audience.add(observer, None));
         audience.tell_all();
         assert_eq!(seen.lock().unwrap().len(), 4, "who comes after the end is told of it");
     }

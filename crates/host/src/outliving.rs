@@ -2,14 +2,17 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
 
 use procession_launch::{LaunchResult, ProcLauncher, ProcLauncherError};
 use procession_model::{
-    InvalidArgument, LaunchId, LaunchOptions, OutputFiles, ProcExit, Secret, StopRequest,
+    InvalidArgument, LaunchId, LaunchOptions, OutputFiles, ProcExit, ProcExitResult, Secret, StopRequest,
 };
 use procession_supervise::{Event, Readiness, RestartPolicy, StopHow};
 use procession_sys::Process;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::core::Core;
 use crate::driver::Driver;
@@ -18,8 +21,11 @@ use crate::ledger::{Asked, At, Entry, Open};
 use crate::notify;
 use crate::output::Stream;
 use crate::payload_file::PayloadFile;
-use crate::proc_ref::Shared;
+use crate::proc_ref::{ProcRef, Shared};
 use crate::spec::{OwnerLoss, SpawnSpec};
+
+/// How long a host that starts waits for that, at most.
+const TAKE_OVER: Duration = Duration::from_secs(5);
 
 /// Gives the slots of a group that outlives its host a place each in the journal.
 pub(crate) fn number(specs: &mut [SpawnSpec]) {
@@ -167,7 +173,24 @@ pub(crate) async fn adopt(
         detach: true,
         output: files(shared, spec),
     };
-    launcher.adopt(&shared.id, &options, leader).await
+    let adopted = launcher.adopt(&shared.id, &options, leader).await?;
+    shared.was_over.store(!adopted.exit_rx.is_empty(), Ordering::Release);
+    Ok(adopted)
+}
+
+/// Waits until it is known what became of those that were taken over: that they live, or how they ended meanwhile.
+pub(crate) async fn known(procs: Vec<ProcRef>) {
+    let all = async {
+        for proc_ in procs.into_iter().filter(|proc_| proc_.0.is_adopted) {
+            proc_.0.request.settled().await;
+            if proc_.0.was_over.load(Ordering::Acquire) {
+                proc_.ended().await;
+            }
+        }
+    };
+    if timeout(TAKE_OVER, all).await.is_err() {
+        tracing::warn!("it takes long to find out what became of the procs of an earlier host; it goes on");
+    }
 }
 
 impl Driver {
@@ -205,15 +228,32 @@ impl Driver {
         }
     }
 
+    /// One that ended before it was taken over did so before anybody asked this host for anything.
+    pub(crate) async fn end_if_over(&mut self, exit: &mut oneshot::Receiver<ProcExitResult>) {
+        if !self.shared.was_over.load(Ordering::Acquire) {
+            return;
+        }
+        if let Ok(exit) = exit.try_recv() {
+            self.ended_at.get_or_insert_with(|| exit.ended_at.unwrap_or_else(SystemTime::now));
+            self.feed(Event::OsExit(exit)).await;
+        }
+    }
+
+    /// What was asked for until it was known what became of it comes now.
+    pub(crate) fn take_held(&mut self) {
+        for input in std::mem::take(&mut self.held) {
+            let _self_lives = self.shared.driver.send(input);
+        }
+    }
+
     /// What an earlier host knew of it, and had begun.
     pub(crate) async fn go_on(&mut self) {
         let Some(open) = self.adopted.take() else { return };
         if let Some(at) = open.ready_at {
             self.shared.snapshot().ready_at = Some(at);
             // What calls back is ready when it has found this host.
-            if !self.shared.calls_back {
-                self.feed(Event::NotifiedReady).await;
-            }
+            let event = if self.shared.calls_back { Event::WasReady } else { Event::NotifiedReady };
+            self.feed(event).await;
         }
         if let Some(request) = open.stop {
             let grace = self.shared.stop_grace;

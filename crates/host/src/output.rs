@@ -5,7 +5,7 @@ use procession_launch::{Lines, Tail};
 
 use crate::head::Head;
 use crate::log_files::Past;
-use crate::observers::{Observers, ProcEvent, SlotObserver};
+use crate::observers::{Observers, Owner, ProcEvent, SlotObserver};
 
 /// One of a proc's two streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,10 +143,10 @@ impl Output {
 
     /// The lines of both streams that have ended so far, of those that are kept, and the position that they
     /// lead to; `observer` is told of all that follows.
-    pub(crate) fn follow(&self, observer: SlotObserver) -> [(Vec<String>, u64); 2] {
+    pub(crate) fn follow(&self, observer: SlotObserver, owner: Option<Owner>) -> [(Vec<String>, u64); 2] {
         let (stdout, stderr) = (self.both(Stream::Stdout), self.both(Stream::Stderr));
         let past = [&stdout, &stderr].map(|both| (both.tail.ended_lines(), both.line_end));
-        let has_ended = self.observers.audience.add(observer);
+        let has_ended = self.observers.audience.add(observer, owner);
         drop((stdout, stderr));
         if has_ended {
             self.observers.tell_all();

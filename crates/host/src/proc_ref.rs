@@ -1,5 +1,6 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -67,6 +68,8 @@ pub(crate) struct Shared {
     pub(crate) at: Option<At>,
     /// An earlier host has launched it.
     pub(crate) is_adopted: bool,
+    /// It had ended by the time it was taken over.
+    pub(crate) was_over: AtomicBool,
     pub(crate) calls_back: bool,
     /// The proc that its launcher has to itself.
     pub(crate) launched_in: Option<ProcId>,
@@ -158,6 +161,8 @@ impl ProcRef {
         audience: Arc<Audience>,
     ) -> (Self, UnboundedReceiver<Input>) {
         let (driver, inputs) = mpsc::unbounded_channel();
+        // The launch that was taken over is one; later ones of its slot are our own.
+        let adopted = spec.adopted.as_ref().filter(|open| open.asked.proc_id == id);
         audience.open(id.launch_id());
         let launch = Arc::new(Launch { proc_id: id.clone(), rank: spec.rank, incarnation });
         let observers = Arc::new(Observers { launch, audience });
@@ -173,7 +178,8 @@ impl ProcRef {
             native: launcher.knows_status_by_parenthood(),
             outlives: spec.on_owner_loss == OwnerLoss::Detach,
             at: spec.at,
-            is_adopted: spec.adopted.is_some(),
+            is_adopted: adopted.is_some(),
+            was_over: AtomicBool::new(false),
             launched_in: launcher.own_proc(),
             snapshot: Mutex::new(ProcSnapshot {
                 status: ProcStatus::Starting,
@@ -183,14 +189,14 @@ impl ProcRef {
                 launcher: launcher.name().to_owned(),
                 stdout_path: path(Stream::Stdout),
                 stderr_path: path(Stream::Stderr),
-                started_at: spec.adopted.as_ref().map_or_else(SystemTime::now, |open| open.asked.since),
+                started_at: adopted.map_or_else(SystemTime::now, |open| open.asked.since),
                 running_at: None,
                 ready_at: None,
                 ended_at: None,
                 boot: BootTiming::default(),
                 late_reports: 0,
             }),
-            boot: BootClock::start(spec.adopted.as_ref().map(|open| open.boot.clone())),
+            boot: BootClock::start(adopted.map(|open| open.boot.clone())),
             flight: Mutex::default(),
             ready: watch::channel(None).0,
             exit: watch::channel(None).0,
@@ -366,7 +372,7 @@ impl ProcRef {
     /// Like [`Self::watch`], and gives the lines of stdout and stderr that are kept of before: each
     /// line is either among them or told, and one that has begun is told.
     pub fn watch_with_past(&self, observer: Observer) -> [Vec<String>; 2] {
-        self.0.output.follow(self.0.observers.of_this_launch(observer)).map(|(lines, _)| lines)
+        self.0.output.follow(self.0.observers.of_this_launch(observer), None).map(|(lines, _)| lines)
     }
 }
 

@@ -8,7 +8,7 @@ use procession_supervise::{GroupEffect, Readiness};
 
 use crate::group::{Group, Opening};
 use crate::history::History;
-use crate::observers::SlotObserver;
+use crate::observers::{Owner, SlotObserver};
 use crate::output::Stream;
 use crate::place::Standing;
 use crate::proc_ref::{ProcRef, ProcSnapshot};
@@ -170,18 +170,23 @@ impl Slot {
         self.current().last_lines(stream, count)
     }
 
-    /// Tells `observer` of everything from now on, for as long as the group exists: of this launch and of those to come,
+    /// Tells `observer` of everything from now on, for as long as the group exists, and its `owner` where it has one: of this launch and of those to come,
     /// one event after the other, on the host's io thread as a rule; it must not block. Of one that has ended it hears
     /// the exit at once. Gives the lines of stdout and stderr that are kept of before: each line is either among them
     /// or told, and one that has begun is told.
-    pub fn watch_with_past(&self, observer: SlotObserver) -> [Vec<String>; 2] {
-        self.group.follow(self.index, observer).1.map(|(lines, _)| lines)
+    pub fn watch_with_past(&self, observer: SlotObserver, owner: Option<Owner>) -> [Vec<String>; 2] {
+        self.group.follow(self.index, observer, owner).1.map(|(lines, _)| lines)
     }
 
     /// As [`Self::watch_with_past`] with the last `count` lines of before, as [`Self::last_lines`] has them. Blocks as
     /// the file system does.
-    pub fn watch_with_last_lines(&self, observer: SlotObserver, count: usize) -> [Vec<String>; 2] {
-        let (current, [(stdout, to), (stderr, also_to)]) = self.group.follow(self.index, observer);
+    pub fn watch_with_last_lines(
+        &self,
+        observer: SlotObserver,
+        owner: Option<Owner>,
+        count: usize,
+    ) -> [Vec<String>; 2] {
+        let (current, [(stdout, to), (stderr, also_to)]) = self.group.follow(self.index, observer, owner);
         [
             current.further_back(Stream::Stdout, stdout, to, count),
             current.further_back(Stream::Stderr, stderr, also_to, count),

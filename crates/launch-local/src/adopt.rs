@@ -15,6 +15,9 @@ use crate::exits::Ended;
 use crate::launcher::{Keeper, NativeLauncher, handling};
 use crate::survivors::{Asked, Survivor, look_after};
 
+/// What nobody knows of, and of which there is no process.
+const NEVER: &str =
+    "its host ended before it had started it: there is no process of it, and nobody has seen one";
 /// Why nothing more is known of what no keeper has handed over.
 const UNKEPT: &str = "its keeper and the guard above it ended while it had no host";
 
@@ -47,8 +50,11 @@ impl NativeLauncher {
         let found =
             found.map_err(|error| ProcLauncherError::Other(format!("it was not looked for: {error}")))?;
         Ok(found.map(|process| self.watch(launch, &process)).unwrap_or_else(|| {
+            let Some((pid, _)) = pid else {
+                return over(None, ProcExitResult::failed(NEVER));
+            };
             let reason = format!("{UNKEPT}, and it has ended since, or its pid means another process");
-            over(pid.map(|(pid, _)| pid), ProcExitResult::new(ProcExitKind::Lost { reason }))
+            over(Some(pid), ProcExitResult::new(ProcExitKind::Lost { reason }))
         }))
     }
 

@@ -18,9 +18,9 @@ pub use procession_actor::{
     Returned, SendErrorKind, StopCause, wire_message,
 };
 pub use procession_host::{
-    ActorsAfter, Backoff, Budgets, History, Host, HostError, Inherited, Launch, LogSpec, Observer, OwnerLoss,
-    Policy, ProcEvent, ProcRef, ProcSnapshot, Readiness, Record, RestartPolicy, RestartStrategy, RestartWhen,
-    Slot, SlotObserver, SlotSnapshot, SpawnSpec, Stream, read_record, records_dir,
+    ActorsAfter, Backoff, Budgets, History, Host, HostError, Inherited, Launch, LogSpec, Observer, Owner,
+    OwnerLoss, Policy, ProcEvent, ProcRef, ProcSnapshot, Readiness, Record, RestartPolicy, RestartStrategy,
+    RestartWhen, Slot, SlotObserver, SlotSnapshot, SpawnSpec, Stream, read_record, records_dir,
 };
 pub use procession_launch::{
     Capabilities, Confines, LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling,

@@ -1,8 +1,9 @@
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use procession_host::{Gate, ProcEvent, Slot, SlotObserver, Stream};
+use procession_host::{Gate, Owner, ProcEvent, Slot, SlotObserver, Stream};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -58,6 +59,11 @@ impl Subscription {
             feed.live += count;
             feed.waits_for_procs = false;
         });
+    }
+
+    fn owner(&self) -> Owner {
+        let feed: Arc<dyn Any + Send + Sync> = (*self.feed).clone();
+        Arc::downgrade(&feed)
     }
 
     /// Follows one slot that [`Self::expect`] has counted.
@@ -249,8 +255,10 @@ fn follow(
     let slots: Vec<Slot> = procs.iter().map(|proc_| (*proc_.0).clone()).collect();
     let past = py.detach(|| {
         let follow = |slot: &Slot| match lines {
-            None => slot.watch_with_past(subscription.follow()),
-            Some(count) => slot.watch_with_last_lines(subscription.follow(), count),
+            None => slot.watch_with_past(subscription.follow(), Some(subscription.owner())),
+            Some(count) => {
+                slot.watch_with_last_lines(subscription.follow(), Some(subscription.owner()), count)
+            }
         };
         slots.iter().map(follow).collect()
     });

@@ -41,6 +41,8 @@ pub enum Event {
     },
     /// The program said that it is ready, by other means than a call back.
     NotifiedReady,
+    /// An earlier host saw it ready.
+    WasReady,
     /// One of us wants it to end.
     StopAsked {
         /// Where on the ladder to begin.

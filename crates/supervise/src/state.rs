@@ -116,6 +116,7 @@ impl State {
             Event::Booting { .. } => {}
             Event::CalledBack { pid } => self.called_back(pid),
             Event::NotifiedReady => self.ready(),
+            Event::WasReady => self.initialized = true,
             Event::StopAsked { how, grace, request } => self.stop_asked(how, grace, request),
             Event::TerminateAnswered(answer) => self.terminate_answered(answer),
             Event::KillAnswered(answer) => self.kill_answered(answer),

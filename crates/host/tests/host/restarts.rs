@@ -376,7 +376,7 @@ async fn an_observer_hears_of_all_launches_and_whoever_comes_between_two_hears_h
     let slot = one(&host, script("p", "echo said; exit 1"), much_later());
     waits_for_its_launch(&slot).await;
     let record = Record::default();
-    let [past, _] = slot.watch_with_past(record.observer());
+    let [past, _] = slot.watch_with_past(record.observer(), None);
     assert_eq!((past, record.told()), (vec!["said".to_owned()], vec!["1 exit of 1".to_owned()]));
     soon(slot.stop("test", None)).await;
     slot.respawn(None).unwrap();
