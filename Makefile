@@ -36,7 +36,7 @@ NEXTEST_REPORT = target/nextest/default/junit.xml
 
 WITH_DOCKER := engines/docker.sh with engines/with-image.sh
 
-.PHONY: help setup target demo test test-rust test-python test-faults soak fuzz test-engines lint bench engines wheel ci clean env
+.PHONY: help setup target demo test test-rust test-python test-faults soak counts fuzz test-engines lint bench engines wheel ci clean env
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14
@@ -89,8 +89,14 @@ test-faults: setup ## the tests that hold a row of docs/faults.md, row by row; E
 	$(EMBED) $(PY) scripts/faults.py $(if $(EVALUATE),--evaluate $(REPORTS)/python.xml \
 		$(or $(wildcard $(REPORTS)/rust/*.xml),$(NEXTEST_REPORT)))
 
-soak: setup ## 50 procs on three launchers, hurt in every way for SECONDS=60; SEED= repeats a plan
+soak: setup ## 50 procs on three launchers, hurt in every way for SECONDS=60; SEED= repeats a plan; without SECONDS, then counts
 	$(PY) scripts/soak $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+	$(if $(SECONDS),,$(MAKE) --no-print-directory counts)
+
+counts: setup ## the tests whose numbers are a twentieth elsewhere, with all of them
+	PROCESSION_SOAK_TIMES=20 PROCESSION_SOAK_LAUNCHES=10000 PROCESSION_SOAK_AT_ONCE=1000 PROCESSION_SOAK_GIL_SECONDS=20 \
+		$(PY) -m pytest tests/faults/test_counts.py tests/faults/test_process_many.py \
+		tests/faults/test_launcher_registration.py tests/faults/test_launcher_hangs.py
 
 fuzz: setup ## libFuzzer on what strangers can send, SECONDS=120 each; TARGET=frame, handshake, lines, exit, journal
 	$(EMBED) scripts/fuzz.sh $(or $(SECONDS),120) $(TARGET)

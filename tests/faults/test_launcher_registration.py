@@ -17,7 +17,7 @@ from procession.launch import LaunchOptions, ProcExitResult, ProcLauncher
 
 pytestmark = pytest.mark.usefixtures("four")  # started before what each test is compared with
 
-LAUNCHES = int(os.environ.get("PROCESSION_SOAK_LAUNCHES", "200"))
+LAUNCHES = int(os.environ.get("PROCESSION_SOAK_AT_ONCE", "200"))
 
 MODULE = """
 import os

@@ -404,10 +404,7 @@ impl Driver {
                 self.note_start(pid);
                 self.feed(Event::LaunchAcknowledged { pid: watched }).await;
                 self.go_on().await;
-                if adopted {
-                    self.end_if_over(&mut exit_rx).await;
-                }
-                if !self.published {
+                if !(adopted && self.end_if_over(&mut exit_rx).await) {
                     let exit = async move { Input::Event(launching::exit_event(exit_rx.await.ok(), parent)) };
                     self.tasks.spawn(exit);
                 }

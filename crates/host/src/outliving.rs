@@ -229,14 +229,15 @@ impl Driver {
     }
 
     /// One that ended before it was taken over did so before anybody asked this host for anything.
-    pub(crate) async fn end_if_over(&mut self, exit: &mut oneshot::Receiver<ProcExitResult>) {
+    /// Whether it was over.
+    pub(crate) async fn end_if_over(&mut self, exit: &mut oneshot::Receiver<ProcExitResult>) -> bool {
         if !self.shared.was_over.load(Ordering::Acquire) {
-            return;
+            return false;
         }
-        if let Ok(exit) = exit.try_recv() {
-            self.ended_at.get_or_insert_with(|| exit.ended_at.unwrap_or_else(SystemTime::now));
-            self.feed(Event::OsExit(exit)).await;
-        }
+        let Ok(exit) = exit.try_recv() else { return false };
+        self.ended_at.get_or_insert_with(|| exit.ended_at.unwrap_or_else(SystemTime::now));
+        self.feed(Event::OsExit(exit)).await;
+        true
     }
 
     /// What was asked for until it was known what became of it comes now.
