@@ -89,4 +89,6 @@ def test_deaths_are_seen_fast_beside_many_that_live():
     # Half within 10 ms, 99 of 100 within 100 ms; a machine that is busy with other things may take ten times as long.
     assert statistics.median(seconds) < 0.1, seconds
     assert seconds[DEATHS * 99 // 100 - 1] < 1, seconds
-    print(f"median {statistics.median(seconds) * 1000:.2f} ms, 99 of 100 {seconds[DEATHS * 99 // 100 - 1] * 1000:.2f} ms")
+    print(
+        f"median {statistics.median(seconds) * 1000:.2f} ms, 99 of 100 {seconds[DEATHS * 99 // 100 - 1] * 1000:.2f} ms"
+    )
