@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// What a launched proc has to know to reach back; opaque to launchers.
 ///
-/// It holds the proc's single-use token. On this machine it lies in a file of the run directory, for which a
+/// It holds the proc's token, which each host takes once. On this machine it lies in a file of its host, for which a
 /// reference stands in the environment; elsewhere it is in the environment itself, from which the proc
 /// takes it before user code runs.
 #[derive(Serialize, Deserialize)]
