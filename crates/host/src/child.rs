@@ -19,7 +19,7 @@ use crate::payload_file::resolve;
 
 /// How long a host is dialled that is there and does not answer: it may be stopped, or starved.
 const SILENCE: Duration = Duration::from_secs(30);
-/// How long it is dialled when that fails in another way that can pass.
+/// How long it is dialled when that fails in another way that can pass, since that began.
 const TROUBLE: Duration = Duration::from_secs(2);
 /// How long is waited before the second dial, and at most before a later one.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -258,14 +258,19 @@ async fn told<T: Clone>(mut receiver: watch::Receiver<Option<T>>) -> T {
 /// Dials; again when what failed may pass: a host that does not answer may be stopped or starved and
 /// not gone, and one that hangs up may have been cut short of places for those who call.
 async fn reach(to: &Dial) -> Result<Link, DialError> {
-    let (start, mut pause) = (Instant::now(), PAUSE);
+    let (start, mut trouble, mut pause) = (Instant::now(), None, PAUSE);
     loop {
         let error = match dial(to).await {
             Ok(link) => return Ok(link),
             Err(error) => error,
         };
-        let silent = error.attempts.iter().any(|attempt| is_silence(&attempt.cause));
-        if !error.is_temporary() || start.elapsed() >= if silent { SILENCE } else { TROUBLE } {
+        let given_up = if error.attempts.iter().any(|attempt| is_silence(&attempt.cause)) {
+            trouble = None;
+            start.elapsed() >= SILENCE
+        } else {
+            trouble.get_or_insert_with(Instant::now).elapsed() >= TROUBLE
+        };
+        if given_up || !error.is_temporary() {
             return Err(error);
         }
         sleep(pause).await;

@@ -40,11 +40,6 @@ impl Batch {
         Ok(bytes)
     }
 
-    /// Appends bytes that are no packet.
-    pub(crate) fn push_raw(&mut self, bytes: &[u8]) {
-        self.tail.extend_from_slice(bytes);
-    }
-
     fn seal(&mut self) {
         if !self.tail.is_empty() {
             self.chunks.push_back(self.tail.split().freeze());

@@ -21,8 +21,6 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// A connection whose ends trust each other.
 pub(crate) struct Connection {
     pub(crate) stream: Box<dyn Stream + Send>,
-    /// What the peer hears before anything else.
-    pub(crate) greeting: Vec<u8>,
     pub(crate) patience: Patience,
 }
 
@@ -133,11 +131,11 @@ async fn done(session: &Session) {
 
 /// Serves the session over one connection until that is lost, or the session has ended.
 async fn exchange(session: &Session, connection: Connection) -> Result<(), Lost> {
-    let Connection { stream, greeting, mut patience } = connection;
+    let Connection { stream, mut patience } = connection;
     let (mut reader, mut writer) = tokio::io::split(stream);
     tokio::select! {
         lost = receive(session, &mut reader) => lost,
-        sent = send(session, &mut writer, &greeting, &mut patience) => {
+        sent = send(session, &mut writer, &mut patience) => {
             sent?;
             // Whether the peer hears the last word is its business.
             let _ = timeout(FAREWELL, writer.shutdown()).await;
@@ -162,10 +160,9 @@ async fn receive(session: &Session, reader: &mut (impl AsyncRead + Unpin)) -> Re
 async fn send(
     session: &Session,
     writer: &mut (impl AsyncWrite + Unpin),
-    greeting: &[u8],
     patience: &mut Patience,
 ) -> Result<(), Lost> {
-    let mut out = BytesMut::from(greeting);
+    let mut out = BytesMut::new();
     loop {
         session.write(&mut out);
         if out.is_empty() {

@@ -141,7 +141,8 @@ impl std::error::Error for DialError {}
 /// Calls the host: connects (10 s at most for each address), proves the token and hears that it
 /// was accepted (2 s). It tries each address once; to try again is the caller's business.
 ///
-/// Not cancel safe: when it is dropped at its very end, the token may be spent and the link gone.
+/// The token is spent when this succeeds, and good for another call when it does not. Not cancel safe:
+/// when it is dropped at its very end, the token may be spent and the link gone.
 ///
 /// # Errors
 /// No address led to the host; the error says for each why.
@@ -210,7 +211,7 @@ pub(crate) async fn connect_tcp(
     within_deadline(async {
         let mut stream = TlsConnector::from(config).connect(name, stream).await?;
         let session = dialling(&mut stream, call).await?;
-        Ok((Connection { stream: Box::new(stream), greeting: Vec::new(), patience }, session))
+        Ok((Connection { stream: Box::new(stream), patience }, session))
     })
     .await
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use procession_model::{LaunchId, Secret};
 use procession_wire::{
-    CLIENT_HELLO_LEN, ClientHandshake, HandshakeError, MAC_LEN, SERVER_HELLO_LEN, ServerHandshake,
+    CLIENT_HELLO_LEN, CONFIRMATION, ClientHandshake, HandshakeError, MAC_LEN, SERVER_HELLO_LEN,
+    ServerHandshake,
 };
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -98,7 +99,9 @@ pub(crate) async fn dialling(stream: &mut impl Stream, call: Call<'_>) -> Result
     send(stream, &proof).await?;
     let mut acceptance = [0; MAC_LEN];
     stream.read_exact(&mut acceptance).await?;
-    Ok(waiting.accepted(&acceptance)?)
+    let session = waiting.accepted(&acceptance)?;
+    send(stream, &CONFIRMATION).await?;
+    Ok(session)
 }
 
 /// What a peer has proved.
@@ -106,7 +109,7 @@ pub(crate) struct Proved {
     pub(crate) launch: LaunchId,
     /// It has the secret of its session, and not a token.
     pub(crate) resumes: bool,
-    /// What it is to be sent once it is taken in.
+    /// What it is to be sent before it is taken in.
     pub(crate) acceptance: [u8; MAC_LEN],
     /// With this it can come back.
     pub(crate) session: Secret,
@@ -155,4 +158,18 @@ pub(crate) async fn listening(
     stream.read_exact(&mut proof).await?;
     let (acceptance, session) = waiting.proof(&proof)?;
     Ok(Proved { launch, resumes, acceptance, session })
+}
+
+/// Tells a peer that has proved itself that it can come in, and returns once it does: one that has lost
+/// patience meanwhile dials again, and its token has to be good for that.
+pub(crate) async fn accepting(stream: &mut impl Stream, acceptance: &[u8; MAC_LEN]) -> Result<(), Refusal> {
+    procession_sys::failpoint!("host-before-accepting");
+    send(stream, acceptance).await?;
+    let mut confirmation = [0; CONFIRMATION.len()];
+    stream.read_exact(&mut confirmation).await?;
+    if confirmation != CONFIRMATION {
+        let text = format!("it confirmed with {confirmation:?} in place of {CONFIRMATION:?}");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text).into());
+    }
+    Ok(())
 }

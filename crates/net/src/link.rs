@@ -86,18 +86,7 @@ impl Link {
         writer: impl AsyncWrite + Send + Unpin + 'static,
         peer: Peer,
     ) -> Self {
-        Self::greeting(reader, writer, peer, &[])
-    }
-
-    /// A link whose first bytes are `greeting`.
-    pub(crate) fn greeting(
-        reader: impl AsyncRead + Send + Unpin + 'static,
-        writer: impl AsyncWrite + Send + Unpin + 'static,
-        peer: Peer,
-        greeting: &[u8],
-    ) -> Self {
         let outbox = Arc::new(Outbox::default());
-        outbox.greet(greeting);
         tokio::spawn(write_out(outbox.clone(), writer));
         Self {
             sender: LinkSender::new(outbox.clone()),

@@ -93,13 +93,6 @@ impl Outbox {
         Ok(())
     }
 
-    /// Puts bytes before everything that will be posted.
-    pub(crate) fn greet(&self, bytes: &[u8]) {
-        let mut state = self.state();
-        state.batch.push_raw(bytes);
-        state.posted += bytes.len() as u64;
-    }
-
     pub(crate) fn close(&self) {
         let first = !std::mem::replace(&mut self.state().closing, true);
         if first {

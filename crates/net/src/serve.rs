@@ -11,7 +11,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::carrier::{Connection, Next};
 use crate::crowd::{Place, Standing};
-use crate::greet::{DEADLINE, Proved, Refusal, Tls, listening};
+use crate::greet::{DEADLINE, Proved, Refusal, Tls, accepting, listening};
 use crate::listener::Socket;
 use crate::patience::Patience;
 use crate::ration::Rationed;
@@ -142,8 +142,9 @@ async fn unix(
     standing: &Standing,
 ) -> Result<(), Refusal> {
     let proved = listening(&mut stream, doorkeeper, None, standing).await?;
+    accepting(&mut stream, &proved.acceptance).await?;
     let (reader, writer) = stream.into_split();
-    admit(proved.launch, doorkeeper, || Link::greeting(reader, writer, peer, &proved.acceptance))
+    admit(proved.launch, doorkeeper, || Link::over(reader, writer, peer))
 }
 
 async fn tcp(
@@ -164,7 +165,8 @@ async fn tcp(
     let proved = listening(&mut stream, &*hall.doorkeeper, Some(tls), standing).await?;
     stream.get_mut().0.lift();
     let Proved { launch, resumes, acceptance, session } = proved;
-    let connection = Connection { stream: Box::new(stream), greeting: acceptance.to_vec(), patience };
+    accepting(&mut stream, &acceptance).await?;
+    let connection = Connection { stream: Box::new(stream), patience };
     if resumes {
         let goes_on = hall.sessions.resume(launch, connection);
         return if goes_on { Ok(()) } else { Err(HandshakeError::UnknownLaunch(launch).into()) };

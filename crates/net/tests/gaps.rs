@@ -9,7 +9,7 @@ use common::proxy::{Proxy, Weather};
 use common::{CallBack, Host, number, packet, soon};
 use procession_model::{LaunchId, Secret};
 use procession_net::{Dial, Link, LinkError, dial};
-use procession_wire::{ClientHandshake, SERVER_HELLO_LEN};
+use procession_wire::{CONFIRMATION, ClientHandshake, SERVER_HELLO_LEN};
 
 struct Distance {
     host: Host,
@@ -326,6 +326,7 @@ mod f89 {
             stream.read_exact(&mut answer).await.unwrap();
             stream.write_all(&handshake.server_hello(&answer).unwrap().1).await.unwrap();
             stream.read_exact(&mut [0; 32]).await.unwrap();
+            stream.write_all(&CONFIRMATION).await.unwrap();
             let mut host_end = soon(call_back.link()).await.unwrap();
             // A host that has had enough may close before all is written.
             let _ = stream.write_all(words).await;

@@ -1,4 +1,4 @@
-//! Four messages, after which both ends know that the other has the launch's token:
+//! Five messages, after which both ends know that the other has the launch's token:
 //!
 //! ```text
 //! dials                                      listens
@@ -6,11 +6,13 @@
 //!                                      ←     server hello: nonce, proof
 //! proof                                →
 //!                                      ←     acceptance
+//! confirmation                         →
 //! ```
 //!
 //! Each proof is an HMAC-SHA256 with the token over the sender's role and all bytes so far, so
 //! none is of use in another connection, in the other direction or at another step. The acceptance
-//! tells the dialler that it was the one who used the token up. Both ends then share the secret of their
+//! tells the dialler that it can come in, and the confirmation the listener that it has: only that uses the
+//! token up, so a dialler who did not wait long enough for the acceptance can dial again. Both ends then share the secret of their
 //! session, with which the dialler proves itself when it comes back after a lost connection.
 
 use procession_model::{LaunchId, Secret};
@@ -26,6 +28,9 @@ const SERVER_LABEL: &[u8] = b"procession 1 server proof";
 const CLIENT_LABEL: &[u8] = b"procession 1 client proof";
 const ACCEPT_LABEL: &[u8] = b"procession 1 acceptance";
 const SESSION_LABEL: &[u8] = b"procession 1 session";
+
+/// What a dialler who was accepted sends; it proves nothing, as the proofs have all been given.
+pub const CONFIRMATION: [u8; 1] = [b'!'];
 
 /// All bytes that went over the connection, and the key that proves them.
 struct Transcript {

@@ -13,7 +13,7 @@ pub use decode::Decoder;
 pub use encode::{check, encode_prefix};
 pub use error::{HandshakeError, ProtocolError};
 pub use frame::{Limits, PREFIX_LEN};
-pub use handshake::{ClientHandshake, ClientWaiting, ServerHandshake, ServerWaiting};
+pub use handshake::{CONFIRMATION, ClientHandshake, ClientWaiting, ServerHandshake, ServerWaiting};
 pub use hello::{CLIENT_HELLO_LEN, MAC_LEN, SERVER_HELLO_LEN, VERSION};
 pub use journal::{JOURNAL_HEADER_LEN, Journal, JournalError, decode_journal, encode_record, journal_header};
 pub use record::{MAX_RECORD, Record, write_data};

@@ -25,6 +25,7 @@ enum State {
     S1Sent,
     S2Forked,
     S3Executed,
+    S4Proved,
     S4Handshaking,
     S5Ready,
     S6Stopping,
@@ -35,11 +36,12 @@ enum State {
 
 use State::*;
 
-const STATES: [State; 10] = [
+const STATES: [State; 11] = [
     S0Requested,
     S1Sent,
     S2Forked,
     S3Executed,
+    S4Proved,
     S4Handshaking,
     S5Ready,
     S6Stopping,
@@ -55,6 +57,7 @@ impl State {
             S0Requested => Some("host-before-asking"),
             S1Sent => Some("keeper-before-launching"),
             S2Forked => Some("child-before-exec"),
+            S4Proved => Some("host-before-accepting"),
             S4Handshaking => Some("host-before-welcome"),
             S7Dead => Some("keeper-before-telling"),
             S8Reaped => Some("keeper-after-reaping"),
@@ -65,7 +68,7 @@ impl State {
 
     /// The proc calls back in it, or will.
     fn calls_back(self) -> bool {
-        matches!(self, S3Executed | S4Handshaking)
+        matches!(self, S3Executed | S4Proved | S4Handshaking)
     }
 }
 
@@ -86,7 +89,9 @@ impl Case {
         let helpers = [apart.guard.clone(), apart.keeper.clone()];
         let hold = directory.join("hold");
         let before_exec = state <= S2Forked;
-        if let Some(name) = state.failpoint().filter(|_| before_exec || state == S4Handshaking) {
+        if let Some(name) =
+            state.failpoint().filter(|_| before_exec || matches!(state, S4Proved | S4Handshaking))
+        {
             apart.arm(name);
         }
         if state == S3Executed {
@@ -97,7 +102,7 @@ impl Case {
         let launch = if state == S0Requested { String::new() } else { apart.hear("launch") };
         let mut pid = 0;
         match state {
-            S0Requested | S1Sent | S2Forked | S4Handshaking => {}
+            S0Requested | S1Sent | S2Forked | S4Proved | S4Handshaking => {}
             S3Executed => drop(until("it executes its program", || started_a_daemon(&launch))),
             _ => {
                 pid = apart.hear("ready").parse().unwrap();
@@ -123,7 +128,7 @@ impl Case {
         match self.state {
             S0Requested | S1Sent | S8Reaped | S8ReapedAndTold => None,
             S2Forked => Some(self.apart.who_reached("child-before-exec")),
-            S3Executed | S4Handshaking => members(&self.launch).into_iter().find(leads),
+            S3Executed | S4Proved | S4Handshaking => members(&self.launch).into_iter().find(leads),
             S5Ready | S6Stopping | S7Dead => Process::look(self.pid).ok(),
         }
     }
@@ -355,8 +360,9 @@ mod f1 {
         in_every_state(Victim::Host, SIGSTOP);
     }
 
-    const WITH_A_LEADER: [State; 6] = [S2Forked, S3Executed, S4Handshaking, S5Ready, S6Stopping, S7Dead];
-    const WITH_A_GRANDCHILD: [State; 5] = [S3Executed, S4Handshaking, S5Ready, S6Stopping, S7Dead];
+    const WITH_A_LEADER: [State; 7] =
+        [S2Forked, S3Executed, S4Proved, S4Handshaking, S5Ready, S6Stopping, S7Dead];
+    const WITH_A_GRANDCHILD: [State; 6] = [S3Executed, S4Proved, S4Handshaking, S5Ready, S6Stopping, S7Dead];
 
     #[test]
     fn a_killed_leader_is_told_as_what_it_is_and_takes_its_tree_along() {
@@ -410,7 +416,7 @@ mod f32 {
         is_over(case, &what);
     }
 
-    const EARLY: [State; 5] = [S0Requested, S1Sent, S2Forked, S3Executed, S4Handshaking];
+    const EARLY: [State; 6] = [S0Requested, S1Sent, S2Forked, S3Executed, S4Proved, S4Handshaking];
 
     #[test]
     fn a_kill_before_the_launch_is_through_gives_one_exit_and_no_late_start() {
