@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use procession_actor::Proc;
 use procession_model::{BOOTSTRAP_ENV, BootPhase, Head, OwnBoot, Packet, ProcId, cut_reason};
-use procession_net::{Dial, DialCause, DialError, Link, dial};
+use procession_net::{Address, Dial, DialCause, DialError, Link, dial};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -24,7 +24,8 @@ const TROUBLE: Duration = Duration::from_secs(2);
 /// How long is waited before the second dial, and at most before a later one.
 const PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(800);
-/// How long the next host of its directory may refuse a proc that outlived one: then it belongs to nobody.
+/// How long the next host of its directory may refuse a proc that outlived one, or that directory be gone: then it
+/// belongs to nobody.
 const DISOWNED: Duration = Duration::from_secs(30);
 
 /// Why a proc could not reach back.
@@ -309,7 +310,7 @@ async fn attend(
         link = match rejoin(again, DISOWNED).await {
             Ok(link) => link,
             Err(error) => {
-                tracing::error!(%error, "the next host knows nothing of this proc; it ends");
+                tracing::error!(%error, "no host takes this proc in any more; it ends");
                 end_with_owner(proc_.id().launch_id());
             }
         };
@@ -349,20 +350,21 @@ async fn listen(proc_: &Proc, mut link: Link, told: &Told) {
     }
 }
 
-/// Dials the next host for as long as there is none; errs when one that is there refuses for longer than `patience`.
+/// Dials the next host for as long as there is none; errs when one that is there refuses for longer than `patience`, or
+/// none can come for so long.
 async fn rejoin(to: &Dial, patience: Duration) -> Result<Link, DialError> {
-    let (mut refused, mut pause) = (None, PAUSE);
+    let (mut disowned, mut pause) = (None, PAUSE);
     loop {
         let error = match dial(to).await {
             Ok(link) => return Ok(link),
             Err(error) => error,
         };
-        if error.attempts.iter().any(|attempt| is_refusal(&attempt.cause)) {
-            if refused.get_or_insert_with(Instant::now).elapsed() >= patience {
+        if error.attempts.iter().any(|attempt| is_refusal(&attempt.cause)) || is_removed(to) {
+            if disowned.get_or_insert_with(Instant::now).elapsed() >= patience {
                 return Err(error);
             }
         } else {
-            refused = None;
+            disowned = None;
         }
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
@@ -374,12 +376,22 @@ fn is_refusal(cause: &DialCause) -> bool {
     matches!(cause, DialCause::Refused | DialCause::User { .. } | DialCause::Handshake(_))
 }
 
+/// Whether the directory in which the next host would listen is gone.
+fn is_removed(to: &Dial) -> bool {
+    to.addresses.iter().all(|address| match address {
+        Address::Unix(path) => path
+            .parent()
+            .is_some_and(|directory| directory.metadata().is_err_and(|e| e.kind() == ErrorKind::NotFound)),
+        _ => false,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use procession_model::{LaunchId, Secret};
-    use procession_net::{Address, Crowd, Listener};
+    use procession_net::{Crowd, Listener};
     use tokio::net::UnixListener;
     use tokio::sync::mpsc;
 
@@ -448,6 +460,15 @@ mod tests {
         let (start, refused) = (Instant::now(), rejoin(&how, patience).await);
         assert!(refused.is_err() && start.elapsed() >= patience);
         drop(serving);
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_gone_is_not_waited_for_for_ever() {
+        let directory = private_directory();
+        let how = how(&directory.path().join("s"));
+        drop(directory);
+        let error = rejoin(&how, Duration::from_millis(300)).await.expect_err("nobody can come");
+        assert!(error.to_string().contains("cannot connect"), "{error}");
     }
 
     #[tokio::test]
