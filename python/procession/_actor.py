@@ -125,8 +125,15 @@ def concurrent_endpoint(
     """As `endpoint`, for an `async def` during whose awaits the actor handles other messages."""
 
     def wrap(method: Any) -> EndpointProperty[Any, Any]:
+        if isinstance(method, EndpointProperty):
+            name = getattr(method.method, "__qualname__", method.method)
+            raise ValueError(
+                f"{name} is an endpoint already: use @concurrent_endpoint alone, it takes the same options"
+            )
         if not is_async(method):
-            raise TypeError(f"{method.__qualname__} is not `async def`: only those can run concurrently; use @endpoint")
+            raise ValueError(
+                f"{method.__qualname__} is not `async def`: only those can run concurrently; use @endpoint"
+            )
         return EndpointProperty(method, explicit_response_port, concurrent=True)
 
     return wrap if method is None else wrap(method)
@@ -142,25 +149,28 @@ class Actor(Mesh):
     """Isolated state with a mailbox: subclass it, mark methods with `@endpoint`, and spawn it on procs.
 
     Messages are handled one at a time, in the order in which they come from each sender. Endpoints are all `def`
-    or all `async def`. `__cleanup__(self, exc)`, sync or async, runs when the actor ends; `exc` is the exception that
-    ended it, or None.
+    or all `async def`. `__cleanup__(self, exc)` runs when the actor ends; `exc` is the exception that ended it, or None. It
+    may be `async def` where the endpoints are.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         for name, value in vars(cls).items():
             if isinstance(value, EndpointProperty) and name in MESH_ATTRIBUTES:
-                raise TypeError(
+                raise ValueError(
                     f"endpoint {cls.__qualname__}.{name}: every mesh has an attribute of that name, so the endpoint could "
                     "never be called; rename it"
                 )
 
     @property
     def logger(self) -> logging.Logger:
-        """A logger named after the class."""
+        """A logger named after the class, at the level DEBUG unless a level was set: handlers decide what is shown."""
         import logging
 
-        return logging.getLogger(f"{type(self).__module__}.{type(self).__qualname__}")
+        logger = logging.getLogger(f"{type(self).__module__}.{type(self).__qualname__}")
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.DEBUG)
+        return logger
 
     if TYPE_CHECKING:
 
@@ -205,6 +215,17 @@ def check_class(cls: object) -> None:
             f"{cls!r} mixes both async and sync endpoints: a sync one would stop the event loop of the async ones. Make all of "
             f"them `async def` (await asyncio.to_thread(...) for what blocks), or none. sync: {sync} async: {asynchronous}"
         )
+    if sync:
+        _refuse_async_hooks(cls, sync)
+
+
+def _refuse_async_hooks(cls: type[Actor], sync: list[str]) -> None:
+    for hook in ("__cleanup__", "__supervise__"):
+        if is_async(getattr(cls, hook, None)):
+            raise ValueError(
+                f"{cls!r} has sync endpoints, but an async {hook}: an actor without async endpoints has no event loop. Make it "
+                f"`def`, or all endpoints `async def`. sync: {sync}"
+            )
 
 
 def is_async_actor(cls: type[Actor]) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from procession import _answer, _native, _pickle
 from procession._actor import Actor, check_class
-from procession._context import Instance, sender
+from procession._context import Creator, Instance, context, sender
 from procession._future import Future, when_done
 from procession._runtime import at_shutdown, runtime
 from procession._serve import ActorServer
@@ -71,9 +71,11 @@ def _host(
     region: Region,
     rank: int,
     started: Callable[[BaseException | None], None],
+    creator: Creator | None = None,
 ) -> LocalActor:
     """An actor of this process that is not running yet."""
     instance = Instance(inbox.actor_id, mesh_name, f"{cls.__module__}.{cls.__qualname__}", region, rank, inbox)
+    instance.creator = creator
     server = _server_class(cls)(cls, build, instance, inbox, started)
     name = inbox.actor_id.rpartition("/")[2]
     actor = _actors[name] = LocalActor(server, name, mesh_name)
@@ -129,7 +131,8 @@ def spawn_here(
 
     with _ended_by_failure(inbox):
         _native.call([_native.ActorRef(inbox.actor_id)], INIT, _native.ONE_WAY, payload, moved, sender())
-        actor = _host(inbox, mesh_name, cls, build, region, node.rank, partial(_tell, port))
+        creator = context().actor_instance.as_creator()
+        actor = _host(inbox, mesh_name, cls, build, region, node.rank, partial(_tell, port), creator)
     with suppress(RuntimeError):  # the future tells
         actor.start()
     return answered
@@ -159,7 +162,8 @@ def spawn_elsewhere(
 
     Where `again` are their handles, each further incarnation gets the actor too.
     """
-    payload, moved = _pickle.dumps((cls, args, kwargs, mesh_name, region))
+    serve_agent()  # the actors may ask for controllers
+    payload, moved = _pickle.dumps((cls, args, kwargs, mesh_name, region, context().actor_instance.as_creator()))
     verb = f"spawn:{actor_name}"
     if again is None:
         agents = [_native.ActorRef(f"{proc_id}/{AGENT}") for proc_id in proc_ids]
@@ -234,6 +238,12 @@ class Agent:
         try:
             if verb == "spawn":
                 return self._create(message, name, port)
+            if verb == "controllers":
+                from procession._controllers import serve
+
+                serve()
+                _tell(port)
+                return None
             _answer.send_value(port, [actor.name for actor in list(_actors.values()) if actor.mesh_name == name])
             return None
         except Exception as error:
@@ -245,9 +255,10 @@ class Agent:
         inbox = node.register_actor(actor_name)
         with _ended_by_failure(inbox):
             with message.claims(inbox):
-                cls, args, kwargs, mesh_name, region = _pickle.loads(message.payload)
+                cls, args, kwargs, mesh_name, region, creator = _pickle.loads(message.payload)
             check_class(cls)
-            return _host(inbox, mesh_name, cls, lambda: cls(*args, **kwargs), region, node.rank, partial(_tell, port))
+            started = partial(_tell, port)
+            return _host(inbox, mesh_name, cls, lambda: cls(*args, **kwargs), region, node.rank, started, creator)
 
 
 _serving = threading.Lock()

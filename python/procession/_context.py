@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from procession import _native, _pickle
 from procession._runtime import runtime
@@ -22,10 +22,24 @@ CLIENT = "client"
 """Stands for the class of an actor, whose names always have a module in front."""
 
 
+class Creator(NamedTuple):
+    """Who spawned an actor, for actors anywhere."""
+
+    name: str
+    class_name: str
+    rank: Point
+    proc_id: str
+    creator: Creator | None
+    """Who spawned that one; None for the client."""
+
+    def __repr__(self) -> str:
+        return f"<{self.class_name} {self.name}{self.rank if self.rank else ''}>"
+
+
 class Instance:
     """The running actor, as it sees itself."""
 
-    __slots__ = ("_inbox", "actor_id", "base_rank", "class_name", "name", "rank", "region")
+    __slots__ = ("_inbox", "actor_id", "base_rank", "class_name", "creator", "name", "rank", "region")
 
     def __init__(self, actor_id: str, name: str, class_name: str, region: Region, base_rank: int, inbox: Inbox | None):
         self.actor_id = actor_id
@@ -37,6 +51,12 @@ class Instance:
         self.rank = Point(region.rank_of(base_rank), region.extent)
         """Its place in the mesh that it was spawned in."""
         self._inbox = inbox
+        self.creator: Creator | None = None
+        """Who spawned it; None for the client."""
+
+    def as_creator(self) -> Creator:
+        """What the actors that it spawns know of it."""
+        return Creator(self.name, self.class_name, self.rank, self.actor_id.rpartition("/")[0], self.creator)
 
     @property
     def proc_id(self) -> str:

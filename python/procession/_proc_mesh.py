@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 from procession import _native, _validate
 from procession._actor import Actor, check_class
 from procession._actor_mesh import ActorMesh
+from procession._endpoint import check_construction
 from procession._future import Future, gather, refuse_on_event_loop, wait_for, when_all, when_done
 from procession._procs import OtherProcs, OwnedProcs, Procs
 from procession._runtime import runtime
@@ -47,6 +48,7 @@ class ProcMesh(Mesh):
 
         _validate.name("name", name)
         check_class(Class)
+        check_construction(Class, args, kwargs)
         self._check_hosts_actors()
         actor_name = unique_name(name)
         region = self._own_region
