@@ -40,8 +40,9 @@ class Allowed:
     FDS_PER_LAUNCHER_PROC = 6
     # The runtime's own threads, by the names they give themselves; they stay until the client ends.
     NATIVE_THREAD = re.compile(r"^procession-")
-    # pytest's own; the client's agent, which serves copies of its mesh in other processes until the client ends.
-    PYTHON_THREAD = re.compile(r"^(pytest|procession agent$)")
+    # pytest's own; the client's agent, which serves copies of its mesh in other processes, and the holder of its controllers,
+    # until the client ends.
+    PYTHON_THREAD = re.compile(r"^(pytest|procession (agent|controllers)$)")
     # A run directory holds its lock, the socket that procs call back on, and who is who for the next host.
     RUN_DIR = frozenset({"lock", "host", "record"})
     # What the proc of a launcher class notes about itself.
