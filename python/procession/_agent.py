@@ -83,7 +83,7 @@ def _host(
 
 
 def host_object(inbox: Inbox, actor: Actor) -> None:
-    """Serves an actor that exists already, on a thread of its own. For programs that embed the interpreter."""
+    """Serves an actor that exists already, on a thread of its own."""
     name = inbox.actor_id.rpartition("/")[2]
     _host(inbox, name, type(actor), lambda: actor, Region.dense({}), 0, lambda error: None).start()
 

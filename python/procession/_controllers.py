@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from procession import _native, _pickle
 from procession._actor import Actor, check_class, endpoint
 from procession._actor_mesh import ActorMesh
-from procession._agent import AGENT, serve_agent, spawn_here
+from procession._agent import AGENT, host_object, serve_agent
 from procession._context import context, sender
 from procession._runtime import runtime
 from procession._shape import Region
@@ -46,7 +46,8 @@ def serve() -> None:
     own = runtime().proc_id
     with _serving:
         if _served_by != own:
-            spawn_here(NAME, NAME, Controllers, (), {}, Region.dense({}))
+            # Calls may be in its inbox already, so nothing that it is built from can come in a message.
+            host_object(runtime().register_actor(NAME), Controllers())
             _served_by = own
 
 

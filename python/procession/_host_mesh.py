@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from procession import _pickle, _validate, config
 from procession._confine import confinement
+from procession._future import Future
 from procession._launcher import resolve
 from procession._proc_mesh import ProcMesh
 from procession._procs import OtherProcs, Slot, check_output, launch
@@ -62,6 +63,11 @@ class HostMesh(Mesh):
         _validate.program("python_executable", program, None)
         command = BootstrapCommand(program, arg0=program, args=PROC_ARGS)
         return HostMesh(self._own_region, self._follower, command)
+
+    @property
+    def initialized(self) -> Future[Literal[True]]:
+        """Done: this machine is there."""
+        return Future._done_with(True)
 
     def spawn_procs(
         self,

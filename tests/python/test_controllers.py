@@ -177,3 +177,27 @@ def test_an_actor_knows_who_has_spawned_it(four):
     here = this_proc().spawn("parent", Parent)
     assert here.child.call_one().get(20) == [("parent", 0, client[2]), client]
     here.stop().get(10)
+
+
+def test_calls_that_come_before_the_holder_of_controllers_is_there_wait_for_it(script):
+    shown = script("""
+        from procession.actor import Actor, endpoint, get_or_spawn_controller, this_host
+
+        class Counter(Actor):
+            def __init__(self):
+                self.count = 0
+
+            @endpoint
+            def add(self):
+                self.count += 1
+                return self.count
+
+        class User(Actor):
+            @endpoint
+            def use(self):
+                return [get_or_spawn_controller(name, Counter).get(20).add.call_one().get(20) for name in "ab"]
+
+        users = this_host().spawn_procs({"workers": 4}).spawn("user", User)
+        print(sorted(max(counts) for counts in users.use.call().get(30).values())[-1])
+    """)
+    assert shown.stdout == "4\n"

@@ -3,8 +3,9 @@
 import subprocess
 import sys
 
-from facts import fact
 from monarch.actor import Actor, endpoint, this_host
+
+from facts import fact
 
 DIFFERENT = {
     "shown by the client": [
