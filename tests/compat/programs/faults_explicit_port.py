@@ -7,8 +7,15 @@ from monarch.actor import Actor, Port, endpoint, this_host
 
 from facts import fact, raises
 
-PENDING = "faults of actors are not told to their owners yet"
-RECORDED = {"the call": ["SupervisionError", True], "the next call": "SupervisionError", "told": True}
+BETTER = {
+    "the call": [["SupervisionError", True], ["ActorError", True], "the caller is told what was raised"],
+    "the next call": [
+        "SupervisionError",
+        "nothing",
+        "the actor lives on, as after any other exception that a caller is told of",
+    ],
+    "told": [True, False, "nobody else has to be told"],
+}
 
 
 class Failing(Actor):
@@ -27,6 +34,6 @@ if __name__ == "__main__":
     failing = this_host().spawn_procs().spawn("failing", Failing)
     with raises("the call", "not sent to the port"):
         failing.fail.call_one().get(timeout=20)
-    fact("told", told.wait(5))
+    fact("told", told.wait(1))
     with raises("the next call"):
         failing.get.call_one().get(timeout=20)

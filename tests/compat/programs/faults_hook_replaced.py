@@ -7,16 +7,6 @@ from monarch.actor import Actor, MeshFailure, endpoint, this_host
 
 from facts import fact, raises
 
-PENDING = "faults of actors are not told to their owners yet"
-RECORDED = {
-    "a call to the failed actor": ["SupervisionError", True],
-    "mesh name": True,
-    "report": [True, True, True],
-    "str": True,
-    "told": True,
-    "type": "MeshFailure",
-}
-
 
 class Failing(Actor):
     @endpoint

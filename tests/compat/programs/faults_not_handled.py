@@ -7,16 +7,6 @@ from monarch.actor import Actor, MeshFailure, endpoint, this_host, this_proc
 
 from facts import fact
 
-PENDING = "faults of actors are not told to their owners yet"
-RECORDED = {
-    "Raising: report": True,
-    "Raising: told": True,
-    "Refusing: report": True,
-    "Refusing: told": True,
-    "Without: report": True,
-    "Without: told": True,
-}
-
 
 class Child(Actor):
     @endpoint

@@ -9,9 +9,6 @@ from monarch.actor import Actor, endpoint, this_host
 
 from facts import fact, raises
 
-PENDING = "faults of actors are not told to their owners yet"
-RECORDED = {"a call": "SupervisionError", "the other rank": True, "told": True}
-
 
 class Process(Actor):
     @endpoint

@@ -7,9 +7,6 @@ from monarch.actor import Actor, endpoint, this_host
 
 from facts import fact, raises
 
-PENDING = "faults of actors are not told to their owners yet"
-RECORDED = {"all of them": "SupervisionError", "the failed rank": "SupervisionError", "the others": [1, 1], "told": 1}
-
 
 class Failing(Actor):
     @endpoint

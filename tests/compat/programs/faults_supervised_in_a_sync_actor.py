@@ -7,9 +7,6 @@ from monarch.actor import Actor, MeshFailure, endpoint, this_host, this_proc
 
 from facts import fact
 
-PENDING = "faults of actors are not told to their owners yet"
-RECORDED = {"AsyncOwner": 1, "SyncOwner": 1}
-
 
 class Child(Actor):
     @endpoint

@@ -4,9 +4,6 @@ from monarch.actor import Actor, endpoint, this_host
 
 from facts import fact
 
-PENDING = "procs are not launched from inside of actors yet"
-RECORDED = {"levels": 3}
-
 
 class Level(Actor):
     @endpoint

@@ -6,9 +6,6 @@ from monarch.actor import Actor, current_rank, endpoint, this_host
 
 from facts import fact
 
-PENDING = "procs are not launched from inside of actors yet"
-RECORDED = {"from the client": [0, 1], "processes of their own": [2, False, False], "ranks": [0, 1]}
-
 
 class Leaf(Actor):
     @endpoint

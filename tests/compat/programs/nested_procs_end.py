@@ -7,9 +7,6 @@ from monarch.actor import Actor, endpoint, this_host
 
 from facts import fact, lives
 
-PENDING = "procs are not launched from inside of actors yet"
-RECORDED = {"left": 0, "live": [True, True]}
-
 
 class Leaf(Actor):
     @endpoint
