@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from procession import _native, _pickle
 from procession._runtime import runtime
 from procession._shape import Extent, Point, Region
 
 if TYPE_CHECKING:
+    from procession._failure import MeshFailure
+    from procession._future import Future
     from procession._native import Inbox
     from procession._proc_mesh import ProcMesh
 
@@ -22,10 +25,16 @@ CLIENT = "client"
 """Stands for the class of an actor, whose names always have a module in front."""
 
 
+class Owned(Protocol):
+    """What an actor has spawned."""
+
+    def stop(self, reason: str = ...) -> Future[None]: ...
+
+
 class Instance:
     """The running actor, as it sees itself."""
 
-    __slots__ = ("_inbox", "actor_id", "base_rank", "class_name", "name", "rank", "region")
+    __slots__ = ("_inbox", "actor_id", "base_rank", "class_name", "name", "owned", "rank", "region", "supervise")
 
     def __init__(self, actor_id: str, name: str, class_name: str, region: Region, base_rank: int, inbox: Inbox | None):
         self.actor_id = actor_id
@@ -37,6 +46,10 @@ class Instance:
         self.rank = Point(region.rank_of(base_rank), region.extent)
         """Its place in the mesh that it was spawned in."""
         self._inbox = inbox
+        self.owned: list[Owned] = []
+        """The meshes that it has spawned, and that end with it."""
+        self.supervise: Callable[[MeshFailure], None] | None = None
+        """Tells it of a failure of one of them, from any thread; None once it has ended."""
 
     @property
     def proc_id(self) -> str:
@@ -97,6 +110,12 @@ def context() -> Context:
 def _client() -> Context:
     whole = Region.dense(Extent([], []))
     return Context(Instance(f"{runtime().proc_id}/client", CLIENT, CLIENT, whole, 0, None))
+
+
+def current_instance() -> Instance | None:
+    """The running actor; None outside of one."""
+    current = _current.get()
+    return None if current is None else current.actor_instance
 
 
 def sender() -> Inbox | None:

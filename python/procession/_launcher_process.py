@@ -63,7 +63,7 @@ class LauncherProcess:
         name = _slug(self._cls.__name__)
         self.procs = this_host().spawn_procs(name=f"launcher-{name}-{next(_names)}")
         self._life = _native.subscribe(self.procs._handles(), output=False, lifecycle=True)
-        spawned: Any = self.procs.spawn(name, self._cls)
+        spawned: Any = self.procs._spawn(name, self._cls, (), {}, is_watched=False)
         self.mesh = spawned
 
     def _is_usable(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 
 from procession import _native
@@ -11,11 +12,21 @@ from procession._runtime import runtime
 from procession.errors import AlreadyExists, Unsupported
 
 if TYPE_CHECKING:
+    from procession._exits import ProcExit
     from procession._launcher import AnyLauncher
     from procession._native import ProcHandle, Subscription
     from procession._proc_mesh import ProcMesh
     from procession._restart import Restart
     from procession._shape import Region
+
+
+class Lives(Enum):
+    """Stands in place of an exit."""
+
+    LIVES = 0
+
+
+LIVES = Lives.LIVES
 
 
 class Procs(Protocol):
@@ -28,6 +39,12 @@ class Procs(Protocol):
 
     def builds_actors_again(self) -> bool:
         """Whether each further incarnation gets the actors of the earlier ones."""
+
+    def exit_of(self, rank: int, proc_id: str) -> ProcExit | Lives | None:
+        """How that incarnation of the rank ended; None where that is not known here."""
+
+    def has_ended(self, rank: int) -> bool:
+        """Whether nothing launches it again by itself."""
 
 
 class Slot(NamedTuple):
@@ -62,6 +79,15 @@ class OwnedProcs:
 
     def builds_actors_again(self) -> bool:
         return self._builds_actors_again
+
+    def exit_of(self, rank: int, proc_id: str) -> ProcExit | Lives | None:
+        from procession._exits import exit_from
+
+        exits, _ = self._handles[rank].history()
+        return next((exit_from(given) for given in reversed(exits) if given["proc_id"] == proc_id), LIVES)
+
+    def has_ended(self, rank: int) -> bool:
+        return self._handles[rank].ended().done()
 
     def launcher_process(self) -> ProcMesh:
         """Where their launcher runs; Unsupported when it has no process to itself."""
@@ -121,6 +147,12 @@ class OtherProcs:
 
     def builds_actors_again(self) -> bool:
         return False  # what is spawned from here is not known where they were launched
+
+    def exit_of(self, rank: int, proc_id: str) -> ProcExit | Lives | None:
+        return None
+
+    def has_ended(self, rank: int) -> bool:
+        return False
 
     def handle(self, rank: int) -> NoReturn:
         raise Unsupported(
