@@ -20,7 +20,8 @@ from procession._shape import Region
 from procession.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from procession._native import Inbox, Message, PortRef, ProcHandle
+    from procession._native import Inbox, Message, PortRef
+    from procession._procs import Procs
 
 AGENT = "agent"
 INIT = "__init__"
@@ -153,11 +154,11 @@ def spawn_elsewhere(
     args: Any,
     kwargs: Any,
     region: Region,
-    again: Sequence[ProcHandle] | None = None,
+    again: tuple[Procs, Sequence[int]] | None = None,
 ) -> Future[None]:
     """As `spawn_here`, on other procs; the future raises the first failure.
 
-    Where `again` are their handles, each further incarnation gets the actor too.
+    Where `again` says of which procs they are, and which ranks among them, each further incarnation gets the actor too.
     """
     payload, moved = _pickle.dumps((cls, args, kwargs, mesh_name, region))
     verb = f"spawn:{actor_name}"
@@ -168,7 +169,8 @@ def spawn_elsewhere(
         rule = 'actors="respawn" builds an actor with the same arguments again, and a once port is used up by the first; pass a port'
         raise InvalidArgument("args", "a once port", rule)
     else:
-        replies = _native.spawn_actors(again, AGENT, verb, payload, moved, sender(), actor_name)
+        procs, ranks = again
+        return procs.spawn_actors(ranks, AGENT, verb, payload, moved, actor_name)
 
     def finish() -> None:
         for rank in range(len(proc_ids)):

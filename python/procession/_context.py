@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ from procession._shape import Extent, Point, Region
 
 if TYPE_CHECKING:
     from procession._native import Inbox
+    from procession._owned import Owned
     from procession._proc_mesh import ProcMesh
 
 
@@ -25,7 +28,7 @@ CLIENT = "client"
 class Instance:
     """The running actor, as it sees itself."""
 
-    __slots__ = ("_inbox", "actor_id", "base_rank", "class_name", "name", "rank", "region")
+    __slots__ = ("_inbox", "actor_id", "base_rank", "class_name", "name", "owned", "rank", "region")
 
     def __init__(self, actor_id: str, name: str, class_name: str, region: Region, base_rank: int, inbox: Inbox | None):
         self.actor_id = actor_id
@@ -37,6 +40,8 @@ class Instance:
         self.rank = Point(region.rank_of(base_rank), region.extent)
         """Its place in the mesh that it was spawned in."""
         self._inbox = inbox
+        self.owned: list[Owned] = []
+        """What it has spawned, and what therefore ends with it."""
 
     @property
     def proc_id(self) -> str:
@@ -97,6 +102,22 @@ def context() -> Context:
 def _client() -> Context:
     whole = Region.dense(Extent([], []))
     return Context(Instance(f"{runtime().proc_id}/client", CLIENT, CLIENT, whole, 0, None))
+
+
+def current_instance() -> Instance | None:
+    """The running actor; None outside of one."""
+    current = _current.get()
+    return None if current is None else current.actor_instance
+
+
+@contextmanager
+def outside_of_actors() -> Iterator[None]:
+    """What is spawned meanwhile belongs to the process."""
+    token = _current.set(None)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 def sender() -> Inbox | None:

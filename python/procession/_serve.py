@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from procession import _answer, _context, _pickle
+from procession import _answer, _context, _owned, _pickle
 from procession._actor import Actor, EndpointProperty, endpoints_of, is_async, is_async_actor
 from procession._context import STOP
 from procession._port import Port
@@ -61,6 +61,7 @@ class ActorServer:
                 self._run_sync()
         except BaseException as error:  # such as a loop that could not be made, or a second interrupt
             self._fail(error)
+        self._stop_owned()  # of one that was never built, or could not be cleaned up
         if self._stop_reason is not None and self._failure is None:
             self._inbox.close(self._stop_reason)
         self._end(self._failure, "failed")
@@ -102,6 +103,10 @@ class ActorServer:
             f"actor {self._instance.actor_id} ends:\n{_answer.format_error(error)}", file=sys.stderr, end="", flush=True
         )
 
+    def _stop_owned(self) -> None:
+        if self._instance.owned:
+            _owned.stop_all(self._instance).get()
+
     # A sync actor
 
     def _run_sync(self) -> None:
@@ -138,6 +143,7 @@ class ActorServer:
             self._report_and_end(message.method, port, error)
 
     def _clean_up(self, actor: Actor) -> None:
+        self._stop_owned()
         hook = getattr(actor, "__cleanup__", None)
         if hook is None:
             return
@@ -173,6 +179,7 @@ class ActorServer:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await _owned.stop_all(self._instance)
         hook = getattr(actor, "__cleanup__", None)
         if hook is not None:
             try:
