@@ -22,7 +22,8 @@ from procession._shape import Region
 from procession.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from procession._native import Inbox, Message, PortRef, ProcHandle, Replies
+    from procession._native import Inbox, Message, PortRef, Replies
+    from procession._procs import Procs
 
 AGENT = "agent"
 WATCH_OWNER = "watch_owner"
@@ -186,12 +187,12 @@ def spawn_elsewhere(
     region: Region,
     owner: str | None,
     watched: Callable[[], None],
-    again: Sequence[ProcHandle] | None = None,
+    again: tuple[Procs, Sequence[int]] | None = None,
 ) -> Future[None]:
     """As `spawn_here`, on other procs; the future raises the first failure.
 
-    They end with `owner`, an actor. `watched` is called when it is certain that they are asked, and before they are. Where `again` are their handles, each
-    further incarnation gets the actor too.
+    They end with `owner`, an actor. `watched` is called when it is certain that they are asked, and before they are. Where
+    `again` says of which procs they are, and which ranks among them, each further incarnation gets the actor too.
     """
     if owner is not None:
         serve_agent()  # which is asked when the owner has ended
@@ -206,7 +207,8 @@ def spawn_elsewhere(
         raise InvalidArgument("args", "a once port", rule)
     else:
         watched()
-        replies = _native.spawn_actors(again, AGENT, verb, payload, moved, sender(), actor_name)
+        procs, ranks = again
+        return procs.spawn_actors(ranks, AGENT, verb, payload, moved, actor_name)
 
     def finish() -> None:
         for rank in range(len(proc_ids)):

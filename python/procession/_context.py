@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from procession import _native, _pickle
 from procession._runtime import runtime
@@ -12,8 +13,8 @@ from procession._shape import Extent, Point, Region
 
 if TYPE_CHECKING:
     from procession._failure import MeshFailure
-    from procession._future import Future
     from procession._native import Inbox
+    from procession._owned import Owned
     from procession._proc_mesh import ProcMesh
 
 
@@ -23,12 +24,6 @@ STOP = "__stop__"
 
 CLIENT = "client"
 """Stands for the class of an actor, whose names always have a module in front."""
-
-
-class Owned(Protocol):
-    """What an actor has spawned."""
-
-    def stop(self, reason: str = ...) -> Future[None]: ...
 
 
 class Instance:
@@ -47,9 +42,9 @@ class Instance:
         """Its place in the mesh that it was spawned in."""
         self._inbox = inbox
         self.owned: list[Owned] = []
-        """The meshes that it has spawned, and that end with it."""
+        """What it has spawned, and what therefore ends with it."""
         self.supervise: Callable[[MeshFailure], None] | None = None
-        """Tells it of a failure of one of them, from any thread; None once it has ended."""
+        """Tells it of a failure of one of its meshes, from any thread; None once it has ended."""
 
     @property
     def proc_id(self) -> str:
@@ -116,6 +111,16 @@ def current_instance() -> Instance | None:
     """The running actor; None outside of one."""
     current = _current.get()
     return None if current is None else current.actor_instance
+
+
+@contextmanager
+def outside_of_actors() -> Iterator[None]:
+    """What is spawned meanwhile belongs to the process."""
+    token = _current.set(None)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 def sender() -> Inbox | None:

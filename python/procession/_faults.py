@@ -11,11 +11,11 @@ from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
-from procession import _answer, _native, _pickle, _runtime
+from procession import _answer, _native, _owned, _pickle, _runtime
 from procession._context import current_instance
 from procession._failure import Ending, MeshFailure
-from procession._procs import LIVES
 from procession._watcher import watcher
+from procession.errors import NotFound, SupervisionError, Unsupported
 
 if TYPE_CHECKING:
     from procession._actor_mesh import ActorMesh
@@ -55,7 +55,7 @@ class Watch:
         self._abandoned = False
         self._counting = Lock()
         if self._owner is not None:
-            self._owner.owned.append(mesh)
+            _owned.add_to(self._owner, mesh)
 
     @property
     def owner_id(self) -> str | None:
@@ -103,23 +103,38 @@ class Watch:
             self.ended(ranks[at], _answer.take(answer))
 
     def _proc_gone(self, rank: int, proc_id: str, text: str) -> None:
-        exit = self._procs.exit_of(self._bases[rank], proc_id)
-        if exit is LIVES:  # its exit follows at once, unless it ends in good order and takes its time
+        from procession._exits import exit_from
+
+        base = self._bases[rank]
+        try:
+            ((exits, _),) = self._procs.histories([base])
+            (standing,) = self._procs.standing([base])
+        except (
+            Unsupported,
+            NotFound,
+            ConnectionError,
+            SupervisionError,
+            TimeoutError,
+        ):  # who knows is gone, or unknown
+            self._is_over()
+            self._report(rank, "proc", text)
+            return
+        given = next((one for one in reversed(exits) if one["proc_id"] == proc_id), None)
+        if given is None:  # it follows at once, unless the proc ends in good order and takes its time
             watcher.later(LOOK, partial(self._proc_gone, rank, proc_id, text))
-        elif self._procs.builds_actors_again() and not self._procs.has_ended(self._bases[rank]):
+        elif self._procs.builds_actors_again() and not standing.is_over:
             self._ask(WATCH_AGAIN, [rank])
         else:
             self._is_over()
-            if exit is None:
-                self._report(rank, "proc", text)
-            elif exit.requested is None:
+            exit = exit_from(given)
+            if exit.requested is None:
                 self._report(rank, "proc", f"its proc has ended: {exit.verdict}", exit=exit)
 
     def _is_over(self) -> None:
         with self._counting:
             self._left -= 1
-            if self._left <= 0 and self._owner is not None and self._mesh in self._owner.owned:
-                self._owner.owned.remove(self._mesh)
+            if self._left <= 0 and self._owner is not None:
+                _owned.take_from(self._owner, self._mesh)
 
     def _report(self, rank: int, kind: Literal["actor", "proc"], message: str, **more: Any) -> None:
         failure = MeshFailure(self._mesh, self._mesh._name, rank, kind, message, **more)

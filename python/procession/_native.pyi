@@ -52,6 +52,9 @@ class Runtime:
     @property
     def host_id(self) -> str: ...
     @property
+    def host_node(self) -> str:
+        """The node of the host, which may be this process; in a proc that has outlived one: of the last, while there is none."""
+    @property
     def is_client(self) -> bool: ...
     @property
     def rank(self) -> int:
@@ -75,6 +78,8 @@ class Runtime:
     def open_port(self) -> tuple[PortRef, PortReceiver]:
         """A port that any number of values can be sent to."""
     def open_once_port(self) -> tuple[PortRef, PortReceiver]: ...
+    def lives(self, proc_id: str) -> bool:
+        """Whether that launch has not ended. Client only."""
     def live(self) -> dict[str, int]:
         """The names of the procs that have not ended, each with its incarnation. Client only."""
     def spawn_procs(
@@ -83,8 +88,12 @@ class Runtime:
         launcher: Launcher | None,
         subscription: Subscription | None = None,
         restart: RestartPolicy | None = None,
+        owner: tuple[str, str] | None = None,
     ) -> list[ProcHandle]:
-        """Launches all of them at once; returns at once. `None` is the native launcher, and no restarts. Client only."""
+        """Launches all of them at once; returns at once. `None` is the native launcher, and no restarts. Client only.
+
+        `owner`: the id of a proc with which they end, and who in it they belong to, for people.
+        """
     def actor_launcher(
         self,
         actor_id: str,

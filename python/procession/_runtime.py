@@ -6,6 +6,7 @@ import atexit
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ def _start() -> Runtime:
         if running is None:
             running = _native.start_client()
             atexit.register(_at_exit)
+            _serve_host()
         return running
 
 
@@ -44,7 +46,23 @@ def start_in(directory: str | os.PathLike[str]) -> tuple[list[list[ProcHandle]],
     with _lock:
         handed = _native.start_client_in(os.fspath(directory))
         atexit.register(_at_exit)
+        _serve_host()
     return handed
+
+
+def _serve_host() -> None:
+    from procession._host_service import serve
+
+    try:
+        serve()
+    except RuntimeError as error:  # there can be no more threads: this process can launch all the same
+        warnings.warn(f"procs cannot launch others through this client: {error}", stacklevel=4)
+
+
+def is_launched() -> bool:
+    """Whether a host has launched this process. Starts nothing."""
+    running = _native.current()
+    return running is not None and not running.is_client
 
 
 def at_shutdown(wait: Callable[[float], None]) -> None:

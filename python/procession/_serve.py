@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from procession import _answer, _context, _native, _pickle
+from procession import _answer, _context, _native, _owned, _pickle
 from procession._actor import Actor, EndpointProperty, endpoints_of, is_async, is_async_actor
 from procession._context import STOP
 from procession._failure import ending_of
@@ -19,15 +19,11 @@ if TYPE_CHECKING:
     import asyncio
 
     from procession._failure import Ending, MeshFailure
-    from procession._future import Future
     from procession._native import Inbox, Message, PortRef
 
 
 WAKE = "__wake__"
 """The message that has an actor look what there is for it beside its messages."""
-
-OWNED_GRACE = 10.0
-"""How long the end of an actor waits for each mesh that it has spawned to end."""
 
 
 class ActorFailed(Exception):
@@ -83,6 +79,7 @@ class ActorServer:
                 self._run_sync()
         except BaseException as error:  # such as a loop that could not be made, or a second interrupt
             self._fail(error)
+        self._stop_owned()  # of one that was never built, or could not be cleaned up
         if self._stop_reason is not None and self._failure is None:
             self._inbox.close(self._stop_reason)
         self._end(self._failure, "failed")
@@ -127,12 +124,19 @@ class ActorServer:
             f"actor {self._instance.actor_id} ends:\n{_answer.format_error(error)}", file=sys.stderr, end="", flush=True
         )
 
+    def _stop_owned(self) -> None:
+        if not self._instance.owned:
+            return
+        actors, procs = _owned.stop_all(self._instance)
+        with suppress(TimeoutError):
+            actors.get(_owned.GRACE)
+        procs.get()
+
     # A sync actor
 
     def _run_sync(self) -> None:
         actor = self._construct()
         if actor is None:
-            self._stop_owned()
             return
         try:
             while self._stop_reason is None:
@@ -146,7 +150,6 @@ class ActorServer:
                 self._handle_sync(actor, self._messages.popleft())
         except BaseException as error:
             self._fail(error)
-        self._stop_owned()
         self._clean_up(actor)
 
     def _handle_sync(self, actor: Actor, message: Message) -> None:
@@ -177,12 +180,8 @@ class ActorServer:
             raise ActorFailed from not_handled(failure)
         self._unhandled = None
 
-    def _stop_owned(self) -> None:
-        for stopped in self._stopping():
-            with suppress(Exception):  # its own proc or owner tells; here it has to be over
-                stopped.get(OWNED_GRACE)
-
     def _clean_up(self, actor: Actor) -> None:
+        self._stop_owned()
         hook = getattr(actor, "__cleanup__", None)
         if hook is None:
             return
@@ -203,7 +202,6 @@ class ActorServer:
 
         actor = self._construct()
         if actor is None:
-            await self._stop_owned_async()
             return
         self._main = asyncio.current_task()
         try:
@@ -219,7 +217,10 @@ class ActorServer:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._stop_owned_async()
+        actors, procs = _owned.stop_all(self._instance)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(actors, _owned.GRACE)
+        await procs
         hook = getattr(actor, "__cleanup__", None)
         if hook is not None:
             try:
@@ -229,13 +230,6 @@ class ActorServer:
                         await result
             except Exception as error:
                 self._fail(error)
-
-    async def _stop_owned_async(self) -> None:
-        import asyncio
-
-        for stopped in self._stopping():
-            with suppress(Exception):
-                await asyncio.wait_for(stopped, OWNED_GRACE)
 
     async def _handle_all(self, actor: Actor) -> None:
         import asyncio
@@ -358,12 +352,6 @@ class ActorServer:
         """The actor's hook; one that has none handles nothing."""
         _context.enter(_context.Context(self._instance))
         return getattr(actor, "__supervise__", None) or _handles_nothing
-
-    def _stopping(self) -> list[Future[None]]:
-        """All that the actor has spawned, being stopped."""
-        return [
-            owned.stop(f"its owner, actor {self._instance.actor_id}, has ended") for owned in self._instance.owned[:]
-        ]
 
     def _stop(self, message: Message) -> None:
         """What has come until now is still handled; what comes later is told of the end."""

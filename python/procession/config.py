@@ -48,5 +48,7 @@ MAX_PROCS: Final = 100_000
 """Procs of one mesh."""
 MAX_SECONDS: Final = 1e9
 """What a longer time is taken as."""
+HOST_SECONDS: Final = 30.0
+"""Seconds that a proc waits for what its host answers at once: its process may be stopped, or hold its interpreter."""
 SHUTDOWN_SECONDS: Final = 2.0
 """How long the end of the interpreter waits for everything to stop."""

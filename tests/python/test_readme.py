@@ -21,7 +21,7 @@ def test_the_first_program_greets_from_every_rank_and_says_how_each_proc_ended(s
 
 
 def test_the_manager_is_told_which_rank_failed_and_how(script):
-    assert script(SUPERVISION).stdout == "['rank 1: proc failed']\n"
+    assert script(SUPERVISION).stdout == "['rank 1: exited 3']\n"
 
 
 def test_the_launcher_launches_and_knows_the_pids(script):

@@ -15,8 +15,12 @@ const OBITUARIES: usize = 4096;
 
 /// The way to one proc.
 enum Route {
-    /// It has not called back yet: what is for it waits here.
-    Pending(Vec<Packet>),
+    /// It has not called back yet: what is for its actors waits here. What is for its ports does not, once it is `linked`:
+    /// they are its own, and it may wait for them before it is ready.
+    Pending {
+        packets: Vec<Packet>,
+        linked: Option<LinkSender>,
+    },
     Up(LinkSender),
 }
 
@@ -67,7 +71,7 @@ impl Hub {
 
     /// From now on packets for `proc_id` wait for its call back.
     pub(crate) fn add(&self, proc_id: &ProcId) {
-        self.routes_mut().entry(proc_id.clone()).or_insert_with(|| Route::Pending(Vec::new()));
+        self.routes_mut().entry(proc_id.clone()).or_insert_with(|| pending(Vec::new()));
     }
 
     /// From now on messages to the actors of `ended` are for those of `next`, which is sent `first` before anything else.
@@ -75,7 +79,7 @@ impl Hub {
         for packet in &first {
             self.announce_moves(next, &packet.head);
         }
-        self.routes_mut().insert(next.clone(), Route::Pending(first));
+        self.routes_mut().insert(next.clone(), pending(first));
         self.leads.write().unwrap_or_else(PoisonError::into_inner).follow(ended, next);
     }
 
@@ -106,11 +110,24 @@ impl Hub {
         }
     }
 
+    /// `proc_id` is there, and is not ready: what is for its ports goes there from now on.
+    pub(crate) fn linked(&self, proc_id: &ProcId, sender: LinkSender) {
+        if let Some(Route::Pending { packets, linked }) = self.routes_mut().get_mut(proc_id) {
+            let (early, waiting) = std::mem::take(packets).into_iter().partition(is_for_a_port);
+            *packets = waiting;
+            for packet in early {
+                // A link that is closed already ends in `gone`, which tells those who wait.
+                let _closed = sender.post(packet);
+            }
+            *linked = Some(sender);
+        }
+    }
+
     /// `proc_id` can take packets: what has waited goes first.
     pub(crate) fn up(&self, proc_id: &ProcId, sender: LinkSender) {
         let mut routes = self.routes_mut();
         let Some(route) = routes.get_mut(proc_id) else { return };
-        if let Route::Pending(packets) = std::mem::replace(route, Route::Up(sender.clone())) {
+        if let Route::Pending { packets, .. } = std::mem::replace(route, Route::Up(sender.clone())) {
             for packet in packets {
                 // A link that is closed already ends in `gone`, which tells those who wait.
                 let _closed = sender.post(packet);
@@ -124,7 +141,7 @@ impl Hub {
         let reason = cut_reason(reason);
         self.obituaries.write(proc_id.clone(), reason.clone());
         let route = self.routes_mut().remove(proc_id);
-        if let Some(Route::Pending(packets)) = route {
+        if let Some(Route::Pending { packets, .. }) = route {
             for packet in packets {
                 proc_.bounce(packet, &reason);
             }
@@ -201,11 +218,17 @@ impl Hub {
                 Some(Route::Up(sender)) => {
                     return post(sender, dest, packet);
                 }
-                Some(Route::Pending(_)) => {}
+                Some(Route::Pending { linked: Some(sender), .. }) if is_for_a_port(&packet) => {
+                    return post(sender, dest, packet);
+                }
+                Some(Route::Pending { .. }) => {}
             }
         }
         match self.routes_mut().get_mut(dest) {
-            Some(Route::Pending(packets)) => {
+            Some(Route::Pending { linked: Some(sender), .. }) if is_for_a_port(&packet) => {
+                post(sender, dest, packet)
+            }
+            Some(Route::Pending { packets, .. }) => {
                 // Its sender hears of that now, and not when there is nobody to tell it.
                 if let Err(error) = procession_wire::check(&packet, &Limits::default()) {
                     return Err((packet, error.to_string()));
@@ -217,6 +240,15 @@ impl Hub {
             None => unknown(packet),
         }
     }
+}
+
+fn pending(packets: Vec<Packet>) -> Route {
+    Route::Pending { packets, linked: None }
+}
+
+/// Whether `packet` says something of a port of the process that it goes to, or of who holds one.
+fn is_for_a_port(packet: &Packet) -> bool {
+    !matches!(packet.head, Head::Deliver { .. })
 }
 
 fn moving_ports(head: &Head) -> &[PortId] {
