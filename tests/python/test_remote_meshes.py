@@ -252,8 +252,13 @@ def respawned_actors(port):
     procs = this_host().spawn_procs(restart=Restart("always", backoff=(0.0, 0.0), actors="respawn"))
     counter = procs.spawn("counter", Counter, 40, port)
     counter.add.call_one().get(30)
-    os.kill(counter.pid.call_one().get(20), signal.SIGKILL)
+    kill_proc_of(counter, procs)
     return procs, counter
+
+
+def kill_proc_of(counter, procs):
+    os.kill(counter.pid.call_one().get(30), signal.SIGKILL)
+    until(lambda: procs.statuses().item().restarts == 1, "it is launched again")
 
 
 @pytest.mark.parametrize("by", ["its spawner", "who has got it"])
@@ -268,7 +273,7 @@ def test_actors_are_built_again_whoever_spawned_them(there, spawned, four, by):
             counter = there.do.call_one(lambda procs, port: procs.spawn("counter", Counter, 40, port), procs, port).get(
                 20
             )
-            os.kill(counter.pid.call_one().get(30), signal.SIGKILL)
+            kill_proc_of(counter, procs)
             assert counter.add.call_one().get(30) == 41
     assert [receiver.recv().get(20) for _ in range(2)] == [40, 40]
     procs.stop().get(30)
