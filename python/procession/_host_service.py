@@ -317,8 +317,12 @@ class Aside:
 
 
 def _send(port: PortRef, value: object) -> None:
-    with suppress(ConnectionError, RuntimeError):  # whoever asked is gone
+    try:
         _answer.send_value(port, value)
+    except (ConnectionError, RuntimeError):
+        return  # whoever asked is gone
+    except Exception as error:  # such as an answer over a limit
+        _tell(port, error)
 
 
 def _tell(port: PortRef, error: BaseException) -> None:

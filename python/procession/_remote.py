@@ -134,6 +134,7 @@ class RemoteProcs:
 
     def respawn(self, ranks: Sequence[int]) -> None:
         launcher = self._launcher
+        self._waits.clear()  # those were for the launches before
         self._ask("respawn", ranks, None if launcher is None else launcher.described(), launcher is not None)
 
     def subscribe(self, ranks: Sequence[int], *, output: bool, lifecycle: bool) -> RemoteEvents:
