@@ -24,7 +24,7 @@ from procession._runtime import runtime
 from procession.errors import AlreadyExists, NotFound
 
 if TYPE_CHECKING:
-    from procession._native import Message, PortReceiver, PortRef, Subscription
+    from procession._native import Message, PortReceiver, PortRef, Replies, Subscription
 
 HOST = "host"
 """The name that it has among the actors of its node."""
@@ -103,6 +103,7 @@ class HostService:
         self._waiting: dict[int, Call | Lease] = {}
         self._tokens = count()
         self._followed: dict[str, Subscription] = {}
+        self._opening: dict[str, Replies] = {}
         self._spawning: set[int] = set()
         """Tokens of spawns that wait for their names."""
 
@@ -263,10 +264,16 @@ class HostService:
 
     def do_openings(
         self, key: str, ranks: list[int], agent: str, verb: str, opens: str, ports: list[str], *payload: memoryview
-    ) -> Future[list[tuple[int, str, list[bytes]] | None]]:
-        """Gives the answers of the agents, unread."""
+    ) -> str:
+        """The agents have been sent it, before anything that the caller sends once it has this name to ask with for more."""
         moved = [_native.claim_port(port, False) for port in ports]
-        replies = groups.get(key).openings(ranks, agent, verb, payload, moved, self._inbox, opens)
+        name = f"opening-{next(self._tokens)}"
+        self._opening[name] = groups.get(key).openings(ranks, agent, verb, payload, moved, self._inbox, opens)
+        return name
+
+    def do_opened(self, name: str) -> Future[list[tuple[int, str, list[bytes]] | None]]:
+        """Gives the answers of the agents, unread."""
+        replies = self._opening.pop(name)
 
         def finish() -> list[tuple[int, str, list[bytes]] | None]:
             answers = [replies.take(place) for place in range(len(replies))]
@@ -310,8 +317,12 @@ class Aside:
 
 
 def _send(port: PortRef, value: object) -> None:
-    with suppress(ConnectionError, RuntimeError):  # whoever asked is gone
+    try:
         _answer.send_value(port, value)
+    except (ConnectionError, RuntimeError):
+        return  # whoever asked is gone
+    except Exception as error:  # such as an answer over a limit
+        _tell(port, error)
 
 
 def _tell(port: PortRef, error: BaseException) -> None:

@@ -15,6 +15,8 @@ KINDS = (bool, int, float, str, bytes, list, tuple, dict)
 
 class _Packer(pickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
+        if obj is _plainly:
+            return NotImplemented
         # What only derives from a plain type travels as that: its class is not known there.
         kinds: tuple[Any, ...] = KINDS[1:]
         for kind in kinds:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from procession import _answer, _native, _plain, config
 from procession._context import sender
-from procession._future import Future, _deadline_in, when_done
+from procession._future import Future, _deadline_in, gather, when_done
 from procession._procs import Origin, OtherProcs, Standing, Streams, check_hands_over
 from procession._runtime import runtime
 from procession.errors import ActorError, NotFound, SupervisionError, Unsupported
@@ -35,13 +35,13 @@ class HostRef:
         self.node = node
         self._service = _native.ActorRef(f"{node}/{HOST}")
 
-    def send(self, verb: str, *args: Any, segments: Sequence[Buffer] = (), moved: Sequence[PortRef] = ()) -> Replies:
+    def send(self, verb: str, *args: Any, segments: Sequence[Buffer] = ()) -> Replies:
         payload = [_plain.dumps(args), *segments]
-        return _native.call([self._service], verb, _native.RETURNS, payload, moved, sender())
+        return _native.call([self._service], verb, _native.RETURNS, payload, [], sender())
 
-    def ask(self, verb: str, *args: Any) -> Any:
+    def ask(self, verb: str, *args: Any, segments: Sequence[Buffer] = ()) -> Any:
         """The answer. It is waited for here and now, also on an event loop, since a host answers this at once."""
-        replies = self.send(verb, *args)
+        replies = self.send(verb, *args, segments=segments)
         if not replies.one_done(0).wait(config.HOST_SECONDS):
             raise TimeoutError(
                 f"the host {self.node} has not answered {verb} within {config.HOST_SECONDS:g} s: its process is stopped, or "
@@ -134,6 +134,7 @@ class RemoteProcs:
 
     def respawn(self, ranks: Sequence[int]) -> None:
         launcher = self._launcher
+        self._waits.clear()  # those were for the launches before
         self._ask("respawn", ranks, None if launcher is None else launcher.described(), launcher is not None)
 
     def subscribe(self, ranks: Sequence[int], *, output: bool, lifecycle: bool) -> RemoteEvents:
@@ -169,14 +170,14 @@ class RemoteProcs:
     ) -> Future[None]:
         ports = [port.port_id for port in moved]  # for many values each: addresses, which do not move
         args = (self._origin.key, list(ranks), agent, verb, opens, ports)
-        replies = self._host.send("openings", *args, segments=payload)
+        opened = self._host.later("opened", self._host.ask("openings", *args, segments=payload))
 
         def finish() -> None:
-            for answer in _taken(replies):
+            for answer in opened.get():
                 if answer is not None:
                     _answer.take(cast(Any, Unread(*answer)))
 
-        return when_done(replies.one_done(0), finish)
+        return gather([opened], finish)
 
     def origin(self) -> Origin:
         return self._origin

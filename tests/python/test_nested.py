@@ -251,7 +251,7 @@ def test_the_end_of_an_owner_reaches_all_that_was_launched_below_it(boss, how):
     owners = [boss, *(one for _, one in meshes)]
     for (procs, _), owner in zip(meshes, owners, strict=False):
         assert owner_of(owner) in procs.wait(30).get().item().requested
-    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
 
 
 def test_a_proc_in_the_middle_takes_what_is_below_it_along_and_nothing_above(boss):
@@ -276,8 +276,8 @@ def test_what_is_launched_outside_of_any_actor_belongs_to_the_proc(tmp_path):
         procs.initialized.get(40)
         pid = int((tmp_path / "pid").read_text())
         assert "of-the-setup-0" in runtime().live()
-    until(lambda: "of-the-setup-0" not in runtime().live())
-    assert not Path(f"/proc/{pid}").exists()
+    until(lambda: not Path(f"/proc/{pid}").exists())
+    assert "of-the-setup-0" not in runtime().live()
 
 
 CLIENT = """

@@ -349,6 +349,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_proc_that_is_not_ready_gets_what_is_for_its_ports_and_messages_for_its_actors_later() {
+        let (hub, proc_) = hub();
+        let booting = proc_id("booting");
+        hub.add(&booting);
+        let value = |index| {
+            let port = PortId::new(booting.clone(), index);
+            Packet::bare(Head::Send { port, tag: "test".to_owned(), ports: Vec::new() })
+        };
+        let message = deliver(proc_.id(), &booting, Vec::new());
+        for packet in [value(1), message.clone()] {
+            proc_.post(packet).expect("it waits");
+        }
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let [near, mut far] = [near, far].map(|end| {
+            let (reader, writer) = tokio::io::split(end);
+            Link::over(reader, writer, Peer { pid: None, uid: None, address: "memory".into() })
+        });
+        let mut next = async || far.receiver.recv().await.expect("a packet").expect("a good one");
+        hub.linked(&booting, near.sender.clone());
+        assert_eq!(next().await, value(1));
+        proc_.post(value(2)).expect("it is sent");
+        assert_eq!(next().await, value(2));
+        hub.up(&booting, near.sender.clone());
+        assert_eq!(next().await, message);
+    }
+
+    #[tokio::test]
     async fn a_packet_over_a_limit_comes_back_with_the_limit_whether_or_not_its_proc_is_up() {
         let (hub, proc_) = hub();
         let (pending, there) = (proc_id("pending"), proc_id("there"));
