@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from procession._cancelled import CallCancelled
 
 __all__ = [
     "ActorError",
     "AlreadyExists",
+    "CallCancelled",
+    "CallTimeout",
     "InvalidArgument",
     "LaunchFailed",
     "LauncherLost",
@@ -93,6 +98,40 @@ class LauncherLost(RuntimeError):
 
 class VersionMismatch(RuntimeError):
     """Two parts that were made for different versions of this package, and cannot work together."""
+
+
+class CallTimeout(TimeoutError):
+    """Some actors had not answered at the deadline that `endpoint.options(timeout=…)` set. Their part is cancelled."""
+
+    def __init__(self, endpoint: str, seconds: float, ranks: list[int], actors: int) -> None:
+        who = "" if actors == 1 else f" by {_ranks(ranks)} of {actors}"
+        super().__init__(
+            f"{endpoint}() was not answered{who} within {seconds:g} s, and is cancelled: give it more time by "
+            "options(timeout=…), or see what the actor is busy with"
+        )
+        self.endpoint = endpoint
+        """As `mesh.method`."""
+        self.seconds = seconds
+        self.ranks = ranks
+        """Who has not answered, by rank in the mesh that was called."""
+        self.actors = actors
+        """How many were called."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.endpoint, self.seconds, self.ranks, self.actors)
+
+
+def _ranks(ranks: list[int]) -> str:
+    shown = ", ".join(map(str, ranks[:10])) + (", …" if len(ranks) > 10 else "")
+    return f"rank {shown}" if len(ranks) == 1 else f"{len(ranks)} ranks ({shown})"
+
+
+def __getattr__(name: str) -> Any:
+    if name != "CallCancelled":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from procession._cancelled import CallCancelled
+
+    return CallCancelled
 
 
 class SupervisionError(RuntimeError):
