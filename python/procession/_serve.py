@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from procession._failure import Ending, MeshFailure
+    from procession._interrupts import RunningCalls
     from procession._native import Inbox, Message, PortRef
 
 
