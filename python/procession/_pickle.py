@@ -44,11 +44,11 @@ class _Pickler(pickle.Pickler):
         return NotImplemented
 
 
-def dumps(value: object, *, here: bool = False) -> tuple[list[Buffer], list[PortRef]]:
+def dumps(value: object, *, here: bool = False, called: str = "") -> tuple[list[Buffer], list[PortRef]]:
     """The segments of a message (the pickle, then its large buffers) and the ports met in it.
 
     `here`: it is read in this process, which has every class already. Raises NotPicklable, which names the part that
-    cannot be sent.
+    cannot be sent, as one of what is `called` so.
     """
     try:
         return _dump(pickle.Pickler if here else _Pickler, value)
@@ -61,7 +61,7 @@ def dumps(value: object, *, here: bool = False) -> tuple[list[Buffer], list[Port
     try:
         return _dump(_cloudpickle().Pickler, value)
     except Exception as error:
-        raise NotPicklable(_explain(value, error)) from error
+        raise NotPicklable(_explain(value, error, called)) from error
 
 
 def _cloudpickle() -> Any:
@@ -162,9 +162,9 @@ def _importable(name: str) -> bool:
     return False
 
 
-def _explain(value: object, error: Exception) -> str:
+def _explain(value: object, error: Exception, called: str) -> str:
     path, culprit = _culprit(value, {}) or ("", value)
-    where = f"{path.lstrip('.')} is" if path else "it is"
+    where = f"{(called + path).lstrip('.')} is" if path else "it is"
     kind = type(culprit)
     return f"cannot send {_summary(value)}: {where} a {kind.__module__}.{kind.__qualname__}, which cannot be pickled ({error})"
 

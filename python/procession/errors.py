@@ -159,7 +159,9 @@ class ActorError(Exception):
     """An exception that an endpoint raised. The actor lives on, unless it raised SystemExit or its like.
 
     What is no Exception ends the actor: a note at `exception` says so, and later calls raise SupervisionError.
-    `exception` is the original, or a `RemoteException` in its place; it is `__cause__` too.
+    `exception` is the original, with its causes, contexts, notes and, of a group, its parts; whatever of these cannot be
+    rebuilt here has a `RemoteException` in its place, with a note that says why. It is `__cause__` too. Another note at
+    the error says which rank raised it, on which host.
     """
 
     def __init__(
