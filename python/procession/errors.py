@@ -20,6 +20,7 @@ __all__ = [
     "NotFound",
     "NotPicklable",
     "RemoteException",
+    "SourceChanged",
     "SupervisionError",
     "Unsupported",
     "VersionMismatch",
@@ -94,6 +95,25 @@ class LauncherUnavailable(RuntimeError):
 
 class LauncherLost(RuntimeError):
     """A launcher that ended before it had done what it was asked. What it had launched ends too: see the exits."""
+
+
+class SourceChanged(RuntimeError):
+    """The module of an actor's class is another file where the actor should live than where it was spawned."""
+
+    def __init__(self, module: str, theirs: str, ours: str) -> None:
+        super().__init__(module, theirs, ours)
+        self.module = module
+        self.theirs = theirs
+        """What the process that spawns has imported."""
+        self.ours = ours
+        """What the proc has."""
+
+    def __str__(self) -> str:
+        return (
+            f"module {self.module} is not the one that the caller has: it has imported {self.theirs}; this proc has imported "
+            f"{self.ours}. Start the caller anew, or launch procs anew after importlib.reload there, so that both run the "
+            "same; PROCESSION_CHANGED_SOURCES=warn in the caller's environment makes this a line on the proc's stderr"
+        )
 
 
 class VersionMismatch(RuntimeError):
