@@ -25,11 +25,13 @@ mod answer {
     pub(crate) use procession_actor::Answer;
 }
 
+#[expect(dead_code, reason = "what cancels a port is tested at its table")]
 #[path = "../src/binding.rs"]
 mod binding;
 #[expect(dead_code, reason = "ports that take many values have no winner")]
 #[path = "../src/port_table.rs"]
 mod port_table;
+#[expect(dead_code, reason = "as above")]
 #[path = "../src/right.rs"]
 mod right;
 
@@ -103,7 +105,9 @@ fn a_port_whose_holder_dies_while_it_moves_on_is_closed_by_the_end_of_the_last_o
         table.set_holder(index, Some(first.clone()));
         let (moving, dying, to) = (Arc::clone(&table), Arc::clone(&table), second.clone());
         together(vec![
-            Box::new(move || drop(moving.set_holder(index, Some(to)))),
+            Box::new(move || {
+                moving.set_holder(index, Some(to));
+            }),
             Box::new(move || dying.holder_gone(&first, "it died")),
         ]);
         table.holder_gone(&second, "it died too");
