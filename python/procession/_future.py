@@ -103,8 +103,8 @@ class Future(Generic[R]):
     def cancel(self) -> bool:
         """Waits no longer for what was called, and tells the actors: True when there was something to cancel.
 
-        Then `get` raises `errors.CallCancelled`, also for others who wait. A message that an actor has not begun with is
-        dropped; an `async def` endpoint gets asyncio.CancelledError where it awaits; a `def` endpoint runs on, can ask
+        Then `get` raises `errors.CallCancelled`, also for others who wait. A message that an actor has not begun with when
+        it hears of this is dropped; an `async def` endpoint gets asyncio.CancelledError where it awaits; a `def` endpoint runs on, can ask
         `context().cancelled`, and its result is dropped. The actors live on.
 
         A future that is done stays what it is, and one that is not of a call cannot be cancelled: False. Futures of one
