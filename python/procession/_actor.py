@@ -143,7 +143,11 @@ class Actor(Mesh):
 
     Messages are handled one at a time, in the order in which they come from each sender. Endpoints are all `def`
     or all `async def`. `__cleanup__(self, exc)`, sync or async, runs when the actor ends; `exc` is the exception that
-    ended it, or None.
+    ended it, or None. What the actor has spawned has ended by then.
+
+    `__supervise__(self, failure)`, sync or async, is called with the `MeshFailure` of each actor of its own that fails,
+    once and one at a time: of a sync actor between two messages, of an async one at an await. True means that it is
+    handled; with anything else, or an exception, or without the method, this actor fails too, and its owner is told.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

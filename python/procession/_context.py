@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from procession._runtime import runtime
 from procession._shape import Extent, Point, Region
 
 if TYPE_CHECKING:
+    from procession._failure import MeshFailure
     from procession._native import Inbox
     from procession._owned import Owned
     from procession._proc_mesh import ProcMesh
@@ -28,7 +29,7 @@ CLIENT = "client"
 class Instance:
     """The running actor, as it sees itself."""
 
-    __slots__ = ("_inbox", "actor_id", "base_rank", "class_name", "name", "owned", "rank", "region")
+    __slots__ = ("_inbox", "actor_id", "base_rank", "class_name", "name", "owned", "rank", "region", "supervise")
 
     def __init__(self, actor_id: str, name: str, class_name: str, region: Region, base_rank: int, inbox: Inbox | None):
         self.actor_id = actor_id
@@ -42,6 +43,8 @@ class Instance:
         self._inbox = inbox
         self.owned: list[Owned] = []
         """What it has spawned, and what therefore ends with it."""
+        self.supervise: Callable[[MeshFailure], None] | None = None
+        """Tells it of a failure of one of its meshes, from any thread; None once it has ended."""
 
     @property
     def proc_id(self) -> str:

@@ -66,7 +66,7 @@ class LauncherProcess:
         with outside_of_actors():
             self.procs = this_host().spawn_procs(name=unlike_others(f"launcher-{name}", next(_names)))
             self._life = self.procs._procs.subscribe([0], output=False, lifecycle=True)
-            spawned: Any = self.procs.spawn(name, self._cls)
+            spawned: Any = self.procs._spawn(name, self._cls, (), {}, is_watched=False)
             self.mesh = spawned
 
     def _is_usable(self) -> bool:

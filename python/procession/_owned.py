@@ -9,7 +9,6 @@ from procession._future import Future, gather
 
 if TYPE_CHECKING:
     from procession._context import Instance
-    from procession._proc_mesh import ProcMesh
 
 
 class Owned(Protocol):
@@ -23,8 +22,12 @@ LOOK_EVERY = 16
 """How many things an actor owns more before is looked for those that have ended."""
 
 
-def add_to(instance: Instance, mesh: ProcMesh) -> None:
-    """From now on the procs end with the actor; at once, where it has ended already."""
+GRACE = 10.0
+"""How long the end of an actor waits for the actors that it has spawned. Procs end within the steps of their stop."""
+
+
+def add_to(instance: Instance, mesh: Owned) -> None:
+    """From now on the mesh ends with the actor; at once, where that has ended already."""
     if instance._inbox is None:
         mesh.stop(f"its owner, actor {instance.actor_id}, ended")
         return
@@ -33,18 +36,27 @@ def add_to(instance: Instance, mesh: ProcMesh) -> None:
     instance.owned.append(mesh)
 
 
+def take_from(instance: Instance, mesh: Owned) -> None:
+    """The mesh has ended."""
+    with suppress(ValueError):  # the actor has ended too
+        instance.owned.remove(mesh)
+
+
 def _is_over(one: Owned) -> bool:
     from procession._proc_mesh import ProcMesh
 
     return isinstance(one, ProcMesh) and all(standing.is_over for standing in one._procs.standing(one._bases()))
 
 
-def stop_all(instance: Instance) -> Future[None]:
-    """Stops what the actor owns, which has ended when this is done. What cannot be stopped is left to its host."""
+def stop_all(instance: Instance) -> tuple[Future[None], Future[None]]:
+    """Stops what the actor owns: done when its actors, and its procs, have ended. What cannot be stopped is left to its host."""
+    from procession._proc_mesh import ProcMesh
+
     owned, instance.owned = instance.owned, []
-    asked = []
+    actors: list[Future[None]] = []
+    procs: list[Future[None]] = []
     for one in reversed(owned):  # what was spawned later may need what was spawned before
         with suppress(Exception):
-            asked.append(one.stop(f"its owner, actor {instance.actor_id}, ended"))
-
-    return gather(asked, lambda: None)
+            stopped = one.stop(f"its owner, actor {instance.actor_id}, ended")
+            (procs if isinstance(one, ProcMesh) else actors).append(stopped)
+    return gather(actors, lambda: None), gather(procs, lambda: None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 from procession import _native, _validate
@@ -43,30 +44,47 @@ class ProcMesh(Mesh):
 
         Calls can be sent right away. What is given is an `ActorMesh`, typed as the actor class for its endpoints.
         """
-        from procession._agent import spawn_elsewhere, spawn_here, unique_name
-
         _validate.name("name", name)
         check_class(Class)
         self._check_hosts_actors()
+        return self._spawn(name, Class, args, kwargs)
+
+    def _spawn(self, name: str, Class: type[T], args: Any, kwargs: Any, is_watched: bool = True) -> T:
+        from procession._agent import AGENT, spawn_elsewhere, spawn_here, unique_name
+        from procession._faults import Unwatched, Watch
+
         actor_name = unique_name(name)
         region = self._own_region
         bases = region.base_ranks()
         ids = self._procs.proc_ids(bases)
         own_id = runtime().proc_id
-        started = []
-        elsewhere = [proc_id for proc_id in ids if proc_id != own_id]
-        if len(elsewhere) < len(ids):
-            started.append(spawn_here(actor_name, name, Class, args, kwargs, region))
-        if elsewhere:
-            again = (self._procs, bases) if self._procs.builds_actors_again() else None
-            started.append(spawn_elsewhere(elsewhere, actor_name, name, Class, args, kwargs, region, again))
+        started: list[Future[None]] = []
+        elsewhere = [rank for rank, proc_id in enumerate(ids) if proc_id != own_id]
 
         def finish() -> None:
             for future in started:
                 future.get()
 
         refs = tuple(_native.ActorRef(f"{proc_id}/{actor_name}") for proc_id in ids)
-        return cast(T, ActorMesh(Class, name, refs, region, None, gather(started, finish)))
+        mesh = ActorMesh(Class, name, refs, region, None, gather(started, finish))
+        watch = Watch(mesh, AGENT, self._procs, bases) if is_watched else Unwatched()
+        try:
+            if own_id in ids:
+                ended = partial(watch.ended, ids.index(own_id))
+                started.append(spawn_here(actor_name, name, Class, args, kwargs, region, ended))
+            if elsewhere:
+                again = (self._procs, bases) if self._procs.builds_actors_again() else None
+                others = [ids[rank] for rank in elsewhere]
+                watched = partial(watch.elsewhere, elsewhere)
+                started.append(
+                    spawn_elsewhere(
+                        others, actor_name, name, Class, args, kwargs, region, watch.owner_id, watched, again
+                    )
+                )
+        except BaseException:
+            watch.abandon()
+            raise
+        return cast(T, mesh)
 
     def find(self, name: str, Class: type[T]) -> Future[T]:
         """The actors that were spawned on these procs under that name, on each the latest where there are several.

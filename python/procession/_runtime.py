@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _lock = threading.Lock()
 _at_shutdown: list[Callable[[float], None]] = []
+_ending = False
 
 
 def runtime() -> Runtime:
@@ -71,13 +72,20 @@ def at_shutdown(wait: Callable[[float], None]) -> None:
 
 def shutdown() -> None:
     """Stops all procs and then the actors of this process; bounded by `config.SHUTDOWN_SECONDS`. Idempotent."""
+    global _ending
     running = _native.current()
     if running is None or not running.is_client:
         return
+    _ending = True
     until = time.monotonic() + config.SHUTDOWN_SECONDS
     running.shutdown(config.SHUTDOWN_SECONDS * 0.75)
     for wait in _at_shutdown:
         wait(max(0.0, until - time.monotonic()))
+
+
+def is_ending() -> bool:
+    """Whether this client is stopping everything, so that no end of anything is a failure."""
+    return _ending
 
 
 def shutdown_context() -> Future[None]:

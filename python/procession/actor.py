@@ -6,6 +6,7 @@ from procession._actor import Actor, concurrent_endpoint, endpoint
 from procession._actor_mesh import ActorMesh
 from procession._context import Context, context, current_actor_name, current_rank, current_size
 from procession._endpoint import Accumulator, Endpoint, as_endpoint, send
+from procession._failure import MeshFailure, unhandled_fault_hook
 from procession._future import Future
 from procession._host_mesh import HostMesh, this_host, this_proc
 from procession._port import Channel, Port, PortReceiver
@@ -26,6 +27,7 @@ __all__ = [
     "Extent",
     "Future",
     "HostMesh",
+    "MeshFailure",
     "Point",
     "Port",
     "PortReceiver",
@@ -43,4 +45,5 @@ __all__ = [
     "shutdown_context",
     "this_host",
     "this_proc",
+    "unhandled_fault_hook",
 ]

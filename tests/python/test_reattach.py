@@ -15,8 +15,11 @@ from launching import gone, until
 
 PRELUDE = """
 import json, os, signal, sys, time
+import procession.actor
 from procession import Actor, Restart, endpoint, reattach, this_host
 from procession.errors import NotFound
+
+procession.actor.unhandled_fault_hook = lambda failure: None
 
 class Counter(Actor):
     def __init__(self): self.n = 0
