@@ -83,7 +83,8 @@ class Watch:
     def _ask(self, verb: str, ranks: Sequence[int]) -> None:
         payload, moved = _pickle.dumps(None)
         name = self._mesh._refs[0].actor_id.rpartition("/")[2]
-        agents = [_native.ActorRef(f"{self._procs.proc_id(self._bases[rank])}/{self._agent}") for rank in ranks]
+        ids = self._procs.proc_ids([self._bases[rank] for rank in ranks])
+        agents = [_native.ActorRef(f"{proc_id}/{self._agent}") for proc_id in ids]
         replies = _native.call(agents, f"{verb}:{name}", _native.RETURNS, payload, moved, None)
         self._wait_for(replies, ranks, 0)
 

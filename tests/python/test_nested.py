@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from launching import Supervising, until
-from procession import Restart
+from procession import Restart, launchers
 from procession._runtime import runtime
 from procession.actor import Actor, ActorError, context, current_rank, endpoint, this_host, this_proc
-from procession.errors import AlreadyExists, InvalidArgument, LaunchFailed, Unsupported
+from procession.errors import AlreadyExists, InvalidArgument, LauncherUnavailable, LaunchFailed, Unsupported
 
 pytestmark = pytest.mark.usefixtures("four")  # started before what each test is compared with
 
@@ -522,3 +522,91 @@ def test_this_proc_is_ended_through_the_mesh_that_it_was_spawned_in(boss):
 
 def end_this_proc():
     this_proc().kill()
+
+
+class Supervisor(Actor):
+    def __init__(self):
+        self.failures = []
+
+    @endpoint
+    def hire(self):
+        self.procs, self.workers = hire(1, name="supervised")
+        return self.procs, self.workers
+
+    @endpoint
+    def told(self):
+        return self.failures
+
+    def __supervise__(self, failure):
+        self.failures.append(str(failure))
+        return True
+
+
+def test_the_actor_that_launched_a_proc_is_told_of_its_death():
+    with this_host().spawn_procs() as procs:
+        boss = procs.spawn("boss", Supervisor)
+        mine, workers = boss.hire.call_one().get(40)
+        os.kill(workers.pid.call().get(20).item(x=0), signal.SIGKILL)
+        assert mine.wait(20).get().item(x=0).signal == 9
+        until(lambda: boss.told.call_one().get(20))
+        assert "signal 9" in boss.told.call_one().get(20)[0]
+
+
+class Strict(Actor):
+    @endpoint
+    def do(self, function, *args):
+        return function(*args)
+
+
+def test_an_actor_that_does_not_handle_the_death_of_its_proc_ends_and_takes_the_others_along(failures):
+    with this_host().spawn_procs() as procs:
+        boss = procs.spawn("boss", Strict)
+        mine, workers = boss.do.call_one(hire).get(40)
+        first, _ = [pid for _, pid in workers.pid.call().get(20).items()]
+        os.kill(first, signal.SIGKILL)
+        failure = failures.get(timeout=30)
+        assert failure.mesh is not None
+        ends = mine.wait(30).get()
+        assert ends.slice(x=0).item().signal == 9
+        assert requested(ends.slice(x=1).item()) == f"stop: {owner_of(boss)}"
+
+
+class Unbuildable(Launching):
+    def __init__(self, params=None):
+        raise ValueError("it cannot be built")
+
+
+def register(cls):
+    launchers.register(cls).get(30)
+
+
+def test_a_launcher_class_is_registered_inside_and_says_what_is_wrong_with_it(boss):
+    boss.do.call_one(register, Launching).get(40)
+    with pytest.raises(ActorError, match="it cannot be built") as refused:
+        boss.do.call_one(register, Unbuildable).get(40)
+    assert isinstance(refused.value.exception, LauncherUnavailable)
+
+
+def through(launcher):
+    procs = this_host().spawn_procs(launcher=launcher)
+    return procs, procs.spawn("worker", Worker)
+
+
+def test_a_launcher_actor_of_the_client_launches_for_an_actor_elsewhere(boss, spawned):
+    launcher = spawned(Launching)
+    procs, worker = boss.do.call_one(through, launcher).get(40)
+    pid = worker.pid.call_one().get(30)
+    assert launcher.known.call_one().get(20)[1] == os.getpid()
+    assert procs.statuses().item().handle == f"process {pid}"
+    boss.stop().get(30)
+    assert requested(procs.wait(20).get().item()) == f"stop: {owner_of(boss)}"
+
+
+def test_two_actors_launch_at_once_and_each_ends_its_own():
+    with this_host().spawn_procs({"x": 2}) as procs:
+        bosses = procs.spawn("boss", Boss)
+        (one, _), (other, workers) = [mesh for _, mesh in bosses.do.call(hire).get(60).items()]
+        bosses.slice(x=0).stop().get(30)
+        assert None not in [exit_ for _, exit_ in one.exits().items()]
+        assert [rank for _, rank in workers.rank.call().get(20).items()] == [0, 1]
+        assert [exit_ for _, exit_ in other.exits().items()] == [None, None]

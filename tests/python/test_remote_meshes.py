@@ -413,6 +413,15 @@ def test_an_operation_that_a_host_has_not_is_told_by_name():
         procs._host.ask("fly")
 
 
+@pytest.mark.parametrize("args", [(), ("no-group", [0]), (1, 2, 3), ("no-group", "x", {})])
+def test_a_host_survives_whatever_it_is_asked(args):
+    host = HostRef(runtime().proc_id)
+    for verb in ("statuses", "exits", "spawn", "subscribe", "events", "openings", "opened", "tails", "ready"):
+        with pytest.raises((TypeError, LookupError, ValueError, RuntimeError)):
+            host.ask(verb, *args)
+    assert host.ask("check_names", ["nobody"]) is None
+
+
 def groups_origin():
     with sh("true") as procs:
         return procs._procs.origin()
