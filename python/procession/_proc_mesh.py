@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 from procession import _native, _validate
 from procession._actor import Actor, check_class
 from procession._actor_mesh import ActorMesh
+from procession._endpoint import check_construction
 from procession._future import Future, gather, refuse_on_event_loop, wait_for
 from procession._procs import Procs
 from procession._runtime import runtime
@@ -46,6 +47,7 @@ class ProcMesh(Mesh):
         """
         _validate.name("name", name)
         check_class(Class)
+        check_construction(Class, args, kwargs)
         self._check_hosts_actors()
         return self._spawn(name, Class, args, kwargs)
 

@@ -1,0 +1,27 @@
+"""An actor that fails while nobody waits: the default hook ends the client with 1, and says why in stderr."""
+
+import time
+
+from monarch.actor import Actor, endpoint, this_host
+
+from facts import fact
+
+PENDING = "faults of actors are not told to their owners yet"
+EXIT = True
+STDERR = ["nobody is told of this", "Failing"]
+RECORDED = {"exit code": -2, "sent": True, "stderr says Failing": True, "stderr says nobody is told of this": True}
+
+
+class Failing(Actor):
+    @endpoint
+    def fail(self) -> None:
+        raise ValueError("nobody is told of this")
+
+
+if __name__ == "__main__":
+    failing = this_host().spawn_procs().spawn("failing", Failing)
+    failing.fail.broadcast()
+    fact("sent", True)
+    for _ in range(200):
+        time.sleep(0.1)
+    fact("still here", True)
