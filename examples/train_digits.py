@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+import procession.actor
 from procession.actor import Actor, Port, SupervisionError, current_rank, endpoint, this_host
 from procession.launch import (
     Capabilities,
@@ -226,6 +227,8 @@ def main() -> int:
         per_host={"trainers": TRAINERS}, launcher=launcher, name="trainer", env={"OPENBLAS_NUM_THREADS": "1"}
     )
     progress = Progress()
+    # A trainer that fails is replaced; without this its failure would end the program.
+    procession.actor.unhandled_fault_hook = lambda failure: progress.say(str(failure))
     try:
         with procs, tempfile.TemporaryDirectory() as folder:
             weights, exits = train(procs, parts[0][0], parts[1][0], Path(folder), progress)

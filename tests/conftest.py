@@ -40,9 +40,9 @@ class Allowed:
     FDS_PER_LAUNCHER_PROC = 6
     # The runtime's own threads, by the names they give themselves; they stay until the client ends.
     NATIVE_THREAD = re.compile(r"^procession-")
-    # pytest's own; the client's agent, which serves copies of its mesh in other processes, and the holder of its controllers,
-    # until the client ends.
-    PYTHON_THREAD = re.compile(r"^(pytest|procession (agent|controllers)$)")
+    # pytest's own; the client's agent, which serves copies of its mesh in other processes, the holder of its controllers, and
+    # the watcher of all that it has spawned, until the client ends.
+    PYTHON_THREAD = re.compile(r"^(pytest|procession (agent|controllers|watcher)$)")
     # A run directory holds its lock, the socket that procs call back on, and who is who for the next host.
     RUN_DIR = frozenset({"lock", "host", "record"})
     # What the proc of a launcher class notes about itself.
@@ -163,12 +163,15 @@ class World:
     threads: Counter
     run_dir: set[Path]
     runtime: bool
+    watcher: bool
 
     @classmethod
     def now(cls) -> "World":
         native = sys.modules.get("procession._native")
         files = {file for lock in held_locks() for file in lock.parent.iterdir() if file.name not in Allowed.RUN_DIR}
-        return cls(processes(), fds(), threads(), files, native is not None and native.current() is not None)
+        running = native is not None and native.current() is not None
+        watcher = any(thread.name == "procession watcher" for thread in threading.enumerate())
+        return cls(processes(), fds(), threads(), files, running, watcher)
 
     def leaks(self, before: "World") -> Iterator[str]:
         """What there is more than `before`, and may not be."""
@@ -190,7 +193,8 @@ class World:
         if self.runtime and not before.runtime:
             return  # it was started by this test, and lives on: the next ones are compared with it in place
         more_fds = self.fds - before.fds
-        if more_fds.total() > launchers * Allowed.FDS_PER_LAUNCHER_PROC:
+        # The watcher has one queue.
+        if more_fds.total() > launchers * Allowed.FDS_PER_LAUNCHER_PROC + (self.watcher and not before.watcher):
             yield from (f"{count} more file descriptors of {target}" for target, count in more_fds.items())
         for name, count in (self.threads - before.threads).items():
             yield f"{count} more threads named {name}"

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Protocol, Self, TypeVar, overload
 
+from procession import _sources
+
 if TYPE_CHECKING:
     import logging
 
@@ -150,11 +152,16 @@ class Actor(Mesh):
 
     Messages are handled one at a time, in the order in which they come from each sender. Endpoints are all `def`
     or all `async def`. `__cleanup__(self, exc)` runs when the actor ends; `exc` is the exception that ended it, or None. It
-    may be `async def` where the endpoints are.
+    may be `async def` where the endpoints are. What the actor has spawned has ended by then.
+
+    `__supervise__(self, failure)` is called with the `MeshFailure` of each actor of its own that fails, once and one at a
+    time: of a sync actor between two messages, of an async one, where it may be `async def`, at an await. True means that it
+    is handled; with anything else, or an exception, or without the method, this actor fails too, and its owner is told.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        _sources.note(cls.__module__)
         for name, value in vars(cls).items():
             if isinstance(value, EndpointProperty) and name in MESH_ATTRIBUTES:
                 raise ValueError(

@@ -10,9 +10,11 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from procession import _answer, _native, _pickle
+from procession import _answer, _native, _pickle, _sources
 from procession._actor import Actor, check_class
-from procession._context import Creator, Instance, context, sender
+from procession._context import STOP, Creator, Instance, context, sender
+from procession._failure import Ending, ending_of
+from procession._faults import WATCH, WATCH_AGAIN
 from procession._future import Future, when_done
 from procession._runtime import at_shutdown, runtime
 from procession._serve import ActorServer
@@ -20,28 +22,48 @@ from procession._shape import Region
 from procession.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from procession._native import Inbox, Message, PortRef, ProcHandle
+    from procession._native import Inbox, Message, PortRef, Replies
+    from procession._procs import Procs
 
 AGENT = "agent"
+WATCH_OWNER = "watch_owner"
 INIT = "__init__"
 
 
 class LocalActor:
     """One actor of this process."""
 
-    def __init__(self, server: ActorServer, name: str, mesh_name: str) -> None:
+    def __init__(self, server: ActorServer, name: str, mesh_name: str, ended: Callable[[Ending | None], None]) -> None:
         self.name = name
         self.mesh_name = mesh_name
         self._server = server
         self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._watchers: list[Callable[[Ending | None], None]] = [ended]
+        self._ending: Ending | None = None
 
     def run(self) -> None:
         """Serves the actor on this thread until it has ended."""
         try:
-            self._server.run()
+            self._ending = self._server.run()
         finally:
-            _actors.pop(self.name, None)
+            self._over()
+
+    def watch(self, ended: Callable[[Ending | None], None]) -> None:
+        """Calls `ended` once it has ended, with None where that was regular."""
+        with self._lock:
+            if not self._ended.is_set():
+                self._watchers.append(ended)
+                return
+        ended(self._ending)
+
+    def _over(self) -> None:
+        _actors.pop(self.name, None)
+        with self._lock:
             self._ended.set()
+            watchers, self._watchers = self._watchers, []
+        for ended in watchers:
+            ended(self._ending)
 
     def start(self) -> None:
         """Serves it on a thread of its own, which never holds up the end of the interpreter.
@@ -51,9 +73,8 @@ class LocalActor:
         try:
             threading.Thread(target=self.run, name=f"procession {self.name}", daemon=True).start()
         except RuntimeError as error:
-            _actors.pop(self.name, None)
-            self._server.cannot_run(error)
-            self._ended.set()
+            self._ending = self._server.cannot_run(error)
+            self._over()
             raise
 
     def wait(self, seconds: float | None) -> bool:
@@ -71,6 +92,7 @@ def _host(
     region: Region,
     rank: int,
     started: Callable[[BaseException | None], None],
+    ended: Callable[[Ending | None], None],
     creator: Creator | None = None,
 ) -> LocalActor:
     """An actor of this process that is not running yet."""
@@ -78,14 +100,18 @@ def _host(
     instance.creator = creator
     server = _server_class(cls)(cls, build, instance, inbox, started)
     name = inbox.actor_id.rpartition("/")[2]
-    actor = _actors[name] = LocalActor(server, name, mesh_name)
+    actor = _actors[name] = LocalActor(server, name, mesh_name, ended)
     return actor
 
 
 def host_object(inbox: Inbox, actor: Actor) -> None:
     """Serves an actor that exists already, on a thread of its own."""
     name = inbox.actor_id.rpartition("/")[2]
-    _host(inbox, name, type(actor), lambda: actor, Region.dense({}), 0, lambda error: None).start()
+    _host(inbox, name, type(actor), lambda: actor, Region.dense({}), 0, _nobody, _nobody).start()
+
+
+def _nobody(_: object) -> None:
+    """Is told."""
 
 
 def _server_class(cls: type[Actor]) -> type[ActorServer]:
@@ -110,9 +136,15 @@ def unique_name(name: str) -> str:
 
 
 def spawn_here(
-    actor_name: str, mesh_name: str, cls: type[Actor], args: Any, kwargs: Any, region: Region
+    actor_name: str,
+    mesh_name: str,
+    cls: type[Actor],
+    args: Any,
+    kwargs: Any,
+    region: Region,
+    ended: Callable[[Ending | None], None],
 ) -> Future[None]:
-    """Starts an actor in this process; the future is done when its `__init__` has finished.
+    """Starts an actor in this process; the future is done when its `__init__` has finished, `ended` is called at its end.
 
     Its arguments come in a message to itself, so that it shares nothing with who spawns it, and owns the ports in them.
     """
@@ -132,7 +164,7 @@ def spawn_here(
     with _ended_by_failure(inbox):
         _native.call([_native.ActorRef(inbox.actor_id)], INIT, _native.ONE_WAY, payload, moved, sender())
         creator = context().actor_instance.as_creator()
-        actor = _host(inbox, mesh_name, cls, build, region, node.rank, partial(_tell, port), creator)
+        actor = _host(inbox, mesh_name, cls, build, region, node.rank, partial(_tell, port), ended, creator)
     with suppress(RuntimeError):  # the future tells
         actor.start()
     return answered
@@ -156,23 +188,32 @@ def spawn_elsewhere(
     args: Any,
     kwargs: Any,
     region: Region,
-    again: Sequence[ProcHandle] | None = None,
+    owner: str | None,
+    watched: Callable[[], None],
+    again: tuple[Procs, Sequence[int]] | None = None,
 ) -> Future[None]:
     """As `spawn_here`, on other procs; the future raises the first failure.
 
-    Where `again` are their handles, each further incarnation gets the actor too.
+    They end with `owner`, an actor. `watched` is called when it is certain that they are asked, and before they are. Where
+    `again` says of which procs they are, and which ranks among them, each further incarnation gets the actor too.
     """
-    serve_agent()  # the actors may ask for controllers
-    payload, moved = _pickle.dumps((cls, args, kwargs, mesh_name, region, context().actor_instance.as_creator()))
+    serve_agent()  # which is asked when the owner has ended, and for controllers
+    creator = context().actor_instance.as_creator()
+    payload, moved = _pickle.dumps(
+        (_sources.stamped(cls, strict=again is None), args, kwargs, mesh_name, region, owner, creator)
+    )
     verb = f"spawn:{actor_name}"
     if again is None:
+        watched()
         agents = [_native.ActorRef(f"{proc_id}/{AGENT}") for proc_id in proc_ids]
         replies = _native.call(agents, verb, _native.RETURNS, payload, moved, sender(), opens=actor_name)
     elif moved and any(port.once for port in moved):
         rule = 'actors="respawn" builds an actor with the same arguments again, and a once port is used up by the first; pass a port'
         raise InvalidArgument("args", "a once port", rule)
     else:
-        replies = _native.spawn_actors(again, AGENT, verb, payload, moved, sender(), actor_name)
+        watched()
+        procs, ranks = again
+        return procs.spawn_actors(ranks, AGENT, verb, payload, moved, actor_name)
 
     def finish() -> None:
         for rank in range(len(proc_ids)):
@@ -212,6 +253,8 @@ class Agent:
 
     def __init__(self) -> None:
         self._inbox = runtime().register_actor(AGENT)
+        self._watched: dict[str, PortRef] = {}
+        """Who will be told of the end of actors that are about to be spawned."""
 
     def first_actor(self) -> LocalActor | None:
         """Serves until an actor was asked for, which is to run on the thread that called this; None at the stop."""
@@ -227,6 +270,7 @@ class Agent:
         while (actor := self.first_actor()) is not None:
             with suppress(RuntimeError):  # who asked for the actor was told
                 actor.start()
+        wait_for_all(None)  # who watches them is told of their ends, and not of this one
         self._inbox.end(None)
 
     def _handle(self, message: Message) -> LocalActor | None:
@@ -238,13 +282,17 @@ class Agent:
         try:
             if verb == "spawn":
                 return self._create(message, name, port)
-            if verb == "controllers":
+            if verb == WATCH:
+                self._watched[name] = port
+            elif verb in (WATCH_AGAIN, WATCH_OWNER):
+                _watch(name, port, None if verb == WATCH_OWNER else NOT_THERE)
+            elif verb == "controllers":
                 from procession._controllers import serve
 
                 serve()
                 _tell(port)
-                return None
-            _answer.send_value(port, [actor.name for actor in list(_actors.values()) if actor.mesh_name == name])
+            else:
+                _answer.send_value(port, [actor.name for actor in list(_actors.values()) if actor.mesh_name == name])
             return None
         except Exception as error:
             _tell(port, error)
@@ -252,13 +300,58 @@ class Agent:
 
     def _create(self, message: Message, actor_name: str, port: PortRef) -> LocalActor:
         node = runtime()
+        watcher = self._watched.pop(actor_name, None)
+        ended = _nobody if watcher is None else partial(_tell_end, watcher)
         inbox = node.register_actor(actor_name)
-        with _ended_by_failure(inbox):
-            with message.claims(inbox):
-                cls, args, kwargs, mesh_name, region, creator = _pickle.loads(message.payload)
-            check_class(cls)
-            started = partial(_tell, port)
-            return _host(inbox, mesh_name, cls, lambda: cls(*args, **kwargs), region, node.rank, started, creator)
+        try:
+            with _ended_by_failure(inbox):
+                with message.claims(inbox):
+                    cls, args, kwargs, mesh_name, region, owner, creator = _pickle.loads(message.payload)
+                check_class(cls)
+                started = partial(_tell, port)
+                build = partial(cls, *args, **kwargs)
+                actor = _host(inbox, mesh_name, cls, build, region, node.rank, started, ended, creator)
+        except Exception as error:
+            ended(ending_of(error))
+            raise
+        if owner is not None:
+            _belongs_to(owner, inbox.actor_id, actor)
+        return actor
+
+
+NOT_THERE = Ending("LookupError", "it was not built again", "", None)
+
+
+def _watch(name: str, port: PortRef, otherwise: Ending | None) -> None:
+    actor = _actors.get(name)
+    if actor is None:
+        _tell_end(port, otherwise)
+    else:
+        actor.watch(partial(_tell_end, port))
+
+
+def _tell_end(port: PortRef, how: Ending | None) -> None:
+    with suppress(ConnectionError, RuntimeError):  # whoever watches is gone
+        _answer.send_value(port, how)
+
+
+def _belongs_to(owner_id: str, actor_id: str, actor: LocalActor) -> None:
+    """Stops the actor when the one that spawned it has ended, or its process has."""
+    from procession._watcher import watcher
+
+    proc_id, _, name = owner_id.rpartition("/")
+    if proc_id == runtime().proc_id:
+        return  # which stops what it owns itself
+    payload, moved = _pickle.dumps(None)
+    agent = [_native.ActorRef(f"{proc_id}/{AGENT}")]
+    replies = _native.call(agent, f"{WATCH_OWNER}:{name}", _native.RETURNS, payload, moved, None)
+
+    def stop(_: Replies) -> None:
+        if not actor.wait(0):
+            payload, moved = _pickle.dumps(f"its owner, actor {owner_id}, has ended")
+            _native.call([_native.ActorRef(actor_id)], STOP, _native.ONE_WAY, payload, moved, None)
+
+    watcher.when_done(replies.all_done(), partial(stop, replies))  # who drops the replies waits for none
 
 
 _serving = threading.Lock()

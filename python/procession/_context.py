@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import ref
 
 from procession import _native, _pickle
 from procession._runtime import runtime
 from procession._shape import Extent, Point, Region
 
 if TYPE_CHECKING:
-    from procession._native import Inbox
+    from procession._failure import MeshFailure
+    from procession._native import Inbox, Message
+    from procession._owned import Owned
     from procession._proc_mesh import ProcMesh
 
 
@@ -39,7 +44,18 @@ class Creator(NamedTuple):
 class Instance:
     """The running actor, as it sees itself."""
 
-    __slots__ = ("_inbox", "actor_id", "base_rank", "class_name", "creator", "name", "rank", "region")
+    __slots__ = (
+        "_inbox",
+        "actor_id",
+        "base_rank",
+        "class_name",
+        "creator",
+        "name",
+        "owned",
+        "rank",
+        "region",
+        "supervise",
+    )
 
     def __init__(self, actor_id: str, name: str, class_name: str, region: Region, base_rank: int, inbox: Inbox | None):
         self.actor_id = actor_id
@@ -51,6 +67,10 @@ class Instance:
         self.rank = Point(region.rank_of(base_rank), region.extent)
         """Its place in the mesh that it was spawned in."""
         self._inbox = inbox
+        self.owned: list[Owned] = []
+        """What it has spawned, and what therefore ends with it."""
+        self.supervise: Callable[[MeshFailure], None] | None = None
+        """Tells it of a failure of one of its meshes, from any thread; None once it has ended."""
         self.creator: Creator | None = None
         """Who spawned it; None for the client."""
 
@@ -89,11 +109,26 @@ class Instance:
 class Context:
     """What `context()` gives."""
 
-    __slots__ = ("_message_region", "actor_instance")
+    __slots__ = ("_message", "_message_region", "actor_instance")
 
-    def __init__(self, actor_instance: Instance, message_region: tuple[Any, ...] | None = None) -> None:
+    def __init__(
+        self,
+        actor_instance: Instance,
+        message: Message | None = None,
+        message_region: tuple[Any, ...] | None = None,
+    ) -> None:
         self.actor_instance = actor_instance
+        # What came with a message goes when it is handled, and a context may last longer.
+        self._message = None if message is None else ref(message)
         self._message_region = message_region
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits any more for the answer to the message that is handled: its caller has cancelled the
+        call, or the deadline has passed. What an endpoint returns then is dropped. False outside of one, and once it
+        has passed its response port on."""
+        message = None if self._message is None else self._message()
+        return message is not None and message.cancelled
 
     @property
     def message_rank(self) -> Point:
@@ -117,6 +152,22 @@ def context() -> Context:
 def _client() -> Context:
     whole = Region.dense(Extent([], []))
     return Context(Instance(f"{runtime().proc_id}/client", CLIENT, CLIENT, whole, 0, None))
+
+
+def current_instance() -> Instance | None:
+    """The running actor; None outside of one."""
+    current = _current.get()
+    return None if current is None else current.actor_instance
+
+
+@contextmanager
+def outside_of_actors() -> Iterator[None]:
+    """What is spawned meanwhile belongs to the process."""
+    token = _current.set(None)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 def sender() -> Inbox | None:

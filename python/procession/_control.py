@@ -54,6 +54,7 @@ class Served:
     ) -> list[str]:
         """Launches procs that outlive the host; gives their names."""
         from procession._host_mesh import this_host
+        from procession._procs import OwnedProcs
         from procession._restart import Restart
 
         procs = this_host().spawn_procs(
@@ -69,7 +70,8 @@ class Served:
             on_owner_loss="detach",
             **_with_tuples(limits),
         )
-        handles = procs._handles()
+        assert isinstance(procs._procs, OwnedProcs)
+        handles = procs._procs.handles(procs._bases())
         self._remember(handles)
         return [handle.name for handle in handles]
 

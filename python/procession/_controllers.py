@@ -14,6 +14,7 @@ from procession._runtime import runtime
 from procession._shape import Region
 
 if TYPE_CHECKING:
+    from procession._failure import MeshFailure
     from procession._future import Future
 
 T = TypeVar("T", bound=Actor)
@@ -26,14 +27,23 @@ class Controllers(Actor):
 
     def __init__(self) -> None:
         self._meshes: dict[str, Actor] = {}
+        self._failed: dict[str, str] = {}
 
     @endpoint
     def get_or_spawn(self, name: str, cls: type[Actor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Actor:
         from procession._host_mesh import this_proc
 
+        if name in self._failed:
+            raise ValueError(
+                f"controller {name!r} has failed, and there is no other of that name:\n{self._failed[name]}"
+            )
         if name not in self._meshes:
             self._meshes[name] = this_proc().spawn(name, cls, *args, **kwargs)
         return self._meshes[name]
+
+    def __supervise__(self, failure: MeshFailure) -> bool:
+        self._failed.setdefault(failure.mesh_name, failure.report())
+        return True  # who calls it, or asks for it again, hears of its end
 
 
 _serving = threading.Lock()
@@ -56,7 +66,7 @@ def get_or_spawn_controller(name: str, Class: type[T], *args: Any, **kwargs: Any
 
     Everybody gets the same one: the client, and every actor that it, or an actor of its, has spawned. The future does not
     wait for `__init__`; calls do, and raise SupervisionError with the reason where it has failed. ActorError, in the
-    future, where it cannot be spawned.
+    future, where it cannot be spawned, and where it has failed.
     """
     check_class(Class)
     home = _home()

@@ -6,16 +6,20 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
 
 from procession import _pickle, _validate, config
 from procession._confine import confinement
+from procession._context import current_instance
 from procession._future import Future
-from procession._launcher import resolve
+from procession._launcher import NativeLauncher, resolve
+from procession._owned import add_to
 from procession._proc_mesh import ProcMesh
-from procession._procs import OtherProcs, Slot, check_output, launch
-from procession._runtime import runtime
+from procession._procs import OtherProcs, Procs, Slot, check_output, launch
+from procession._remote import launch_through_host
+from procession._runtime import is_launched, runtime
 from procession._shape import Extent, Mesh, Point, Region
 from procession.errors import InvalidArgument, Unsupported
 
@@ -142,16 +146,17 @@ class HostMesh(Mesh):
         again = _policy(restart)
         sizes = _validate.shape("per_host", per_host, taken=self._own_region.labels)
         extent = Extent([*self._own_region.labels, *sizes], [*self._own_region.sizes, *sizes.values()])
-        mesh_name = f"procs-{next(_meshes)}" if name is None else _validate.name("name", name)
+        mesh_name = unlike_others("procs", next(_meshes)) if name is None else _validate.name("name", name)
         _validate.name("name", f"{mesh_name}-{extent.nelements - 1}")
         # Absolute, because it is entered by the launcher and by the proc, and theirs may be another.
         directory = None if cwd is None else os.path.abspath(_validate.path("cwd", cwd))
+        instance = current_instance()
         common = {
             "clear_env": _validate.flag("clear_env", clear_env),
             "cwd": directory,
             "readiness": _validate.choice("readiness", readiness, ("call_back", "none")),
             "setup": _setup(bootstrap),
-            "sys_path": [os.path.abspath(entry) for entry in sys.path],
+            "sys_path": _pickle.path_for_procs(),
             "ready_timeout": _validate.seconds("ready_timeout", ready_timeout),
             "stop_grace": _validate.seconds("stop_grace", stop_grace),
             "ack_timeout": _validate.seconds("ack_timeout", ack_timeout),
@@ -168,6 +173,13 @@ class HostMesh(Mesh):
             raise InvalidArgument(
                 "bootstrap", "a callable", 'a program that never calls back (readiness="none") cannot run it'
             )
+        if common["detach"] and (is_launched() or instance is not None):
+            owner = f"actor {instance.actor_id}" if instance is not None else f"proc {runtime().proc_id}"
+            rule = f"what {owner} spawns belongs to it, and ends with it; let the client spawn what is to outlive it"
+            raise InvalidArgument("on_owner_loss", '"detach"', rule)
+        chosen = resolve(launcher)
+        if cwd is None and (readiness == "call_back" or isinstance(chosen, NativeLauncher)):
+            common["cwd"] = _own_directory()
         inherited = {} if clear_env else dict(os.environ)
         slots = []
         for rank in range(extent.nelements):
@@ -181,16 +193,23 @@ class HostMesh(Mesh):
             _validate.total_size(program, args, {**inherited, **added})
             own = {"program": program, "arg0": arg0, "args": args, "env": added, "env_remove": removed}
             slots.append(Slot(f"{mesh_name}-{rank}", rank, {**common, **own}))
-        chosen = resolve(launcher)
         chosen.check(slots)
         if log_dir is not None:
             check_output(chosen)
-        if not runtime().is_client:
+        procs: Procs
+        if not is_launched():
+            procs = launch(slots, chosen, again, self._follower)
+        elif runtime().host_node == runtime().proc_id:
             raise Unsupported(
-                "procs can be launched by the client only, in this version: not from inside of a launched proc"
+                "this interpreter is embedded in a program with a node of its own: launch procs from there"
             )
-        procs = launch(slots, chosen, again, self._follower)
-        return ProcMesh(mesh_name, procs, Region.dense(extent), hosts_actors=readiness == "call_back")
+        else:
+            who = f"proc {runtime().proc_id}" if instance is None else f"actor {instance.actor_id}"
+            procs = launch_through_host(slots, chosen, again, (runtime().proc_id, who))
+        mesh = ProcMesh(mesh_name, procs, Region.dense(extent), hosts_actors=readiness == "call_back")
+        if instance is not None:
+            add_to(instance, mesh)
+        return mesh
 
     def __repr__(self) -> str:
         return f"<HostMesh {self.extent!r}>"
@@ -204,6 +223,22 @@ def default_bootstrap_cmd() -> BootstrapCommand:
     from procession.launch import BootstrapCommand
 
     return BootstrapCommand(sys.executable, arg0=sys.executable, args=PROC_ARGS)
+
+
+def unlike_others(name: str, number: int) -> str:
+    """A name for what this process spawns that no other process of the host has given."""
+    if not is_launched():
+        return f"{name}-{number}"
+    launch_id = runtime().proc_id.rpartition("@")[0].rpartition(".")[2]
+    return f"{name}-{launch_id[:8]}-{number}"
+
+
+def _own_directory() -> bytes | None:
+    """Where this process is, if that is not where its host starts what it launches."""
+    if is_launched():
+        with suppress(OSError):  # it is gone
+            return os.fsencode(os.getcwd())
+    return None
 
 
 def this_host() -> HostMesh:

@@ -19,14 +19,23 @@ if TYPE_CHECKING:
     from procession.launch import ProcLauncher
 
 
+MOST_LAUNCHERS = 64
+"""That are remembered; of one that is forgotten, only what waits for it is counted anew."""
+
+
 class NativeLauncher:
     """The built-in launcher: processes of this machine, as children of the host's keeper."""
 
     without_output: str | None = None
     """Who does not hand over the output of procs; None: it is handed over."""
+    starts_a_process = False
+    """Whether it has a process to itself, which its first launch starts."""
 
     def native(self) -> Launcher | None:
         return None
+
+    def described(self) -> None:
+        """Every host has it."""
 
     def process(self) -> ProcMesh:
         raise Unsupported("the native launcher has no process of its own whose output could be read")
@@ -41,16 +50,18 @@ class NativeLauncher:
 class ActorLauncher:
     """A launcher written in Python: an actor that the user has spawned."""
 
+    starts_a_process = False
+
     def __init__(self, mesh: ActorMesh[Any]) -> None:
         self._mesh = mesh
         self.without_output = _without_output(mesh._class)
 
     def native(self) -> Launcher | None:
-        # One for each actor, because how many launches wait for it is counted there.
-        if "_launcher" not in self._mesh.__dict__:
-            self._mesh.__dict__["_launcher"] = native_for(self._mesh, own_proc=False)
-        launcher: Launcher = self._mesh.__dict__["_launcher"]
-        return launcher
+        return native_from(self.described())
+
+    def described(self) -> dict[str, Any]:
+        """What a host has to know of it, as plain data."""
+        return describe(self._mesh, own_proc=False)
 
     def process(self) -> ProcMesh:
         raise Unsupported(
@@ -66,11 +77,17 @@ class ActorLauncher:
 class ClassLauncher:
     """A launcher written in Python, as a class: it runs in a process of its own, one for each class."""
 
+    starts_a_process = True
+
     def __init__(self, cls: type[ProcLauncher]) -> None:
         self._cls = cls
         self.without_output = _without_output(cls)
 
     def native(self) -> Launcher | None:
+        return native_from(self.described())
+
+    def described(self) -> dict[str, Any]:
+        """Starts its process where there is none."""
         return launcher_of(self._cls)
 
     def process(self) -> ProcMesh:
@@ -84,7 +101,29 @@ class ClassLauncher:
         refuse_unable(self._cls, slots)
 
 
-AnyLauncher = NativeLauncher | ActorLauncher | ClassLauncher
+class KnownLauncher:
+    """A launcher of another process, as it was described from there."""
+
+    starts_a_process = False
+
+    def __init__(self, described: dict[str, Any] | None, without_output: str | None) -> None:
+        self._described = described
+        self.without_output = without_output
+
+    def native(self) -> Launcher | None:
+        return None if self._described is None else native_from(self._described)
+
+    def described(self) -> dict[str, Any] | None:
+        return self._described
+
+    def process(self) -> ProcMesh:
+        raise Unsupported("what a launcher writes itself can be read only where its procs were spawned")
+
+    def check(self, slots: Sequence[Slot]) -> None:
+        """That was done where they were spawned."""
+
+
+AnyLauncher = NativeLauncher | ActorLauncher | ClassLauncher | KnownLauncher
 
 
 def resolve(launcher: Any) -> AnyLauncher:
@@ -186,12 +225,32 @@ def _refuse_unconfined(cls: type[ProcLauncher], confinement: dict[str, Any] | No
             )
 
 
-def native_for(mesh: ActorMesh[Any], *, own_proc: bool, refusal: str | None = None) -> Launcher:
-    """The launcher that hands everything to that actor; with a refusal it refuses every launch."""
+def describe(mesh: ActorMesh[Any], *, own_proc: bool, refusal: str | None = None) -> dict[str, Any]:
+    """The launcher that hands everything to that actor, as plain data; with a refusal it refuses every launch."""
     from dataclasses import asdict
 
     cls = mesh._class
     back = cls.dial_back
-    reach = (back.kind, back.bind, back.advertise)
-    actor_id = mesh._refs[0].actor_id
-    return runtime().actor_launcher(actor_id, mesh._name, reach, asdict(cls.capabilities), own_proc, refusal)
+    return {
+        "actor_id": mesh._refs[0].actor_id,
+        "name": mesh._name,
+        "dial_back": (back.kind, back.bind, back.advertise),
+        "capabilities": asdict(cls.capabilities),
+        "own_proc": own_proc,
+        "refusal": refusal,
+    }
+
+
+_native_launchers: dict[tuple[str, str | None], Launcher] = {}
+
+
+def native_from(described: dict[str, Any]) -> Launcher:
+    """The same one for the same actor, because how many launches wait for it is counted there."""
+    key = (described["actor_id"], described["refusal"])
+    launcher = _native_launchers.pop(key, None)
+    if launcher is None:
+        launcher = runtime().actor_launcher(**described)
+    _native_launchers[key] = launcher  # as the latest
+    while len(_native_launchers) > MOST_LAUNCHERS:
+        del _native_launchers[next(iter(_native_launchers))]
+    return launcher

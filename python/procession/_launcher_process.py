@@ -7,13 +7,14 @@ from collections import deque
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from procession import _native, _pickle
+from procession import _pickle
+from procession._context import outside_of_actors
 from procession._procs import launching
 
 if TYPE_CHECKING:
     from procession._actor_mesh import ActorMesh
-    from procession._native import Launcher, Subscription
     from procession._proc_mesh import ProcMesh
+    from procession._procs import Events
     from procession.launch import ProcLauncher
 
 _names = count(1)
@@ -27,21 +28,21 @@ class LauncherProcess:
         self._lost: deque[float] = deque()
         """When processes were found to have ended, on the monotonic clock, within `restart_seconds`."""
         self._last_end = ""
-        self._launcher: Launcher | None = None
+        self._described: dict[str, Any] | None = None
         self.refusal: str | None = None
         """Why it was not started again."""
         self.procs: ProcMesh
         self.mesh: ActorMesh[Any]
-        self._life: Subscription
+        self._life: Events
 
-    def launcher(self) -> Launcher:
-        """For the next launch; one that refuses it when the process has ended too often."""
-        from procession._launcher import native_for
+    def described(self) -> dict[str, Any]:
+        """The launcher for the next launch; one that refuses it when the process has ended too often."""
+        from procession._launcher import describe
 
-        if self._launcher is not None:
+        if self._described is not None:
             if self._is_usable():
-                return self._launcher
-            self._launcher = None
+                return self._described
+            self._described = None
         cls, now = self._cls, time.monotonic()
         while self._lost and self._lost[0] < now - cls.restart_seconds:
             self._lost.popleft()
@@ -51,20 +52,22 @@ class LauncherProcess:
                 f"RestartLimit: its process has ended {len(self._lost)} times within {cls.restart_seconds:g} s, the last "
                 f"time so: {self._last_end}; mend it, or raise {cls.__qualname__}.max_restarts"
             )
-            return native_for(self.mesh, own_proc=True, refusal=self.refusal)
+            return describe(self.mesh, own_proc=True, refusal=self.refusal)
         self._start()
-        self._launcher = native_for(self.mesh, own_proc=True)
-        return self._launcher
+        self._described = describe(self.mesh, own_proc=True)
+        return self._described
 
     def _start(self) -> None:
-        from procession._host_mesh import this_host
+        from procession._host_mesh import this_host, unlike_others
 
         _pickle.dumps(self._cls)  # what cannot be sent there is refused before anything is started
         name = _slug(self._cls.__name__)
-        self.procs = this_host().spawn_procs(name=f"launcher-{name}-{next(_names)}")
-        self._life = _native.subscribe(self.procs._handles(), output=False, lifecycle=True)
-        spawned: Any = self.procs.spawn(name, self._cls)
-        self.mesh = spawned
+        # It serves the whole process, and is not its that happens to launch first.
+        with outside_of_actors():
+            self.procs = this_host().spawn_procs(name=unlike_others(f"launcher-{name}", next(_names)))
+            self._life = self.procs._procs.subscribe([0], output=False, lifecycle=True)
+            spawned: Any = self.procs._spawn(name, self._cls, (), {}, is_watched=False)
+            self.mesh = spawned
 
     def _is_usable(self) -> bool:
         """Whether process and actor live, as far as is known. What lives of them otherwise is stopped."""
@@ -92,10 +95,10 @@ class LauncherProcess:
 _all: dict[type, LauncherProcess] = {}
 
 
-def launcher_of(cls: type[ProcLauncher]) -> Launcher:
-    """For the next launch through that class."""
+def launcher_of(cls: type[ProcLauncher]) -> dict[str, Any]:
+    """For the next launch through that class, as plain data."""
     with launching:
-        return _all.setdefault(cls, LauncherProcess(cls)).launcher()
+        return _all.setdefault(cls, LauncherProcess(cls)).described()
 
 
 def process_of(cls: type[ProcLauncher]) -> LauncherProcess | None:

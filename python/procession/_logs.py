@@ -6,26 +6,25 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from procession import _native
 from procession._fold import Fold, Folded, prefix_and_suffix
 from procession._future import refuse_on_event_loop, wait_at_most, wait_for
 
 if TYPE_CHECKING:
-    from procession._native import ProcHandle, Subscription
+    from procession._procs import Events, Procs
 
 
 class Logs:
     """Lines, to be read once, with `for` or with `async for`."""
 
-    def __init__(self, handles: list[ProcHandle], tail: int | None, follow: bool, fold: bool) -> None:
-        self.subscription: Subscription | None = None
+    def __init__(self, procs: Procs, bases: list[int], tail: int | None, follow: bool, fold: bool) -> None:
+        self.subscription: Events | None = None
         if follow:
-            self.subscription, past = _native.subscribe_with_past(handles, tail)
+            self.subscription, past = procs.subscribe_with_past(bases, tail)
         else:
-            past = [[handle.output_tail(stream, tail) for stream in ("stdout", "stderr")] for handle in handles]
-        self._ranks = {handle.rank: place for place, handle in enumerate(handles)}
+            past = procs.tails(bases, tail)
+        self._ranks = {base: place for place, base in enumerate(bases)}
         self._past = [f"[{rank}] {line}" for rank, streams in enumerate(past) for lines in streams for line in lines]
-        self._fold = Fold(len(handles)) if fold and len(handles) > 1 else None
+        self._fold = Fold(len(bases)) if fold and len(bases) > 1 else None
 
     def __iter__(self) -> Iterator[str]:
         yield from self._past

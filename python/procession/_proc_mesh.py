@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 from procession import _native, _validate
 from procession._actor import Actor, check_class
 from procession._actor_mesh import ActorMesh
 from procession._endpoint import check_construction
-from procession._future import Future, gather, refuse_on_event_loop, wait_for, when_all, when_done
-from procession._procs import OtherProcs, OwnedProcs, Procs
+from procession._future import Future, gather, refuse_on_event_loop, wait_for
+from procession._procs import Procs
 from procession._runtime import runtime
 from procession._shape import Mesh, Region
 from procession._value_mesh import ValueMesh
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from procession._exits import History, ProcEvent, ProcExit, ProcStatus
     from procession._host_mesh import HostMesh
     from procession._logs import Logs
-    from procession._native import ProcHandle, Subscription, Waiter
+    from procession._procs import Events, Origin
 
 T = TypeVar("T", bound=Actor)
 
@@ -44,30 +45,48 @@ class ProcMesh(Mesh):
 
         Calls can be sent right away. What is given is an `ActorMesh`, typed as the actor class for its endpoints.
         """
-        from procession._agent import spawn_elsewhere, spawn_here, unique_name
-
         _validate.name("name", name)
         check_class(Class)
         check_construction(Class, args, kwargs)
         self._check_hosts_actors()
+        return self._spawn(name, Class, args, kwargs)
+
+    def _spawn(self, name: str, Class: type[T], args: Any, kwargs: Any, is_watched: bool = True) -> T:
+        from procession._agent import AGENT, spawn_elsewhere, spawn_here, unique_name
+        from procession._faults import Unwatched, Watch
+
         actor_name = unique_name(name)
         region = self._own_region
-        ids = [self._procs.proc_id(base) for base in region.base_ranks()]
+        bases = region.base_ranks()
+        ids = self._procs.proc_ids(bases)
         own_id = runtime().proc_id
-        started = []
-        elsewhere = [proc_id for proc_id in ids if proc_id != own_id]
-        if len(elsewhere) < len(ids):
-            started.append(spawn_here(actor_name, name, Class, args, kwargs, region))
-        if elsewhere:
-            handles = self._handles() if self._procs.builds_actors_again() else None
-            started.append(spawn_elsewhere(elsewhere, actor_name, name, Class, args, kwargs, region, handles))
+        started: list[Future[None]] = []
+        elsewhere = [rank for rank, proc_id in enumerate(ids) if proc_id != own_id]
 
         def finish() -> None:
             for future in started:
                 future.get()
 
         refs = tuple(_native.ActorRef(f"{proc_id}/{actor_name}") for proc_id in ids)
-        return cast(T, ActorMesh(Class, name, refs, region, None, gather(started, finish)))
+        mesh = ActorMesh(Class, name, refs, region, None, gather(started, finish))
+        watch = Watch(mesh, AGENT, self._procs, bases) if is_watched else Unwatched()
+        try:
+            if own_id in ids:
+                ended = partial(watch.ended, ids.index(own_id))
+                started.append(spawn_here(actor_name, name, Class, args, kwargs, region, ended))
+            if elsewhere:
+                again = (self._procs, bases) if self._procs.builds_actors_again() else None
+                others = [ids[rank] for rank in elsewhere]
+                watched = partial(watch.elsewhere, elsewhere)
+                started.append(
+                    spawn_elsewhere(
+                        others, actor_name, name, Class, args, kwargs, region, watch.owner_id, watched, again
+                    )
+                )
+        except BaseException:
+            watch.abandon()
+            raise
+        return cast(T, mesh)
 
     def find(self, name: str, Class: type[T]) -> Future[T]:
         """The actors that were spawned on these procs under that name, on each the latest where there are several.
@@ -81,7 +100,7 @@ class ProcMesh(Mesh):
         check_class(Class)
         self._check_hosts_actors()
         region = self._own_region
-        ids = [self._procs.proc_id(base) for base in region.base_ranks()]
+        ids = self._procs.proc_ids(region.base_ranks())
         asked = find_elsewhere(ids, name)
 
         def finish() -> T:
@@ -102,7 +121,7 @@ class ProcMesh(Mesh):
     @property
     def initialized(self) -> Future[Literal[True]]:
         """Done when every proc has called back; raises LaunchFailed as soon as one cannot any more."""
-        return _all_ready(range(len(self)), self._handles())
+        return self._procs.ready(self._bases())
 
     # Their lives
 
@@ -110,33 +129,30 @@ class ProcMesh(Mesh):
         """Where each launch stands, now."""
         from procession._exits import status_from
 
-        return ValueMesh(self.extent, [status_from(handle.status()) for handle in self._handles()])
+        return ValueMesh(self.extent, [status_from(given) for given in self._procs.statuses(self._bases())])
 
     def exits(self) -> ValueMesh[ProcExit | None]:
         """How the last launch of each ended, None where it lives; returned at once."""
-        return ValueMesh(self.extent, [_exit_of(handle) for handle in self._handles()])
+        return ValueMesh(self.extent, self._exits())
 
     def wait(self, timeout: float | None = None) -> Future[ValueMesh[ProcExit]]:
         """How every proc ended for good; TimeoutError, and nothing else, when some still live after `timeout` seconds.
 
         One that its restart policy launches again has not.
         """
-        handles = self._handles()
+        from procession._exits import exit_from
 
-        def finish() -> ValueMesh[ProcExit]:
-            return ValueMesh(self.extent, [cast("ProcExit", _exit_of(handle)) for handle in handles])
+        def finish(exits: list[dict[str, Any]]) -> ValueMesh[ProcExit]:
+            return ValueMesh(self.extent, [exit_from(given) for given in exits])
 
-        return when_all([handle.ended() for handle in handles], finish, _validate.wait_seconds("timeout", timeout))
+        return self._procs.ended(self._bases(), finish, _validate.wait_seconds("timeout", timeout))
 
     def history(self) -> ValueMesh[History]:
         """How all launches of each rank have ended so far, its earlier incarnations included."""
         from procession._exits import History, exit_from
 
-        def history_of(handle: ProcHandle) -> History:
-            exits, dropped = handle.history()
-            return History([exit_from(given) for given in exits], dropped)
-
-        return ValueMesh(self.extent, [history_of(handle) for handle in self._handles()])
+        given = self._procs.histories(self._bases())
+        return ValueMesh(self.extent, [History([exit_from(one) for one in exits], dropped) for exits, dropped in given])
 
     def why(self, rank: int = 0) -> str:
         """Why the proc of that rank ended, for people: verdict, timeline, evidence, lines, how its siblings fared.
@@ -146,12 +162,12 @@ class ProcMesh(Mesh):
         from procession._records import Case, all_names, launcher_of
         from procession._why import explained
 
-        handles = self._handles()
-        place = _validate.count("rank", rank, most=len(handles) - 1)
-        exits = [_exit_of(handle) for handle in handles]
+        place = _validate.count("rank", rank, most=len(self) - 1)
+        exits = self._exits()
         one = exits[place]
         if one is None:
-            return f"{handles[place].name} has not ended: it is {handles[place].status()['status']}"
+            (standing,) = self._procs.standing([self._bases()[place]])
+            return f"{standing.name} has not ended: it is {standing.status}"
         siblings = tuple(Case(other) for other in exits if other is not None and other is not one)
         try:
             launcher = launcher_of(one, all_names())
@@ -162,19 +178,19 @@ class ProcMesh(Mesh):
     def terminate(self, timeout: float = 10.0) -> Future[None]:
         """Asks every proc's tree to end, and kills what is left after `timeout` seconds; done once all were asked."""
         seconds = _validate.seconds("timeout", timeout)
-        return _each([handle.terminate(seconds, "ProcMesh.terminate") for handle in self._handles()])
+        return self._procs.terminate(self._bases(), seconds)
 
     def kill(self) -> Future[None]:
         """Ends every proc's tree; done once all launchers were asked.
 
         Raises, as `terminate` does, LauncherLost where a launcher ended over it, RuntimeError where it could not be asked.
         """
-        return _each([handle.kill("ProcMesh.kill") for handle in self._handles()])
+        return self._procs.kill(self._bases())
 
     def stop(self, reason: str | None = None) -> Future[None]:
         """Lets actors clean up and procs end by themselves, then terminates, then kills; done when all have ended."""
         why = "stopped by client" if reason is None else _validate.text("reason", reason)
-        return _each([handle.stop(why, None) for handle in self._handles()])
+        return self._procs.stop(self._bases(), why)
 
     def respawn(self, ranks: Sequence[int] | None = None) -> Future[None]:
         """Launches ended procs again in their places, all of them or those of `ranks`; done when they have called back.
@@ -182,32 +198,39 @@ class ProcMesh(Mesh):
         They get a new incarnation. Actors are not carried over, unless `restart` says so: spawn them again. Those that their
         restart policy launches again are none of them.
         """
-        bases = self._own_region.base_ranks()
+        bases = self._bases()
+        places = range(len(bases)) if ranks is None else [_rank(rank, len(bases)) for rank in ranks]
+        standing = self._procs.standing([bases[place] for place in places])
         if ranks is None:
-            chosen = [base for base in bases if self._procs.handle(base).ended().done()]
+            chosen = [place for place, one in zip(places, standing, strict=True) if one.is_over]
         else:
-            chosen = [bases[_rank(rank, len(bases))] for rank in ranks]
-        for base in chosen:
-            handle = self._procs.handle(base)
-            if not handle.ended().done():
-                rank = self._own_region.rank_of(base)
-                rule = f"{handle.proc_id} is alive: stop or kill it, and wait for it, first"
-                if handle.exit() is not None:
-                    rule = f"{handle.proc_id} has ended, and its restart policy launches it again"
-                raise InvalidArgument("ranks", str(rank), rule)
+            chosen = list(places)
+            for place, one in zip(places, standing, strict=True):
+                if not one.is_over:
+                    rule = f"{one.proc_id} is alive: stop or kill it, and wait for it, first"
+                    if one.has_exit:
+                        rule = f"{one.proc_id} has ended, and its restart policy launches it again"
+                    raise InvalidArgument("ranks", str(place), rule)
         if len(set(chosen)) < len(chosen):
             raise InvalidArgument("ranks", str(list(ranks or ())), "name each rank once")
-        if not isinstance(self._procs, OwnedProcs):
-            raise Unsupported("procs can be launched again only where they were spawned")
-        ready = _all_ready([self._own_region.rank_of(base) for base in chosen], self._procs.respawn(chosen))
-        return gather([ready], lambda: _discard(ready.get()))
+        again = [bases[place] for place in chosen]
+        self._procs.respawn(again)
+        ready = self._procs.ready(again)
+
+        def finish() -> None:
+            try:
+                ready.get()
+            except LaunchFailed as error:
+                raise LaunchFailed(error.proc_id, chosen[error.rank], error.reason) from None
+
+        return gather([ready], finish)
 
     def events(self) -> AsyncIterator[ProcEvent]:
         """What happens to the procs from this call on, in order; ends when all have ended.
 
         A proc that is launched again while others live is followed too.
         """
-        return _events(_native.subscribe(self._handles(), output=False, lifecycle=True))
+        return _events(self._procs.subscribe(self._bases(), output=False, lifecycle=True))
 
     def logs(self, tail: int | None = None, follow: bool = False, *, fold: bool = False) -> Logs:
         """Lines of output, each with its rank in front: `for line in procs.logs(tail=10)`, or `async for`.
@@ -224,7 +247,7 @@ class ProcMesh(Mesh):
 
         self._procs.check_output()
         lines = None if tail is None else _validate.count("tail", tail)
-        return Logs(self._handles(), lines, follow, fold)
+        return Logs(self._procs, self._bases(), lines, follow, fold)
 
     async def logging_option(
         self, stream_to_client: bool = False, aggregate_window_sec: int | None = None, level: int = 20
@@ -253,8 +276,6 @@ class ProcMesh(Mesh):
 
         With `follow` it goes on until that process has ended.
         """
-        if not isinstance(self._procs, OwnedProcs):
-            raise Unsupported("the output of a launcher can be read only where its procs were spawned")
         return self._procs.launcher_process().logs(tail, follow)
 
     # The mesh
@@ -279,8 +300,14 @@ class ProcMesh(Mesh):
     async def __aexit__(self, *exc: object) -> None:
         await self.stop("end of its with block")
 
-    def _handles(self) -> list[ProcHandle]:
-        return [self._procs.handle(base) for base in self._own_region.base_ranks()]
+    def _bases(self) -> list[int]:
+        """The ranks of the mesh that was spawned."""
+        return list(self._own_region.base_ranks())
+
+    def _exits(self) -> list[ProcExit | None]:
+        from procession._exits import exit_from
+
+        return [None if given is None else exit_from(given) for given in self._procs.exits(self._bases())]
 
     @property
     def _region(self) -> Region:
@@ -295,17 +322,22 @@ class ProcMesh(Mesh):
     def __reduce__(self) -> tuple[Any, ...]:
         from procession._agent import serve_agent
 
-        ids = [self._procs.proc_id(base) for base in self._own_region.base_ranks()]
+        ids = self._procs.proc_ids(self._bases())
         if runtime().proc_id in ids:
             serve_agent()
-        return _received, (self._name, self._own_region, ids, self._hosts_actors)
+        again = self._procs.builds_actors_again()
+        return _received, (self._name, self._own_region, ids, self._hosts_actors, self._procs.origin(), again)
 
 
-def _received(name: str, region: Region, ids: list[str], hosts_actors: bool) -> ProcMesh:
-    return ProcMesh(name, OtherProcs(region, ids), region, hosts_actors=hosts_actors)
+def _received(
+    name: str, region: Region, ids: list[str], hosts_actors: bool, origin: Origin | None, again: bool
+) -> ProcMesh:
+    from procession._remote import found_again
+
+    return ProcMesh(name, found_again(region, ids, origin, again), region, hosts_actors=hosts_actors)
 
 
-async def _events(subscription: Subscription) -> AsyncIterator[ProcEvent]:
+async def _events(subscription: Events) -> AsyncIterator[ProcEvent]:
     from procession._exits import event_from
 
     while not subscription.ended:
@@ -320,51 +352,3 @@ def _rank(given: object, count: int) -> int:
         there = "rank 0 only" if count == 1 else f"ranks 0 to {count - 1}"
         raise LimitExceeded("ranks", str(rank), f"this mesh has {there}")
     return rank
-
-
-def _discard(_: object) -> None:
-    return None
-
-
-def _exit_of(handle: ProcHandle) -> ProcExit | None:
-    from procession._exits import exit_from
-
-    given = handle.exit()
-    return None if given is None else exit_from(given)
-
-
-def _each(waiters: list[Waiter]) -> Future[None]:
-    """Done when all are; then raises the first thing that went wrong."""
-
-    def finish() -> None:
-        for waiter in waiters:
-            waiter.result()
-
-    return when_all(waiters, finish)
-
-
-def _all_ready(ranks: Sequence[int], handles: Sequence[ProcHandle]) -> Future[Literal[True]]:
-    """Done when all have called back; raises LaunchFailed as soon as one cannot any more."""
-
-    each = [handle.ready() for handle in handles]
-    together = _native.all_ready(handles)
-
-    def finish() -> Literal[True]:
-        try:
-            together.result()
-        except RuntimeError as error:
-            reason = str(error)
-            place = next((place for place, ready in enumerate(each) if _failed_with(ready, reason)), 0)
-            raise LaunchFailed(handles[place].proc_id, ranks[place], reason) from None
-        return True
-
-    return when_done(together, finish)
-
-
-def _failed_with(waiter: Waiter, reason: str) -> bool:
-    if waiter.done():
-        try:
-            waiter.result()
-        except RuntimeError as error:
-            return str(error) == reason
-    return False

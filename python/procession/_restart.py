@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from procession import _validate
 from procession.errors import InvalidArgument
@@ -86,18 +86,22 @@ class Restart:
     def native(self) -> RestartPolicy:
         from procession import _native
 
-        return _native.RestartPolicy(
-            when=self.when,
-            intensity=self.intensity,
-            period=_validate.seconds("period", self.period),
-            backoff=self._waits(),
-            factor=float(self.factor),
-            jitter=float(self.jitter),
-            healthy_after=_validate.seconds("healthy_after", self.healthy_after),
-            budgets=dict(self.budgets),
-            strategy=self.strategy,
-            actors=self.actors,
-        )
+        return _native.RestartPolicy(**self.as_dict())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The arguments of the native one, as plain data."""
+        return {
+            "when": self.when,
+            "intensity": _validate.count("intensity", self.intensity, most=MAX_COUNT),
+            "period": _validate.seconds("period", self.period),
+            "backoff": self._waits(),
+            "factor": float(self.factor),
+            "jitter": float(self.jitter),
+            "healthy_after": _validate.seconds("healthy_after", self.healthy_after),
+            "budgets": {key: _validate.count("budgets", value) for key, value in self.budgets.items()},
+            "strategy": self.strategy,
+            "actors": self.actors,
+        }
 
 
 def resolve(restart: object) -> Restart | None:

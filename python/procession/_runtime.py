@@ -6,6 +6,7 @@ import atexit
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _lock = threading.Lock()
 _at_shutdown: list[Callable[[float], None]] = []
+_ending = False
 
 
 def runtime() -> Runtime:
@@ -31,6 +33,7 @@ def _start() -> Runtime:
         if running is None:
             running = _native.start_client()
             atexit.register(_at_exit)
+            _serve_host()
         return running
 
 
@@ -43,7 +46,23 @@ def start_in(directory: str | os.PathLike[str]) -> tuple[list[list[ProcHandle]],
     with _lock:
         handed = _native.start_client_in(os.fspath(directory))
         atexit.register(_at_exit)
+        _serve_host()
     return handed
+
+
+def _serve_host() -> None:
+    from procession._host_service import serve
+
+    try:
+        serve()
+    except RuntimeError as error:  # there can be no more threads: this process can launch all the same
+        warnings.warn(f"procs cannot launch others through this client: {error}", stacklevel=4)
+
+
+def is_launched() -> bool:
+    """Whether a host has launched this process. Starts nothing."""
+    running = _native.current()
+    return running is not None and not running.is_client
 
 
 def at_shutdown(wait: Callable[[float], None]) -> None:
@@ -53,13 +72,20 @@ def at_shutdown(wait: Callable[[float], None]) -> None:
 
 def shutdown() -> None:
     """Stops all procs and then the actors of this process; bounded by `config.SHUTDOWN_SECONDS`. Idempotent."""
+    global _ending
     running = _native.current()
     if running is None or not running.is_client:
         return
+    _ending = True
     until = time.monotonic() + config.SHUTDOWN_SECONDS
     running.shutdown(config.SHUTDOWN_SECONDS * 0.75)
     for wait in _at_shutdown:
         wait(max(0.0, until - time.monotonic()))
+
+
+def is_ending() -> bool:
+    """Whether this client is stopping everything, so that no end of anything is a failure."""
+    return _ending
 
 
 def shutdown_context() -> Future[None]:

@@ -8,15 +8,23 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from procession import _answer, _context, _pickle
+from procession import _answer, _context, _native, _owned, _pickle
 from procession._actor import Actor, EndpointProperty, endpoints_of, is_async, is_async_actor
 from procession._context import STOP
+from procession._failure import ending_of
 from procession._port import Port
+from procession.errors import SupervisionError
 
 if TYPE_CHECKING:
     import asyncio
 
+    from procession._failure import Ending, MeshFailure
+    from procession._interrupts import RunningCalls
     from procession._native import Inbox, Message, PortRef
+
+
+WAKE = "__wake__"
+"""The message that has an actor look what there is for it beside its messages."""
 
 
 class ActorFailed(Exception):
@@ -49,9 +57,21 @@ class ActorServer:
         self._stop_reason: str | None = None
         self._main: asyncio.Task[Any] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._calls: RunningCalls
+        # Failures of what it has spawned, for it to handle; the last one that it did not, which ends it.
+        self._failures: deque[MeshFailure] = deque()
+        self._supervising: asyncio.Task[None] | None = None
+        self._unhandled: MeshFailure | None = None
+        instance.supervise = self.supervise
 
-    def run(self) -> None:
-        """Returns when the actor has ended; raises nothing."""
+    def supervise(self, failure: MeshFailure) -> None:
+        """Has the actor handle `failure`, between messages or at an await. From any thread."""
+        self._failures.append(failure)
+        payload, moved = _pickle.dumps(None)
+        _native.call([_native.ActorRef(self._instance.actor_id)], WAKE, _native.ONE_WAY, payload, moved, None)
+
+    def run(self) -> Ending | None:
+        """Returns when the actor has ended, None where that was regular; raises nothing."""
         try:
             if self._is_async:
                 import asyncio
@@ -61,19 +81,23 @@ class ActorServer:
                 self._run_sync()
         except BaseException as error:  # such as a loop that could not be made, or a second interrupt
             self._fail(error)
+        self._stop_owned()  # of one that was never built, or could not be cleaned up
         if self._stop_reason is not None and self._failure is None:
             self._inbox.close(self._stop_reason)
         self._end(self._failure, "failed")
+        ending = None if self._failure is None else ending_of(self._failure, self._unhandled)
         # Loops, tasks and tracebacks of the user's may refer to this for longer, in cycles; the inbox holds a descriptor.
-        self._instance._inbox = None
+        self._instance._inbox = self._instance.supervise = None
         del self._actor, self._failure, self._inbox, self._main, self._messages, self._unanswered
+        return ending
 
-    def cannot_run(self, error: BaseException) -> None:
+    def cannot_run(self, error: BaseException) -> Ending:
         """In place of `run`."""
         del self._build
         self._started(error)
         self._end(error, "could not be started")
-        self._instance._inbox = None
+        self._instance._inbox = self._instance.supervise = None
+        return ending_of(error)
 
     def _end(self, error: BaseException | None, how: str) -> None:
         told = None if error is None else f"actor {self._instance.actor_id} {how}: {_answer.summary(error)}"
@@ -102,6 +126,14 @@ class ActorServer:
             f"actor {self._instance.actor_id} ends:\n{_answer.format_error(error)}", file=sys.stderr, end="", flush=True
         )
 
+    def _stop_owned(self) -> None:
+        if not self._instance.owned:
+            return
+        actors, procs = _owned.stop_all(self._instance)
+        with suppress(TimeoutError):
+            actors.get(_owned.GRACE)
+        procs.get()
+
     # A sync actor
 
     def _run_sync(self) -> None:
@@ -117,12 +149,19 @@ class ActorServer:
                 del message  # what it brought goes before the wait for the next, which may be long
             self._messages.extend(self._inbox.drain())
             while self._messages:
-                self._handle_sync(actor, self._messages.popleft())
+                message = self._messages.popleft()
+                if not message.cancelled:
+                    self._handle_sync(actor, message)
+                del message
         except BaseException as error:
             self._fail(error)
         self._clean_up(actor)
 
     def _handle_sync(self, actor: Actor, message: Message) -> None:
+        while self._failures:
+            self._supervise(actor)
+        if message.method == WAKE:
+            return
         if message.method == STOP:
             self._stop(message)
             return
@@ -137,7 +176,17 @@ class ActorServer:
         except BaseException as error:
             self._report_and_end(message.method, port, error)
 
+    def _supervise(self, actor: Actor) -> None:
+        failure = self._unhandled = self._failures.popleft()
+        hook = self._enter_supervision(actor, failure)
+        with self._inbox.busy("__supervise__"):
+            handled = hook(failure)
+        if not handled:
+            raise ActorFailed from not_handled(failure)
+        self._unhandled = None
+
     def _clean_up(self, actor: Actor) -> None:
+        self._stop_owned()
         hook = getattr(actor, "__cleanup__", None)
         if hook is None:
             return
@@ -159,7 +208,10 @@ class ActorServer:
         actor = self._construct()
         if actor is None:
             return
+        from procession._interrupts import RunningCalls
+
         self._main = asyncio.current_task()
+        self._calls = RunningCalls(self._main)
         try:
             await self._handle_all(actor)
         except asyncio.CancelledError:
@@ -173,6 +225,10 @@ class ActorServer:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        actors, procs = _owned.stop_all(self._instance)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(actors, _owned.GRACE)
+        await procs
         hook = getattr(actor, "__cleanup__", None)
         if hook is not None:
             try:
@@ -194,7 +250,13 @@ class ActorServer:
         def readable() -> None:
             nonlocal closed
             closed = self._inbox.closed  # asked before draining, so that nothing is left behind
-            self._messages.extend(self._inbox.drain())
+            self._messages.extend(message for message in self._inbox.drain() if message.method != WAKE)
+            if self._failures and self._supervising is None:
+                self._supervising = asyncio.create_task(self._supervise_all(actor))
+                self._tasks.add(self._supervising)
+            if self._inbox.some_cancelled():
+                self._messages = deque(message for message in self._messages if not message.cancelled)
+                self._calls.interrupt_cancelled()
             if closed:
                 loop.remove_reader(reader)
             arrived.set()
@@ -215,12 +277,39 @@ class ActorServer:
         finally:
             loop.remove_reader(reader)
 
+    async def _supervise_all(self, actor: Actor) -> None:
+        from asyncio import CancelledError
+
+        try:
+            while self._failures:
+                failure = self._unhandled = self._failures.popleft()
+                hook = self._enter_supervision(actor, failure)
+                with self._inbox.busy("__supervise__"):
+                    handled = hook(failure)
+                    if hasattr(handled, "__await__"):
+                        handled = await handled
+                if not handled:
+                    raise ActorFailed from not_handled(failure)
+                self._unhandled = None
+        except CancelledError:
+            raise
+        except BaseException as error:
+            self._fail(error)
+            if self._main is not None:
+                self._main.cancel()
+        finally:
+            if self._supervising is not None:
+                self._tasks.discard(self._supervising)
+            self._supervising = None
+
     async def _dispatch(self, actor: Actor, message: Message) -> None:
         found = self._endpoints.get(message.method)
         if message.method == STOP:
             self._stop(message)
         elif found is None or not found.concurrent:
+            self._calls.current = message
             await self._handle_async(actor, message)
+            self._calls.current = None
         else:
             self._start_task(self._handle_async, actor, message)
 
@@ -241,10 +330,12 @@ class ActorServer:
 
         task = asyncio.create_task(run())
         self._tasks.add(task)
+        self._calls.began(task, message)
 
         def ended(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
-            if task.cancelled():
+            self._calls.ended(task)
+            if task.cancelled() and not message.cancelled:
                 self._messages.append(message)  # it may not even have begun
 
         task.add_done_callback(ended)
@@ -252,6 +343,8 @@ class ActorServer:
     async def _handle_async(self, actor: Actor, message: Message) -> None:
         from asyncio import CancelledError
 
+        if message.cancelled:
+            return
         port = message.reply_port  # held here until it is answered: it closes when it is let go of
         try:
             function, args, kwargs, explicit = self._open(actor, message, port)
@@ -261,6 +354,8 @@ class ActorServer:
             if not explicit:
                 self._answer(port, result)
         except CancelledError as error:
+            if self._calls.end_interrupt() and not _is_being_cancelled():
+                return  # nobody waits for an answer
             if _is_being_cancelled():
                 self._unanswered.append(port)
                 raise  # the actor ends
@@ -269,8 +364,15 @@ class ActorServer:
             self._report(message.method, port, error)
         except BaseException as error:
             self._report_and_end(message.method, port, error)
+        finally:
+            self._calls.end_interrupt()
 
     # Both
+
+    def _enter_supervision(self, actor: Actor, failure: MeshFailure) -> Callable[[MeshFailure], Any]:
+        """The actor's hook; one that has none handles nothing."""
+        _context.enter(_context.Context(self._instance))
+        return getattr(actor, "__supervise__", None) or _handles_nothing
 
     def _stop(self, message: Message) -> None:
         """What has come until now is still handled; what comes later is told of the end."""
@@ -282,11 +384,11 @@ class ActorServer:
         self, actor: Actor, message: Message, port: PortRef | None
     ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], bool]:
         """The bound method, its arguments, and whether it answers through a port."""
-        _context.enter(_context.Context(self._instance))
+        _context.enter(_context.Context(self._instance, message))
         with message.claims():
             args, kwargs, *region = _pickle.loads(message.payload)
         if region:
-            _context.enter(_context.Context(self._instance, region[0]))
+            _context.enter(_context.Context(self._instance, message, region[0]))
         name = message.method
         found = self._endpoints.get(name)
         if found is None and name.startswith("_"):
@@ -329,6 +431,17 @@ def _is_being_cancelled() -> bool:
 
     task = current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _handles_nothing(failure: MeshFailure) -> bool:
+    return False
+
+
+def not_handled(failure: MeshFailure) -> SupervisionError:
+    """What an actor ends with that did not handle a failure of what it has spawned."""
+    return SupervisionError(
+        f"it did not handle a failure of the mesh {failure.mesh_name} that it has spawned: {failure}"
+    )
 
 
 async def _await(awaitable: Any) -> Any:

@@ -44,7 +44,10 @@ def show(procs: ProcMesh, on: bool, fold: bool) -> None:
 
     RuntimeError where there can be no more threads.
     """
-    key = tuple(handle.name for handle in procs._handles())
+    ids = procs._procs.proc_ids(procs._bases())
+    key = tuple(
+        proc_id.rpartition("@")[0].rpartition(".")[0] for proc_id in ids
+    )  # names, which later launches have too
     with _lock:
         shown = _showing.get(key)
         if shown is not None:

@@ -7,6 +7,7 @@ from procession._actor_mesh import ActorMesh
 from procession._context import Context, context, current_actor_name, current_rank, current_size
 from procession._controllers import get_or_spawn_controller
 from procession._endpoint import Accumulator, Endpoint, as_endpoint, send
+from procession._failure import MeshFailure, unhandled_fault_hook
 from procession._future import Future
 from procession._host_mesh import HostMesh, default_bootstrap_cmd, this_host, this_proc
 from procession._port import Channel, Port, PortReceiver
@@ -37,6 +38,7 @@ __all__ = [
     "Extent",
     "Future",
     "HostMesh",
+    "MeshFailure",
     "Point",
     "Port",
     "PortReceiver",
@@ -62,4 +64,5 @@ __all__ = [
     "start_worker_loop_forever",
     "this_host",
     "this_proc",
+    "unhandled_fault_hook",
 ]

@@ -19,6 +19,8 @@ STATE_DIR_ENV: Final = "PROCESSION_STATE_DIR"
 `~/.local/state/procession`."""
 LOG_ENV: Final = "PROCESSION_LOG"
 """How much the runtime of a client tells on stderr: off, error, warn (the default), info, debug, trace."""
+CHANGED_SOURCES_ENV: Final = "PROCESSION_CHANGED_SOURCES"
+"""`warn` in a client: an actor whose module is another file in its proc is built all the same, and the proc's stderr says so."""
 RESERVED_PREFIX: Final = "PROCESSION_"
 """What every variable of ours starts with; users may not set these."""
 
@@ -48,5 +50,7 @@ MAX_PROCS: Final = 100_000
 """Procs of one mesh."""
 MAX_SECONDS: Final = 1e9
 """What a longer time is taken as."""
+HOST_SECONDS: Final = 30.0
+"""Seconds that a proc waits for what its host answers at once: its process may be stopped, or hold its interpreter."""
 SHUTDOWN_SECONDS: Final = 2.0
 """How long the end of the interpreter waits for everything to stop."""

@@ -23,6 +23,7 @@ from fleet import BootCrash, Supervising
 from ledger import Ledger, holdings, keepers
 from life import Fleet, has_ended, live
 
+import procession.actor
 from procession.actor import shutdown_context, this_host, this_proc
 
 T = TypeVar("T")
@@ -158,6 +159,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="of the plan; a new one by default")
     args = parser.parse_args()
     seed = random.randrange(1_000_000) if args.seed is None else args.seed
+    procession.actor.unhandled_fault_hook = lambda failure: None  # its faults are meant
     os.environ.setdefault("PROCESSION_LOG", "off")  # it would tell of every fault
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with tempfile.TemporaryDirectory(prefix="procession-soak-") as folder:

@@ -8,8 +8,11 @@ def test_a_message_for_which_the_client_has_no_memory_ends_its_connection_and_no
     script(
         """
         import resource
+        import procession.actor
         from procession.actor import Actor, endpoint, this_host
         from procession.errors import SupervisionError
+
+        procession.actor.unhandled_fault_hook = lambda failure: None
 
         class Big(Actor):
             @endpoint

@@ -201,3 +201,22 @@ def test_calls_that_come_before_the_holder_of_controllers_is_there_wait_for_it(s
         print(sorted(max(counts) for counts in users.use.call().get(30).values())[-1])
     """)
     assert shown.stdout == "4\n"
+
+
+class Fragile(Counter):
+    @endpoint
+    def fail(self):
+        raise ValueError("of the controller")
+
+
+def test_a_controller_that_has_failed_is_not_given_again_and_says_why(controllers):
+    fragile = controllers("fragile", Fragile)
+    fragile.fail.broadcast()
+    with pytest.raises(SupervisionError, match="of the controller"):
+        fragile.add.call_one().get(10)
+    with pytest.raises(ActorError, match="'fragile' has failed, and there is no other of that name") as caught:
+        while True:  # its owner is told a little later than its callers
+            get_or_spawn_controller("fragile", Fragile).get(10)
+    assert type(caught.value.exception) is ValueError
+    assert "of the controller" in str(caught.value)
+    assert controllers("another", Fragile).add.call_one().get(10) == 1

@@ -151,7 +151,10 @@ def test_a_core_that_was_dumped_is_told(tmp_path, limit, dumped):
 KEEPER_KILLED = """
 import os, signal
 from pathlib import Path
+import procession.actor
 from procession.actor import Actor, endpoint, this_host
+
+procession.actor.unhandled_fault_hook = lambda failure: None
 
 def stat(pid):
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

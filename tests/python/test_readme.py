@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-FIRST, LAUNCHER = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+FIRST, SUPERVISION, LAUNCHER = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_the_first_program_greets_from_every_rank_and_says_how_each_proc_ended(script):
@@ -18,6 +18,10 @@ def test_the_first_program_greets_from_every_rank_and_says_how_each_proc_ended(s
     assert lines[:4] == [f"{rank} Hello, world, from rank {rank}" for rank in range(4)]
     assert len(lines) == 8
     assert all("stopped by us (stop: the work is done): exit code 0" in line for line in lines[4:])
+
+
+def test_the_manager_is_told_which_rank_failed_and_how(script):
+    assert script(SUPERVISION).stdout == "['rank 1: exited 3']\n"
 
 
 def test_the_launcher_launches_and_knows_the_pids(script):

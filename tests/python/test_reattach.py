@@ -15,8 +15,11 @@ from launching import gone, until
 
 PRELUDE = """
 import json, os, signal, sys, time
+import procession.actor
 from procession import Actor, Restart, endpoint, reattach, this_host
 from procession.errors import NotFound
+
+procession.actor.unhandled_fault_hook = lambda failure: None
 
 class Counter(Actor):
     def __init__(self): self.n = 0
@@ -27,6 +30,15 @@ class Counter(Actor):
         return os.getpid(), self.n
     @endpoint
     def fail(self): raise RuntimeError("on purpose")
+    @endpoint
+    def hire(self):
+        procs = this_host().spawn_procs({"x": 1})
+        self.hired = procs, procs.spawn("counter", Counter)
+        return self.hired[1].add.call_one().get(20)[0]
+    @endpoint
+    def look(self):
+        try: return str(self.hired[0].statuses())
+        except Exception as error: return f"{type(error).__name__}: {error}"
     @endpoint
     def ask(self, other):
         print("asks", flush=True)
@@ -91,6 +103,21 @@ def clients():
     yield clients
     clients.run("for mesh in meshes.values(): mesh.kill().get(); mesh.wait().get(30)")
     subprocess.run(["rm", "-r", clients.folder], check=True)
+
+
+def test_a_proc_that_outlives_its_client_launches_through_the_next_one_and_what_it_had_launched_is_gone(clients):
+    before = clients.killed("""
+        tell(pid=spawn("c", {"p": 1}).spawn("counter", Counter).slice(p=0).hire.call_one().get(30))
+    """)
+    until(lambda: gone(before["pid"]))
+    after = clients.run("""
+        counter = meshes["c"].find("counter", Counter).get(20).slice(p=0)
+        looked = counter.look.call_one().get(20)
+        tell(looked=looked, pid=counter.hire.call_one().get(30), now=counter.look.call_one().get(20))
+    """)
+    assert after["looked"].startswith("SupervisionError: ")
+    assert "ready" in after["now"]
+    until(lambda: gone(after["pid"]))
 
 
 def test_the_next_client_finds_the_actors_as_they_were(clients):

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from launching import Supervising, parent_of, spawn, until
+from launching import Followed, Supervising, parent_of, spawn, until
 from procession import Restart, _native
 from procession.actor import Actor, SupervisionError, current_rank, endpoint, this_host
 from procession.errors import InvalidArgument, LaunchFailed
@@ -95,14 +95,11 @@ def test_events_tell_of_restarts_between_the_ends():
 
 @pytest.mark.parametrize(("healthy_after", "waited"), [(3600, [0.01, 0.04, 0.16]), (0, [0.01] * 3)])
 def test_each_number_of_a_policy_counts(healthy_after, waited):
-    async def follow():
-        numbers = {"intensity": 3, "period": 120, "backoff": (0.01, 10), "factor": 4, "jitter": 0}
-        procs = sh("exit 1", Restart(**numbers, healthy_after=healthy_after))
-        return [event.detail async for event in procs.events() if event.kind in ("restarting", "restart_limit")]
-
-    *restarts, limit = asyncio.run(follow())
-    assert [one["after"] for one in restarts] == waited
-    assert limit == {"limit": "RestartLimit 3 in 120 s"}
+    numbers = {"intensity": 3, "period": 120, "backoff": (0.01, 10), "factor": 4, "jitter": 0}
+    followed = Followed(None, "exit 1", restart=Restart(**numbers, healthy_after=healthy_after))
+    told = followed.until_the_end()
+    assert [one["after"] for one in told if one["kind"] == "restarting"] == waited
+    assert [one["limit"] for one in told if one["kind"] == "restart_limit"] == ["RestartLimit 3 in 120 s"]
 
 
 @pytest.mark.parametrize("how", ["stop", "terminate", "kill"])

@@ -325,7 +325,7 @@ def test_the_first_lines_are_kept_too_and_control_bytes_are_shown_escaped():
 def test_a_proc_that_lives_has_no_reason_to_tell():
     with this_host().spawn_procs(per_host={"x": 2}) as procs:
         procs.initialized.get(30)
-        assert procs.why(1) == f"{procs._handles()[1].name} has not ended: it is ready"
+        assert procs.why(1) == f"{procs._procs.standing([1])[0].name} has not ended: it is ready"
         with pytest.raises(ValueError, match="rank"):
             procs.why(2)
 

@@ -2,13 +2,30 @@
 their own. The conftest.py of a folder that needs them imports them."""
 
 import os
+import queue
 import subprocess
 import sys
 import textwrap
 
 import pytest
 
+import procession.actor
 from procession.actor import this_host, this_proc
+
+
+def overlook(failure):
+    """Tests let actors and procs fail; that is not to end the process that runs them."""
+
+
+procession.actor.unhandled_fault_hook = overlook
+
+
+@pytest.fixture
+def failures(monkeypatch):
+    """What nobody else handles of what fails in this process."""
+    told = queue.SimpleQueue()
+    monkeypatch.setattr(procession.actor, "unhandled_fault_hook", told.put)
+    return told
 
 
 @pytest.fixture(scope="module")

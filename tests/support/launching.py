@@ -107,11 +107,16 @@ class Followed:
         self._subscription = Subscription(output=False, lifecycle=True)
         self.procs = spawn(launcher, command, host=this_host()._followed_by(self._subscription), **kwargs)
 
+    def until_the_end(self):
+        """All that is told until every proc has ended for good."""
+        told = list(iter(lambda: self._subscription.next(20), None))
+        assert self._subscription.ended
+        return told
+
     def exits(self):
         """How all ended, by rank, once each of them has been told of exactly once."""
         given = list(self.procs.wait(20).get().values())
-        self.told = list(iter(lambda: self._subscription.next(20), None))
-        assert self._subscription.ended
+        self.told = self.until_the_end()
         told = Counter(one["proc_id"] for one in self.told if one["kind"] == "exit")
         assert told == {one.proc_id: 1 for one in given}
         return given

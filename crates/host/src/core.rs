@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 
 use crate::door::Door;
 use crate::group::Group;
+use crate::holdings::Holdings;
 use crate::hub::Hub;
 use crate::incarnations::Incarnations;
 use crate::input::Input;
@@ -49,6 +50,8 @@ pub(crate) struct Core {
     /// Names that are kept for slots between two launches. Locked after `live`, and before `incarnations`.
     reserved: Mutex<HashSet<String>>,
     groups: Mutex<Vec<Weak<Group>>>,
+    /// What belongs to procs, and ends with them.
+    pub(crate) holdings: Holdings,
     /// The last that have ended, for what is still said about them.
     ended: Mutex<VecDeque<(ProcId, Weak<Shared>)>>,
     incarnations: Mutex<Incarnations>,
@@ -97,6 +100,7 @@ impl Core {
             live: Mutex::default(),
             reserved: Mutex::default(),
             groups: Mutex::default(),
+            holdings: Holdings::default(),
             ended: Mutex::default(),
             incarnations: Mutex::default(),
             records: Records::in_state_dir(),

@@ -464,6 +464,7 @@ impl Driver {
         for packet in [host, Packet { head: Head::Welcome, parts: vec![self.setup.clone()] }] {
             let _ends_with_the_reader = link.sender.post(packet);
         }
+        self.core.hub.linked(&self.shared.id, link.sender.clone());
         self.link = Some(link.sender);
         if let Some(reachable) = link.reachable {
             reach::watch(&self.shared, reachable);

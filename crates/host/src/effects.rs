@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::alarms::Alarm;
 use crate::driver::Driver;
+use crate::holdings::owner_ended;
 use crate::input::Input;
 use crate::observers::ProcEvent;
 use crate::output::Stream;
@@ -216,6 +217,7 @@ impl Driver {
         // From here on: whoever knows of the exit finds its traces gone.
         self.core.forget(&self.shared.id);
         self.core.hub.gone(&self.shared.id, &obituary(&exit));
+        owner_ended(&self.core, &self.shared.id);
         self.shared.exit.send_replace(Some(Arc::clone(&exit)));
         self.fail_ready("ending", &exit.verdict);
         self.shared

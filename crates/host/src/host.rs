@@ -18,6 +18,7 @@ use tokio::time::timeout as within;
 use crate::core::Core;
 use crate::driver::Driver;
 use crate::group::Group;
+use crate::holdings::{Ownership, hold};
 use crate::hub::Hub;
 use crate::kept::Kept;
 use crate::ledger::{Ledger, Past};
@@ -26,8 +27,8 @@ use crate::outliving;
 use crate::proc_ref::ProcRef;
 use crate::run_dir::RunDir;
 use crate::run_record::RunRecord;
-use crate::slot::Slot;
-use crate::spec::SpawnSpec;
+use crate::slot::{Slot, slots_of};
+use crate::spec::{OwnerLoss, SpawnSpec};
 
 /// At the end: how long what cannot be killed is waited for.
 const STUCK: Duration = Duration::from_secs(4);
@@ -246,11 +247,44 @@ impl Host {
         Ok(slots_of(&group))
     }
 
+    /// As [`Self::spawn_group`], for a proc of this host: when that ends, however it does, the group is stopped.
+    ///
+    /// # Errors
+    /// As there; the owner has ended, or a spec would outlive this host and with it the owner.
+    pub fn spawn_owned(
+        &self,
+        owner: &Ownership,
+        specs: Vec<SpawnSpec>,
+        launcher: &Arc<dyn ProcLauncher>,
+        restart: RestartPolicy,
+        observers: Vec<SlotObserver>,
+    ) -> Result<Vec<Slot>, InvalidArgument> {
+        let refused = |rule: &str| InvalidArgument::new("owner", format!("{:?}", owner.who), rule);
+        if self.0.core.find(&owner.proc_id).is_none() {
+            return Err(refused("it has ended, or is no proc of this host: nothing can belong to it"));
+        }
+        if specs.iter().any(|spec| spec.on_owner_loss == OwnerLoss::Detach) {
+            return Err(refused(
+                "what belongs to a proc ends with it; on_owner_loss is for what belongs to a client",
+            ));
+        }
+        let slots = self.spawn_group(specs, launcher, restart, observers)?;
+        if let Some(slot) = slots.first() {
+            hold(&self.0.core, owner, &slot.group);
+        }
+        Ok(slots)
+    }
+
     /// The names of the procs that have not ended, or will be launched again, each with the number of its launch.
     pub fn live(&self) -> HashMap<String, u32> {
         let live = self.0.core.live();
         let live = live.iter().map(|proc_| (proc_.id().name().to_owned(), proc_.incarnation()));
         live.chain(self.0.core.reserved()).collect()
+    }
+
+    /// Whether that launch has not ended.
+    pub fn lives(&self, proc_id: &ProcId) -> bool {
+        self.0.core.find(proc_id).is_some()
     }
 
     /// Something that a launcher of this process has to say about a launch that goes on.
@@ -317,10 +351,6 @@ impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Host({})", self.id().as_str())
     }
-}
-
-fn slots_of(group: &Arc<Group>) -> Vec<Slot> {
-    (0..group.places.len()).map(|index| Slot { group: Arc::clone(group), index }).collect()
 }
 
 fn machine_name() -> String {

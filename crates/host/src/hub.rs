@@ -3,20 +3,25 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
-use procession_actor::{Obituaries, Proc, Router, WeakProc};
+use procession_actor::{CANCELLED, Obituaries, Proc, Router, WeakProc};
 use procession_model::{Head, Packet, PortId, ProcId, cut_reason};
 use procession_net::{LinkSender, PostError};
 use procession_wire::Limits;
 
 use crate::leads::Leads;
+use crate::transit::Transit;
 
 /// How many ended procs a host remembers.
 const OBITUARIES: usize = 4096;
 
 /// The way to one proc.
 enum Route {
-    /// It has not called back yet: what is for it waits here.
-    Pending(Vec<Packet>),
+    /// It has not called back yet: what is for its actors waits here. What is for its ports does not, once it is `linked`:
+    /// they are its own, and it may wait for them before it is ready.
+    Pending {
+        packets: Vec<Packet>,
+        linked: Option<LinkSender>,
+    },
     Up(LinkSender),
 }
 
@@ -30,6 +35,8 @@ pub(crate) struct Hub {
     routes: RwLock<HashMap<ProcId, Route>>,
     /// Who waits for answers from whom: owners of once ports by holder.
     waiting: Mutex<HashMap<ProcId, HashSet<ProcId>>>,
+    /// What moves on at this moment.
+    transit: Transit,
     /// Where messages to the actors of an ended proc go: to the latest incarnation of its slot.
     leads: RwLock<Leads>,
     /// How those ended that are gone.
@@ -43,6 +50,7 @@ impl Hub {
             proc_: OnceLock::new(),
             routes: RwLock::default(),
             waiting: Mutex::default(),
+            transit: Transit::default(),
             leads: RwLock::default(),
             obituaries: Obituaries::new(OBITUARIES),
         }
@@ -67,7 +75,7 @@ impl Hub {
 
     /// From now on packets for `proc_id` wait for its call back.
     pub(crate) fn add(&self, proc_id: &ProcId) {
-        self.routes_mut().entry(proc_id.clone()).or_insert_with(|| Route::Pending(Vec::new()));
+        self.routes_mut().entry(proc_id.clone()).or_insert_with(|| pending(Vec::new()));
     }
 
     /// From now on messages to the actors of `ended` are for those of `next`, which is sent `first` before anything else.
@@ -75,7 +83,7 @@ impl Hub {
         for packet in &first {
             self.announce_moves(next, &packet.head);
         }
-        self.routes_mut().insert(next.clone(), Route::Pending(first));
+        self.routes_mut().insert(next.clone(), pending(first));
         self.leads.write().unwrap_or_else(PoisonError::into_inner).follow(ended, next);
     }
 
@@ -106,11 +114,24 @@ impl Hub {
         }
     }
 
+    /// `proc_id` is there, and is not ready: what is for its ports goes there from now on.
+    pub(crate) fn linked(&self, proc_id: &ProcId, sender: LinkSender) {
+        if let Some(Route::Pending { packets, linked }) = self.routes_mut().get_mut(proc_id) {
+            let (early, waiting) = std::mem::take(packets).into_iter().partition(is_for_a_port);
+            *packets = waiting;
+            for packet in early {
+                // A link that is closed already ends in `gone`, which tells those who wait.
+                let _closed = sender.post(packet);
+            }
+            *linked = Some(sender);
+        }
+    }
+
     /// `proc_id` can take packets: what has waited goes first.
     pub(crate) fn up(&self, proc_id: &ProcId, sender: LinkSender) {
         let mut routes = self.routes_mut();
         let Some(route) = routes.get_mut(proc_id) else { return };
-        if let Route::Pending(packets) = std::mem::replace(route, Route::Up(sender.clone())) {
+        if let Route::Pending { packets, .. } = std::mem::replace(route, Route::Up(sender.clone())) {
             for packet in packets {
                 // A link that is closed already ends in `gone`, which tells those who wait.
                 let _closed = sender.post(packet);
@@ -124,7 +145,7 @@ impl Hub {
         let reason = cut_reason(reason);
         self.obituaries.write(proc_id.clone(), reason.clone());
         let route = self.routes_mut().remove(proc_id);
-        if let Some(Route::Pending(packets)) = route {
+        if let Some(Route::Pending { packets, .. }) = route {
             for packet in packets {
                 proc_.bounce(packet, &reason);
             }
@@ -143,6 +164,7 @@ impl Hub {
         let dest = match &packet.head {
             Head::Deliver { to, .. } => to.proc_id.clone(),
             Head::Send { port, .. } | Head::PortClosed { port, .. } => port.proc_id.clone(),
+            Head::PortCancelled { holder, .. } => holder.clone(),
             Head::Returned { from, .. } => from.proc_id.clone(),
             head => {
                 tracing::warn!(?head, "a proc sent what only a host sends; it was dropped");
@@ -150,8 +172,15 @@ impl Hub {
             }
         };
         if dest == self.own {
+            if self.is_left_to_who_moves_it(&packet.head) {
+                return;
+            }
+            let passing = self.transit.begin(&dest, &packet.head);
             self.announce_moves(&dest, &packet.head);
             proc_.receive(packet);
+            for cancelled in passing.end(&dest) {
+                proc_.receive(cancelled);
+            }
         } else if let Err((packet, why)) = self.route(&dest, packet) {
             if let Head::Send { port, .. } = &packet.head {
                 // Who waits for this value learns that it will not come.
@@ -180,6 +209,11 @@ impl Hub {
         }
     }
 
+    /// Whether it is the cancel of a port that somebody is moving: then its new holder hears of it behind the port.
+    fn is_left_to_who_moves_it(&self, head: &Head) -> bool {
+        matches!(head, Head::PortCancelled { port, .. } if self.transit.cancel(port))
+    }
+
     /// The packet with `head` did not get to `dest`: what moved with it is here.
     fn take_back_moves(&self, dest: &ProcId, head: &Head) {
         let others = |port: &&PortId| port.proc_id != *dest && port.proc_id != self.own;
@@ -201,22 +235,57 @@ impl Hub {
                 Some(Route::Up(sender)) => {
                     return post(sender, dest, packet);
                 }
-                Some(Route::Pending(_)) => {}
+                Some(Route::Pending { linked: Some(sender), .. }) if is_for_a_port(&packet) => {
+                    return post(sender, dest, packet);
+                }
+                Some(Route::Pending { .. }) => {}
             }
         }
-        match self.routes_mut().get_mut(dest) {
-            Some(Route::Pending(packets)) => {
+        let withdrawn;
+        let mut routes = self.routes_mut();
+        match routes.get_mut(dest) {
+            Some(Route::Pending { linked: Some(sender), .. }) if is_for_a_port(&packet) => {
+                return post(sender, dest, packet);
+            }
+            Some(Route::Pending { packets, .. }) => {
                 // Its sender hears of that now, and not when there is nobody to tell it.
                 if let Err(error) = procession_wire::check(&packet, &Limits::default()) {
                     return Err((packet, error.to_string()));
                 }
-                packets.push(packet);
-                Ok(())
+                match needless(packets, &packet.head) {
+                    Some(place) => withdrawn = packets.remove(place),
+                    None => {
+                        packets.push(packet);
+                        return Ok(());
+                    }
+                }
             }
-            Some(Route::Up(sender)) => post(sender, dest, packet),
-            None => unknown(packet),
+            Some(Route::Up(sender)) => return post(sender, dest, packet),
+            None => return unknown(packet),
         }
+        drop(routes);
+        if let Some(proc_) = self.proc_() {
+            proc_.close_moving(&withdrawn.head, CANCELLED);
+        }
+        Ok(())
     }
+}
+
+fn pending(packets: Vec<Packet>) -> Route {
+    Route::Pending { packets, linked: None }
+}
+
+/// Whether `packet` says something of a port of the process that it goes to, or of who holds one.
+fn is_for_a_port(packet: &Packet) -> bool {
+    !matches!(packet.head, Head::Deliver { .. } | Head::PortCancelled { .. })
+}
+
+/// Where among those that wait the message is that nobody needs any more after a cancel.
+fn needless(packets: &[Packet], head: &Head) -> Option<usize> {
+    let Head::PortCancelled { port, .. } = head else { return None };
+    packets.iter().position(|packet| {
+        matches!(&packet.head, Head::Deliver { ports, answered: true, .. } if ports.first() == Some(port))
+    })
 }
 
 fn moving_ports(head: &Head) -> &[PortId] {
@@ -236,15 +305,33 @@ fn post(sender: &LinkSender, dest: &ProcId, packet: Packet) -> Result<(), (Packe
 
 impl Router for Hub {
     fn route(&self, dest: &ProcId, packet: Packet) -> Result<(), (Packet, String)> {
+        if self.is_left_to_who_moves_it(&packet.head) {
+            return Ok(());
+        }
         let (dest, packet) = self.led(dest, packet);
+        let passing = self.transit.begin(&dest, &packet.head);
         self.announce_moves(&dest, &packet.head);
-        self.hand_over(&dest, packet).inspect_err(|(packet, _)| {
+        let sent = self.hand_over(&dest, packet).inspect_err(|(packet, _)| {
             self.take_back_moves(&dest, &packet.head);
             // Who was gone before it became a holder is not buried a second time.
             if !self.routes.read().unwrap_or_else(PoisonError::into_inner).contains_key(&dest) {
                 self.waiting().remove(&dest);
             }
-        })
+        });
+        match &sent {
+            Ok(()) => {
+                for cancelled in passing.end(&dest) {
+                    let _gone_since = self.hand_over(&dest, cancelled);
+                }
+            }
+            Err(_) => {
+                // The ports are here again.
+                for cancelled in passing.end(&self.own) {
+                    self.proc_().inspect(|proc_| proc_.receive(cancelled));
+                }
+            }
+        }
+        sent
     }
 }
 
@@ -291,7 +378,10 @@ mod tests {
 
     fn deliver(from: &ProcId, to: &ProcId, ports: Vec<PortId>) -> Packet {
         let (to, from) = (ActorId::new(to.clone(), "a"), ActorId::new(from.clone(), "b"));
-        Packet { head: Head::Deliver { to, from, tag: "test".to_owned(), ports }, parts: Vec::new() }
+        Packet {
+            head: Head::Deliver { to, from, tag: "test".to_owned(), ports, answered: true },
+            parts: Vec::new(),
+        }
     }
 
     #[tokio::test]
@@ -314,6 +404,63 @@ mod tests {
                 assert_eq!(told, Head::PortMoved { port: port.clone(), holder: holder.clone() });
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_proc_that_is_not_ready_gets_what_is_for_its_ports_and_messages_for_its_actors_later() {
+        let (hub, proc_) = hub();
+        let booting = proc_id("booting");
+        hub.add(&booting);
+        let value = |index| {
+            let port = PortId::new(booting.clone(), index);
+            Packet::bare(Head::Send { port, tag: "test".to_owned(), ports: Vec::new() })
+        };
+        let message = deliver(proc_.id(), &booting, Vec::new());
+        for packet in [value(1), message.clone()] {
+            proc_.post(packet).expect("it waits");
+        }
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let [near, mut far] = [near, far].map(|end| {
+            let (reader, writer) = tokio::io::split(end);
+            Link::over(reader, writer, Peer { pid: None, uid: None, address: "memory".into() })
+        });
+        let mut next = async || far.receiver.recv().await.expect("a packet").expect("a good one");
+        hub.linked(&booting, near.sender.clone());
+        assert_eq!(next().await, value(1));
+        proc_.post(value(2)).expect("it is sent");
+        assert_eq!(next().await, value(2));
+        hub.up(&booting, near.sender.clone());
+        assert_eq!(next().await, message);
+    }
+
+    #[tokio::test]
+    async fn a_cancel_drops_the_message_that_waits_for_a_proc_and_tells_the_owners_of_its_ports() {
+        let (hub, proc_) = hub();
+        let (owner, pending) = (proc_id("owner"), proc_id("pending"));
+        let (mut heard, _open) = up(&hub, &owner);
+        hub.add(&pending);
+        let [answer, argument, alone] = [1, 2, 3].map(|index| PortId::new(owner.clone(), index));
+        hub.forward(deliver(&owner, &pending, vec![answer.clone(), argument.clone()]));
+        let mut one_way = deliver(&owner, &pending, vec![alone.clone()]);
+        if let Head::Deliver { answered, .. } = &mut one_way.head {
+            *answered = false;
+        }
+        hub.forward(one_way);
+        for port in [&answer, &alone] {
+            hub.forward(Packet::bare(Head::PortCancelled { port: port.clone(), holder: pending.clone() }));
+        }
+        let mut told = Vec::new();
+        for _ in 0..5 {
+            told.push(heard.recv().await.expect("a packet").expect("a good one").head);
+        }
+        let closed = |port: &PortId| Head::PortClosed { port: port.clone(), reason: CANCELLED.to_owned() };
+        assert_eq!(told[3..], [closed(&answer), closed(&argument)]);
+        let (mut got, _sender) = up(&hub, &pending);
+        for expected in ["Deliver", "PortCancelled"] {
+            let head = format!("{:?}", got.recv().await.expect("a packet").expect("a good one").head);
+            assert!(head.starts_with(expected), "{head}");
+        }
+        assert_eq!(proc_.open_ports(), 0);
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ mod gate;
 mod group;
 mod head;
 mod history;
+mod holdings;
 mod host;
 mod hub;
 mod incarnations;
@@ -44,6 +45,7 @@ mod run_record;
 mod slot;
 mod small_pipes;
 mod spec;
+mod transit;
 mod watchdog;
 mod witness;
 
@@ -53,6 +55,7 @@ pub use flight::{FlightFile, Recorder};
 pub use gate::Gate;
 pub use group::Opening;
 pub use history::History;
+pub use holdings::Ownership;
 pub use host::{BootstrapProcManager, Host, HostError, Inherited};
 #[doc(hidden)]
 pub use ledger::read_journal;

@@ -228,6 +228,11 @@ fn for_good(standing: &Standing) -> Option<Arc<ProcExit>> {
     standing.current.exit().filter(|_| standing.settled && standing.published)
 }
 
+/// All slots of a group.
+pub(crate) fn slots_of(group: &Arc<Group>) -> Vec<Slot> {
+    (0..group.places.len()).map(|index| Slot { group: Arc::clone(group), index }).collect()
+}
+
 impl fmt::Debug for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let SlotSnapshot { launch, restarts, .. } = self.status();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use procession_actor::ActorHandle;
+use procession_host::Ownership;
 use procession_launch::Capabilities;
 use procession_model::{DialBack, ProcId};
 use pyo3::exceptions::PyValueError;
@@ -92,6 +93,15 @@ impl Runtime {
         }
     }
 
+    /// The node of the host; of the last one, while there is none.
+    #[getter]
+    fn host_node(&self) -> String {
+        match &self.0.side {
+            Side::Launched(child) => child.host().as_str().to_owned(),
+            Side::Client(_) | Side::Embedded(_) => self.0.proc_.id().as_str().to_owned(),
+        }
+    }
+
     #[getter]
     fn is_client(&self) -> bool {
         matches!(self.0.side, Side::Client(_))
@@ -157,11 +167,16 @@ impl Runtime {
         open_once_port()
     }
 
+    fn lives(&self, proc_id: &str) -> PyResult<bool> {
+        let proc_id = proc_id.parse().map_err(value_error)?;
+        Ok(current()?.host()?.lives(&proc_id))
+    }
+
     fn live(&self) -> PyResult<HashMap<String, u32>> {
         Ok(current()?.host()?.live())
     }
 
-    #[pyo3(signature = (specs, launcher, subscription = None, restart = None))]
+    #[pyo3(signature = (specs, launcher, subscription = None, restart = None, owner = None))]
     fn spawn_procs(
         &self,
         py: Python<'_>,
@@ -169,6 +184,7 @@ impl Runtime {
         launcher: Option<PyRef<'_, Launcher>>,
         subscription: Option<PyRef<'_, Subscription>>,
         restart: Option<PyRef<'_, RestartPolicy>>,
+        owner: Option<(String, String)>,
     ) -> PyResult<Vec<ProcHandle>> {
         let core = current()?;
         core.refuse_while_ending()?;
@@ -183,8 +199,15 @@ impl Runtime {
             specs.iter().map(|_| subscription.follow()).collect()
         });
         let restart = restart.map(|restart| restart.0.clone()).unwrap_or_default();
-        let slots =
-            py.detach(|| host.spawn_group(specs, &launcher, restart, followers)).map_err(invalid_argument)?;
+        let owner = match owner {
+            None => None,
+            Some((proc_id, who)) => Some(Ownership { proc_id: proc_id.parse().map_err(value_error)?, who }),
+        };
+        let spawn = || match &owner {
+            None => host.spawn_group(specs, &launcher, restart, followers),
+            Some(owner) => host.spawn_owned(owner, specs, &launcher, restart, followers),
+        };
+        let slots = py.detach(spawn).map_err(invalid_argument)?;
         Ok(slots.into_iter().map(ProcHandle::new).collect())
     }
 

@@ -7,6 +7,10 @@ from monarch.actor import Actor, endpoint, get_or_spawn_controller
 
 from facts import fact, kind, raises, tried
 
+BETTER = {
+    "another one": ["raises ActorError", 1, "a failed controller leaves the others, and those to come, as they were"],
+}
+
 
 class Failing(Actor):
     @endpoint
@@ -41,5 +45,7 @@ if __name__ == "__main__":
     while (again := asked())[0] != "ActorError" and time.monotonic() < until:
         time.sleep(0.1)
     fact("asked for again", again)
-    tried("another one", lambda: get_or_spawn_controller("other", Failing).get(timeout=10).get.call_one().get(timeout=10))
+    tried(
+        "another one", lambda: get_or_spawn_controller("other", Failing).get(timeout=10).get.call_one().get(timeout=10)
+    )
     fact("the hook was told", len(told))

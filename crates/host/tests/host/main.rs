@@ -10,6 +10,7 @@ mod exits;
 mod faults;
 mod floods;
 mod held_up;
+mod holdings;
 mod launchers;
 mod leaks;
 mod left;

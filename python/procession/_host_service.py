@@ -1,0 +1,336 @@
+"""What a host does for its procs: it launches in their name, and tells and ends what it has launched.
+
+It answers calls of plain data, at the node of the host. One thread serves all of them: what takes its time is a future
+here, and is answered when it is done.
+"""
+
+from __future__ import annotations
+
+import select
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from itertools import count
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from procession import _answer, _native, _plain
+from procession._future import Future, when_done
+from procession._launcher import KnownLauncher
+from procession._port import Port
+from procession._procs import OwnedProcs, Slot, check_names, launch
+from procession._restart import Restart
+from procession._runtime import runtime
+from procession.errors import AlreadyExists, NotFound
+
+if TYPE_CHECKING:
+    from procession._native import Message, PortReceiver, PortRef, Replies, Subscription
+
+HOST = "host"
+"""The name that it has among the actors of its node."""
+ENDED_KEPT = 1000
+"""How many groups are still known when all of their procs have ended."""
+NAME_PATIENCE = 15.0
+"""Seconds for procs whose owner has ended to end too, before their name is refused to somebody else."""
+
+
+class Groups:
+    """What was launched together and is known to other processes, by its key."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: dict[str, tuple[OwnedProcs, str | None]] = {}
+        self._keys = count(1)
+        self._look_at = ENDED_KEPT
+
+    def key_of(self, procs: OwnedProcs, owner: str | None = None) -> str:
+        """From now on they are known."""
+        with self._lock:
+            if procs.key not in self._known:
+                procs.key = procs.key or f"group-{next(self._keys)}"
+                self._known[procs.key] = procs, owner
+                self._forget_some()
+            return procs.key
+
+    def _forget_some(self) -> None:
+        if len(self._known) <= self._look_at:
+            return
+        over = [key for key, (procs, _) in self._known.items() if procs.are_over()]
+        for key in over[: max(0, len(over) - ENDED_KEPT)]:
+            del self._known[key]
+        self._look_at = 2 * (len(self._known) - len(over)) + 2 * ENDED_KEPT
+
+    def get(self, key: str) -> OwnedProcs:
+        with self._lock:
+            if key not in self._known:
+                rule = f"the host keeps the last {ENDED_KEPT} groups that have ended; ask earlier"
+                raise NotFound(f"{key}: the host knows nothing of these procs any more: {rule}")
+            return self._known[key][0]
+
+    def orphans(self, names: Iterable[str]) -> list[OwnedProcs]:
+        """Those with one of these names that live and whose owner does not."""
+        wanted = set(names)
+        with self._lock:
+            owned = [(procs, owner) for procs, owner in self._known.values() if owner is not None]
+        return [
+            procs
+            for procs, owner in owned
+            if not runtime().lives(owner) and wanted & procs.names() and not procs.are_over()
+        ]
+
+
+groups = Groups()
+
+
+class Call(NamedTuple):
+    """A call that is not answered yet."""
+
+    future: Future[Any]
+    port: PortRef
+
+
+class Lease(NamedTuple):
+    """What somebody who follows procs holds for as long as he does."""
+
+    name: str
+    receiver: PortReceiver
+
+
+class HostService:
+    def __init__(self) -> None:
+        self._inbox = runtime().register_actor(HOST)
+        self._queue = _native.CompletionQueue()
+        self._waiting: dict[int, Call | Lease] = {}
+        self._tokens = count()
+        self._followed: dict[str, Subscription] = {}
+        self._opening: dict[str, Replies] = {}
+        self._spawning: set[int] = set()
+        """Tokens of spawns that wait for their names."""
+
+    def serve(self) -> None:
+        """Until the inbox is closed."""
+        poll = select.poll()
+        poll.register(self._inbox.fileno(), select.POLLIN)
+        poll.register(self._queue.fileno(), select.POLLIN)
+        while not self._inbox.closed:
+            poll.poll(200 if self._spawning else None)
+            for token in [*self._queue.drain(), *self._spawning]:
+                self._happened(token)
+            for message in self._inbox.drain():
+                self._handle(message)
+                del message
+        self._inbox.end(None)
+
+    def _handle(self, message: Message) -> None:
+        port = message.reply_port
+        if port is None:
+            return
+        try:
+            with message.claims():
+                arguments = _plain.loads(message.payload)
+            operation = getattr(self, f"do_{message.method}", None)
+            if operation is None:
+                raise NotFound(f"{message.method}: no operation of this host, whose version of procession is another")
+            result = operation(*arguments, *message.payload[1:])
+        except Exception as error:
+            _tell(port, error)
+            return
+        if isinstance(result, Future):
+            self._await(result, port)
+        elif isinstance(result, Aside):
+            result.start(port)
+        else:
+            _send(port, result)
+
+    def _await(self, future: Future[Any], port: PortRef) -> None:
+        waiter = future._next_waiter()
+        if waiter is None:
+            error = future.exception()
+            if error is None:
+                _send(port, future.get())
+            else:
+                _tell(port, error)
+            return
+        token = next(self._tokens)
+        self._waiting[token] = Call(future, port)
+        if isinstance(future._finish, Spawn):
+            self._spawning.add(token)
+        waiter.notify(self._queue, token)
+
+    def _happened(self, token: int) -> None:
+        waiting = self._waiting.pop(token, None)
+        self._spawning.discard(token)
+        if isinstance(waiting, Call):
+            self._await(waiting.future, waiting.port)
+        elif waiting is not None:
+            self._followed.pop(waiting.name, None)
+
+    # What can be asked for, by its name. Of groups: their key, and ranks.
+
+    def do_check_names(self, names: list[str]) -> None:
+        check_names(names)
+
+    def do_spawn(
+        self,
+        slots: list[tuple[str, int, dict[str, Any]]],
+        launcher: dict[str, Any] | None,
+        without_output: str | None,
+        restart: dict[str, Any] | None,
+        owner: tuple[str, str],
+    ) -> Any:
+        """Gives the key of the new group, and the ids of its procs."""
+        policy = None if restart is None else Restart(**restart)
+        spawn = Spawn([Slot(*one) for one in slots], KnownLauncher(launcher, without_output), policy, owner)
+        try:
+            return spawn()
+        except AlreadyExists:
+            left = groups.orphans(name for name, _, _ in slots)
+            if not left:
+                raise
+        # These are being stopped: whoever was launched again in place of their owner uses the same names.
+        ends = [procs.ended(procs.every(), len, None) for procs in left]
+        until = time.monotonic() + NAME_PATIENCE
+
+        def pending() -> _native.Waiter | None:
+            if time.monotonic() >= until:
+                return None
+            return next((waiter for end in ends if (waiter := end._next_waiter()) is not None), None)
+
+        return Future._of(pending, spawn)
+
+    def do_proc_ids(self, key: str, ranks: list[int]) -> list[str]:
+        return groups.get(key).proc_ids(ranks)
+
+    def do_standing(self, key: str, ranks: list[int]) -> Any:
+        return groups.get(key).standing(ranks)
+
+    def do_statuses(self, key: str, ranks: list[int]) -> Any:
+        return groups.get(key).statuses(ranks)
+
+    def do_exits(self, key: str, ranks: list[int]) -> Any:
+        return groups.get(key).exits(ranks)
+
+    def do_histories(self, key: str, ranks: list[int]) -> Any:
+        return groups.get(key).histories(ranks)
+
+    def do_ready(self, key: str, ranks: list[int]) -> Future[Any]:
+        return groups.get(key).ready(ranks)
+
+    def do_ended(self, key: str, ranks: list[int]) -> Future[Any]:
+        return groups.get(key).ended(ranks, list, None)
+
+    def do_stop(self, key: str, ranks: list[int], reason: str) -> Future[None]:
+        return groups.get(key).stop(ranks, reason)
+
+    def do_terminate(self, key: str, ranks: list[int], timeout: float) -> Future[None]:
+        return groups.get(key).terminate(ranks, timeout)
+
+    def do_kill(self, key: str, ranks: list[int]) -> Future[None]:
+        return groups.get(key).kill(ranks)
+
+    def do_respawn(self, key: str, ranks: list[int], launcher: dict[str, Any] | None, is_spawner: bool) -> None:
+        procs = groups.get(key)
+        if is_spawner:  # a launcher class may have another process by now
+            procs.launcher = KnownLauncher(launcher, procs.launcher.without_output)
+        procs.respawn(ranks)
+
+    def do_tails(self, key: str, ranks: list[int], lines: int | None) -> Any:
+        procs = groups.get(key)
+        return procs.tails(ranks, None) if lines is None else Aside(lambda: procs.tails(ranks, lines))
+
+    def do_subscribe(self, key: str, ranks: list[int], output: bool, lifecycle: bool) -> Any:
+        return self._follow(groups.get(key).subscribe(ranks, output=output, lifecycle=lifecycle))
+
+    def do_subscribe_with_past(self, key: str, ranks: list[int], lines: int | None) -> Any:
+        subscription, past = groups.get(key).subscribe_with_past(ranks, lines)
+        return *self._follow(subscription), past
+
+    def _follow(self, subscription: Subscription) -> tuple[str, Port[None]]:
+        """Its name, and a port that closes when nobody follows any more."""
+        port, receiver = runtime().open_once_port()
+        token = next(self._tokens)
+        name = f"subscription-{token}"
+        self._followed[name] = subscription
+        self._waiting[token] = Lease(name, receiver)
+        receiver.waiter().notify(self._queue, token)
+        return name, Port(port)
+
+    def do_events(self, name: str) -> Future[tuple[list[dict[str, Any]], bool]]:
+        """What has happened since, as soon as there is something; and whether that was all."""
+        subscription = self._followed.get(name)
+        if subscription is None:
+            raise NotFound(f"{name}: nobody holds this subscription any more")
+        return when_done(subscription.waiter(), lambda: (subscription.drain(), subscription.ended))
+
+    def do_openings(
+        self, key: str, ranks: list[int], agent: str, verb: str, opens: str, ports: list[str], *payload: memoryview
+    ) -> str:
+        """The agents have been sent it, before anything that the caller sends once it has this name to ask with for more."""
+        moved = [_native.claim_port(port, False) for port in ports]
+        name = f"opening-{next(self._tokens)}"
+        self._opening[name] = groups.get(key).openings(ranks, agent, verb, payload, moved, self._inbox, opens)
+        return name
+
+    def do_opened(self, name: str) -> Future[list[tuple[int, str, list[bytes]] | None]]:
+        """Gives the answers of the agents, unread."""
+        replies = self._opening.pop(name)
+
+        def finish() -> list[tuple[int, str, list[bytes]] | None]:
+            answers = [replies.take(place) for place in range(len(replies))]
+            return [
+                None if one is None else (one.outcome, one.text, [bytes(part) for part in one.payload])
+                for one in answers
+            ]
+
+        return when_done(replies.all_done(), finish)
+
+
+class Spawn:
+    """One launch of a group, which may have to be tried again."""
+
+    def __init__(
+        self, slots: Sequence[Slot], launcher: KnownLauncher, restart: Restart | None, owner: tuple[str, str]
+    ) -> None:
+        self._slots, self._launcher, self._restart, self._owner = slots, launcher, restart, owner
+
+    def __call__(self) -> tuple[str, list[str]]:
+        procs = launch(self._slots, self._launcher, self._restart, owner=self._owner)
+        return groups.key_of(procs, self._owner[0]), procs.proc_ids(procs.every())
+
+
+class Aside:
+    """Work that may wait for a file system, and is done in a thread of its own."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self._work = work
+
+    def start(self, port: PortRef) -> None:
+        threading.Thread(target=self._run, args=(port,), name="procession host aside", daemon=True).start()
+
+    def _run(self, port: PortRef) -> None:
+        try:
+            result = self._work()
+        except Exception as error:
+            _tell(port, error)
+        else:
+            _send(port, result)
+
+
+def _send(port: PortRef, value: object) -> None:
+    try:
+        _answer.send_value(port, value)
+    except (ConnectionError, RuntimeError):
+        return  # whoever asked is gone
+    except Exception as error:  # such as an answer over a limit
+        _tell(port, error)
+
+
+def _tell(port: PortRef, error: BaseException) -> None:
+    with suppress(ConnectionError, RuntimeError):
+        _answer.send_exception(port, error)
+
+
+def serve() -> None:
+    """Has the host of this client answer its procs."""
+    service = HostService()
+    threading.Thread(target=service.serve, name="procession host", daemon=True).start()

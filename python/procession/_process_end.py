@@ -1,0 +1,71 @@
+"""The end of a process in which a failure was not handled: on its main thread, as Ctrl-C would, with code 1."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from procession._answer import format_error
+
+if TYPE_CHECKING:
+    from procession._failure import MeshFailure
+
+# How long the main thread may take to end.
+PATIENCE = 10.0
+
+
+def end_process(failure: MeshFailure, error: BaseException) -> None:
+    """The hook raised `error` for `failure`. Called on another thread than the main one."""
+    said = f"procession: a failure was not handled, and process {os.getpid()} ends:\n{failure.report()}\n"
+    if not isinstance(error, SystemExit):
+        said += f"unhandled_fault_hook raised:\n{format_error(error)}"
+    print(said, file=sys.stderr, end="", flush=True)
+    code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
+    if not _is_interactive():
+        _exit_quietly_with(code)
+    main = threading.main_thread()
+    if main.ident is not None and main.is_alive():
+        _interrupt(main.ident)
+    if not _is_interactive():
+        _insist(code)
+
+
+def _is_interactive() -> bool:
+    """In a session of somebody's only what runs there now is interrupted."""
+    return hasattr(sys, "ps1") or "ipykernel" in sys.modules
+
+
+def _exit_quietly_with(code: int) -> None:
+    """The interrupt that nobody catches is none to be shown: the report was."""
+    shown = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, traceback: Any) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            raise SystemExit(code)
+        shown(kind, error, traceback)
+
+    sys.excepthook = hook
+
+
+def _interrupt(thread: int) -> None:
+    if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, signal.SIG_DFL, None):
+        signal.pthread_kill(thread, signal.SIGINT)
+        return
+    # Ignored, as in the background of a shell: then there is only this, and it waits for the next line of Python.
+    import ctypes
+
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt))
+
+
+def _insist(code: int) -> None:
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        time.sleep(0.1)  # a daemon thread: it ends here when the process does
+    print(f"procession: the main thread has not ended within {PATIENCE:.0f} s", file=sys.stderr, flush=True)
+    atexit._run_exitfuncs()
+    os._exit(code)
