@@ -2,7 +2,7 @@
 
 from monarch.actor import Actor, context, endpoint, this_host
 
-from facts import fact
+from facts import fact, kind
 
 BETTER: dict = {}
 
