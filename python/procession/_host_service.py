@@ -242,11 +242,16 @@ class HostService:
         return self._follow(groups.get(key).subscribe(ranks, output=output, lifecycle=lifecycle))
 
     def do_subscribe_with_past(self, key: str, ranks: list[int], lines: int | None) -> Any:
-        subscription, past = groups.get(key).subscribe_with_past(ranks, lines)
-        return *self._follow(subscription), past
+        procs = groups.get(key)
+
+        def follow() -> tuple[Any, ...]:
+            subscription, past = procs.subscribe_with_past(ranks, lines)
+            return *self._follow(subscription), past
+
+        return follow() if lines is None else Aside(follow)
 
     def _follow(self, subscription: Subscription) -> tuple[str, Port[None]]:
-        """Its name, and a port that closes when nobody follows any more."""
+        """Its name, and a port that closes when nobody follows any more. From any thread."""
         port, receiver = runtime().open_once_port()
         token = next(self._tokens)
         name = f"subscription-{token}"
