@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Protocol, Self, TypeVar, overload
 
+from procession import _sources
+
 if TYPE_CHECKING:
     import logging
 
@@ -152,6 +154,7 @@ class Actor(Mesh):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        _sources.note(cls.__module__)
         for name, value in vars(cls).items():
             if isinstance(value, EndpointProperty) and name in MESH_ATTRIBUTES:
                 raise TypeError(

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from procession import _answer, _native, _pickle
+from procession import _answer, _native, _pickle, _sources
 from procession._actor import Actor, check_class
 from procession._context import STOP, Instance, sender
 from procession._failure import Ending, ending_of
@@ -196,7 +196,9 @@ def spawn_elsewhere(
     """
     if owner is not None:
         serve_agent()  # which is asked when the owner has ended
-    payload, moved = _pickle.dumps((cls, args, kwargs, mesh_name, region, owner))
+    payload, moved = _pickle.dumps(
+        (_sources.stamped(cls, strict=again is None), args, kwargs, mesh_name, region, owner)
+    )
     verb = f"spawn:{actor_name}"
     if again is None:
         watched()

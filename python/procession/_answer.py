@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from typing import TYPE_CHECKING, Any
 
 from procession import _native, _pickle
 from procession._context import sender
-from procession.errors import ActorError, NotPicklable, RemoteException, SupervisionError
+from procession._exceptions import flatten, rebuild, text_of
+from procession.errors import ActorError, RemoteException, SupervisionError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -26,7 +28,7 @@ def take(answer: Answer, endpoint: str | None = None) -> Any:
             failure.add_note(f"raised while {what} was unpickled here")
             raise
     if answer.outcome == _native.EXCEPTION:
-        raise _rebuild(answer.payload, answer.text, endpoint)
+        raise _rebuild(answer, endpoint)
     error = SupervisionError(answer.text if endpoint is None else f"Endpoint call {endpoint}() failed: {answer.text}")
     error.endpoint = endpoint
     raise error
@@ -34,7 +36,7 @@ def take(answer: Answer, endpoint: str | None = None) -> Any:
 
 def send_value(port: PortRef, value: object, rank: int | None = None) -> None:
     """Answers with `value`; raises NotPicklable, with nothing sent, when it cannot travel."""
-    payload, moved = _pickle.dumps(value)
+    payload, moved = _pickle.dumps(value, called="result")
     port.send(payload, moved, rank)
 
 
@@ -63,45 +65,21 @@ def summary(error: BaseException) -> str:
     return f"{type(error).__qualname__}: {text_of(error)}"
 
 
-def text_of(error: BaseException) -> str:
-    """`str(error)`, whatever its `__str__` does."""
-    for render in (str, repr):
-        try:
-            return render(error)
-        except Exception:
-            continue
-    return "<error formatting exception>"
-
-
 def _flatten(error: BaseException) -> list[Buffer]:
     try:
         shown = format_error(error)
     except Exception:
         shown = summary(error) + "\n"
-    try:
-        segments, moved = _pickle.dumps(error)
-        if moved:
-            raise NotPicklable("an exception cannot carry a port")
-        exact: list[bytes] | None = [bytes(segment) for segment in segments]
-        pickle.loads(segments[0], buffers=segments[1:])  # some exceptions pickle well and never load again
-    except Exception:
-        exact = None
-    kind = type(error)
-    return [pickle.dumps((f"{kind.__module__}.{kind.__qualname__}", text_of(error), shown, exact))]
+    return [pickle.dumps((flatten(error), shown, os.uname().nodename))]
 
 
-def _rebuild(payload: list[memoryview], plain: str, endpoint: str | None) -> ActorError:
+def _rebuild(answer: Answer, endpoint: str | None) -> ActorError:
     message = "A remote actor call has failed." if endpoint is None else f"Actor call {endpoint} failed."
+    payload, plain = answer.payload, answer.text
     if not payload:  # sent as text alone
         return ActorError(RemoteException("exception", plain), message, plain)
-    type_name, text, shown, exact = pickle.loads(payload[0])
-    exception: BaseException = RemoteException(type_name, text)
-    if exact is not None:
-        try:
-            loaded = _pickle.loads(exact)
-        except Exception as failure:
-            exception.add_note(f"its type could not be loaded here: {text_of(failure)}")
-        else:
-            if isinstance(loaded, BaseException):
-                exception = loaded
-    return ActorError(exception, message, shown)
+    records, shown, host = pickle.loads(payload[0])
+    error = ActorError(rebuild(records), message, shown)
+    rank = "" if answer.rank is None else f"by rank {answer.rank}, "
+    error.add_note(f"raised {rank}on host {host}")
+    return error

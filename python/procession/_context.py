@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from procession import _native, _pickle
 from procession._runtime import runtime
@@ -13,7 +14,7 @@ from procession._shape import Extent, Point, Region
 
 if TYPE_CHECKING:
     from procession._failure import MeshFailure
-    from procession._native import Inbox
+    from procession._native import Inbox, Message
     from procession._owned import Owned
     from procession._proc_mesh import ProcMesh
 
@@ -77,11 +78,26 @@ class Instance:
 class Context:
     """What `context()` gives."""
 
-    __slots__ = ("_message_region", "actor_instance")
+    __slots__ = ("_message", "_message_region", "actor_instance")
 
-    def __init__(self, actor_instance: Instance, message_region: tuple[Any, ...] | None = None) -> None:
+    def __init__(
+        self,
+        actor_instance: Instance,
+        message: Message | None = None,
+        message_region: tuple[Any, ...] | None = None,
+    ) -> None:
         self.actor_instance = actor_instance
+        # What came with a message goes when it is handled, and a context may last longer.
+        self._message = None if message is None else ref(message)
         self._message_region = message_region
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits any more for the answer to the message that is handled: its caller has cancelled the
+        call, or the deadline has passed. What an endpoint returns then is dropped. False outside of one, and once it
+        has passed its response port on."""
+        message = None if self._message is None else self._message()
+        return message is not None and message.cancelled
 
     @property
     def message_rank(self) -> Point:

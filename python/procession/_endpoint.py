@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, ParamSpec, TypeVar, cast
 
-from procession import _answer, _native, _pickle
+from procession import _answer, _native, _pickle, _validate
 from procession._context import sender
 from procession._future import Future, gather, when_done
 from procession._value_mesh import ValueMesh
+from procession.errors import CallTimeout
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from procession._actor import EndpointProperty
     from procession._actor_mesh import ActorMesh
     from procession._native import ActorRef, Answer, Replies
@@ -27,13 +30,30 @@ CO_VARARGS, CO_VARKEYWORDS = 0x04, 0x08
 class Endpoint(Generic[P, R]):
     """One endpoint of all actors of a mesh."""
 
-    __slots__ = ("_explicit", "_mesh", "_method", "_name")
+    __slots__ = ("_explicit", "_mesh", "_method", "_name", "_timeout")
 
-    def __init__(self, mesh: ActorMesh[Any], name: str, method: Callable[..., Any], explicit: bool) -> None:
+    def __init__(
+        self,
+        mesh: ActorMesh[Any],
+        name: str,
+        method: Callable[..., Any],
+        explicit: bool,
+        timeout: float | None = None,
+    ) -> None:
         self._mesh = mesh
         self._name = name
         self._method = method
         self._explicit = explicit
+        self._timeout = timeout
+
+    def options(self, *, timeout: float | timedelta | None) -> Endpoint[P, R]:
+        """The same endpoint, each of whose calls has a deadline, `timeout` seconds after it is made; None: without one.
+
+        What is not answered then is cancelled as by `Future.cancel`, whether or not anybody waits for it, and the future
+        raises `errors.CallTimeout`, a TimeoutError. A broadcast, and a `send`, have no answer to wait for and are refused.
+        """
+        seconds = _validate.wait_seconds("timeout", timeout)
+        return Endpoint(self._mesh, self._name, self._method, self._explicit, seconds)
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> Future[ValueMesh[R]]:
         """Calls every actor. The future has all results by rank, or raises the first exception as soon as it comes."""
@@ -47,7 +67,7 @@ class Endpoint(Generic[P, R]):
             ranks = range(len(replies)) if bad is None else [bad]
             return ValueMesh(extent, self._take(replies, ranks, taken))
 
-        return when_done(replies.all_done(), finish)
+        return when_done(replies.all_done(), finish, replies.cancel)
 
     def call_one(self, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Calls the one actor of this mesh; ValueError when there are several."""
@@ -71,7 +91,7 @@ class Endpoint(Generic[P, R]):
                 position = replies.nth(place)
                 return cast(R, self._take(replies, [cast(int, position)], taken)[0])
 
-            return when_done(replies.nth_done(place), finish)
+            return when_done(replies.nth_done(place), finish, replies.cancel)
 
         return iter([nth(place) for place in range(len(replies))])
 
@@ -92,16 +112,21 @@ class Endpoint(Generic[P, R]):
         def finish() -> R:
             return cast(R, self._take(replies, [0], taken)[0])
 
-        return when_done(replies.one_done(0), finish)
+        return when_done(replies.one_done(0), finish, replies.cancel)
 
     def _send(self, refs: Sequence[ActorRef], args: Any, kwargs: Any) -> Replies:
         payload, moved = self._pack(args, kwargs)
-        return _native.call(refs, self._name, self._style, payload, moved, sender())
+        return _native.call(refs, self._name, self._style, payload, moved, sender(), None, self._timeout)
 
     def _send_one_way(self, refs: Sequence[ActorRef], args: Any, kwargs: Any) -> None:
+        self._refuse_timeout("a broadcast waits for no answer: use call, call_one, choose or stream")
         payload, moved = self._pack(args, kwargs)
         style = _native.EXPLICIT_ONE_WAY if self._explicit else _native.ONE_WAY
         _native.call(refs, self._name, style, payload, moved, sender())
+
+    def _refuse_timeout(self, why: str) -> None:
+        if self._timeout is not None:
+            _validate.refuse("timeout", self._timeout, f"{why}, or the endpoint with options(timeout=None)")
 
     @property
     def _style(self) -> int:
@@ -122,12 +147,21 @@ class Endpoint(Generic[P, R]):
     def _open(self, answer: Answer | None, position: int, replies: Replies) -> Any:
         if answer is None:
             raise AssertionError(f"the answer at {position} was announced and is missing")
+        if answer.outcome >= _native.CANCELLED:
+            raise self._given_up(answer.outcome, replies)
         try:
             return _answer.take(answer, self._label)
         except Exception as error:
             if len(replies) > 1:
                 error.add_note(f"rank {position} of {len(replies)}: {self._mesh._refs[position].actor_id}")
             raise
+
+    def _given_up(self, outcome: int, replies: Replies) -> Exception:
+        if outcome == _native.TIMED_OUT and self._timeout is not None:
+            return CallTimeout(self._label, self._timeout, replies.given_up(), len(replies))
+        from procession.errors import CallCancelled
+
+        return CallCancelled(f"the call of {self._label}() was cancelled by its caller")
 
     @property
     def _label(self) -> str:
@@ -184,6 +218,9 @@ def send(
         return
     if len(refs) > 1 and port._ref.once:
         raise ValueError(f"a once port takes one answer, and {len(refs)} actors would answer: open one with once=False")
+    endpoint._refuse_timeout(
+        "the answers go to a port: limit the wait for them there, with receiver.recv().get(timeout)"
+    )
     payload, moved = endpoint._pack(args, kwargs)
     _native.send_to_port(refs, endpoint._name, endpoint._style, payload, moved, sender(), port._ref)
 
@@ -206,7 +243,11 @@ class Accumulator(Generic[P, R, A]):
                 value = self._combine(value, result.get())
             return value
 
-        return gather(results, finish)
+        def cancel() -> bool:
+            cancelled = [result.cancel() for result in results]
+            return any(cancelled)
+
+        return gather(results, finish, cancel)
 
 
 def check_arguments(method: Callable[..., Any], leading: int, args: Sequence[Any], kwargs: dict[str, Any]) -> None:

@@ -31,8 +31,9 @@ class Future(Generic[R]):
     # What raises the kept error lets go of `self`, or the error's traceback and the future would keep each other, and all
     # that the caller's frames hold, until the garbage collector comes.
 
-    __slots__ = ("_deadline", "_error", "_finish", "_lock", "_pending", "_value")
+    __slots__ = ("_cancel", "_deadline", "_error", "_finish", "_lock", "_pending", "_value")
 
+    _cancel: Callable[[], bool] | None
     _deadline: float | None
     _error: BaseException | None
     _finish: Callable[[], R]
@@ -45,16 +46,22 @@ class Future(Generic[R]):
 
     @classmethod
     def _of(
-        cls, pending: Callable[[], Waiter | None], finish: Callable[[], R], deadline: float | None = None
+        cls,
+        pending: Callable[[], Waiter | None],
+        finish: Callable[[], R],
+        deadline: float | None = None,
+        cancel: Callable[[], bool] | None = None,
     ) -> Future[R]:
         """`pending` gives something to wait for, again and again, until None; then `finish` is called.
 
         `pending` changes nothing. `finish` is called again after a KeyboardInterrupt, and after it raised `Missed`.
+        After a `cancel` that gave True nothing is pending any more, and `finish` raises.
         """
         future = object.__new__(cls)
         future._pending = pending
         future._finish = finish
         future._deadline = deadline
+        future._cancel = cancel
         future._error = None
         future._lock = threading.RLock()  # a signal handler may ask for the same future
         return future
@@ -92,6 +99,30 @@ class Future(Generic[R]):
         """Whether `get` would return at once."""
         with self._lock:
             return self._is_settled() or self._pending() is None or _left(self._deadline) == 0
+
+    def cancel(self) -> bool:
+        """Waits no longer for what was called, and tells the actors: True when there was something to cancel.
+
+        Then `get` raises `errors.CallCancelled`, also for others who wait. A message that an actor has not begun with when
+        it hears of this is dropped; an `async def` endpoint gets asyncio.CancelledError where it awaits; a `def` endpoint runs on, can ask
+        `context().cancelled`, and its result is dropped. The actors live on.
+
+        A future that is done stays what it is, and one that is not of a call cannot be cancelled: False. Futures of one
+        `stream` are cancelled together. Neither the drop of a future nor the cancellation of a task that awaits it
+        cancels the call.
+        """
+        with self._lock:
+            if self._cancel is None or self._is_settled() or self._pending() is None:
+                return False
+            return self._cancel()
+
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+        if not self.done():
+            return False
+        from procession.errors import CallCancelled
+
+        return isinstance(self.exception(0), CallCancelled)
 
     def __await__(self) -> Generator[Any, None, R]:
         try:
@@ -142,7 +173,7 @@ class Future(Generic[R]):
             if not self._is_settled():
                 self._error = error.with_traceback(None)
         # What was waited for may hold buffers and ports.
-        self._pending, self._finish = _nothing_pending, _already_finished
+        self._pending, self._finish, self._cancel = _nothing_pending, _already_finished, None
 
     def _is_settled(self) -> bool:
         return self._error is not None or hasattr(self, "_value")
@@ -188,18 +219,20 @@ def when_all(waiters: Sequence[Waiter], finish: Callable[[], R], timeout: float 
     return Future._of(pending, finish, _deadline_in(timeout))
 
 
-def when_done(waiter: Waiter, finish: Callable[[], R]) -> Future[R]:
+def when_done(waiter: Waiter, finish: Callable[[], R], cancel: Callable[[], bool] | None = None) -> Future[R]:
     """A future of one thing."""
-    return Future._of(lambda: None if waiter.done() else waiter, finish)
+    return Future._of(lambda: None if waiter.done() else waiter, finish, cancel=cancel)
 
 
-def gather(futures: Sequence[Future[Any]], finish: Callable[[], R]) -> Future[R]:
+def gather(
+    futures: Sequence[Future[Any]], finish: Callable[[], R], cancel: Callable[[], bool] | None = None
+) -> Future[R]:
     """A future that calls `finish` when all of these are settled, well or not."""
 
     def pending() -> Waiter | None:
         return next((waiter for future in futures if (waiter := future._next_waiter()) is not None), None)
 
-    return Future._of(pending, finish)
+    return Future._of(pending, finish, cancel=cancel)
 
 
 def refuse_on_event_loop(what: str, instead: str) -> None:

@@ -142,7 +142,7 @@ class HostMesh(Mesh):
             "cwd": directory,
             "readiness": _validate.choice("readiness", readiness, ("call_back", "none")),
             "setup": _setup(bootstrap),
-            "sys_path": [os.path.abspath(entry) for entry in sys.path],
+            "sys_path": _pickle.path_for_procs(),
             "ready_timeout": _validate.seconds("ready_timeout", ready_timeout),
             "stop_grace": _validate.seconds("stop_grace", stop_grace),
             "ack_timeout": _validate.seconds("ack_timeout", ack_timeout),

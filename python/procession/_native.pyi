@@ -21,6 +21,8 @@ EXPLICIT_ONE_WAY: Final[int]  # like ONE_WAY, of an endpoint that gets a port
 RESULT: Final[int]  # payload is a pickled value
 EXCEPTION: Final[int]  # payload is a pickled exception
 CLOSED: Final[int]  # nobody can answer any more; text says why
+CANCELLED: Final[int]  # by `Replies.cancel`
+TIMED_OUT: Final[int]  # at the deadline of the call
 
 def start_client() -> Runtime:
     """The runtime of a client: an io thread, a host with its run directory. The same one for every later call of this process."""
@@ -297,11 +299,13 @@ def call(
     moved: Sequence[PortRef],
     sender: Inbox | None,
     opens: str | None = None,
+    timeout: float | None = None,
 ) -> Replies:
     """Sends one message to each actor at once, `payload` shared, each with a once port of its own for the answer (none when nobody waits for one).
 
     `moved` are the ports that were met while pickling `payload`. `sender` is the actor that calls, None the client. A once port may only be moved to one actor.
     Where the message arrives, an inbox called `opens` starts to queue messages before the message can be read.
+    Answers that have not come after `timeout` seconds are TIMED_OUT, and those who should give them learn that.
     """
 
 def spawn_actors(
@@ -332,11 +336,15 @@ class Replies:
 
     def __len__(self) -> int: ...
     def all_done(self) -> Waiter:
-        """Done when every answer has come, or at once when one is an EXCEPTION or CLOSED."""
+        """Done when every answer has come, or at once when one is anything but a RESULT."""
     def one_done(self, index: int) -> Waiter: ...
     def take(self, index: int) -> Answer | None:
         """None while it has not come."""
     def first_bad(self) -> int | None: ...
+    def cancel(self) -> bool:
+        """What has not come is CANCELLED, and those who should give it learn that. Whether there was any."""
+    def given_up(self) -> list[int]:
+        """The positions that are CANCELLED or TIMED_OUT."""
     def nth(self, place: int) -> int | None:
         """The position that was the first (0), second (1), … to complete; None while so many have not."""
     def nth_done(self, place: int) -> Waiter: ...
@@ -361,6 +369,9 @@ class PortRef:
     def port_id(self) -> str: ...
     @property
     def once(self) -> bool: ...
+    @property
+    def cancelled(self) -> bool:
+        """Nobody waits for its answer any more."""
     @property
     def style(self) -> int:
         """EXIT for the port that a launcher answers on."""
@@ -422,6 +433,9 @@ class Message:
     def reply_port(self) -> PortRef | None:
         """It closes when the last reference to what this gave is dropped, so ask once and keep it until it is answered."""
     @property
+    def cancelled(self) -> bool:
+        """Nobody waits for its answer any more."""
+    @property
     def ack_port(self) -> PortRef | None:
         """For a launch: answered when its endpoint starts to run."""
     def claims(self, holder: Inbox | None = None) -> Claims: ...
@@ -439,6 +453,8 @@ class Inbox:
         """Readable when `drain()` has something to give or the inbox is closed."""
     @property
     def closed(self) -> bool: ...
+    def some_cancelled(self) -> bool:
+        """Whether a call was cancelled since this was last asked, among those that were handed out or are queued."""
     def close(self, reason: str) -> None:
         """Takes no more; `next` gives what is queued and then None."""
     def busy(self, what: str) -> Busy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import sys
 import threading
@@ -44,11 +45,11 @@ class _Pickler(pickle.Pickler):
         return NotImplemented
 
 
-def dumps(value: object, *, here: bool = False) -> tuple[list[Buffer], list[PortRef]]:
+def dumps(value: object, *, here: bool = False, called: str = "") -> tuple[list[Buffer], list[PortRef]]:
     """The segments of a message (the pickle, then its large buffers) and the ports met in it.
 
     `here`: it is read in this process, which has every class already. Raises NotPicklable, which names the part that
-    cannot be sent.
+    cannot be sent, as one of what is `called` so.
     """
     try:
         return _dump(pickle.Pickler if here else _Pickler, value)
@@ -59,9 +60,9 @@ def dumps(value: object, *, here: bool = False) -> tuple[list[Buffer], list[Port
     except Exception:  # whatever a __reduce__ of the user's raises
         pass
     try:
-        return _dump(_cloudpickle().Pickler, value)
+        return _dump(_by_value_pickler(), value)
     except Exception as error:
-        raise NotPicklable(_explain(value, error)) from error
+        raise NotPicklable(_explain(value, error, called)) from error
 
 
 def _cloudpickle() -> Any:
@@ -69,6 +70,26 @@ def _cloudpickle() -> Any:
     import cloudpickle  # type: ignore[import-untyped]
 
     return cloudpickle
+
+
+_pickler_by_value: Any = None
+
+
+def _by_value_pickler() -> Any:
+    """cloudpickle's pickler, which is told of each module met that procs cannot import."""
+    global _pickler_by_value
+    if _pickler_by_value is None:
+
+        class Pickler(_cloudpickle().Pickler):  # type: ignore[misc]
+            def reducer_override(self, obj: Any) -> Any:
+                if isinstance(obj, (type, FunctionType)):
+                    travels_by_value(obj.__module__)
+                elif isinstance(obj, ModuleType):
+                    travels_by_value(obj.__name__)
+                return super().reducer_override(obj)
+
+        _pickler_by_value = Pickler
+    return _pickler_by_value
 
 
 def dumps_whole(value: object) -> bytes:
@@ -117,6 +138,39 @@ def moving(port: PortRef) -> None:
 
 
 _by_value: dict[str, bool] = {}
+_found_by_procs: frozenset[str] | None = None
+"""Where every proc that this process has launched looks for modules; None before the first."""
+
+
+def path_for_procs() -> list[str]:
+    """Where a proc that is launched now looks for modules, on this machine: as this process, at this moment.
+
+    What is only found elsewhere later is not found by that proc, and travels by value.
+    """
+    global _found_by_procs
+    path = [os.path.abspath(entry) for entry in sys.path]
+    known = _found_by_procs
+    _found_by_procs = frozenset(path) if known is None else known.intersection(path)
+    if known is not None and known != _found_by_procs:
+        _by_value.clear()
+    return path
+
+
+def _is_found_later(name: str) -> bool:
+    """Whether a module is on the path of this process, and was not on that of a proc when it was launched."""
+    if _found_by_procs is None:
+        return False
+    module = sys.modules.get(name.partition(".")[0])
+    file = getattr(module, "__file__", None)
+    if file is None:
+        folders = [os.path.dirname(os.path.abspath(entry)) for entry in getattr(module, "__path__", ())]
+    else:
+        folder = os.path.dirname(os.path.abspath(file))
+        folders = [os.path.dirname(folder) if hasattr(module, "__path__") else folder]
+    if not folders or _found_by_procs.intersection(folders):
+        return False
+    # What a finder of its own knows is found by the same finder there.
+    return any(os.path.abspath(entry) in folders for entry in sys.path)
 
 
 def travels_by_value(module: str | None) -> bool:
@@ -125,7 +179,7 @@ def travels_by_value(module: str | None) -> bool:
         return module is not None
     known = _by_value.get(module)
     if known is None:
-        known = _by_value[module] = not _importable(module)
+        known = _by_value[module] = not _importable(module) or _is_found_later(module)
         if known:
             _cloudpickle().register_pickle_by_value(sys.modules[module])
     return known or _registered_by_user(module)
@@ -162,9 +216,9 @@ def _importable(name: str) -> bool:
     return False
 
 
-def _explain(value: object, error: Exception) -> str:
+def _explain(value: object, error: Exception, called: str) -> str:
     path, culprit = _culprit(value, {}) or ("", value)
-    where = f"{path.lstrip('.')} is" if path else "it is"
+    where = f"{(called + path).lstrip('.')} is" if path else "it is"
     kind = type(culprit)
     return f"cannot send {_summary(value)}: {where} a {kind.__module__}.{kind.__qualname__}, which cannot be pickled ({error})"
 
@@ -192,7 +246,7 @@ def _culprit(value: object, seen: dict[int, object]) -> tuple[str, object] | Non
 
 def _can_pickle(value: object) -> bool:
     try:
-        _dump(_cloudpickle().Pickler, value)
+        _dump(_by_value_pickler(), value)
     except Exception:
         return False
     return True

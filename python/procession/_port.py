@@ -47,6 +47,12 @@ class Port(Generic[R]):
         else:
             _answer.send_exception(self._ref, error, self._rank)
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for its value any more, because the call that it answers was cancelled or has run into
+        its deadline. What is sent then is dropped."""
+        return self._ref is not None and self._ref.cancelled
+
     def __reduce__(self) -> tuple[Any, ...]:
         if self._ref is None:
             return Port, (None,)

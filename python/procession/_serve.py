@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from procession._failure import Ending, MeshFailure
+    from procession._interrupts import RunningCalls
     from procession._native import Inbox, Message, PortRef
 
 
@@ -56,6 +57,7 @@ class ActorServer:
         self._stop_reason: str | None = None
         self._main: asyncio.Task[Any] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._calls: RunningCalls
         # Failures of what it has spawned, for it to handle; the last one that it did not, which ends it.
         self._failures: deque[MeshFailure] = deque()
         self._supervising: asyncio.Task[None] | None = None
@@ -147,7 +149,10 @@ class ActorServer:
                 del message  # what it brought goes before the wait for the next, which may be long
             self._messages.extend(self._inbox.drain())
             while self._messages:
-                self._handle_sync(actor, self._messages.popleft())
+                message = self._messages.popleft()
+                if not message.cancelled:
+                    self._handle_sync(actor, message)
+                del message
         except BaseException as error:
             self._fail(error)
         self._clean_up(actor)
@@ -203,7 +208,10 @@ class ActorServer:
         actor = self._construct()
         if actor is None:
             return
+        from procession._interrupts import RunningCalls
+
         self._main = asyncio.current_task()
+        self._calls = RunningCalls(self._main)
         try:
             await self._handle_all(actor)
         except asyncio.CancelledError:
@@ -246,6 +254,9 @@ class ActorServer:
             if self._failures and self._supervising is None:
                 self._supervising = asyncio.create_task(self._supervise_all(actor))
                 self._tasks.add(self._supervising)
+            if self._inbox.some_cancelled():
+                self._messages = deque(message for message in self._messages if not message.cancelled)
+                self._calls.interrupt_cancelled()
             if closed:
                 loop.remove_reader(reader)
             arrived.set()
@@ -296,7 +307,9 @@ class ActorServer:
         if message.method == STOP:
             self._stop(message)
         elif found is None or not found.concurrent:
+            self._calls.current = message
             await self._handle_async(actor, message)
+            self._calls.current = None
         else:
             self._start_task(self._handle_async, actor, message)
 
@@ -317,10 +330,12 @@ class ActorServer:
 
         task = asyncio.create_task(run())
         self._tasks.add(task)
+        self._calls.began(task, message)
 
         def ended(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
-            if task.cancelled():
+            self._calls.ended(task)
+            if task.cancelled() and not message.cancelled:
                 self._messages.append(message)  # it may not even have begun
 
         task.add_done_callback(ended)
@@ -328,6 +343,8 @@ class ActorServer:
     async def _handle_async(self, actor: Actor, message: Message) -> None:
         from asyncio import CancelledError
 
+        if message.cancelled:
+            return
         port = message.reply_port  # held here until it is answered: it closes when it is let go of
         try:
             function, args, kwargs, explicit = self._open(actor, message, port)
@@ -337,6 +354,8 @@ class ActorServer:
             if not explicit:
                 self._answer(port, result)
         except CancelledError as error:
+            if self._calls.end_interrupt() and not _is_being_cancelled():
+                return  # nobody waits for an answer
             if _is_being_cancelled():
                 self._unanswered.append(port)
                 raise  # the actor ends
@@ -345,6 +364,8 @@ class ActorServer:
             self._report(message.method, port, error)
         except BaseException as error:
             self._report_and_end(message.method, port, error)
+        finally:
+            self._calls.end_interrupt()
 
     # Both
 
@@ -363,11 +384,11 @@ class ActorServer:
         self, actor: Actor, message: Message, port: PortRef | None
     ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], bool]:
         """The bound method, its arguments, and whether it answers through a port."""
-        _context.enter(_context.Context(self._instance))
+        _context.enter(_context.Context(self._instance, message))
         with message.claims():
             args, kwargs, *region = _pickle.loads(message.payload)
         if region:
-            _context.enter(_context.Context(self._instance, region[0]))
+            _context.enter(_context.Context(self._instance, message, region[0]))
         name = message.method
         found = self._endpoints.get(name)
         if found is None and name.startswith("_"):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Generic, Self, TypeVar
 
+from procession._runs import compressed
 from procession._shape import Extent, Mesh, Point, Region
 
 R = TypeVar("R")
 
 
 class ValueMesh(Mesh, Generic[R]):
-    """One value for each rank of a mesh, in rank order."""
+    """One value for each rank of a mesh, in rank order. The same value of many ranks in a row is kept, and sent, once."""
 
     __slots__ = ("_own_region", "_values")
 
@@ -19,7 +20,7 @@ class ValueMesh(Mesh, Generic[R]):
         if len(values) != extent.nelements:
             raise ValueError(f"{len(values)} values for {extent.nelements} ranks of {extent!r}")
         self._own_region = Region.dense(extent)
-        self._values = list(values)
+        self._values = compressed(values)
 
     @property
     def _region(self) -> Region:
@@ -61,7 +62,8 @@ class ValueMesh(Mesh, Generic[R]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ValueMesh):
             return NotImplemented
-        return bool(self._own_region == other._own_region and self._values == other._values)
+        pairs = zip(self._values, other._values, strict=False)
+        return bool(self._own_region == other._own_region and all(one is same or one == same for one, same in pairs))
 
     __hash__ = None  # type: ignore[assignment]
 

@@ -19,6 +19,8 @@ STATE_DIR_ENV: Final = "PROCESSION_STATE_DIR"
 `~/.local/state/procession`."""
 LOG_ENV: Final = "PROCESSION_LOG"
 """How much the runtime of a client tells on stderr: off, error, warn (the default), info, debug, trace."""
+CHANGED_SOURCES_ENV: Final = "PROCESSION_CHANGED_SOURCES"
+"""`warn` in a client: an actor whose module is another file in its proc is built all the same, and the proc's stderr says so."""
 RESERVED_PREFIX: Final = "PROCESSION_"
 """What every variable of ours starts with; users may not set these."""
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from procession._cancelled import CallCancelled
 
 __all__ = [
     "ActorError",
     "AlreadyExists",
+    "CallCancelled",
+    "CallTimeout",
     "InvalidArgument",
     "LaunchFailed",
     "LauncherLost",
@@ -15,6 +20,7 @@ __all__ = [
     "NotFound",
     "NotPicklable",
     "RemoteException",
+    "SourceChanged",
     "SupervisionError",
     "Unsupported",
     "VersionMismatch",
@@ -91,8 +97,61 @@ class LauncherLost(RuntimeError):
     """A launcher that ended before it had done what it was asked. What it had launched ends too: see the exits."""
 
 
+class SourceChanged(RuntimeError):
+    """The module of an actor's class is another file where the actor should live than where it was spawned."""
+
+    def __init__(self, module: str, theirs: str, ours: str) -> None:
+        super().__init__(module, theirs, ours)
+        self.module = module
+        self.theirs = theirs
+        """What the process that spawns has imported."""
+        self.ours = ours
+        """What the proc has."""
+
+    def __str__(self) -> str:
+        return (
+            f"module {self.module} is not the one that the caller has: it has imported {self.theirs}; this proc has imported "
+            f"{self.ours}. Start the caller anew, or launch procs anew after importlib.reload there, so that both run the "
+            "same; PROCESSION_CHANGED_SOURCES=warn in the caller's environment makes this a line on the proc's stderr"
+        )
+
+
 class VersionMismatch(RuntimeError):
     """Two parts that were made for different versions of this package, and cannot work together."""
+
+
+class CallTimeout(TimeoutError):
+    """Some actors had not answered at the deadline that `endpoint.options(timeout=…)` set. Their part is cancelled."""
+
+    def __init__(self, endpoint: str, seconds: float, ranks: list[int], actors: int) -> None:
+        who = "" if actors == 1 else f" by {_ranks(ranks)} of {actors}"
+        super().__init__(
+            f"{endpoint}() was not answered{who} within {seconds:g} s, and is cancelled: give it more time by "
+            "options(timeout=…), or see what the actor is busy with"
+        )
+        self.endpoint = endpoint
+        """As `mesh.method`."""
+        self.seconds = seconds
+        self.ranks = ranks
+        """Who has not answered, by rank in the mesh that was called."""
+        self.actors = actors
+        """How many were called."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.endpoint, self.seconds, self.ranks, self.actors)
+
+
+def _ranks(ranks: list[int]) -> str:
+    shown = ", ".join(map(str, ranks[:10])) + (", …" if len(ranks) > 10 else "")
+    return f"rank {shown}" if len(ranks) == 1 else f"{len(ranks)} ranks ({shown})"
+
+
+def __getattr__(name: str) -> Any:
+    if name != "CallCancelled":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from procession._cancelled import CallCancelled
+
+    return CallCancelled
 
 
 class SupervisionError(RuntimeError):
@@ -120,7 +179,9 @@ class ActorError(Exception):
     """An exception that an endpoint raised. The actor lives on, unless it raised SystemExit or its like.
 
     What is no Exception ends the actor: a note at `exception` says so, and later calls raise SupervisionError.
-    `exception` is the original, or a `RemoteException` in its place; it is `__cause__` too.
+    `exception` is the original, with its causes, contexts, notes and, of a group, its parts; whatever of these cannot be
+    rebuilt here has a `RemoteException` in its place, with a note that says why. It is `__cause__` too. Another note at
+    the error says which rank raised it, on which host.
     """
 
     def __init__(

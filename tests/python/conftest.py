@@ -2,5 +2,6 @@
 
 from counting import counter, counters
 from fixtures import failures, four, script, spawned
+from gates import gates
 
-__all__ = ["counter", "counters", "failures", "four", "script", "spawned"]
+__all__ = ["counter", "counters", "failures", "four", "gates", "script", "spawned"]

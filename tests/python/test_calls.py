@@ -102,7 +102,8 @@ def test_call_raises_the_exception_of_one_rank_and_says_which(counters):
     with pytest.raises(ActorError) as caught:
         counters.fail.call(2).get(10)
     assert str(caught.value.exception) == "rank 2 fails"
-    assert "rank 2 of 4" in caught.value.__notes__[0]
+    assert any("rank 2 of 4" in note for note in caught.value.__notes__)
+    assert any(note.startswith("raised by rank 2, on host ") for note in caught.value.__notes__)
 
 
 def test_stream_gives_one_future_for_each_actor(counters):

@@ -1,7 +1,7 @@
 use std::future::Future;
 
 use bytes::Bytes;
-use procession_model::ActorId;
+use procession_model::{ActorId, PortId};
 
 use crate::cell::Handlers;
 use crate::instance::Instance;
@@ -40,6 +40,13 @@ pub trait Actor: Send + Sized + 'static {
     /// A message of this actor's came back. The default logs it.
     fn undelivered(&mut self, cx: &Instance<Self>, returned: Returned) -> impl Future<Output = ()> + Send {
         tracing::warn!(actor = %cx.id(), to = %returned.to, reason = returned.reason, "a message came back");
+        async {}
+    }
+
+    /// Nobody waits any more for an answer on a once port that this actor was sent. It comes behind the message with
+    /// the port, and not when the answer was given before.
+    fn cancelled(&mut self, cx: &Instance<Self>, port: &PortId) -> impl Future<Output = ()> + Send {
+        let _ = (cx, port);
         async {}
     }
 }

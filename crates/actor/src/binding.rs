@@ -30,6 +30,19 @@ impl Binding {
         }
     }
 
+    /// The port's index, once it has one.
+    pub(crate) fn index(&self) -> Option<u64> {
+        match *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::Bound(index) => Some(index),
+            State::Unbound | State::ReceiverGone => None,
+        }
+    }
+
+    /// The receiver goes, and the entry looks after itself.
+    pub(crate) fn leave(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = State::ReceiverGone;
+    }
+
     /// The receiver goes, and the entry with it.
     pub(crate) fn close(&self, table: &PortTable) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);

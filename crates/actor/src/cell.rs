@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use bytes::Bytes;
-use procession_model::ActorId;
+use procession_model::{ActorId, PortId};
 use tokio::sync::mpsc;
 
 use crate::actor::{Actor, ActorFailure, Handler, Returned};
@@ -21,6 +21,7 @@ pub(crate) trait Cell: Send + Sync {
     fn deliver(&self, from: &ActorId, tag: &str, parts: Vec<Bytes>, claims: Claims) -> Result<(), Refused>;
     fn returned(&self, returned: Returned);
     fn stop(&self, reason: &str);
+    fn cancelled(&self, port: &PortId);
 }
 
 type Handling<'a> = Pin<Box<dyn Future<Output = Result<(), ActorFailure>> + Send + 'a>>;
@@ -58,6 +59,7 @@ impl<A: Handler<M>, M: Message> Work<A> for Letter<M> {
 pub(crate) enum Mail<A> {
     Work(Box<dyn Work<A>>),
     Returned(Returned),
+    Cancelled(PortId),
     Stop(String),
 }
 
@@ -149,5 +151,9 @@ impl<A: Actor> Cell for TypedCell<A> {
 
     fn stop(&self, reason: &str) {
         let _gone = self.mail.send(Mail::Stop(reason.to_owned()));
+    }
+
+    fn cancelled(&self, port: &PortId) {
+        let _gone = self.mail.send(Mail::Cancelled(port.clone()));
     }
 }

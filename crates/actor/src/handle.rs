@@ -66,7 +66,7 @@ impl<A: Actor> ActorHandle<A> {
                 MailboxSenderError { message, kind }
             }),
             None => self.proc_.post_message(message, |tag, ports| {
-                Ok(Head::Deliver { to: self.id.clone(), from, tag, ports })
+                Ok(Head::Deliver { to: self.id.clone(), from, tag, ports, answered: false })
             }),
         }
     }

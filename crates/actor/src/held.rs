@@ -1,6 +1,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use procession_model::{Head, Packet, PortId, cut_reason};
 
@@ -12,17 +13,34 @@ use crate::right::Right;
 /// What the owner of a once port is told when nobody can answer it any more, because its holder forgot to.
 pub const DROPPED: &str = "the port was dropped without an answer";
 
+/// What the owner of a cancelled once port is told, who waits for nothing else.
+pub const CANCELLED: &str = "nobody waits for the answer any more";
+
 /// The right to answer one once port. It exists once in the session: it is spent by answering,
 /// moves away inside a message, and tells the port's owner when it goes unused.
 pub struct Held {
     port: PortId,
     right: Right,
+    cancelled: AtomicBool,
+    /// Whether it came in a message, and is found by its port.
+    arrived: bool,
     proc_: WeakProc,
 }
 
 impl Held {
     pub(crate) fn new(port: PortId, proc_: WeakProc) -> Arc<Self> {
-        Arc::new(Self { port, right: Right::new(), proc_ })
+        Self::of(port, proc_, false)
+    }
+
+    /// One that came in a message, for an actor if any.
+    pub(crate) fn arrived(port: PortId, proc_: &Proc, actor: Option<&Arc<str>>) -> Arc<Self> {
+        let held = Self::of(port, proc_.downgrade(), true);
+        proc_.held().insert(&held, actor);
+        held
+    }
+
+    fn of(port: PortId, proc_: WeakProc, arrived: bool) -> Arc<Self> {
+        Arc::new(Self { port, right: Right::new(), cancelled: AtomicBool::new(false), arrived, proc_ })
     }
 
     /// The port.
@@ -51,12 +69,35 @@ impl Held {
         self.check().is_ok()
     }
 
+    /// Whether nobody waits for the answer any more: what it would take to give one can be spared.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire) || !self.arrived && self.is_cancelled_at_home()
+    }
+
+    /// For one that has never left the process that opened it.
+    fn is_cancelled_at_home(&self) -> bool {
+        let home = self.proc_.upgrade().filter(|proc_| proc_.id() == &self.port.proc_id);
+        home.is_some_and(|proc_| proc_.ports().is_cancelled(self.port.index))
+    }
+
+    /// Nobody waits for the answer any more; false when it was given before.
+    pub(crate) fn cancel(&self) -> bool {
+        if !self.right.can_be_used() {
+            return false;
+        }
+        self.cancelled.store(true, Ordering::Release);
+        true
+    }
+
     /// Gives the right up, telling the owner `reason`. Nothing happens when it is no longer here; of one
     /// that is inside a message which is then not sent, the owner is told when it is back.
     pub fn close(&self, reason: &str) {
-        if !self.right.give_up(reason) {
-            return;
+        if self.right.give_up(reason) {
+            self.tell_closed(reason);
         }
+    }
+
+    fn tell_closed(&self, reason: &str) {
         if let Some(proc_) = self.proc_.upgrade() {
             let reason = cut_reason(reason);
             proc_.send_best_effort(Packet::bare(Head::PortClosed { port: self.port.clone(), reason }));
@@ -64,19 +105,31 @@ impl Held {
     }
 
     /// Answers, from the process `proc_` that holds it. When that fails the right is given up, and
-    /// the owner told why, unless it was used before.
+    /// the owner told why, unless it was used before. Of an answer that nobody waits for the value stays here.
     ///
     /// # Errors
     /// It was used before, `M` has no wire form, or the owner cannot be reached; the value is handed back.
     pub fn answer<M: Message>(&self, proc_: &Proc, value: M) -> Result<(), MailboxSenderError<M>> {
-        let sent = proc_.post_message(value, |tag, ports| {
+        let spend = || {
             self.spend().map_err(|how| {
                 if self.right.is_spent() {
                     proc_.ports().count_late();
                     tracing::warn!(port = %self.port, "a second answer was refused; the first one counts");
                 }
                 SendErrorKind::Spent(how)
-            })?;
+            })
+        };
+        if self.is_cancelled() {
+            return match spend() {
+                Ok(()) => {
+                    self.tell_closed(CANCELLED);
+                    Ok(())
+                }
+                Err(kind) => Err(MailboxSenderError { message: value, kind }),
+            };
+        }
+        let sent = proc_.post_message(value, |tag, ports| {
+            spend()?;
             Ok(Head::Send { port: self.port.clone(), tag, ports })
         });
         sent.inspect_err(|error| {
@@ -122,6 +175,11 @@ impl Drop for Held {
         // A drop at the very end of a thread finds the reason gone, and needs none.
         let reason = DROP_REASON.try_with(|reason| reason.borrow().clone()).ok().flatten();
         self.close(reason.as_deref().unwrap_or(DROPPED));
+        if self.arrived
+            && let Some(proc_) = self.proc_.upgrade()
+        {
+            proc_.held().remove(&self.port, self);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! What the kernel guarantees, each in a sentence that a test holds it to:
 //! * An actor handles one message at a time, in the order in which each sender sent them.
 //! * A once port delivers at most one answer, and errs when nobody can answer it any more.
+//! * Whoever waits for an answer can say that he waits no longer; that reaches who holds the port, wherever it moved.
 //! * A message that cannot be delivered comes back to the actor that sent it; a client-only context
 //!   hears of it at once or through the ports in the message, which close. One that its receiver
 //!   took and then ended without handling is dropped, which closes the once ports in it.
@@ -12,10 +13,12 @@
 mod actor;
 mod answer;
 mod binding;
+mod cancel;
 mod cell;
 mod error;
 mod handle;
 mod held;
+mod held_table;
 mod instance;
 mod life;
 mod mailbox;
@@ -37,7 +40,7 @@ pub use answer::Answer;
 pub use cell::Handlers;
 pub use error::{MailboxError, MailboxSenderError, SendErrorKind};
 pub use handle::ActorHandle;
-pub use held::{Claims, DROPPED, Held, Moves};
+pub use held::{CANCELLED, Claims, DROPPED, Held, Moves};
 pub use instance::Instance;
 pub use mailbox::Mailbox;
 pub use message::{Message, decode_serde, encode_serde};

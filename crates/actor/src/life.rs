@@ -124,6 +124,7 @@ async fn handle_all<A: Actor>(
                 }
             }
             Some(Mail::Returned(returned)) => actor.undelivered(cx, returned).await,
+            Some(Mail::Cancelled(port)) => actor.cancelled(cx, &port).await,
             Some(Mail::Stop(reason)) => return StopCause::Asked(reason),
             None => unreachable!("the actor's own entry in the process keeps a sender"),
         }

@@ -88,6 +88,16 @@ impl<M> OncePortReceiver<M> {
     }
 }
 
+impl<M> OncePortReceiver<M> {
+    /// Waits no longer, and says so to whoever holds the port. A receiver that is only dropped says nothing.
+    pub fn cancel(self) {
+        if let Some(index) = self.binding.index() {
+            self.proc_.cancel_port(&PortId::new(self.proc_.id().clone(), index));
+        }
+        self.binding.leave();
+    }
+}
+
 impl<M> Drop for OncePortReceiver<M> {
     fn drop(&mut self) {
         self.binding.close(self.proc_.ports());
@@ -120,6 +130,11 @@ impl<M> OncePortRef<M> {
     /// The port.
     pub fn port(&self) -> &PortId {
         self.held.port()
+    }
+
+    /// Whether nobody waits for the answer any more.
+    pub fn is_cancelled(&self) -> bool {
+        self.held.is_cancelled()
     }
 }
 

@@ -10,8 +10,26 @@ type OnceSink = Box<dyn FnOnce(Answer) + Send>;
 type ManySink = Arc<dyn Fn(Answer) + Send + Sync>;
 
 enum Entry {
-    Once { sink: OnceSink, holder: Option<ProcId> },
+    Once {
+        sink: OnceSink,
+        holder: Option<ProcId>,
+    },
+    /// A once port whose answer nobody waits for any more, until its holder has heard of that and lets it go.
+    Cancelled {
+        holder: Option<ProcId>,
+    },
     Many(ManySink),
+}
+
+/// Where a once port was when it was cancelled.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Cancelled {
+    /// It is answered, closed or cancelled already, or takes many values.
+    Nowhere,
+    /// In this process.
+    Here,
+    /// In another one, which is to be told.
+    At(ProcId),
 }
 
 #[derive(Default)]
@@ -27,10 +45,14 @@ impl Entries {
         self.by_index.remove(&index)
     }
 
-    fn set_holder(&mut self, index: u64, new: Option<ProcId>) {
-        let Some(Entry::Once { holder, .. }) = self.by_index.get_mut(&index) else { return };
+    fn set_holder(&mut self, index: u64, new: Option<ProcId>) -> bool {
+        let (holder, cancelled) = match self.by_index.get_mut(&index) {
+            Some(Entry::Once { holder, .. }) => (holder, false),
+            Some(Entry::Cancelled { holder }) => (holder, true),
+            _ => return false,
+        };
         if *holder == new {
-            return;
+            return cancelled;
         }
         if let Some(old) = std::mem::replace(holder, new.clone())
             && let Some(held) = self.held_by.get_mut(&old)
@@ -43,6 +65,7 @@ impl Entries {
         if let Some(new) = new {
             self.held_by.entry(new).or_default().insert(index);
         }
+        cancelled
     }
 }
 
@@ -52,6 +75,8 @@ pub(crate) struct PortTable {
     next: AtomicU64,
     entries: Mutex<Entries>,
     late: AtomicU64,
+    /// How many ports were ever cancelled.
+    cancelled: AtomicU64,
 }
 
 impl PortTable {
@@ -84,9 +109,42 @@ impl PortTable {
         let _entry = self.entries().remove(index);
     }
 
-    /// Notes which other process holds the once port; none for this one.
-    pub(crate) fn set_holder(&self, index: u64, holder: Option<ProcId>) {
-        self.entries().set_holder(index, holder);
+    /// Notes which other process holds the once port, none for this one; whether that is to be told that nobody waits.
+    pub(crate) fn set_holder(&self, index: u64, holder: Option<ProcId>) -> bool {
+        self.entries().set_holder(index, holder)
+    }
+
+    /// Nobody waits for the answer of a once port any more; an answer that comes all the same is dropped.
+    pub(crate) fn cancel(&self, index: u64) -> Cancelled {
+        let mut entries = self.entries();
+        let Some(entry) = entries.by_index.get_mut(&index) else { return Cancelled::Nowhere };
+        let Entry::Once { holder, .. } = entry else { return Cancelled::Nowhere };
+        let holder = holder.take();
+        let before = std::mem::replace(entry, Entry::Cancelled { holder: holder.clone() });
+        // Under the lock: whoever moves the port either sees here that it is cancelled, or had moved it before.
+        self.cancelled.fetch_add(1, Ordering::SeqCst);
+        drop(entries);
+        // The sink, outside of the lock.
+        drop(before);
+        holder.map_or(Cancelled::Here, Cancelled::At)
+    }
+
+    /// Whether any port was ever cancelled here.
+    pub(crate) fn any_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::SeqCst) != 0
+    }
+
+    /// Who is to be told that nobody waits for an answer on that once port: it is cancelled, and somebody else has it.
+    pub(crate) fn holder_to_tell(&self, index: u64) -> Option<ProcId> {
+        match self.entries().by_index.get(&index) {
+            Some(Entry::Cancelled { holder }) => holder.clone(),
+            _ => None,
+        }
+    }
+
+    /// Whether that once port is cancelled.
+    pub(crate) fn is_cancelled(&self, index: u64) -> bool {
+        self.any_cancelled() && matches!(self.entries().by_index.get(&index), Some(Entry::Cancelled { .. }))
     }
 
     /// Hands `answer` to the port; a once port is done with it. An answer nobody waits for counts as late.
@@ -98,10 +156,12 @@ impl PortTable {
                 drop(entries);
                 sink(answer);
             }
-            Some(Entry::Once { .. }) => {
-                let Some(Entry::Once { sink, .. }) = entries.remove(index) else { return };
+            Some(Entry::Once { .. } | Entry::Cancelled { .. }) => {
+                let entry = entries.remove(index);
                 drop(entries);
-                sink(answer);
+                if let Some(Entry::Once { sink, .. }) = entry {
+                    sink(answer);
+                }
             }
             None => {
                 drop(entries);
@@ -156,6 +216,7 @@ fn close_entries(entries: impl IntoIterator<Item = Entry>, reason: &str) {
     for entry in entries {
         match entry {
             Entry::Once { sink, .. } => sink(Answer::Closed(reason.to_owned())),
+            Entry::Cancelled { .. } => {}
             Entry::Many(sink) => sink(Answer::Closed(reason.to_owned())),
         }
     }
@@ -192,6 +253,14 @@ mod tests {
             assert_eq!(table.len(), 2);
             table.holders_gone("all are gone");
             table.close(home);
+            table.answer(moved, Answer::Closed("dropped".to_owned()));
+            let given_up = open();
+            assert_eq!(table.cancel(given_up), Cancelled::At(first.clone()));
+            assert_eq!(table.cancel(given_up), Cancelled::Nowhere);
+            assert!(table.set_holder(given_up, Some(second.clone())), "the new holder is to be told");
+            assert_eq!(table.holder_to_tell(given_up), Some(second.clone()));
+            table.holder_gone(&second, "gone");
+            assert!(!table.is_cancelled(given_up));
             // News about ports that are closed leaves no trace.
             table.set_holder(moved, Some(second.clone()));
             assert!(table.entries().by_index.is_empty() && table.entries().held_by.is_empty());

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use crate::actor::Actor;
 use crate::cell::{Cell, TypedCell};
 use crate::handle::ActorHandle;
+use crate::held_table::HeldTable;
 use crate::instance::Instance;
 use crate::life::{Ending, live, unwritten};
 use crate::mailbox::Mailbox;
@@ -29,6 +30,8 @@ struct Inner {
     runtime: Handle,
     cells: RwLock<HashMap<Arc<str>, Arc<dyn Cell>>>,
     ports: PortTable,
+    /// The once ports of others that are here.
+    held: HeldTable,
     router: RwLock<Arc<dyn Router>>,
     on_end: RwLock<Option<EndObserver>>,
     recorder: OnceLock<Arc<dyn FlightRecorder>>,
@@ -64,6 +67,7 @@ impl Proc {
             runtime,
             cells: RwLock::default(),
             ports: PortTable::default(),
+            held: HeldTable::default(),
             router: RwLock::new(no_route()),
             on_end: RwLock::default(),
             recorder: OnceLock::new(),
@@ -183,6 +187,11 @@ impl Proc {
         self.ports().len()
     }
 
+    /// How many once ports came here in messages and are here still; for leak tests.
+    pub fn held_ports(&self) -> usize {
+        self.held().len()
+    }
+
     /// A reference that does not keep the node alive.
     pub fn downgrade(&self) -> WeakProc {
         WeakProc(Arc::downgrade(&self.0))
@@ -190,6 +199,14 @@ impl Proc {
 
     pub(crate) fn ports(&self) -> &PortTable {
         &self.0.ports
+    }
+
+    pub(crate) fn held(&self) -> &HeldTable {
+        &self.0.held
+    }
+
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.0.runtime
     }
 
     pub(crate) fn router(&self) -> Arc<dyn Router> {

@@ -48,6 +48,11 @@ impl Right {
         self.leave_live(State::Live)
     }
 
+    /// Whether it is here, or in a message that may come back.
+    pub(crate) fn can_be_used(&self) -> bool {
+        matches!(*self.state(), State::Live | State::Moved(_))
+    }
+
     pub(crate) fn is_spent(&self) -> bool {
         matches!(*self.state(), State::Spent)
     }

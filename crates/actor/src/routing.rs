@@ -5,6 +5,7 @@ use std::sync::Arc;
 use procession_model::{Head, Packet, PortId, ProcId, cut_reason};
 
 use crate::answer::Answer;
+use crate::cancel::Own;
 use crate::held::{Claims, Held};
 use crate::process::Proc;
 
@@ -25,6 +26,7 @@ pub(crate) fn destination(head: &Head) -> Option<&ProcId> {
         Head::Send { port, .. } | Head::PortClosed { port, .. } | Head::PortMoved { port, .. } => {
             Some(&port.proc_id)
         }
+        Head::PortCancelled { holder, .. } => Some(holder),
         Head::Returned { from, .. } => Some(&from.proc_id),
         Head::ProcGone { .. }
         | Head::ActorEnded { .. }
@@ -59,17 +61,22 @@ impl Proc {
             return self.deliver_here(packet);
         }
         // The owner knows the new holder before the holder can run, so that its death is never missed.
-        self.set_holders(moving_ports(&packet.head), Some(&dest));
+        let own = self.set_holders(moving_ports(&packet.head), Some(&dest));
         self.router().route(&dest, packet).inspect_err(|(packet, _)| {
             self.set_holders(moving_ports(&packet.head), None);
-        })
+        })?;
+        self.repeat_cancels(&own);
+        Ok(())
     }
 
-    /// Notes who holds those of `ports` that were opened here; none for this process.
-    fn set_holders(&self, ports: &[PortId], holder: Option<&ProcId>) {
+    /// Notes who holds those of `ports` that were opened here, none for this process; gives those.
+    fn set_holders(&self, ports: &[PortId], holder: Option<&ProcId>) -> Own {
+        let mut own = Own::default();
         for port in ports.iter().filter(|port| port.proc_id == *self.id()) {
             self.ports().set_holder(port.index, holder.cloned());
+            own.add(port.index);
         }
+        own
     }
 
     /// Sends a packet whose loss nobody can act on, such as the news that a port was dropped.
@@ -106,27 +113,41 @@ impl Proc {
     /// Gives a packet that nobody takes back to those who wait: its ports close, its sender gets it back.
     pub fn bounce(&self, packet: Packet, why: &str) {
         let why = cut_reason(why);
-        for port in moving_ports(&packet.head) {
-            self.send_best_effort(Packet::bare(Head::PortClosed { port: port.clone(), reason: why.clone() }));
-        }
+        self.close_moving(&packet.head, &why);
         if let Head::Deliver { to, from, tag, .. } = packet.head {
             let head = Head::Returned { to, from, tag, reason: why };
             self.send_best_effort(Packet { head, parts: packet.parts });
         }
     }
 
-    fn arrived(&self, ports: &[PortId]) -> Vec<Arc<Held>> {
-        self.set_holders(ports, None);
-        ports.iter().map(|port| Held::new(port.clone(), self.downgrade())).collect()
+    /// Closes the once ports in a packet with that head, which gets nowhere.
+    pub fn close_moving(&self, head: &Head, why: &str) {
+        let reason = cut_reason(why);
+        for port in moving_ports(head) {
+            let closed = Head::PortClosed { port: port.clone(), reason: reason.clone() };
+            self.send_best_effort(Packet::bare(closed));
+        }
+    }
+
+    fn arrived(&self, ports: &[PortId], actor: Option<&Arc<str>>) -> Vec<Arc<Held>> {
+        let arrive = |port: &PortId| {
+            // It can be found before it counts as here, so that a cancel at this moment does not miss it.
+            let held = Held::arrived(port.clone(), self, actor);
+            if port.proc_id == *self.id() && self.ports().set_holder(port.index, None) {
+                held.cancel();
+            }
+            held
+        };
+        ports.iter().map(arrive).collect()
     }
 
     fn deliver_here(&self, packet: Packet) -> Result<(), (Packet, String)> {
         let Packet { head, parts } = packet;
         match head {
-            Head::Deliver { to, from, tag, ports } => {
+            Head::Deliver { to, from, tag, ports, answered } => {
                 let taken = match self.cell(&to.name) {
                     Some(cell) => {
-                        let held = self.arrived(&ports);
+                        let held = self.arrived(&ports, Some(&to.name));
                         // Who gets the packet back decides what becomes of its ports.
                         cell.deliver(&from, &tag, parts, Claims::new(held.clone()))
                             .inspect_err(|_| held.iter().for_each(|held| held.disown()))
@@ -134,15 +155,16 @@ impl Proc {
                     None => Err((parts, self.absence(&to.name))),
                 };
                 return taken.map_err(|(parts, why)| {
-                    (Packet { head: Head::Deliver { to, from, tag, ports }, parts }, why)
+                    (Packet { head: Head::Deliver { to, from, tag, ports, answered }, parts }, why)
                 });
             }
             Head::Send { port, tag, ports } => {
-                let claims = Claims::new(self.arrived(&ports));
+                let claims = Claims::new(self.arrived(&ports, None));
                 self.ports().answer(port.index, Answer::Value { tag, parts, claims });
             }
             Head::PortClosed { port, reason } => self.ports().answer(port.index, Answer::Closed(reason)),
-            Head::PortMoved { port, holder } => self.set_holders(&[port], Some(&holder)),
+            Head::PortMoved { port, holder } => self.moved(&port, holder),
+            Head::PortCancelled { port, .. } => self.cancel_here(&port),
             Head::ProcGone { proc_id, reason } => self.proc_gone(&proc_id, &reason),
             Head::Returned { to, from, tag, reason } => match self.cell(&from.name) {
                 Some(cell) => cell.returned(crate::Returned { to, tag, parts, reason }),

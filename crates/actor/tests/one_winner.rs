@@ -11,7 +11,7 @@ use procession_model::{HostId, ProcId};
 
 use crate::answer::Answer;
 use crate::binding::Binding;
-use crate::port_table::PortTable;
+use crate::port_table::{Cancelled, PortTable};
 use crate::right::Right;
 
 mod sync {
@@ -25,11 +25,13 @@ mod answer {
     pub(crate) use procession_actor::Answer;
 }
 
+#[expect(dead_code, reason = "what cancels a port is tested at its table")]
 #[path = "../src/binding.rs"]
 mod binding;
 #[expect(dead_code, reason = "ports that take many values have no winner")]
 #[path = "../src/port_table.rs"]
 mod port_table;
+#[expect(dead_code, reason = "as above")]
 #[path = "../src/right.rs"]
 mod right;
 
@@ -103,11 +105,65 @@ fn a_port_whose_holder_dies_while_it_moves_on_is_closed_by_the_end_of_the_last_o
         table.set_holder(index, Some(first.clone()));
         let (moving, dying, to) = (Arc::clone(&table), Arc::clone(&table), second.clone());
         together(vec![
-            Box::new(move || moving.set_holder(index, Some(to))),
+            Box::new(move || {
+                moving.set_holder(index, Some(to));
+            }),
             Box::new(move || dying.holder_gone(&first, "it died")),
         ]);
         table.holder_gone(&second, "it died too");
         assert_eq!((calls.count(), table.len()), (1, 0));
+    });
+}
+
+#[test]
+fn of_an_answer_and_a_cancel_one_wins_and_a_holder_that_gets_the_port_meanwhile_is_told() {
+    loom::model(|| {
+        let [first, second] = holders();
+        let (table, calls) = (Arc::new(PortTable::default()), Calls::new());
+        let index = calls.open(&table);
+        table.set_holder(index, Some(first.clone()));
+        // Those who are sent the news that nobody waits, as whoever moves the port and whoever cancels it see to it.
+        let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let (moving, cancelling) = (Arc::clone(&table), Arc::clone(&table));
+        let (of_move, of_cancel, to) = (Arc::clone(&told), Arc::clone(&told), second.clone());
+        together(vec![
+            Box::new(move || {
+                moving.set_holder(index, Some(to));
+                // Here the port is sent.
+                if moving.any_cancelled() {
+                    of_move.lock().unwrap().extend(moving.holder_to_tell(index));
+                }
+            }),
+            Box::new(move || {
+                if let Cancelled::At(holder) = cancelling.cancel(index) {
+                    of_cancel.lock().unwrap().push(holder);
+                }
+            }),
+        ]);
+        assert!(told.lock().unwrap().contains(&second), "{:?}", told.lock().unwrap());
+        table.answer(index, value());
+        assert_eq!((calls.count(), table.len(), table.late()), (0, 0, 0));
+    });
+}
+
+#[test]
+fn an_answer_that_comes_with_a_cancel_is_delivered_or_dropped_and_leaves_no_entry() {
+    loom::model(|| {
+        let (table, calls) = (Arc::new(PortTable::default()), Calls::new());
+        let index = calls.open(&table);
+        let (answering, cancelling) = (Arc::clone(&table), Arc::clone(&table));
+        let won = Calls::new();
+        let of_cancel = won.clone();
+        together(vec![
+            Box::new(move || answering.answer(index, value())),
+            Box::new(move || {
+                if cancelling.cancel(index) == Cancelled::Here {
+                    of_cancel.add();
+                }
+            }),
+        ]);
+        assert_eq!(calls.count() + won.count(), 1);
+        assert_eq!(table.len(), 0);
     });
 }
 

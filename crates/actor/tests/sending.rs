@@ -132,7 +132,7 @@ async fn a_message_that_is_not_taken_or_not_understood_elsewhere_comes_back() {
     let sender = a.proc_.spawn("sender", sender).unwrap();
     let deliver = |tag: &str, ports: Vec<PortId>| {
         let (to, from) = (ActorId::new(b.proc_.id().clone(), "echo"), sender.id().clone());
-        let head = Head::Deliver { to, from, tag: tag.to_owned(), ports };
+        let head = Head::Deliver { to, from, tag: tag.to_owned(), ports, answered: false };
         a.proc_.post(Packet { head, parts: vec![vec![0xc1].into()] }).unwrap();
     };
     let (reply, answer) = a.proc_.mailbox().open_once_port::<u64>();
@@ -227,7 +227,7 @@ async fn a_packet_for_another_incarnation_touches_nothing_here() {
 
     let (to, from) = (ActorId::new(earlier.clone(), "echo"), a.proc_.instance().id().clone());
     let parts = vec![rmp_serde::to_vec_named(&Note(1)).unwrap().into()];
-    let head = Head::Deliver { to, from, tag: "test.note".to_owned(), ports: Vec::new() };
+    let head = Head::Deliver { to, from, tag: "test.note".to_owned(), ports: Vec::new(), answered: false };
     b.proc_.receive(Packet { head, parts });
     let port = PortId::new(earlier, index);
     b.proc_.receive(Packet::bare(Head::PortClosed { port, reason: "of old".to_owned() }));

@@ -3,12 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
-use procession_actor::{Obituaries, Proc, Router, WeakProc};
+use procession_actor::{CANCELLED, Obituaries, Proc, Router, WeakProc};
 use procession_model::{Head, Packet, PortId, ProcId, cut_reason};
 use procession_net::{LinkSender, PostError};
 use procession_wire::Limits;
 
 use crate::leads::Leads;
+use crate::transit::Transit;
 
 /// How many ended procs a host remembers.
 const OBITUARIES: usize = 4096;
@@ -34,6 +35,8 @@ pub(crate) struct Hub {
     routes: RwLock<HashMap<ProcId, Route>>,
     /// Who waits for answers from whom: owners of once ports by holder.
     waiting: Mutex<HashMap<ProcId, HashSet<ProcId>>>,
+    /// What moves on at this moment.
+    transit: Transit,
     /// Where messages to the actors of an ended proc go: to the latest incarnation of its slot.
     leads: RwLock<Leads>,
     /// How those ended that are gone.
@@ -47,6 +50,7 @@ impl Hub {
             proc_: OnceLock::new(),
             routes: RwLock::default(),
             waiting: Mutex::default(),
+            transit: Transit::default(),
             leads: RwLock::default(),
             obituaries: Obituaries::new(OBITUARIES),
         }
@@ -160,6 +164,7 @@ impl Hub {
         let dest = match &packet.head {
             Head::Deliver { to, .. } => to.proc_id.clone(),
             Head::Send { port, .. } | Head::PortClosed { port, .. } => port.proc_id.clone(),
+            Head::PortCancelled { holder, .. } => holder.clone(),
             Head::Returned { from, .. } => from.proc_id.clone(),
             head => {
                 tracing::warn!(?head, "a proc sent what only a host sends; it was dropped");
@@ -167,8 +172,15 @@ impl Hub {
             }
         };
         if dest == self.own {
+            if self.is_left_to_who_moves_it(&packet.head) {
+                return;
+            }
+            let passing = self.transit.begin(&dest, &packet.head);
             self.announce_moves(&dest, &packet.head);
             proc_.receive(packet);
+            for cancelled in passing.end(&dest) {
+                proc_.receive(cancelled);
+            }
         } else if let Err((packet, why)) = self.route(&dest, packet) {
             if let Head::Send { port, .. } = &packet.head {
                 // Who waits for this value learns that it will not come.
@@ -195,6 +207,11 @@ impl Hub {
                 }
             }
         }
+    }
+
+    /// Whether it is the cancel of a port that somebody is moving: then its new holder hears of it behind the port.
+    fn is_left_to_who_moves_it(&self, head: &Head) -> bool {
+        matches!(head, Head::PortCancelled { port, .. } if self.transit.cancel(port))
     }
 
     /// The packet with `head` did not get to `dest`: what moved with it is here.
@@ -224,21 +241,33 @@ impl Hub {
                 Some(Route::Pending { .. }) => {}
             }
         }
-        match self.routes_mut().get_mut(dest) {
+        let withdrawn;
+        let mut routes = self.routes_mut();
+        match routes.get_mut(dest) {
             Some(Route::Pending { linked: Some(sender), .. }) if is_for_a_port(&packet) => {
-                post(sender, dest, packet)
+                return post(sender, dest, packet);
             }
             Some(Route::Pending { packets, .. }) => {
                 // Its sender hears of that now, and not when there is nobody to tell it.
                 if let Err(error) = procession_wire::check(&packet, &Limits::default()) {
                     return Err((packet, error.to_string()));
                 }
-                packets.push(packet);
-                Ok(())
+                match needless(packets, &packet.head) {
+                    Some(place) => withdrawn = packets.remove(place),
+                    None => {
+                        packets.push(packet);
+                        return Ok(());
+                    }
+                }
             }
-            Some(Route::Up(sender)) => post(sender, dest, packet),
-            None => unknown(packet),
+            Some(Route::Up(sender)) => return post(sender, dest, packet),
+            None => return unknown(packet),
         }
+        drop(routes);
+        if let Some(proc_) = self.proc_() {
+            proc_.close_moving(&withdrawn.head, CANCELLED);
+        }
+        Ok(())
     }
 }
 
@@ -248,7 +277,15 @@ fn pending(packets: Vec<Packet>) -> Route {
 
 /// Whether `packet` says something of a port of the process that it goes to, or of who holds one.
 fn is_for_a_port(packet: &Packet) -> bool {
-    !matches!(packet.head, Head::Deliver { .. })
+    !matches!(packet.head, Head::Deliver { .. } | Head::PortCancelled { .. })
+}
+
+/// Where among those that wait the message is that nobody needs any more after a cancel.
+fn needless(packets: &[Packet], head: &Head) -> Option<usize> {
+    let Head::PortCancelled { port, .. } = head else { return None };
+    packets.iter().position(|packet| {
+        matches!(&packet.head, Head::Deliver { ports, answered: true, .. } if ports.first() == Some(port))
+    })
 }
 
 fn moving_ports(head: &Head) -> &[PortId] {
@@ -268,15 +305,33 @@ fn post(sender: &LinkSender, dest: &ProcId, packet: Packet) -> Result<(), (Packe
 
 impl Router for Hub {
     fn route(&self, dest: &ProcId, packet: Packet) -> Result<(), (Packet, String)> {
+        if self.is_left_to_who_moves_it(&packet.head) {
+            return Ok(());
+        }
         let (dest, packet) = self.led(dest, packet);
+        let passing = self.transit.begin(&dest, &packet.head);
         self.announce_moves(&dest, &packet.head);
-        self.hand_over(&dest, packet).inspect_err(|(packet, _)| {
+        let sent = self.hand_over(&dest, packet).inspect_err(|(packet, _)| {
             self.take_back_moves(&dest, &packet.head);
             // Who was gone before it became a holder is not buried a second time.
             if !self.routes.read().unwrap_or_else(PoisonError::into_inner).contains_key(&dest) {
                 self.waiting().remove(&dest);
             }
-        })
+        });
+        match &sent {
+            Ok(()) => {
+                for cancelled in passing.end(&dest) {
+                    let _gone_since = self.hand_over(&dest, cancelled);
+                }
+            }
+            Err(_) => {
+                // The ports are here again.
+                for cancelled in passing.end(&self.own) {
+                    self.proc_().inspect(|proc_| proc_.receive(cancelled));
+                }
+            }
+        }
+        sent
     }
 }
 
@@ -323,7 +378,10 @@ mod tests {
 
     fn deliver(from: &ProcId, to: &ProcId, ports: Vec<PortId>) -> Packet {
         let (to, from) = (ActorId::new(to.clone(), "a"), ActorId::new(from.clone(), "b"));
-        Packet { head: Head::Deliver { to, from, tag: "test".to_owned(), ports }, parts: Vec::new() }
+        Packet {
+            head: Head::Deliver { to, from, tag: "test".to_owned(), ports, answered: true },
+            parts: Vec::new(),
+        }
     }
 
     #[tokio::test]
@@ -373,6 +431,36 @@ mod tests {
         assert_eq!(next().await, value(2));
         hub.up(&booting, near.sender.clone());
         assert_eq!(next().await, message);
+    }
+
+    #[tokio::test]
+    async fn a_cancel_drops_the_message_that_waits_for_a_proc_and_tells_the_owners_of_its_ports() {
+        let (hub, proc_) = hub();
+        let (owner, pending) = (proc_id("owner"), proc_id("pending"));
+        let (mut heard, _open) = up(&hub, &owner);
+        hub.add(&pending);
+        let [answer, argument, alone] = [1, 2, 3].map(|index| PortId::new(owner.clone(), index));
+        hub.forward(deliver(&owner, &pending, vec![answer.clone(), argument.clone()]));
+        let mut one_way = deliver(&owner, &pending, vec![alone.clone()]);
+        if let Head::Deliver { answered, .. } = &mut one_way.head {
+            *answered = false;
+        }
+        hub.forward(one_way);
+        for port in [&answer, &alone] {
+            hub.forward(Packet::bare(Head::PortCancelled { port: port.clone(), holder: pending.clone() }));
+        }
+        let mut told = Vec::new();
+        for _ in 0..5 {
+            told.push(heard.recv().await.expect("a packet").expect("a good one").head);
+        }
+        let closed = |port: &PortId| Head::PortClosed { port: port.clone(), reason: CANCELLED.to_owned() };
+        assert_eq!(told[3..], [closed(&answer), closed(&argument)]);
+        let (mut got, _sender) = up(&hub, &pending);
+        for expected in ["Deliver", "PortCancelled"] {
+            let head = format!("{:?}", got.recv().await.expect("a packet").expect("a good one").head);
+            assert!(head.starts_with(expected), "{head}");
+        }
+        assert_eq!(proc_.open_ports(), 0);
     }
 
     #[tokio::test]

@@ -45,6 +45,7 @@ mod run_record;
 mod slot;
 mod small_pipes;
 mod spec;
+mod transit;
 mod watchdog;
 mod witness;
 

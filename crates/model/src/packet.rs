@@ -39,6 +39,8 @@ pub enum Head {
         tag: String,
         /// The once ports that move with it; `to` becomes their holder.
         ports: Vec<PortId>,
+        /// Whether the first of them takes its answer: when nobody waits for that any more, nobody needs the message.
+        answered: bool,
     },
     /// A value for a port.
     Send {
@@ -61,6 +63,13 @@ pub enum Head {
         /// The port.
         port: PortId,
         /// The process that holds it now.
+        holder: ProcId,
+    },
+    /// Nobody waits for an answer on a once port any more; sent by its owner to its holder, again after each move.
+    PortCancelled {
+        /// The port.
+        port: PortId,
+        /// The process that holds it, as far as its owner knows.
         holder: ProcId,
     },
     /// A proc ended; whoever waits for an answer from it waits no longer.

@@ -79,7 +79,13 @@ async fn link(
 fn message(size: usize) -> Result<Packet, Failure> {
     let proc_id = ProcId::fresh("workers-0", &HostId::fresh("machine"))?;
     let actor = ActorId::new(proc_id, "trainer");
-    let head = Head::Deliver { to: actor.clone(), from: actor, tag: "step".into(), ports: Vec::new() };
+    let head = Head::Deliver {
+        to: actor.clone(),
+        from: actor,
+        tag: "step".into(),
+        ports: Vec::new(),
+        answered: false,
+    };
     Ok(Packet { head, parts: vec![Bytes::from(vec![7; size])] })
 }
 

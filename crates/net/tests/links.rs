@@ -230,7 +230,13 @@ async fn a_peer_that_takes_nothing_is_refused_messages_beyond_64_mebibytes_and_n
     let message = |size: usize| {
         let proc_id = ProcId::fresh("p", &HostId::fresh("test")).unwrap();
         let to = ActorId::new(proc_id, "a");
-        let head = Head::Deliver { to: to.clone(), from: to, tag: "test".to_owned(), ports: Vec::new() };
+        let head = Head::Deliver {
+            to: to.clone(),
+            from: to,
+            tag: "test".to_owned(),
+            ports: Vec::new(),
+            answered: false,
+        };
         Packet { head, parts: vec![Bytes::from(vec![0; size])] }
     };
     let (near, far) = tokio::io::duplex(1000);

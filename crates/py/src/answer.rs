@@ -20,6 +20,10 @@ pub(crate) const EXCEPTION: u8 = 1;
 pub(crate) const CLOSED: u8 = 2;
 /// Output of a proc.
 pub(crate) const LOG: u8 = 3;
+/// It was cancelled here before it came.
+pub(crate) const CANCELLED: u8 = 4;
+/// It did not come until the deadline of its call.
+pub(crate) const TIMED_OUT: u8 = 5;
 
 /// What came to a port, for Python.
 pub(crate) struct Received {
@@ -31,7 +35,7 @@ pub(crate) struct Received {
 }
 
 impl Received {
-    fn bare(outcome: u8, text: impl Into<String>) -> Self {
+    pub(crate) fn bare(outcome: u8, text: impl Into<String>) -> Self {
         Self { outcome, text: text.into(), payload: Vec::new(), rank: None, ports: Vec::new() }
     }
 
@@ -41,7 +45,7 @@ impl Received {
 
     /// Neither a value nor output: nothing good will come of it.
     pub(crate) fn is_bad(&self) -> bool {
-        matches!(self.outcome, EXCEPTION | CLOSED)
+        matches!(self.outcome, EXCEPTION | CLOSED | CANCELLED | TIMED_OUT)
     }
 
     fn of_message(message: PythonMessage) -> Self {

@@ -16,6 +16,7 @@ use crate::message::{
 };
 use crate::port::{PortRef, movable};
 use crate::replies::{Replies, ReplyState};
+use crate::time::duration;
 
 /// The runtime sends what the endpoint returns or raises.
 pub(crate) const RETURNS: u8 = 0;
@@ -75,7 +76,9 @@ fn packet(
 ) -> Result<Packet, String> {
     let parts = message.encode(moves)?;
     let (to, from) = (to.clone(), from.clone());
-    let head = Head::Deliver { to, from, tag: PYTHON_TAG.to_owned(), ports: moves.ports() };
+    // The port for the answer is the first that a message carries.
+    let answered = message.answer().is_some();
+    let head = Head::Deliver { to, from, tag: PYTHON_TAG.to_owned(), ports: moves.ports(), answered };
     Ok(Packet { head, parts })
 }
 
@@ -155,7 +158,7 @@ impl Call {
 
 /// Sends one message to each actor at once, each with a once port of its own for the answer.
 #[pyfunction]
-#[pyo3(signature = (refs, method, style, payload, moved, sender, opens = None))]
+#[pyo3(signature = (refs, method, style, payload, moved, sender, opens = None, timeout = None))]
 #[expect(clippy::too_many_arguments, reason = "one crossing into Rust per call of an endpoint")]
 pub(crate) fn call(
     py: Python<'_>,
@@ -166,8 +169,10 @@ pub(crate) fn call(
     moved: Vec<PyRef<'_, PortRef>>,
     sender: Option<PyRef<'_, Inbox>>,
     opens: Option<String>,
+    timeout: Option<f64>,
 ) -> PyResult<Replies> {
     let core = current()?;
+    let timeout = timeout.map(|seconds| duration("timeout", seconds)).transpose()?;
     let call = Call { opens, ..Call::new(&refs, method, style, payload, &moved)? };
     let from = sender_id(core, sender.as_deref()).clone();
     let to: Vec<ActorId> = refs.iter().map(|actor| actor.0.clone()).collect();
@@ -180,6 +185,9 @@ pub(crate) fn call(
         let replies = Replies::new(ReplyState::expecting(to.len()));
         for (index, to) in to.iter().enumerate() {
             call.send_expecting(core, &from, to, replies.open(core, index));
+        }
+        if let Some(timeout) = timeout {
+            replies.end_in(core, timeout);
         }
         replies
     }))

@@ -58,7 +58,7 @@ pub(crate) struct Core {
     pub(crate) client: ActorId,
     /// None in an embedding program, whose runtime is its own.
     io: Option<IoThread>,
-    handle: Handle,
+    pub(crate) handle: Handle,
     /// In a proc: the host's reason to stop it.
     pub(crate) stop_reason: Arc<Once>,
     ending: AtomicBool,

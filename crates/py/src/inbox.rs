@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use procession_actor::{ActorHandle, Held};
+use procession_actor::{ActorHandle, CANCELLED, Held};
 use procession_model::ActorId;
 use tokio::sync::watch;
 
@@ -34,6 +34,10 @@ struct State {
     handed_out: Vec<Weak<Held>>,
     prune_at: usize,
     actor: Option<ActorHandle<PythonActor>>,
+    /// How many cancels came since the queue was last looked through for what they concern.
+    cancels: usize,
+    /// One came that nobody was told of yet.
+    news: bool,
     /// What is said of the actor once it has ended.
     epitaph: Option<String>,
 }
@@ -51,6 +55,7 @@ impl State {
         if let Some(fd) = &self.fd
             && self.queue.is_empty()
             && self.closed.is_none()
+            && !self.news
         {
             fd.clear();
         }
@@ -93,6 +98,9 @@ impl Inbox {
 
     /// Queues a message; when the inbox is closed, closes the message's ports instead. Never blocks.
     pub fn push(&self, sender: ActorId, message: PythonMessage) {
+        if message.is_cancelled() {
+            return message.close(CANCELLED);
+        }
         let refusal = {
             let mut state = self.state();
             match &state.closed {
@@ -116,6 +124,16 @@ impl Inbox {
     pub fn next(&self, timeout: Option<Duration>) -> Option<Incoming> {
         // A deadline beyond what a clock can say is none.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            let incoming = self.next_of_any(deadline)?;
+            if !incoming.message.is_cancelled() {
+                return Some(incoming);
+            }
+            incoming.message.close(CANCELLED);
+        }
+    }
+
+    fn next_of_any(&self, deadline: Option<Instant>) -> Option<Incoming> {
         let mut state = self.state();
         while state.queue.is_empty() && state.closed.is_none() {
             match deadline {
@@ -143,7 +161,45 @@ impl Inbox {
             state.hand_out(held);
         }
         state.settle_fd();
-        queue.into()
+        drop(state);
+        if !queue.iter().any(|incoming| incoming.message.is_cancelled()) {
+            return queue.into();
+        }
+        let (needless, needed): (Vec<_>, Vec<_>) =
+            queue.into_iter().partition(|incoming| incoming.message.is_cancelled());
+        needless.into_iter().for_each(|incoming| incoming.message.close(CANCELLED));
+        needed
+    }
+
+    /// A call was cancelled that is queued here, or was handed out.
+    pub(crate) fn cancelled(&self) {
+        let mut state = self.state();
+        state.cancels += 1;
+        state.news = true;
+        if let Some(fd) = &state.fd {
+            fd.set();
+        }
+        // What is not dropped now is dropped when its turn comes. So many cancels cost no more than what they drop.
+        if 2 * state.cancels < state.queue.len() {
+            return;
+        }
+        state.cancels = 0;
+        let queue = std::mem::take(&mut state.queue);
+        let (needless, needed): (VecDeque<_>, VecDeque<_>) =
+            queue.into_iter().partition(|incoming| incoming.message.is_cancelled());
+        state.queue = needed;
+        drop(state);
+        needless.into_iter().for_each(|incoming| incoming.message.close(CANCELLED));
+    }
+
+    /// Whether a call was cancelled since this was last asked.
+    pub fn take_cancelled(&self) -> bool {
+        let mut state = self.state();
+        let news = std::mem::take(&mut state.news);
+        if news {
+            state.settle_fd();
+        }
+        news
     }
 
     /// A descriptor that is readable while something is queued or the inbox is closed; it lives as long as the inbox.

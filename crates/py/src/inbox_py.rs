@@ -91,6 +91,10 @@ impl Inbox {
         self.0.is_closed()
     }
 
+    fn some_cancelled(&self) -> bool {
+        self.0.take_cancelled()
+    }
+
     fn close(&self, reason: &str) -> PyResult<()> {
         refuse_in_fork()?;
         self.0.close(reason);
@@ -157,6 +161,15 @@ enum Kept {
 }
 
 impl Kept {
+    fn is_cancelled(&self) -> bool {
+        match self {
+            Self::Here(port) => {
+                port.as_ref().and_then(EitherPortRef::held).is_some_and(|held| held.is_cancelled())
+            }
+            Self::HandedOver { port, .. } => port.upgrade().is_some_and(|held| held.is_cancelled()),
+        }
+    }
+
     fn port(&mut self, hand_over: bool) -> Option<EitherPortRef> {
         match self {
             Self::Here(port) => {
@@ -175,7 +188,7 @@ impl Kept {
 }
 
 /// One message to an actor.
-#[pyclass(frozen, module = "procession._native")]
+#[pyclass(frozen, weakref, module = "procession._native")]
 pub(crate) struct Message {
     method: String,
     explicit: bool,
@@ -236,6 +249,12 @@ impl Message {
         refuse_in_fork()?;
         let port = self.reply_port.lock().unwrap_or_else(PoisonError::into_inner).port(self.explicit);
         Ok(port.map(PortRef::new))
+    }
+
+    #[getter]
+    fn cancelled(&self) -> PyResult<bool> {
+        refuse_in_fork()?;
+        Ok(self.reply_port.lock().unwrap_or_else(PoisonError::into_inner).is_cancelled())
     }
 
     #[getter]

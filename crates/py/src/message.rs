@@ -254,15 +254,27 @@ impl PythonMessage {
         Some(self.ports.swap_remove(index))
     }
 
-    /// Every once port that the message carries.
-    pub fn held(&self) -> impl Iterator<Item = &Arc<Held>> {
-        let response = match &self.kind {
+    /// With a call whose answer has a port for itself: the right to give it.
+    pub fn answer(&self) -> Option<&Arc<Held>> {
+        match &self.kind {
             PythonMessageKind::CallMethod { response_port, .. } => {
                 response_port.as_ref().and_then(EitherPortRef::held)
             }
             _ => None,
-        };
-        response.into_iter().chain(self.ack_port.as_ref().map(PythonOncePortRef::held)).chain(&self.ports)
+        }
+    }
+
+    /// Whether it is a call whose answer nobody waits for any more.
+    pub fn is_cancelled(&self) -> bool {
+        self.answer().is_some_and(|answer| answer.is_cancelled())
+    }
+
+    /// Every once port that the message carries, that for the answer first.
+    pub fn held(&self) -> impl Iterator<Item = &Arc<Held>> {
+        self.answer()
+            .into_iter()
+            .chain(self.ack_port.as_ref().map(PythonOncePortRef::held))
+            .chain(&self.ports)
     }
 
     /// Gives every once port up that the message carries, telling their owners `reason`.

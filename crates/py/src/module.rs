@@ -34,6 +34,8 @@ pub(crate) fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("RESULT", answer::RESULT)?;
     m.add("EXCEPTION", answer::EXCEPTION)?;
     m.add("CLOSED", answer::CLOSED)?;
+    m.add("CANCELLED", answer::CANCELLED)?;
+    m.add("TIMED_OUT", answer::TIMED_OUT)?;
     m.add_class::<Runtime>()?;
     m.add_class::<ProcSpec>()?;
     m.add_class::<RestartPolicy>()?;

@@ -85,6 +85,12 @@ impl PortRef {
     }
 
     #[getter]
+    fn cancelled(&self) -> PyResult<bool> {
+        refuse_in_fork()?;
+        Ok(self.0.held().is_some_and(|held| held.is_cancelled()))
+    }
+
+    #[getter]
     fn style(&self) -> u8 {
         if self.0.answers_exit() { EXIT } else { EXPLICIT }
     }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use procession_actor::{Actor, ActorFailure, ActorHandle, Handler, Handlers, Instance, Proc, StopCause};
-use procession_model::{ActorId, InvalidArgument};
+use procession_model::{ActorId, InvalidArgument, PortId};
 
 use crate::inbox::Inbox;
 use crate::message::PythonMessage;
@@ -43,6 +43,10 @@ impl Actor for PythonActor {
             Some(failure) => Err(failure.into()),
             None => Ok(()),
         }
+    }
+
+    async fn cancelled(&mut self, _: &Instance<Self>, _: &PortId) {
+        self.inbox.cancelled();
     }
 }
 

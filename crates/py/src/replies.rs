@@ -1,17 +1,22 @@
 use std::sync::Arc;
+use std::time::Duration;
 
-use procession_actor::Held;
+use procession_actor::{Held, Proc};
+use procession_model::PortId;
 use pyo3::exceptions::{PyIndexError, PyRuntimeError};
 use pyo3::prelude::*;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep_until};
 
-use crate::answer::{Answer, Received};
-use crate::core::Core;
+use crate::answer::{Answer, CANCELLED, Received, TIMED_OUT};
+use crate::core::{Core, current};
 use crate::fork::{Owned, refuse_in_fork};
 use crate::monitor::{Due, Monitor};
 use crate::waiter::Waiter;
 
 enum Slot {
-    Pending,
+    /// With the number of the port that it is expected on, once that is open.
+    Pending(Option<u64>),
     Here(Received),
     Taken,
 }
@@ -23,6 +28,10 @@ pub(crate) struct ReplyState {
     first_bad: Option<usize>,
     /// What is complete, in the order of completion.
     order: Vec<usize>,
+    /// What is not waited for any more, and had not come.
+    given_up: Vec<usize>,
+    /// What watches the deadline, until all is complete.
+    alarm: Option<AbortHandle>,
 }
 
 const ALL: Due<ReplyState> = (|state, _| state.pending == 0 || state.first_bad.is_some(), 0);
@@ -33,17 +42,18 @@ fn nth(place: usize) -> Due<ReplyState> {
 }
 
 fn one(index: usize) -> Due<ReplyState> {
-    (|state, index| !matches!(state.slots[index], Slot::Pending), index)
+    (|state, index| !matches!(state.slots[index], Slot::Pending(_)), index)
 }
 
 impl ReplyState {
     pub(crate) fn expecting(answers: usize) -> Self {
-        let slots = (0..answers).map(|_| Slot::Pending).collect();
-        Self { slots, pending: answers, first_bad: None, order: Vec::with_capacity(answers) }
+        let slots = (0..answers).map(|_| Slot::Pending(None)).collect();
+        let order = Vec::with_capacity(answers);
+        Self { slots, pending: answers, first_bad: None, order, given_up: Vec::new(), alarm: None }
     }
 
     fn settle(&mut self, index: usize, received: Received) {
-        if !matches!(self.slots[index], Slot::Pending) {
+        if !matches!(self.slots[index], Slot::Pending(_)) {
             return;
         }
         if received.is_bad() {
@@ -52,13 +62,31 @@ impl ReplyState {
         self.slots[index] = Slot::Here(received);
         self.pending -= 1;
         self.order.push(index);
+        if self.pending == 0
+            && let Some(alarm) = self.alarm.take()
+        {
+            alarm.abort();
+        }
+    }
+
+    /// Settles all that is pending as `outcome`; gives the numbers of the ports that nobody waits on any more.
+    fn give_up(&mut self, outcome: u8) -> Vec<u64> {
+        let mut ports = Vec::new();
+        for index in 0..self.slots.len() {
+            if let Slot::Pending(port) = self.slots[index] {
+                ports.extend(port);
+                self.given_up.push(index);
+                self.settle(index, Received::bare(outcome, ""));
+            }
+        }
+        ports
     }
 
     fn take(&mut self, index: usize) -> Result<Option<Received>, &'static str> {
         match std::mem::replace(&mut self.slots[index], Slot::Taken) {
             Slot::Here(received) => Ok(Some(received)),
-            Slot::Pending => {
-                self.slots[index] = Slot::Pending;
+            Slot::Pending(port) => {
+                self.slots[index] = Slot::Pending(port);
                 Ok(None)
             }
             Slot::Taken => Err("this answer was taken before"),
@@ -82,12 +110,29 @@ impl Replies {
     /// The right to give the answer at `index`. An answer that nobody waits for any more is dropped.
     pub(crate) fn open(&self, core: &Core, index: usize) -> Arc<Held> {
         let state = Arc::downgrade(&self.state);
-        core.mailbox.open_once_sink(move |answer| {
+        let held = core.mailbox.open_once_sink(move |answer| {
             if let Some(state) = state.upgrade() {
                 let received = Received::from(answer);
                 state.update(|state| state.settle(index, received));
             }
-        })
+        });
+        self.state.peek(|state| state.slots[index] = Slot::Pending(Some(held.port().index)));
+        held
+    }
+
+    /// What has not come when `timeout` is over is waited for no longer.
+    pub(crate) fn end_in(&self, core: &Core, timeout: Duration) {
+        let (state, proc_) = (Arc::clone(&self.state), core.proc_.clone());
+        let at = Instant::now() + timeout;
+        let alarm = core.handle.spawn(async move {
+            sleep_until(at).await;
+            give_up(&state, &proc_, TIMED_OUT);
+        });
+        let alarm = alarm.abort_handle();
+        self.state.peek(|state| match state.pending {
+            0 => alarm.abort(),
+            _ => state.alarm = Some(alarm),
+        });
     }
 
     /// The answer at `index`, taken.
@@ -103,6 +148,18 @@ impl Replies {
         }
         Err(PyIndexError::new_err(format!("there are {} answers, and {index} is none of them", self.count)))
     }
+}
+
+/// Waits no longer for what has not come, and says so to those who should answer; whether there was any.
+fn give_up(state: &Monitor<ReplyState>, proc_: &Proc, outcome: u8) -> bool {
+    let (ports, any) = state.update(|state| {
+        let before = state.given_up.len();
+        (state.give_up(outcome), state.given_up.len() > before)
+    });
+    for port in ports {
+        proc_.cancel_port(&PortId::new(proc_.id().clone(), port));
+    }
+    any
 }
 
 #[pymethods]
@@ -125,6 +182,16 @@ impl Replies {
         self.check(index)?;
         let taken = self.state.peek(|state| state.take(index)).map_err(PyRuntimeError::new_err)?;
         Ok(taken.map(Answer::from))
+    }
+
+    fn cancel(&self, py: Python<'_>) -> PyResult<bool> {
+        let core = current()?;
+        Ok(py.detach(|| give_up(&self.state, &core.proc_, CANCELLED)))
+    }
+
+    fn given_up(&self) -> PyResult<Vec<usize>> {
+        refuse_in_fork()?;
+        Ok(self.state.peek(|state| state.given_up.clone()))
     }
 
     fn first_bad(&self) -> PyResult<Option<usize>> {
@@ -192,6 +259,21 @@ mod tests {
         state.settle(0, Received { outcome: LOG, ..good() });
         assert_eq!(state.take(0).unwrap().map(|received| received.outcome), Some(LOG));
         assert!(state.take(0).is_err());
+    }
+
+    #[test]
+    fn what_is_given_up_is_complete_and_an_answer_that_comes_later_changes_nothing() {
+        let mut state = ReplyState::expecting(3);
+        for (index, port) in [(0, 10), (1, 11), (2, 12)] {
+            state.slots[index] = Slot::Pending(Some(port));
+        }
+        state.settle(1, good());
+        assert_eq!(state.give_up(TIMED_OUT), [10, 12]);
+        state.settle(2, good());
+        assert!(state.give_up(CANCELLED).is_empty());
+        assert_eq!((state.first_bad, state.pending, &state.given_up[..]), (Some(0), 0, &[0, 2][..]));
+        assert_eq!(state.take(2).unwrap().map(|received| received.outcome), Some(TIMED_OUT));
+        assert_eq!(state.take(1).unwrap().map(|received| received.outcome), Some(RESULT));
     }
 
     #[test]

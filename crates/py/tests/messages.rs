@@ -128,6 +128,7 @@ async fn bytes_that_are_no_message_are_refused_and_close_what_came_with_them() {
             from: host.instance().id().clone(),
             tag: "python".to_owned(),
             ports: vec![held.port().clone()],
+            answered: true,
         };
         held.spend().unwrap();
         host.post(Packet { head, parts }).unwrap();

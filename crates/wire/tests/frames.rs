@@ -24,8 +24,8 @@ fn port() -> impl Strategy<Value = PortId> {
 
 fn head() -> impl Strategy<Value = Head> {
     prop_oneof![
-        (actor(), actor(), any::<String>(), vec(port(), 0..3))
-            .prop_map(|(to, from, tag, ports)| Head::Deliver { to, from, tag, ports }),
+        (actor(), actor(), any::<String>(), vec(port(), 0..3), any::<bool>())
+            .prop_map(|(to, from, tag, ports, answered)| Head::Deliver { to, from, tag, ports, answered }),
         (port(), any::<String>(), vec(port(), 0..3)).prop_map(|(port, tag, ports)| Head::Send {
             port,
             tag,
@@ -33,6 +33,7 @@ fn head() -> impl Strategy<Value = Head> {
         }),
         (port(), any::<String>()).prop_map(|(port, reason)| Head::PortClosed { port, reason }),
         (port(), proc_id()).prop_map(|(port, holder)| Head::PortMoved { port, holder }),
+        (port(), proc_id()).prop_map(|(port, holder)| Head::PortCancelled { port, holder }),
         (proc_id(), any::<String>()).prop_map(|(proc_id, reason)| Head::ProcGone { proc_id, reason }),
         (actor(), actor(), any::<String>(), any::<String>())
             .prop_map(|(to, from, tag, reason)| Head::Returned { to, from, tag, reason }),

@@ -5,4 +5,5 @@
 mod common;
 
 mod answers;
+mod cancels;
 mod moves;

@@ -129,6 +129,7 @@ async fn a_port_that_a_message_names_but_nobody_decodes_errs_its_receiver() {
         from: b.proc_.instance().id().clone(),
         tag: "test.forget".to_owned(),
         ports: vec![held.port().clone()],
+        answered: false,
     };
     b.proc_.receive(Packet { head, parts: vec![rmp_serde::to_vec_named(&Forget).unwrap().into()] });
     assert!(closed(answer).await.contains("dropped"));
