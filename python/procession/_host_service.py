@@ -119,11 +119,13 @@ class HostService:
             for message in self._inbox.drain():
                 self._handle(message)
                 del message
+            if self._inbox.some_cancelled():
+                self._forget_cancelled()
         self._inbox.end(None)
 
     def _handle(self, message: Message) -> None:
         port = message.reply_port
-        if port is None:
+        if port is None or message.cancelled:
             return
         try:
             with message.claims():
@@ -160,10 +162,18 @@ class HostService:
     def _happened(self, token: int) -> None:
         waiting = self._waiting.pop(token, None)
         self._spawning.discard(token)
+        if isinstance(waiting, Call) and waiting.port.cancelled:
+            return
         if isinstance(waiting, Call):
             self._await(waiting.future, waiting.port)
         elif waiting is not None:
             self._followed.pop(waiting.name, None)
+
+    def _forget_cancelled(self) -> None:
+        for token, waiting in list(self._waiting.items()):
+            if isinstance(waiting, Call) and waiting.port.cancelled:
+                del self._waiting[token]
+                self._spawning.discard(token)
 
     # What can be asked for, by its name. Of groups: their key, and ranks.
 
