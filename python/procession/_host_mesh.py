@@ -107,6 +107,9 @@ class HostMesh(Mesh):
 
         It raises for its arguments only. How launches went is in `initialized` (which raises), `exits()` and `wait()`.
 
+        What an actor spawns belongs to it, and is stopped before its `__cleanup__` runs. In a launched proc the host is
+        asked, and waited for, also on an event loop; what is spawned there outside of actors ends with the proc.
+
         per_host: the shape of the procs of each host, `{"gpus": 4}`; None is one proc.
         bootstrap: called in each proc, sync or async, before any actor is built.
         bootstrap_command: what to run instead of this interpreter, as a `launch.BootstrapCommand` or a list of words; or
@@ -137,7 +140,8 @@ class HostMesh(Mesh):
         log_max_bytes: a file that would get longer is put aside as `.1`, `.2`, …; None never does that.
         log_keep: how many that were put aside are kept of each stream.
         on_owner_loss: "detach" lets procs live on when this process ends, for the next one that calls `reattach` with the
-            same directory, as this one did before; with a log_dir. Their restart policy goes on then too.
+            same directory, as this one did before; with a log_dir. Their restart policy goes on then too. Refused for what
+            belongs to an actor or a proc.
         """
         _validate.not_yet(
             proc_bind=(proc_bind, None),

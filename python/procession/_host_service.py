@@ -119,11 +119,13 @@ class HostService:
             for message in self._inbox.drain():
                 self._handle(message)
                 del message
+            if self._inbox.some_cancelled():
+                self._forget_cancelled()
         self._inbox.end(None)
 
     def _handle(self, message: Message) -> None:
         port = message.reply_port
-        if port is None:
+        if port is None or message.cancelled:
             return
         try:
             with message.claims():
@@ -160,10 +162,18 @@ class HostService:
     def _happened(self, token: int) -> None:
         waiting = self._waiting.pop(token, None)
         self._spawning.discard(token)
+        if isinstance(waiting, Call) and waiting.port.cancelled:
+            return
         if isinstance(waiting, Call):
             self._await(waiting.future, waiting.port)
         elif waiting is not None:
             self._followed.pop(waiting.name, None)
+
+    def _forget_cancelled(self) -> None:
+        for token, waiting in list(self._waiting.items()):
+            if isinstance(waiting, Call) and waiting.port.cancelled:
+                del self._waiting[token]
+                self._spawning.discard(token)
 
     # What can be asked for, by its name. Of groups: their key, and ranks.
 
@@ -242,11 +252,16 @@ class HostService:
         return self._follow(groups.get(key).subscribe(ranks, output=output, lifecycle=lifecycle))
 
     def do_subscribe_with_past(self, key: str, ranks: list[int], lines: int | None) -> Any:
-        subscription, past = groups.get(key).subscribe_with_past(ranks, lines)
-        return *self._follow(subscription), past
+        procs = groups.get(key)
+
+        def follow() -> tuple[Any, ...]:
+            subscription, past = procs.subscribe_with_past(ranks, lines)
+            return *self._follow(subscription), past
+
+        return follow() if lines is None else Aside(follow)
 
     def _follow(self, subscription: Subscription) -> tuple[str, Port[None]]:
-        """Its name, and a port that closes when nobody follows any more."""
+        """Its name, and a port that closes when nobody follows any more. From any thread."""
         port, receiver = runtime().open_once_port()
         token = next(self._tokens)
         name = f"subscription-{token}"

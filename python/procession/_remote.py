@@ -42,10 +42,10 @@ class HostRef:
     def ask(self, verb: str, *args: Any, segments: Sequence[Buffer] = ()) -> Any:
         """The answer. It is waited for here and now, also on an event loop, since a host answers this at once."""
         replies = self.send(verb, *args, segments=segments)
-        if not replies.one_done(0).wait(config.HOST_SECONDS):
+        if not replies.one_done(0).wait(config.HOST_SECONDS) and replies.cancel():
             raise TimeoutError(
                 f"the host {self.node} has not answered {verb} within {config.HOST_SECONDS:g} s: its process is stopped, or "
-                "holds its interpreter; what was asked for may still be done"
+                "holds its interpreter; what it has not begun with by then is not done"
             )
         return _taken(replies)
 

@@ -610,3 +610,40 @@ def test_two_actors_launch_at_once_and_each_ends_its_own():
         assert None not in [exit_ for _, exit_ in one.exits().items()]
         assert [rank for _, rank in workers.rank.call().get(20).items()] == [0, 1]
         assert [exit_ for _, exit_ in other.exits().items()] == [None, None]
+
+
+STOPPED = """
+import os, signal
+from procession import config
+from procession._runtime import runtime
+from procession.actor import Actor, endpoint, this_host
+
+class Boss(Actor):
+    @endpoint
+    def spawn_while_stopped(self, client):
+        config.HOST_SECONDS = 0.3
+        os.kill(client, signal.SIGSTOP)
+        try:
+            return this_host().spawn_procs(name="late")
+        except TimeoutError as error:
+            return str(error)
+        finally:
+            os.kill(client, signal.SIGCONT)
+
+    @endpoint
+    def spawn(self):
+        config.HOST_SECONDS = 30
+        return this_host().spawn_procs(name="next")
+
+if __name__ == "__main__":
+    boss = this_host().spawn_procs().spawn("boss", Boss)
+    print(boss.spawn_while_stopped.call_one(os.getpid()).get(20))
+    boss.spawn.call_one().get(20)
+    print(sorted(name for name in runtime().live() if name in ("late-0", "next-0")))
+"""
+
+
+def test_a_launch_that_a_stopped_host_has_not_begun_with_fails_and_does_not_happen_later(script):
+    told, live = script(STOPPED).stdout.splitlines()
+    assert "has not answered spawn within 0.3 s: its process is stopped" in told
+    assert live == "['next-0']"
