@@ -18,7 +18,7 @@ works() { "$python" -c 'import monarch.actor' >/dev/null 2>&1; }
 if ! cmp -s requirements.txt "$venv/.requirements" || ! works; then
     rm -rf "$venv"
     mkdir -p "$cache"
-    "${PYTHON:-python3}" -m venv "$venv"
+    "${PYTHON:-python3}" -m venv "$venv" >&2 || cannot "needs venv and ensurepip of ${PYTHON:-python3}"
     "$python" -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.txt >&2 ||
         cannot "cannot be installed here: no network, or no package of it for this interpreter and machine"
     works || cannot "is installed, and cannot be imported: $("$python" -c 'import monarch.actor' 2>&1 | tail -n 1)"
