@@ -214,9 +214,13 @@ def test_a_controller_that_has_failed_is_not_given_again_and_says_why(controller
     fragile.fail.broadcast()
     with pytest.raises(SupervisionError, match="of the controller"):
         fragile.add.call_one().get(10)
-    with pytest.raises(ActorError, match="'fragile' has failed, and there is no other of that name") as caught:
-        while True:  # its owner is told a little later than its callers
+
+    def ask_until_the_owner_is_told():  # which is a little later than its callers are
+        while True:
             get_or_spawn_controller("fragile", Fragile).get(10)
+
+    with pytest.raises(ActorError, match="'fragile' has failed, and there is no other of that name") as caught:
+        ask_until_the_owner_is_told()
     assert type(caught.value.exception) is ValueError
     assert "of the controller" in str(caught.value)
     assert controllers("another", Fragile).add.call_one().get(10) == 1
