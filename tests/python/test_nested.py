@@ -276,8 +276,8 @@ def test_what_is_launched_outside_of_any_actor_belongs_to_the_proc(tmp_path):
         procs.initialized.get(40)
         pid = int((tmp_path / "pid").read_text())
         assert "of-the-setup-0" in runtime().live()
+    until(lambda: "of-the-setup-0" not in runtime().live())
     until(lambda: not Path(f"/proc/{pid}").exists())
-    assert "of-the-setup-0" not in runtime().live()
 
 
 CLIENT = """
