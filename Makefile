@@ -36,7 +36,7 @@ NEXTEST_REPORT = target/nextest/default/junit.xml
 
 WITH_DOCKER := engines/docker.sh with engines/with-image.sh
 
-.PHONY: help setup target demo test test-rust test-python test-faults soak counts fuzz test-engines lint bench engines wheel ci clean env
+.PHONY: help setup target demo test test-rust test-python test-faults test-compat soak counts fuzz test-engines lint bench engines wheel ci clean env
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14
@@ -83,11 +83,14 @@ test-rust: setup
 
 test-python: setup
 	@rm -f $(REPORTS)/python.xml
-	$(PY) -m pytest --ignore tests/engines --junitxml $(REPORTS)/python.xml
+	$(PY) -m pytest --ignore tests/engines --ignore tests/compat --junitxml $(REPORTS)/python.xml
 
 test-faults: setup ## the tests that hold a row of docs/faults.md, row by row; EVALUATE=1 reads what `make test` has left
 	$(EMBED) $(PY) scripts/faults.py $(if $(EVALUATE),--evaluate $(REPORTS)/python.xml \
 		$(or $(wildcard $(REPORTS)/rust/*.xml),$(NEXTEST_REPORT)))
+
+test-compat: setup ## the same programs on torchmonarch and here; COMPAT_WRITE=1 writes docs/compatibility.md
+	python=$$(PYTHON='$(PYTHON)' tests/compat/environment.sh) && COMPAT_PYTHON=$$python $(PY) -m pytest tests/compat
 
 soak: setup ## 50 procs on three launchers, hurt in every way for SECONDS=60; SEED= repeats a plan; without SECONDS, then counts
 	$(PY) scripts/soak $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))

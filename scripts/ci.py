@@ -34,6 +34,7 @@ LANES = [
     Lane("test", ["make", "test"], 36),
     Lane("faults", ["make", "test-faults", "EVALUATE=1"], 1, quotes=r"^\d+ rows: "),
     Lane("soak", ["make", "soak", "SECONDS=60"], 3, quotes=r"^soak: \w+, seed "),
+    Lane("compat", ["make", "test-compat"], 6, needs=["tests/compat/environment.sh"]),
     Lane("lint", ["make", "lint"], 10),
     Lane("demo python", ["make", "demo", "LAUNCHER=python"], 4, quotes=r"^test accuracy "),
     Lane("demo native", ["make", "demo", "LAUNCHER=native"], 4, quotes=r"^test accuracy "),

@@ -40,9 +40,9 @@ class Allowed:
     FDS_PER_LAUNCHER_PROC = 6
     # The runtime's own threads, by the names they give themselves; they stay until the client ends.
     NATIVE_THREAD = re.compile(r"^procession-")
-    # pytest's own; the client's agent, which serves copies of its mesh in other processes until the client ends, and the
-    # watcher of all that it has spawned.
-    PYTHON_THREAD = re.compile(r"^(pytest|procession (agent|watcher)$)")
+    # pytest's own; the client's agent, which serves copies of its mesh in other processes, the holder of its controllers, and
+    # the watcher of all that it has spawned, until the client ends.
+    PYTHON_THREAD = re.compile(r"^(pytest|procession (agent|controllers|watcher)$)")
     # A run directory holds its lock, the socket that procs call back on, and who is who for the next host.
     RUN_DIR = frozenset({"lock", "host", "record"})
     # What the proc of a launcher class notes about itself.

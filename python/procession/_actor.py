@@ -127,8 +127,15 @@ def concurrent_endpoint(
     """As `endpoint`, for an `async def` during whose awaits the actor handles other messages."""
 
     def wrap(method: Any) -> EndpointProperty[Any, Any]:
+        if isinstance(method, EndpointProperty):
+            name = getattr(method.method, "__qualname__", method.method)
+            raise ValueError(
+                f"{name} is an endpoint already: use @concurrent_endpoint alone, it takes the same options"
+            )
         if not is_async(method):
-            raise TypeError(f"{method.__qualname__} is not `async def`: only those can run concurrently; use @endpoint")
+            raise ValueError(
+                f"{method.__qualname__} is not `async def`: only those can run concurrently; use @endpoint"
+            )
         return EndpointProperty(method, explicit_response_port, concurrent=True)
 
     return wrap if method is None else wrap(method)
@@ -144,12 +151,12 @@ class Actor(Mesh):
     """Isolated state with a mailbox: subclass it, mark methods with `@endpoint`, and spawn it on procs.
 
     Messages are handled one at a time, in the order in which they come from each sender. Endpoints are all `def`
-    or all `async def`. `__cleanup__(self, exc)`, sync or async, runs when the actor ends; `exc` is the exception that
-    ended it, or None. What the actor has spawned has ended by then.
+    or all `async def`. `__cleanup__(self, exc)` runs when the actor ends; `exc` is the exception that ended it, or None. It
+    may be `async def` where the endpoints are. What the actor has spawned has ended by then.
 
-    `__supervise__(self, failure)`, sync or async, is called with the `MeshFailure` of each actor of its own that fails,
-    once and one at a time: of a sync actor between two messages, of an async one at an await. True means that it is
-    handled; with anything else, or an exception, or without the method, this actor fails too, and its owner is told.
+    `__supervise__(self, failure)` is called with the `MeshFailure` of each actor of its own that fails, once and one at a
+    time: of a sync actor between two messages, of an async one, where it may be `async def`, at an await. True means that it
+    is handled; with anything else, or an exception, or without the method, this actor fails too, and its owner is told.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -157,17 +164,20 @@ class Actor(Mesh):
         _sources.note(cls.__module__)
         for name, value in vars(cls).items():
             if isinstance(value, EndpointProperty) and name in MESH_ATTRIBUTES:
-                raise TypeError(
+                raise ValueError(
                     f"endpoint {cls.__qualname__}.{name}: every mesh has an attribute of that name, so the endpoint could "
                     "never be called; rename it"
                 )
 
     @property
     def logger(self) -> logging.Logger:
-        """A logger named after the class."""
+        """A logger named after the class, at the level DEBUG unless a level was set: handlers decide what is shown."""
         import logging
 
-        return logging.getLogger(f"{type(self).__module__}.{type(self).__qualname__}")
+        logger = logging.getLogger(f"{type(self).__module__}.{type(self).__qualname__}")
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.DEBUG)
+        return logger
 
     if TYPE_CHECKING:
 
@@ -212,6 +222,17 @@ def check_class(cls: object) -> None:
             f"{cls!r} mixes both async and sync endpoints: a sync one would stop the event loop of the async ones. Make all of "
             f"them `async def` (await asyncio.to_thread(...) for what blocks), or none. sync: {sync} async: {asynchronous}"
         )
+    if sync:
+        _refuse_async_hooks(cls, sync)
+
+
+def _refuse_async_hooks(cls: type[Actor], sync: list[str]) -> None:
+    for hook in ("__cleanup__", "__supervise__"):
+        if is_async(getattr(cls, hook, None)):
+            raise ValueError(
+                f"{cls!r} has sync endpoints, but an async {hook}: an actor without async endpoints has no event loop. Make it "
+                f"`def`, or all endpoints `async def`. sync: {sync}"
+            )
 
 
 def is_async_actor(cls: type[Actor]) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from procession import _answer, _native, _pickle, _sources
 from procession._actor import Actor, check_class
-from procession._context import STOP, Instance, sender
+from procession._context import STOP, Creator, Instance, context, sender
 from procession._failure import Ending, ending_of
 from procession._faults import WATCH, WATCH_AGAIN
 from procession._future import Future, when_done
@@ -93,9 +93,11 @@ def _host(
     rank: int,
     started: Callable[[BaseException | None], None],
     ended: Callable[[Ending | None], None],
+    creator: Creator | None = None,
 ) -> LocalActor:
     """An actor of this process that is not running yet."""
     instance = Instance(inbox.actor_id, mesh_name, f"{cls.__module__}.{cls.__qualname__}", region, rank, inbox)
+    instance.creator = creator
     server = _server_class(cls)(cls, build, instance, inbox, started)
     name = inbox.actor_id.rpartition("/")[2]
     actor = _actors[name] = LocalActor(server, name, mesh_name, ended)
@@ -103,7 +105,7 @@ def _host(
 
 
 def host_object(inbox: Inbox, actor: Actor) -> None:
-    """Serves an actor that exists already, on a thread of its own. For programs that embed the interpreter."""
+    """Serves an actor that exists already, on a thread of its own."""
     name = inbox.actor_id.rpartition("/")[2]
     _host(inbox, name, type(actor), lambda: actor, Region.dense({}), 0, _nobody, _nobody).start()
 
@@ -161,7 +163,8 @@ def spawn_here(
 
     with _ended_by_failure(inbox):
         _native.call([_native.ActorRef(inbox.actor_id)], INIT, _native.ONE_WAY, payload, moved, sender())
-        actor = _host(inbox, mesh_name, cls, build, region, node.rank, partial(_tell, port), ended)
+        creator = context().actor_instance.as_creator()
+        actor = _host(inbox, mesh_name, cls, build, region, node.rank, partial(_tell, port), ended, creator)
     with suppress(RuntimeError):  # the future tells
         actor.start()
     return answered
@@ -194,10 +197,10 @@ def spawn_elsewhere(
     They end with `owner`, an actor. `watched` is called when it is certain that they are asked, and before they are. Where
     `again` says of which procs they are, and which ranks among them, each further incarnation gets the actor too.
     """
-    if owner is not None:
-        serve_agent()  # which is asked when the owner has ended
+    serve_agent()  # which is asked when the owner has ended, and for controllers
+    creator = context().actor_instance.as_creator()
     payload, moved = _pickle.dumps(
-        (_sources.stamped(cls, strict=again is None), args, kwargs, mesh_name, region, owner)
+        (_sources.stamped(cls, strict=again is None), args, kwargs, mesh_name, region, owner, creator)
     )
     verb = f"spawn:{actor_name}"
     if again is None:
@@ -283,6 +286,11 @@ class Agent:
                 self._watched[name] = port
             elif verb in (WATCH_AGAIN, WATCH_OWNER):
                 _watch(name, port, None if verb == WATCH_OWNER else NOT_THERE)
+            elif verb == "controllers":
+                from procession._controllers import serve
+
+                serve()
+                _tell(port)
             else:
                 _answer.send_value(port, [actor.name for actor in list(_actors.values()) if actor.mesh_name == name])
             return None
@@ -298,10 +306,11 @@ class Agent:
         try:
             with _ended_by_failure(inbox):
                 with message.claims(inbox):
-                    cls, args, kwargs, mesh_name, region, owner = _pickle.loads(message.payload)
+                    cls, args, kwargs, mesh_name, region, owner, creator = _pickle.loads(message.payload)
                 check_class(cls)
                 started = partial(_tell, port)
-                actor = _host(inbox, mesh_name, cls, lambda: cls(*args, **kwargs), region, node.rank, started, ended)
+                build = partial(cls, *args, **kwargs)
+                actor = _host(inbox, mesh_name, cls, build, region, node.rank, started, ended, creator)
         except Exception as error:
             ended(ending_of(error))
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ref
 
 from procession import _native, _pickle
@@ -27,10 +27,35 @@ CLIENT = "client"
 """Stands for the class of an actor, whose names always have a module in front."""
 
 
+class Creator(NamedTuple):
+    """Who spawned an actor, for actors anywhere."""
+
+    name: str
+    class_name: str
+    rank: Point
+    proc_id: str
+    creator: Creator | None
+    """Who spawned that one; None for the client."""
+
+    def __repr__(self) -> str:
+        return f"<{self.class_name} {self.name}{self.rank if self.rank else ''}>"
+
+
 class Instance:
     """The running actor, as it sees itself."""
 
-    __slots__ = ("_inbox", "actor_id", "base_rank", "class_name", "name", "owned", "rank", "region", "supervise")
+    __slots__ = (
+        "_inbox",
+        "actor_id",
+        "base_rank",
+        "class_name",
+        "creator",
+        "name",
+        "owned",
+        "rank",
+        "region",
+        "supervise",
+    )
 
     def __init__(self, actor_id: str, name: str, class_name: str, region: Region, base_rank: int, inbox: Inbox | None):
         self.actor_id = actor_id
@@ -46,6 +71,12 @@ class Instance:
         """What it has spawned, and what therefore ends with it."""
         self.supervise: Callable[[MeshFailure], None] | None = None
         """Tells it of a failure of one of its meshes, from any thread; None once it has ended."""
+        self.creator: Creator | None = None
+        """Who spawned it; None for the client."""
+
+    def as_creator(self) -> Creator:
+        """What the actors that it spawns know of it."""
+        return Creator(self.name, self.class_name, self.rank, self.actor_id.rpartition("/")[0], self.creator)
 
     @property
     def proc_id(self) -> str:

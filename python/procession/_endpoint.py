@@ -263,6 +263,17 @@ def check_arguments(method: Callable[..., Any], leading: int, args: Sequence[Any
     signature(method).bind(*[None] * leading, *args, **kwargs)
 
 
+def check_construction(cls: type, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+    """TypeError where actors are spawned, when `cls` cannot be built with these arguments."""
+    build = getattr(cls, "__init__")  # noqa: B009
+    if build is not object.__init__:
+        check_arguments(build, 1, args, kwargs)
+    elif (args or kwargs) and getattr(cls, "__new__") is object.__new__:  # noqa: B009
+        raise TypeError(
+            f"{cls.__qualname__} has no __init__ and takes no arguments; given were {len(args) + len(kwargs)}"
+        )
+
+
 def endpoint_of(mesh: ActorMesh[Any], name: str, found: EndpointProperty[Any, Any]) -> Endpoint[Any, Any]:
     """What `mesh.name` gives."""
     return Endpoint(mesh, name, found.method, found.explicit)

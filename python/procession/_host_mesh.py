@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from procession import _pickle, _validate, config
 from procession._confine import confinement
 from procession._context import current_instance
+from procession._future import Future
 from procession._launcher import NativeLauncher, resolve
 from procession._owned import add_to
 from procession._proc_mesh import ProcMesh
@@ -40,20 +41,37 @@ _meshes = count(1)
 class HostMesh(Mesh):
     """Machines that procs can be launched on."""
 
-    def __init__(self, region: Region, follower: Subscription | None = None) -> None:
+    def __init__(
+        self, region: Region, follower: Subscription | None = None, command: BootstrapCommand | None = None
+    ) -> None:
         self._own_region = region
         self._follower = follower
+        self._command = command
 
     @property
     def _region(self) -> Region:
         return self._own_region
 
     def _with_region(self, region: Region) -> HostMesh:
-        return HostMesh(region, self._follower)
+        return HostMesh(region, self._follower, self._command)
 
     def _followed_by(self, follower: Subscription) -> HostMesh:
         """These hosts, with a subscription that hears of the next spawn from its very beginning."""
-        return HostMesh(self._own_region, follower)
+        return HostMesh(self._own_region, follower, self._command)
+
+    def with_python_executable(self, python_executable: str | os.PathLike[str]) -> HostMesh:
+        """These hosts, which launch their procs with that interpreter, unless a `bootstrap_command` says otherwise."""
+        from procession.launch import BootstrapCommand
+
+        program = os.fspath(python_executable)
+        _validate.program("python_executable", program, None)
+        command = BootstrapCommand(program, arg0=program, args=PROC_ARGS)
+        return HostMesh(self._own_region, self._follower, command)
+
+    @property
+    def initialized(self) -> Future[Literal[True]]:
+        """Done: this machine is there."""
+        return Future._done_with(True)
 
     def spawn_procs(
         self,
@@ -171,6 +189,8 @@ class HostMesh(Mesh):
         for rank in range(extent.nelements):
             point = Point(rank, extent)
             command = bootstrap_command(point) if callable(bootstrap_command) else bootstrap_command
+            if command is None:
+                command = self._command
             program, arg0, args, own_env = _command(command, directory)
             asked = env(point) if callable(env) else env
             added, removed = _validate.environment("env", _merged(own_env, asked))
@@ -199,7 +219,14 @@ class HostMesh(Mesh):
         return f"<HostMesh {self.extent!r}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return HostMesh, (self._own_region,)
+        return HostMesh, (self._own_region, None, self._command)
+
+
+def default_bootstrap_cmd() -> BootstrapCommand:
+    """What a proc is when nothing else is asked for: this interpreter, which calls back. `with_env` gives it variables."""
+    from procession.launch import BootstrapCommand
+
+    return BootstrapCommand(sys.executable, arg0=sys.executable, args=PROC_ARGS)
 
 
 def unlike_others(name: str, number: int) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 from procession import _native, _validate
 from procession._actor import Actor, check_class
 from procession._actor_mesh import ActorMesh
+from procession._endpoint import check_construction
 from procession._future import Future, gather, refuse_on_event_loop, wait_for
 from procession._procs import Procs
 from procession._runtime import runtime
@@ -46,6 +47,7 @@ class ProcMesh(Mesh):
         """
         _validate.name("name", name)
         check_class(Class)
+        check_construction(Class, args, kwargs)
         self._check_hosts_actors()
         return self._spawn(name, Class, args, kwargs)
 
@@ -246,6 +248,28 @@ class ProcMesh(Mesh):
         self._procs.check_output()
         lines = None if tail is None else _validate.count("tail", tail)
         return Logs(self._procs, self._bases(), lines, follow, fold)
+
+    async def logging_option(
+        self, stream_to_client: bool = False, aggregate_window_sec: int | None = None, level: int = 20
+    ) -> None:
+        """Shows on this process's stdout what the procs write, with the rank in front of each line, until they end.
+
+        stream_to_client: whether it is shown; False shows no more of it.
+        aggregate_window_sec: a number shows a line once that several procs write together, see `fold` of `logs`.
+        level: of the loggers in the procs; only its default is taken, set others there.
+        """
+        import logging
+
+        from procession._show import show
+
+        stream = _validate.flag("stream_to_client", stream_to_client)
+        if aggregate_window_sec is not None:
+            _validate.count("aggregate_window_sec", aggregate_window_sec)
+            if not stream:
+                raise InvalidArgument("aggregate_window_sec", str(aggregate_window_sec), "needs stream_to_client=True")
+        if level != logging.INFO:
+            raise Unsupported(f"level = {level!r}: set the level of a logger where it is used, such as in bootstrap")
+        show(self, stream, aggregate_window_sec is not None)
 
     def launcher_logs(self, tail: int | None = None, follow: bool = False) -> Logs:
         """As `logs`, of what the launcher of these procs writes itself: a launcher class, which has a process of its own.

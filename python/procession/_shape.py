@@ -292,7 +292,7 @@ class Mesh:
         region = self._region
         for label in names:
             if label not in region.labels:
-                raise TypeError(
+                raise ValueError(
                     f"{label}={names[label]!r}: there is no dimension of that name, only {list(region.labels)!r}"
                 )
         return self._with_region(region.split({label: (new,) for label, new in names.items()}, {}))

@@ -201,11 +201,15 @@ class ActorError(Exception):
         """The traceback where it was raised."""
         self.__cause__ = exception
 
-    def __str__(self) -> str:
-        shown = self.remote_traceback.replace(
+    @property
+    def exception_formatted(self) -> str:
+        """`remote_traceback`, headed so that it is not taken for one of here."""
+        return self.remote_traceback.replace(
             "Traceback (most recent call last):", "Traceback of where the remote call failed (most recent call last):"
         )
-        return f"{self.message}\n{shown}"
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.exception_formatted}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.exception, self.message, self.remote_traceback)

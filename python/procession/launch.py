@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from inspect import signature
 from typing import Any, ClassVar, Literal
 
@@ -117,6 +117,10 @@ class BootstrapCommand:
     """argv[0]; None is the last component of `program`."""
     args: Sequence[str | os.PathLike[str]] = ()
     env: Mapping[str, str | None] = field(default_factory=dict, repr=False)
+
+    def with_env(self, env: Mapping[str, str | None]) -> BootstrapCommand:
+        """The same with further variables; None removes one that would be inherited."""
+        return replace(self, env={**self.env, **env})
 
 
 @dataclass

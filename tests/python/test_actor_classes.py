@@ -1,6 +1,7 @@
 """What an actor class may look like, and what it is told when it may not."""
 
 import asyncio
+import logging
 
 import pytest
 
@@ -81,7 +82,7 @@ def test_sync_and_async_endpoints_cannot_be_mixed():
 
 @pytest.mark.parametrize("name", ["size", "sizes", "slice", "extent", "flatten", "stop", "initialized"])
 def test_an_endpoint_named_like_a_mesh_attribute_is_refused_when_the_class_is_made(name):
-    with pytest.raises(TypeError, match=f"{name}: every mesh has an attribute of that name.*rename it"):
+    with pytest.raises(ValueError, match=f"{name}: every mesh has an attribute of that name.*rename it"):
         type("Broken", (Actor,), {name: endpoint(lambda self: None)})
 
 
@@ -92,11 +93,40 @@ def test_only_actor_classes_can_be_spawned(cls):
 
 
 def test_a_concurrent_endpoint_has_to_be_async():
-    with pytest.raises(TypeError, match="only those can run concurrently"):
+    with pytest.raises(ValueError, match="only those can run concurrently"):
 
         class Broken(Actor):
             @concurrent_endpoint
             def a(self): ...
+
+
+def test_an_endpoint_is_not_made_concurrent_a_second_time():
+    with pytest.raises(ValueError, match=r"Broken\.a is an endpoint already: use @concurrent_endpoint alone"):
+
+        class Broken(Actor):
+            @concurrent_endpoint
+            @endpoint
+            async def a(self): ...
+
+
+@pytest.mark.parametrize("hook", ["__cleanup__", "__supervise__"])
+def test_an_actor_without_an_event_loop_has_no_async_hooks(hook):
+    async def wait(self, given): ...
+
+    cls = type("Broken", (Sync,), {hook: wait})
+    with pytest.raises(
+        ValueError, match=rf"has sync endpoints, but an async {hook}: .* Make it `def`.* sync: \['add'\]"
+    ):
+        check_class(cls)
+    check_class(type("Fine", (Async,), {hook: wait}))
+    check_class(type("AlsoFine", (Async,), {hook: lambda self, given: None}))
+
+
+def test_the_logger_of_an_actor_leaves_it_to_handlers_what_is_shown():
+    assert Sync().logger.level == logging.DEBUG
+    logger = logging.getLogger(f"{Async.__module__}.{Async.__qualname__}")
+    logger.setLevel(logging.ERROR)
+    assert Async().logger.level == logging.ERROR
 
 
 def test_endpoint_needs_a_function():

@@ -95,6 +95,7 @@ def test_an_exception_reaches_the_caller_and_the_actor_lives(counter):
     assert isinstance(caught.value.__cause__, ValueError)
     assert "in fail\n    raise ValueError" in caught.value.remote_traceback
     assert "procession" not in caught.value.remote_traceback
+    assert caught.value.exception_formatted.startswith("Traceback of where the remote call failed (most recent")
     assert counter.add.call_one().get(10) == 11
 
 

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from procession.actor import Actor, Extent, Point, current_rank, endpoint, this_host, this_proc
+from procession.actor import Actor, Extent, Point, current_rank, default_bootstrap_cmd, endpoint, this_host, this_proc
 from procession.errors import AlreadyExists, InvalidArgument, LaunchFailed, Unsupported
 from procession.launch import BootstrapCommand
 
@@ -412,3 +412,47 @@ def test_env_is_asked_for_each_point():
     with this_host().spawn_procs(per_host={"a": 2, "b": 2}, env=env, readiness="none", bootstrap_command=["true"]):
         pass
     assert asked == [Point(rank, Extent(["a", "b"], [2, 2])) for rank in range(4)]
+
+
+class Interpreter(Actor):
+    @endpoint
+    def get(self, name):
+        return sys.executable, os.environ.get(name)
+
+
+def test_the_default_command_can_be_given_variables_and_another_interpreter(monkeypatch):
+    monkeypatch.setenv("INHERITED", "yes")
+    command = default_bootstrap_cmd()
+    changed = command.with_env({"INHERITED": None, "ADDED": "1"}).with_env({"MORE": "2"})
+    assert (command.env, changed.env) == ({}, {"INHERITED": None, "ADDED": "1", "MORE": "2"})
+    host = this_host().with_python_executable(sys.executable)
+    for procs in (this_host().spawn_procs(bootstrap_command=changed), host.spawn_procs(env={"MORE": "2"})):
+        with procs:
+            assert procs.spawn("one", Interpreter).get.call_one("MORE").get(30) == (sys.executable, "2")
+    with this_host().spawn_procs(bootstrap_command=changed) as procs:
+        assert procs.spawn("one", Interpreter).get.call_one("INHERITED").get(30)[1] is None
+    with pytest.raises(InvalidArgument, match=r"^python_executable"):
+        this_host().with_python_executable("")
+
+
+class Pair(Actor):
+    def __init__(self, one, *, two=2):
+        self.sum = one + two
+
+
+class NoInit(Actor):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("cls", "args", "kwargs", "words"),
+    [
+        (Pair, (), {}, "missing a required argument: 'one'"),
+        (Pair, (1, 2), {}, "too many positional"),
+        (Pair, (1,), {"three": 3}, "unexpected keyword argument 'three'"),
+        (NoInit, (1,), {}, "NoInit has no __init__ and takes no arguments; given were 1"),
+    ],
+)
+def test_arguments_that_a_class_cannot_be_built_with_are_refused_where_it_is_spawned(cls, args, kwargs, words):
+    with pytest.raises(TypeError, match=words):
+        this_proc().spawn("one", cls, *args, **kwargs)

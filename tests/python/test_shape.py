@@ -142,7 +142,7 @@ def test_a_mesh_with_gaps_cannot_be_flattened(mesh):
 
 def test_rename_changes_labels_only(mesh):
     assert mesh.rename(gpus="tp").slice(tp=1).ranks == mesh.slice(gpus=1).ranks
-    with pytest.raises(TypeError, match=r"typo='x': there is no dimension of that name, only \['hosts', 'gpus'\]"):
+    with pytest.raises(ValueError, match=r"typo='x': there is no dimension of that name, only \['hosts', 'gpus'\]"):
         mesh.rename(typo="x")
 
 

@@ -188,3 +188,46 @@ async fn an_inbox_remembers_only_ports_that_can_still_be_answered() {
     assert!(inbox.ports_handed_out() <= 128, "{}", inbox.ports_handed_out());
     inbox.end(None);
 }
+
+#[tokio::test]
+async fn a_call_that_is_cancelled_while_it_is_queued_is_not_given_out() {
+    let node = Session::default().join("p");
+    let (handle, inbox) = PythonActor::spawn(&node, "a").unwrap();
+    let [first, second, third] = ["one", "two", "three"].map(|method| send(&node, &handle, method));
+    second.cancel();
+    for expected in ["one", "three"] {
+        assert_eq!(next(&inbox).await.as_deref(), Some(expected));
+    }
+    assert_eq!(node.open_ports(), 0, "who waits was told, and whoever does not has no port any more");
+    drop((first, third));
+    inbox.end(None);
+}
+
+#[tokio::test]
+async fn an_inbox_tells_of_cancels_from_elsewhere_and_drops_what_they_concern() {
+    let session = Session::default();
+    let (host, away) = (session.join("host"), session.join("away"));
+    let (_, inbox) = PythonActor::spawn(&away, "a").unwrap();
+    let to = ActorHandle::<PythonActor>::attach(&host, inbox.actor_id().clone());
+    inbox.fd().unwrap();
+    assert!(!inbox.take_cancelled());
+    let running = send(&host, &to, "runs");
+    assert_eq!(next(&inbox).await.as_deref(), Some("runs"));
+    let mut answers: Vec<_> = (0..100).map(|_| send(&host, &to, "waits")).collect();
+    let kept = answers.split_off(60);
+    for answer in answers {
+        answer.cancel();
+    }
+    running.cancel();
+    while host.open_ports() > kept.len() {
+        tokio::task::yield_now().await;
+    }
+    while !inbox.take_cancelled() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(inbox.drain().len(), kept.len());
+    assert!(!inbox.take_cancelled() && !is_readable(&inbox));
+    assert_eq!(away.held_ports(), 0);
+    drop(kept);
+    inbox.end(None);
+}

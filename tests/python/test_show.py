@@ -1,0 +1,87 @@
+"""Output that is shown as it comes."""
+
+import asyncio
+
+import pytest
+
+from procession.actor import Actor, current_rank, endpoint, this_host
+from procession.errors import InvalidArgument, Unsupported
+
+SHOWN = """
+import asyncio
+from procession.actor import Actor, current_rank, endpoint, this_host
+
+class Talker(Actor):
+    @endpoint
+    def talk(self, text):
+        print(text, current_rank().rank)
+
+async def main():
+    procs = this_host().spawn_procs({"gpus": 2})
+    talkers = procs.spawn("talker", Talker)
+    await talkers.talk.call("before")
+    await procs.logging_option(stream_to_client=True)
+    await talkers.talk.call("during")
+    if WAIT:
+        await procs.stop()
+
+asyncio.run(main())
+"""
+
+
+class Talker(Actor):
+    @endpoint
+    def talk(self, text):
+        print(text, current_rank().rank)
+
+
+@pytest.mark.parametrize("wait", ["True", "False"])
+def test_what_procs_write_is_shown_with_the_rank_also_what_they_wrote_last(script, wait):
+    shown = script(SHOWN.replace("WAIT", wait)).stdout.splitlines()
+    assert sorted(shown) == sorted(f"[{rank}] {text} {rank}" for text in ("before", "during") for rank in (0, 1))
+
+
+def test_it_can_be_ended_and_begun_again(capfd):
+    async def main():
+        async with this_host().spawn_procs() as procs:
+            talker = procs.spawn("talker", Talker)
+            lines = aiter(procs.logs(follow=True))
+
+            async def say(text):
+                await talker.talk.call(text)
+                assert text in await anext(lines)
+
+            await procs.logging_option(stream_to_client=True)
+            await procs.logging_option(stream_to_client=True)
+            await say("one")
+            await asyncio.to_thread(shows, "[0] one 0\n")
+            await procs.logging_option(stream_to_client=False)
+            await say("two")
+            await procs.logging_option(stream_to_client=True, aggregate_window_sec=1)
+            await say("three")
+            await asyncio.to_thread(shows, "[0] three 0\n")
+
+    seen = []
+
+    def shows(line):
+        while line not in "".join(seen):
+            seen.append(capfd.readouterr().out)
+
+    asyncio.run(main())
+    assert "".join(seen).count("one") == 1
+
+
+def test_options_that_mean_nothing_are_refused():
+    with this_host().spawn_procs() as procs:
+        for options, error in (
+            ({"aggregate_window_sec": 3}, InvalidArgument),
+            ({"stream_to_client": "yes"}, InvalidArgument),
+            ({"stream_to_client": True, "aggregate_window_sec": -1}, InvalidArgument),
+            ({"stream_to_client": True, "level": 10}, Unsupported),
+        ):
+            with pytest.raises(error):
+                asyncio.run(procs.logging_option(**options))
+
+
+def test_hosts_are_there():
+    assert this_host().initialized.get(timeout=0) is True

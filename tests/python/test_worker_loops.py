@@ -1,0 +1,79 @@
+"""Transports and hosts on other machines, as programs written elsewhere ask for them."""
+
+from pathlib import Path
+
+import pytest
+
+from procession import actor
+from procession.actor import ChannelTransport, attach, attach_to_workers, start_worker_loop_forever
+from procession.errors import Unsupported
+
+TRANSPORTS = """
+from procession.actor import ChannelTransport, enable_transport, this_host
+
+def refused(error, transport):
+    try:
+        enable_transport(transport)
+    except error as found:
+        return str(found)
+
+enable_transport("tcp://127.0.0.1:0")
+enable_transport("tcp://127.0.0.1:0")
+print(refused(RuntimeError, ChannelTransport.Unix))
+this_host().spawn_procs().initialized.get(30)
+enable_transport("tcp://127.0.0.1:0")
+print(refused(RuntimeError, "tcp"))
+"""
+
+LATE = """
+from procession.actor import enable_transport, this_host
+
+this_host().spawn_procs().initialized.get(30)
+try:
+    enable_transport("ipc")
+except RuntimeError as error:
+    print(error)
+"""
+
+
+def test_one_transport_can_be_enabled_and_again_at_any_time(script):
+    assert script(TRANSPORTS).stdout.splitlines() == [
+        "transport = 'ipc': 'tcp://127.0.0.1:0' was enabled before, and there can be one",
+        "transport = 'tcp': 'tcp://127.0.0.1:0' was enabled before, and there can be one",
+    ]
+
+
+def test_a_transport_is_enabled_before_the_first_use(script):
+    assert script(LATE).stdout == "transport = 'ipc': enable it before the first use of anything else\n"
+
+
+@pytest.mark.parametrize("transport", ["pigeon", "", "tcp://", "metatls", "pigeon://x", None, 3])
+def test_what_is_no_transport_is_refused(transport):
+    with pytest.raises(ValueError, match=r"^transport = "):
+        actor.enable_transport(transport)
+
+
+def test_transports_have_names():
+    assert [one.value for one in ChannelTransport] == ["ipc", "tcp", "tls"]
+
+
+@pytest.mark.parametrize(
+    "loop", [actor.run_worker_loop_forever, actor.run_worker_loop_until_shutdown, start_worker_loop_forever]
+)
+def test_serving_this_machine_as_a_host_is_refused_with_what_to_do_instead(loop):
+    with pytest.raises(Unsupported, match=r"^tcp://h:1: hosts on other machines .* DialBack.network"):
+        loop(ca="trust_all_connections", address="tcp://h:1")
+    for security in ({"private_key": b"k", "ca": "trust_all_connections"}, {"ca": Path("ca.pem")}):
+        with pytest.raises(Unsupported, match='pass private_key=None, ca="trust_all_connections"'):
+            loop(address="tcp://h:1", **security)
+    with pytest.raises(ValueError, match=r"^address = "):
+        loop(ca="trust_all_connections", address=3)
+
+
+def test_attaching_to_other_hosts_is_refused_with_what_to_do_instead():
+    with pytest.raises(Unsupported, match=r"^tcp://a:1, tcp://b:1: hosts on other machines"):
+        attach_to_workers(ca="trust_all_connections", workers=["tcp://a:1", "tcp://b:1"])
+    with pytest.raises(ValueError, match=r"^workers = .*pass a list"):
+        attach_to_workers(ca="trust_all_connections", workers="tcp://a:1")
+    with pytest.raises(Unsupported, match=r"^tcp://a:1: "):
+        attach("tcp://a:1")
