@@ -116,6 +116,7 @@ lint: setup ## format, lints, types, and the rules of the house
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
+	$(VENV)/bin/stubtest --concise --allowlist scripts/stubtest.allow procession._native
 	$(PY) scripts/check_house.py
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --all-features check; \
 	else echo 'skipped: cargo deny, which is not installed (cargo install cargo-deny --locked)'; fi

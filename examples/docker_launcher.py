@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import subprocess
+from typing import Any
 
 from procession.actor import Port, endpoint
 from procession.launch import Capabilities, DialBack, LaunchOptions, ProcExitResult, ProcLauncher, safe_name, supervise
@@ -29,7 +30,7 @@ class DockerLauncher(ProcLauncher):
     capabilities = Capabilities()
     dial_back = DialBack.network(bind=f"{bridge_address()}:0")
 
-    def __init__(self, params: dict | None = None) -> None:
+    def __init__(self, params: dict[str, Any] | None = None) -> None:
         super().__init__(params)
         self.started: dict[str, asyncio.Event] = {}
 
@@ -76,7 +77,7 @@ class DockerLauncher(ProcLauncher):
                     raise
 
 
-def exit_of(state: dict, stderr_tail: list[str]) -> ProcExitResult:
+def exit_of(state: dict[str, Any], stderr_tail: list[str]) -> ProcExitResult:
     """Docker gives 128 + n for signal n, as shells do."""
     code = state["ExitCode"]
     signal = code - 128 if 128 < code <= 128 + 64 else None

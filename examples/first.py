@@ -17,5 +17,5 @@ if __name__ == "__main__":
         print(point["workers"], text)
 
     procs.stop("the work is done").get(timeout=30)
-    for _, end in procs.exits().items():
+    for end in procs.wait(timeout=30).get().values():
         print(end.name, end.pid, end.verdict)

@@ -15,11 +15,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import procession.actor
-from procession.actor import Actor, Port, SupervisionError, current_rank, endpoint, this_host
+from procession.actor import Actor, Port, ProcMesh, SupervisionError, current_rank, endpoint, this_host
 from procession.launch import (
     Capabilities,
     LaunchOptions,
@@ -27,6 +28,7 @@ from procession.launch import (
     ProcExitResult,
     ProcLauncher,
     ProcStatus,
+    Supervised,
     exit_table,
     supervise,
 )
@@ -42,9 +44,9 @@ class SubprocessLauncher(ProcLauncher):
 
     capabilities = Capabilities(pid=True, command_attributes=True)
 
-    def __init__(self, params: dict | None = None) -> None:
+    def __init__(self, params: dict[str, Any] | None = None) -> None:
         super().__init__(params)
-        self.running = {}
+        self.running: dict[str, Supervised] = {}
 
     @endpoint(explicit_response_port=True)
     async def launch(self, exit_port: Port[ProcExitResult], proc_id: str, opts: LaunchOptions) -> None:
@@ -98,7 +100,8 @@ class Trainer(Actor):
 
 def softmax(x: np.ndarray) -> np.ndarray:
     e = np.exp(x - x.max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
+    total: np.ndarray = e / e.sum(axis=1, keepdims=True)
+    return total
 
 
 def accuracy(weights: Weights, images: np.ndarray, labels: np.ndarray) -> float:
@@ -149,10 +152,11 @@ class Progress:
 
 
 def train(
-    procs, images: np.ndarray, labels: np.ndarray, folder: Path, progress: Progress
+    procs: ProcMesh, images: np.ndarray, labels: np.ndarray, folder: Path, progress: Progress
 ) -> tuple[Weights, list[ProcExit]]:
     """Trains to the end, whatever happens to the procs; gives the weights and the exits on the way."""
-    checkpoint, exits = folder / "checkpoint.npz", []
+    checkpoint = folder / "checkpoint.npz"
+    exits: list[ProcExit] = []
     np.savez(checkpoint, *fresh_weights(), step=0)
     killed = False
     while True:
@@ -191,7 +195,7 @@ def kill_from_outside(status: ProcStatus) -> None:
         subprocess.run(["docker", "kill", str(status.handle)], check=True, stdout=subprocess.DEVNULL)
 
 
-def wait_for_exits(procs, timeout: float = 10.0) -> list[ProcExit]:
+def wait_for_exits(procs: ProcMesh, timeout: float = 10.0) -> list[ProcExit]:
     """The procs that have ended, of which there is at least one."""
     deadline = time.monotonic() + timeout
     while not (ended := [exit for _, exit in procs.exits().items() if exit]):
@@ -207,7 +211,7 @@ def describe(exit: ProcExit) -> str:
     return "\n".join(lines + [f"  | {line}" for line in exit.stderr_tail[-3:]])
 
 
-def launcher_named(name: str):
+def launcher_named(name: str) -> type[ProcLauncher] | None:
     if name == "docker":
         from docker_launcher import DockerLauncher
 

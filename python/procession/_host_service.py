@@ -96,11 +96,18 @@ class Lease(NamedTuple):
     receiver: PortReceiver
 
 
+class Handover(NamedTuple):
+    """Procs whose spawner has not said yet that it knows of them."""
+
+    procs: OwnedProcs
+    receiver: PortReceiver
+
+
 class HostService:
     def __init__(self) -> None:
         self._inbox = runtime().register_actor(HOST)
         self._queue = _native.CompletionQueue()
-        self._waiting: dict[int, Call | Lease] = {}
+        self._waiting: dict[int, Call | Lease | Handover] = {}
         self._tokens = count()
         self._followed: dict[str, Subscription] = {}
         self._opening: dict[str, Replies] = {}
@@ -166,8 +173,12 @@ class HostService:
             return
         if isinstance(waiting, Call):
             self._await(waiting.future, waiting.port)
-        elif waiting is not None:
+        elif isinstance(waiting, Lease):
             self._followed.pop(waiting.name, None)
+        elif waiting is not None:
+            answer = waiting.receiver.try_recv()
+            if answer is not None and answer.outcome == _native.CLOSED:
+                waiting.procs.stop(waiting.procs.every(), "whoever asked for it has given up")
 
     def _forget_cancelled(self) -> None:
         for token, waiting in list(self._waiting.items()):
@@ -188,9 +199,9 @@ class HostService:
         restart: dict[str, Any] | None,
         owner: tuple[str, str],
     ) -> Any:
-        """Gives the key of the new group, and the ids of its procs."""
+        """Gives the key of the new group, the ids of its procs, and a port to say on that they were taken."""
         policy = None if restart is None else Restart(**restart)
-        spawn = Spawn([Slot(*one) for one in slots], KnownLauncher(launcher, without_output), policy, owner)
+        spawn = Spawn(self, [Slot(*one) for one in slots], KnownLauncher(launcher, without_output), policy, owner)
         try:
             return spawn()
         except AlreadyExists:
@@ -207,6 +218,14 @@ class HostService:
             return next((waiter for end in ends if (waiter := end._next_waiter()) is not None), None)
 
         return Future._of(pending, spawn)
+
+    def hand_over(self, procs: OwnedProcs) -> Port[None]:
+        """Where the answer with this port goes nowhere it closes, and nobody is left who could end the procs."""
+        port, receiver = runtime().open_once_port()
+        token = next(self._tokens)
+        self._waiting[token] = Handover(procs, receiver)
+        receiver.waiter().notify(self._queue, token)
+        return Port(port)
 
     def do_proc_ids(self, key: str, ranks: list[int]) -> list[str]:
         return groups.get(key).proc_ids(ranks)
@@ -304,13 +323,25 @@ class Spawn:
     """One launch of a group, which may have to be tried again."""
 
     def __init__(
-        self, slots: Sequence[Slot], launcher: KnownLauncher, restart: Restart | None, owner: tuple[str, str]
+        self,
+        service: HostService,
+        slots: Sequence[Slot],
+        launcher: KnownLauncher,
+        restart: Restart | None,
+        owner: tuple[str, str],
     ) -> None:
-        self._slots, self._launcher, self._restart, self._owner = slots, launcher, restart, owner
+        self._service, self._slots, self._launcher, self._restart, self._owner = (
+            service,
+            slots,
+            launcher,
+            restart,
+            owner,
+        )
 
-    def __call__(self) -> tuple[str, list[str]]:
+    def __call__(self) -> tuple[str, list[str], Port[None]]:
         procs = launch(self._slots, self._launcher, self._restart, owner=self._owner)
-        return groups.key_of(procs, self._owner[0]), procs.proc_ids(procs.every())
+        key = groups.key_of(procs, self._owner[0])
+        return key, procs.proc_ids(procs.every()), self._service.hand_over(procs)
 
 
 class Aside:

@@ -142,7 +142,7 @@ class ProcSpec:
         log: tuple[bytes, int | None, int] | None,  # directory, max bytes, files kept
         confinement: dict[str, Any] | None = None,  # of procession._confine
         detach: bool = False,
-        mesh: str = "",
+        mesh: str = ...,
     ) -> ProcSpec:
         """Raises `InvalidArgument` for what is refused before anything starts."""
 

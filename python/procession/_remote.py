@@ -268,7 +268,8 @@ def launch_through_host(
     if launcher.starts_a_process:
         host.ask("check_names", [slot.name for slot in slots])  # for nothing it is not started
     given = [tuple(slot) for slot in slots]
-    key, ids = host.ask("spawn", given, launcher.described(), launcher.without_output, policy, owner)
+    key, ids, taken = host.ask("spawn", given, launcher.described(), launcher.without_output, policy, owner)
+    taken.send(None)
     origin = Origin(host.node, key, launcher.without_output)
     again = restart is not None and restart.actors == "respawn"
     return RemoteProcs(origin, {slot.rank: id_ for slot, id_ in zip(slots, ids, strict=True)}, again, launcher)

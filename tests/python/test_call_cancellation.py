@@ -4,13 +4,14 @@ import asyncio
 import threading
 from concurrent import futures
 from functools import partial
+from random import Random
 
 import pytest
 
 from gates import Gate, Patient, opened, pass_through
 from launching import until
 from procession.actor import Accumulator, ActorError, Channel, SupervisionError, context, this_host
-from procession.errors import CallCancelled
+from procession.errors import CallCancelled, CallTimeout
 
 pytestmark = pytest.mark.usefixtures("four")  # started before what each test is compared with
 
@@ -258,6 +259,24 @@ def test_a_call_of_many_is_cancelled_where_it_is_not_answered(spawned, four, gat
     with pytest.raises(CallCancelled):
         folded.get(20)
     with opened(*gates):
+        assert list(mesh.ping.call().get(20).values()) == ["pong"] * 4
+
+
+def test_a_storm_of_calls_cancels_and_deadlines_leaves_every_actor_well(spawned, four):
+    random = Random(5)
+    patients, gates = spawned(Patient, procs=four), spawned(Gate, procs=four)
+    for _ in range(10):
+        calls = []
+        for n in range(100):
+            which = random.choice([patients.turns, gates.note])
+            which = which.options(timeout=random.choice([None, None, 0, 0.002, 0.02, 10]))
+            calls.append(which.call(n % 30) if n % 2 else which.choose(n % 30))
+            if random.random() < 0.5:
+                random.choice(calls).cancel()
+        for future in calls:
+            error = future.exception(30)
+            assert error is None or isinstance(error, (CallCancelled, CallTimeout)), error
+    for mesh in (patients, gates):
         assert list(mesh.ping.call().get(20).values()) == ["pong"] * 4
 
 

@@ -31,15 +31,6 @@ class Counter(Actor):
     @endpoint
     def fail(self): raise RuntimeError("on purpose")
     @endpoint
-    def hire(self):
-        procs = this_host().spawn_procs({"x": 1})
-        self.hired = procs, procs.spawn("counter", Counter)
-        return self.hired[1].add.call_one().get(20)[0]
-    @endpoint
-    def look(self):
-        try: return str(self.hired[0].statuses())
-        except Exception as error: return f"{type(error).__name__}: {error}"
-    @endpoint
     def ask(self, other):
         print("asks", flush=True)
         try: return other.wait.call_one().get()
@@ -50,6 +41,18 @@ class Counter(Actor):
     def wait(self):
         print("waits", flush=True)
         open(os.environ["GATE"]).read()
+
+class Boss(Actor):
+    def __supervise__(self, failure): return True  # of what it has launched, which ends with the client
+    @endpoint
+    def hire(self):
+        procs = this_host().spawn_procs({"x": 1})
+        self.hired = procs, procs.spawn("counter", Counter)
+        return self.hired[1].add.call_one().get(20)[0]
+    @endpoint
+    def look(self):
+        try: return str(self.hired[0].statuses())
+        except Exception as error: return f"{type(error).__name__}: {error}"
 
 def tell(**facts):
     print(json.dumps(facts), flush=True)
@@ -107,13 +110,13 @@ def clients():
 
 def test_a_proc_that_outlives_its_client_launches_through_the_next_one_and_what_it_had_launched_is_gone(clients):
     before = clients.killed("""
-        tell(pid=spawn("c", {"p": 1}).spawn("counter", Counter).slice(p=0).hire.call_one().get(30))
+        tell(pid=spawn("c", {"p": 1}).spawn("boss", Boss).slice(p=0).hire.call_one().get(30))
     """)
     until(lambda: gone(before["pid"]))
     after = clients.run("""
-        counter = meshes["c"].find("counter", Counter).get(20).slice(p=0)
-        looked = counter.look.call_one().get(20)
-        tell(looked=looked, pid=counter.hire.call_one().get(30), now=counter.look.call_one().get(20))
+        boss = meshes["c"].find("boss", Boss).get(20).slice(p=0)
+        looked = boss.look.call_one().get(20)
+        tell(looked=looked, pid=boss.hire.call_one().get(30), now=boss.look.call_one().get(20))
     """)
     assert after["looked"].startswith("SupervisionError: ")
     assert "ready" in after["now"]

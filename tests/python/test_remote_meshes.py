@@ -153,7 +153,7 @@ def follow(procs, fold):
 
 @pytest.mark.parametrize("fold", [False, True])
 def test_output_is_followed_elsewhere_to_its_end_without_a_gap(there, fold):
-    with sh("i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo $i; done") as procs:
+    with sh("i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo $i; done", tail_lines=3000) as procs:
         assert there.do.call_one(follow, procs, fold).get(60) == [f"[0] {number}" for number in range(1, 3001)]
 
 

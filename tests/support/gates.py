@@ -116,6 +116,13 @@ class Patient(Actor):
         await self.open.wait()
         return "opened"
 
+    @concurrent_endpoint
+    async def turns(self, count):
+        """Answers after so many turns of the loop; with a longer pause for each that is a multiple of ten."""
+        for turn in range(count):
+            await asyncio.sleep(0 if turn % 10 else 0.001)
+        return count
+
     @endpoint
     async def let_go(self):
         self.open.set()

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use procession_actor::{Actor, ActorFailure, Handler, Handlers, Held, Instance, OncePortRef, PortHandle};
 use procession_model::PortId;
+use proptest::prelude::*;
 
 use super::common::*;
 
@@ -152,4 +153,53 @@ async fn the_end_of_a_holder_ends_what_is_cancelled_too() {
     assert_eq!(a.proc_.open_ports(), 1);
     drop(b);
     assert_eq!(a.proc_.open_ports(), 0);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Moves a port through these nodes, its owner the first of three, and cancels it before the move of that number.
+    #[test]
+    fn wherever_a_port_goes_and_whenever_it_is_cancelled_its_holder_knows(
+        way in proptest::collection::vec(0..3_usize, 0..8),
+        cancelled_before in 0..9_usize,
+        answers: bool,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let hub = Arc::<Hub>::default();
+            let nodes = ["a", "b", "c"].map(|name| hub.node(name));
+            let (port, answer) = port_on(&nodes[0]);
+            let (mut held, mut at, mut answer) = (port.into_held(), 0, Some(answer));
+            for step in 0..=way.len() {
+                if step == cancelled_before {
+                    answer.take().unwrap().cancel();
+                }
+                if answer.is_none() {
+                    soon(async { while !held.is_cancelled() { tokio::task::yield_now().await } }).await;
+                } else {
+                    assert!(!held.is_cancelled());
+                }
+                if let Some(&to) = way.get(step).filter(|&&to| to != at) {
+                    held = carry(&nodes[at], &nodes[to], OncePortRef::from_held(held));
+                    at = to;
+                }
+            }
+            if answers {
+                OncePortRef::<u64>::from_held(held).send(&nodes[at].proc_.instance(), 7).unwrap();
+                if let Some(answer) = answer {
+                    assert_eq!(soon(answer.recv()).await.unwrap(), 7);
+                }
+            } else {
+                drop(held);
+                if let Some(answer) = answer {
+                    closed(answer).await;
+                }
+            }
+            for node in &nodes {
+                assert_eq!((node.proc_.open_ports(), node.proc_.held_ports()), (0, 0));
+                assert_eq!(node.proc_.late_answers(), 0);
+            }
+        });
+    }
 }
