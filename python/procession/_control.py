@@ -115,7 +115,7 @@ class Served:
 
     def _find(self, name: str) -> ProcHandle:
         if name not in self._procs:
-            raise NotFound(f"{name}: no proc of that name lives; `procession ps` lists them")
+            raise NotFound(f"{name}: no proc of that name lives, and none was stopped; `procession ps` lists them")
         return self._procs[name]
 
 

@@ -56,6 +56,8 @@ def all_names() -> list[Name]:
         entries = os.listdir(folder)
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise NotFound(f"the records cannot be read: {error}; PROCESSION_STATE_DIR names their directory") from None
     found = (_parsed(Path(folder), entry) for entry in entries)
     return sorted((one for one in found if one is not None), key=lambda one: one.ended_ms, reverse=True)
 

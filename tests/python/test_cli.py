@@ -147,6 +147,9 @@ def test_a_group_is_held_to_its_limits():
     assert (large.returncode, one["oom"]) == (137, True)
 
 
+ALWAYS = ["--restart", "always"]
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
@@ -169,9 +172,12 @@ def test_a_group_is_held_to_its_limits():
         (["run", "--cwd", "", "--", "true"], '--cwd = ""'),
         (["run", "--foo", "--", "true"], "usage: procession run [options]"),
         (["run", "--restart", "sometimes", "--", "true"], "invalid choice"),
-        (["run", "--max-restarts", "-1", "--", "true"], "--max-restarts = -1: has to be at least 0"),
-        (["run", "--within", "0", "--", "true"], "--within = 0: has to be more than 0 seconds"),
-        (["run", "--within", "nan", "--", "true"], "--within = nan"),
+        (["run", *ALWAYS, "--max-restarts", "-1", "--", "true"], "--max-restarts = -1: has to be at least 0"),
+        (["run", *ALWAYS, "--within", "0", "--", "true"], "--within = 0: has to be more than 0 seconds"),
+        (["run", *ALWAYS, "--within", "nan", "--", "true"], "--within = nan"),
+        (["run", "--max-restarts", "3", "--", "true"], "--max-restarts: say when to restart too, with --restart"),
+        (["start", "--host", "x", "--name", "y", "--within", "9", "--", "true"], "--within: say when to restart too"),
+        (["run", "--log-keep", "2", "--", "true"], "--log-keep: give the directory of the files too"),
         (["run", "--log-dir", "/proc/self", "--", "true"], '--log-dir = "/proc/'),
         (["run", "--log-max-bytes", "10M", "--", "true"], "--log-max-bytes = 10485760: give the directory"),
         (["run", "--log-max-bytes", "10X", "--", "true"], '--log-max-bytes = "10X": has to be a number of bytes'),
@@ -324,6 +330,21 @@ def test_output_that_cannot_be_written_is_an_error(options):
         )
     assert done.returncode == 74
     assert "stdout cannot be written: No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.fault("F68")
+def test_a_report_that_cannot_be_written_is_an_error_in_one_line():
+    with open("/dev/full", "w") as full:
+        command = [*COMMAND, "doctor"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=50)
+    assert (done.returncode, done.stderr) == (1, "procession: [Errno 28] No space left on device\n")
+
+
+def test_records_that_cannot_be_read_are_named():
+    done = procession("why", "x", env={**os.environ, "PROCESSION_STATE_DIR": "/etc/passwd"})
+    assert done.returncode == 1
+    assert "the records cannot be read: [Errno 20] Not a directory: '/etc/passwd/exits'" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
@@ -26,7 +27,18 @@ def run_cli(argv: Sequence[str]) -> int:
     options, unknown = parser.parse_known_args(argv)
     if unknown:
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")  # with the usage of the command
-    code: int = options.handler(options)
+    try:
+        code: int = options.handler(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read it has seen enough
+        code = 128 + signal.SIGPIPE
+    except OSError as error:
+        print(f"procession: {error}", file=sys.stderr)
+        code = 1
+    else:
+        return code
+    # What is still buffered would raise again at the end of the interpreter.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
 
 

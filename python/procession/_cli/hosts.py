@@ -84,11 +84,7 @@ def _report(handler: Handler, options: argparse.Namespace) -> int:
         return handler(options)
     except InvalidArgument as error:
         refuse(options, error, TYPED)
-    except BrokenPipeError:
-        # Whoever read it has seen enough; what is still buffered would raise again at the end of the interpreter.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
-    except (NotFound, OSError, RuntimeError) as error:
+    except (NotFound, RuntimeError) as error:
         print(f"procession: {error}", file=sys.stderr)
         return 1
 

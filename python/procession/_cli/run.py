@@ -100,9 +100,8 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--log-keep",
         type=int,
-        default=config.LOG_KEEP,
         metavar="N",
-        help="how many files that were put aside are kept of each stream (default: %(default)s)",
+        help=f"how many files that were put aside are kept of each stream (default: {config.LOG_KEEP})",
     )
     add_limits(parser)
     parser.add_argument(
@@ -166,10 +165,19 @@ def _spawn(options: argparse.Namespace, subscription: Subscription) -> ProcMesh:
             stop_grace=options.stop_grace,
             log_dir=options.log_dir,
             log_max_bytes=None if longest is None else _validate.size("log_max_bytes", longest),
-            log_keep=options.log_keep,
+            log_keep=_log_keep(options),
             **limits_of(options),
         )
     )
+
+
+def _log_keep(options: argparse.Namespace) -> int:
+    if options.log_keep is None:
+        return config.LOG_KEEP
+    if options.log_dir is None:
+        options.parser.error("--log-keep: give the directory of the files too, with --log-dir")
+    keep: int = options.log_keep
+    return keep
 
 
 def _follow(procs: ProcMesh, subscription: Subscription, interrupts: _Interrupts, output: Output) -> int:

@@ -37,22 +37,26 @@ def add_restart(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-restarts",
         type=int,
-        default=Restart.intensity,
         metavar="N",
-        help="of each process (default: %(default)s)",
+        help=f"of each process (default: {Restart.intensity})",
     )
     parser.add_argument(
         "--within",
         type=float,
-        default=Restart.period,
         metavar="S",
-        help="seconds, for --max-restarts (default: %(default)s)",
+        help=f"seconds, for --max-restarts (default: {Restart.period:g})",
     )
 
 
 def restart_of(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of a `Restart`."""
-    return {"when": options.restart, "intensity": options.max_restarts, "period": options.within}
+    given = {"intensity": options.max_restarts, "period": options.within}
+    numbers = {name: number for name, number in given.items() if number is not None}
+    if numbers and options.restart == "never":
+        options.parser.error(
+            f"{TYPED[next(iter(numbers))]}: say when to restart too, with --restart on_failure or always"
+        )
+    return {"when": options.restart, **numbers}
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:
