@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 
+from asking import Asker
 from gates import Gate, Patient, opened, pass_through
 from launching import until
 from procession.actor import Accumulator, ActorError, Channel, SupervisionError, context, this_host
@@ -281,8 +282,6 @@ def test_a_storm_of_calls_cancels_and_deadlines_leaves_every_actor_well(spawned,
 
 
 def test_an_actor_whose_own_call_was_cancelled_reports_that(spawned, four, gates):
-    from asking import Asker
-
     gate = spawned(Gate, procs=four.slice(gpus=1))
     asker = spawned(Asker, procs=four.slice(gpus=0))
     with pytest.raises(ActorError) as caught:
