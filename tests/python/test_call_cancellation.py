@@ -1,6 +1,8 @@
 """Calls that are cancelled, and what their actors have of that."""
 
 import asyncio
+import os
+import signal
 import threading
 from concurrent import futures
 from functools import partial
@@ -8,8 +10,10 @@ from random import Random
 
 import pytest
 
+from asking import Asker
 from gates import Gate, Patient, opened, pass_through
 from launching import until
+from procession import Restart
 from procession.actor import Accumulator, ActorError, Channel, SupervisionError, context, this_host
 from procession.errors import CallCancelled, CallTimeout
 
@@ -203,6 +207,26 @@ def test_what_waits_for_a_proc_that_is_not_up_is_dropped_with_it(tmp_path, gates
         assert [note.cancelled() for note in notes] == [False, True, True, False]
 
 
+def test_what_waits_for_the_next_launch_of_a_proc_is_dropped_with_it(gates, failures, spawned, four):
+    asker = spawned(Asker, procs=four.slice(gpus=0))
+    restart = Restart(backoff=(0.01, 0.01), actors="respawn")
+    bootstrap = partial(pass_through, gates[0])
+    with this_host().spawn_procs(per_host={"gpus": 1}, restart=restart, bootstrap=bootstrap) as procs:
+        mesh = procs.spawn("gate", Gate)
+        with opened(gates[0]):
+            mesh.initialized.get(30)
+        os.kill(procs.statuses().item(gpus=0).pid, signal.SIGKILL)
+        until(lambda: procs.history().item(gpus=0).exits, "it has ended")
+        notes = [mesh.note.call_one(n) for n in range(4)]
+        assert notes[1].cancel()
+        assert notes[2].cancel()
+        with pytest.raises(ActorError) as caught:
+            asker.wait_at_most.call_one(mesh, gates, 0.01).get(20)
+        assert isinstance(caught.value.exception, CallTimeout)
+        with opened(gates[0]):
+            assert mesh.get_seen.call_one().get(30) == [0, 3]
+
+
 def test_a_call_whose_actor_is_gone_cannot_be_cancelled(gates):
     with this_host().spawn_procs(per_host={"gpus": 1}) as procs:
         mesh = procs.spawn("gate", Gate)
@@ -281,8 +305,6 @@ def test_a_storm_of_calls_cancels_and_deadlines_leaves_every_actor_well(spawned,
 
 
 def test_an_actor_whose_own_call_was_cancelled_reports_that(spawned, four, gates):
-    from asking import Asker
-
     gate = spawned(Gate, procs=four.slice(gpus=1))
     asker = spawned(Asker, procs=four.slice(gpus=0))
     with pytest.raises(ActorError) as caught:

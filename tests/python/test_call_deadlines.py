@@ -7,8 +7,9 @@ from datetime import timedelta
 
 import pytest
 
+from asking import Asker
 from gates import Gate, Patient, opened
-from procession.actor import Accumulator, Channel, send
+from procession.actor import Accumulator, ActorError, Channel, send
 from procession.errors import CallTimeout, InvalidArgument
 
 pytestmark = pytest.mark.usefixtures("four")  # started before what each test is compared with
@@ -109,6 +110,19 @@ def test_the_deadline_reaches_the_actor_also_when_nobody_waits(spawned, four, wh
     assert heard.recv().get(20) == "cancelled"
     assert patient.ping.call_one().get(20) == "pong"
     heard.close()
+
+
+def test_an_actor_can_give_its_calls_a_deadline(spawned, four, gate, gates):
+    asker = spawned(Asker, procs=four.slice(gpus=0))
+    others = gate.slice(gpus=slice(1, 4))
+    with pytest.raises(ActorError) as caught:
+        asker.wait_at_most.call_one(others, gates, SHORT).get(20)
+    error = caught.value.exception
+    assert isinstance(error, CallTimeout)
+    assert (error.ranks, error.actors) == ([0, 1, 2], 3)
+    with opened(*gates):
+        assert list(gate.ping.call().get(20).values()) == ["pong"] * 4
+        assert asker.wait_at_most.call_one(others, gates, LONG).get(20).sizes == {"gpus": 3}
 
 
 def test_it_can_be_awaited(gate, gates):

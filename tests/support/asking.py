@@ -9,3 +9,7 @@ class Asker(Actor):
         asked = gate.wait.call_one(gates)
         asked.cancel()
         return await asked
+
+    @endpoint
+    async def wait_at_most(self, gate, gates, seconds):
+        return await gate.wait.options(timeout=seconds).call(gates)
