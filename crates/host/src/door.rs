@@ -5,6 +5,7 @@ use std::time::Duration;
 use procession_model::{LaunchId, Secret};
 use procession_net::{Doorkeeper, Link};
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 
 use crate::input::Input;
 use crate::payload_file::PayloadFile;
@@ -16,6 +17,17 @@ struct Expected {
     file: Option<PayloadFile>,
     lease: Duration,
     driver: UnboundedSender<Input>,
+    /// How many have proved themselves, and are not in yet.
+    arriving: watch::Sender<usize>,
+}
+
+/// Somebody is coming in.
+struct Arriving(watch::Sender<usize>);
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 /// Who may come in: one connection for each launch that has not called back yet.
@@ -34,7 +46,9 @@ impl Door {
         lease: Duration,
         driver: UnboundedSender<Input>,
     ) {
-        self.expected().insert(launch, Expected { token: Some(token), file: None, lease, driver });
+        let arriving = watch::Sender::new(0);
+        let expected = Expected { token: Some(token), file: None, lease, driver, arriving };
+        self.expected().insert(launch, expected);
     }
 
     /// Keeps the file with the token of `launch` for as long as that is expected.
@@ -42,6 +56,14 @@ impl Door {
         match self.expected().get_mut(&launch) {
             Some(expected) if expected.token.is_some() => expected.file = Some(file),
             _ => file.remove(),
+        }
+    }
+
+    /// Waits until those who have proved that they are `launch` are in, or have left.
+    pub(crate) async fn settled(&self, launch: LaunchId) {
+        let arriving = self.expected().get(&launch).map(|expected| expected.arriving.subscribe());
+        if let Some(mut arriving) = arriving {
+            let _forgotten = arriving.wait_for(|count| *count == 0).await;
         }
     }
 
@@ -55,6 +77,16 @@ impl Door {
 impl Doorkeeper for Door {
     fn token(&self, launch: LaunchId) -> Option<Secret> {
         self.expected().get(&launch).and_then(|expected| expected.token.clone())
+    }
+
+    fn arriving(&self, launch: LaunchId) -> Box<dyn Send> {
+        match self.expected().get(&launch) {
+            Some(expected) => {
+                expected.arriving.send_modify(|count| *count += 1);
+                Box::new(Arriving(expected.arriving.clone()))
+            }
+            None => Box::new(()),
+        }
     }
 
     fn claim(&self, launch: LaunchId) -> bool {

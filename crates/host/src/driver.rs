@@ -9,7 +9,7 @@ use procession_supervise::{CaseFile, Effect, Event, HOST, Readiness, State, Stop
 use procession_sys::Pidfd;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{self, JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::alarms::{Alarm, Alarms};
 use crate::boot_clock::BootClock;
@@ -33,6 +33,8 @@ use crate::witness::{self, Watched};
 
 /// How long the word on how a proc ended may take longer than the end of its connection.
 const LINK_LOST: Duration = Duration::from_millis(250);
+/// How long the end of a process waits for what it has begun to come in.
+const ARRIVAL: Duration = Duration::from_millis(200);
 /// A proc whose connection ended should end too; then it is killed.
 const LINK_LOST_GRACE: Duration = Duration::from_secs(5);
 
@@ -202,7 +204,14 @@ impl Driver {
         let early = self.watched.is_some() && matches!(input, Input::Event(Event::LauncherReported(_)));
         if input.is_end() {
             procession_sys::failpoint!("host-before-publishing");
-            self.ended_at.get_or_insert_with(|| input.ended_at().unwrap_or_else(SystemTime::now));
+            let ended_at = input.ended_at().unwrap_or_else(SystemTime::now);
+            if !early && self.ended_at.is_none() {
+                // It may have said its last words as soon as it was in, and not be in for us yet.
+                let settled = self.core.door.settled(self.shared.id.launch_id());
+                let _somebody_else_keeps_it_open = timeout(ARRIVAL, settled).await;
+                self.take_waiting().await;
+            }
+            self.ended_at.get_or_insert(ended_at);
             if !early {
                 // What it said before its end comes before its end.
                 self.drain.finish().await;

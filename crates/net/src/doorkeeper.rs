@@ -11,6 +11,11 @@ pub trait Doorkeeper: Send + Sync + 'static {
     /// The token that `launch` has to prove; none when it is not expected, or not any more.
     fn token(&self, launch: LaunchId) -> Option<Secret>;
 
+    /// A peer has proved that it is `launch`. What this gives is dropped when that has come in, or left.
+    fn arriving(&self, _launch: LaunchId) -> Box<dyn Send> {
+        Box::new(())
+    }
+
     /// Takes the token of `launch`, which a peer has just proved, out of use. Of several calls for
     /// one token exactly one returns true, and [`Self::admit`] follows it at once.
     fn claim(&self, launch: LaunchId) -> bool;

@@ -142,6 +142,7 @@ async fn unix(
     standing: &Standing,
 ) -> Result<(), Refusal> {
     let proved = listening(&mut stream, doorkeeper, None, standing).await?;
+    let _arriving = doorkeeper.arriving(proved.launch);
     accepting(&mut stream, &proved.acceptance).await?;
     let (reader, writer) = stream.into_split();
     admit(proved.launch, doorkeeper, || Link::over(reader, writer, peer))
@@ -165,6 +166,7 @@ async fn tcp(
     let proved = listening(&mut stream, &*hall.doorkeeper, Some(tls), standing).await?;
     stream.get_mut().0.lift();
     let Proved { launch, resumes, acceptance, session } = proved;
+    let _arriving = hall.doorkeeper.arriving(launch);
     accepting(&mut stream, &acceptance).await?;
     let connection = Connection { stream: Box::new(stream), patience };
     if resumes {
