@@ -10,7 +10,7 @@ from importlib import import_module, invalidate_caches
 import pytest
 
 from launching import CLEAN, Followed, Supervising, only_exit, pid_of_class, spawn
-from procession import launchers
+from procession import _pickle, launchers
 from procession.actor import endpoint
 from procession.errors import LauncherUnavailable, LaunchFailed, NotPicklable, VersionMismatch
 from procession.launch import LaunchOptions, ProcExitResult, ProcLauncher
@@ -35,6 +35,8 @@ class Docker(ProcLauncher):
 def module(tmp_path, monkeypatch, request):
     """Writes a module that this process can import."""
     monkeypatch.syspath_prepend(str(tmp_path))
+    # As in a client that has launched nothing yet: procs launched before do not find it, and it would travel by value.
+    monkeypatch.setattr(_pickle, "_found_by_procs", None)
     names = []
 
     def write(name, text):
