@@ -177,6 +177,8 @@ def travels_by_value(module: str | None) -> bool:
     """Whether a launched proc could not import that module, because it is the main script or on no path."""
     if module is None or module == "__main__":
         return module is not None
+    if module.partition(".")[0] in ("cloudpickle", "procession"):
+        return False  # each proc has its own, or none, which it says itself
     known = _by_value.get(module)
     if known is None:
         known = _by_value[module] = not _importable(module) or _is_found_later(module)

@@ -35,8 +35,6 @@ class Docker(ProcLauncher):
 def module(tmp_path, monkeypatch, request):
     """Writes a module that this process can import."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    # As in a client that has launched nothing yet: procs launched before do not find it, and it would travel by value.
-    monkeypatch.setattr(_pickle, "_found_by_procs", None)
     names = []
 
     def write(name, text):
@@ -49,6 +47,13 @@ def module(tmp_path, monkeypatch, request):
     yield write
     for name in names:
         sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def nothing_launched(monkeypatch):
+    """As in a client that has launched nothing yet: procs that were do not find the module, which would travel by value."""
+    monkeypatch.setattr(_pickle, "_found_by_procs", None)
+    monkeypatch.setattr(_pickle, "_by_value", {})
 
 
 def unavailable(cls, *said):
@@ -69,6 +74,7 @@ def unavailable(cls, *said):
 
 
 @pytest.mark.fault("F63")
+@pytest.mark.usefixtures("nothing_launched")
 def test_an_import_error_in_the_module_of_a_launcher_is_told_at_registration(module):
     guard = f"if os.getpid() != {os.getpid()}: import docker_sdk_that_is_not_there"
     docker = module("launcher_without_its_sdk", MODULE.format(guard=guard)).Docker
@@ -76,6 +82,7 @@ def test_an_import_error_in_the_module_of_a_launcher_is_told_at_registration(mod
 
 
 @pytest.mark.fault("F63")
+@pytest.mark.usefixtures("nothing_launched")
 def test_a_syntax_error_in_the_module_of_a_launcher_is_told_at_registration(module):
     docker = module("launcher_that_is_edited", MODULE.format(guard="")).Docker
     (module.folder / "launcher_that_is_edited.py").write_text("class Docker(\n")
