@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def take(answer: Answer, endpoint: str | None = None) -> Any:
-    """The value of `answer`; raises ActorError for an exception, SupervisionError when nobody can answer."""
+    """The value of `answer`; raises ActorError for an exception, or the one that was sent through a port, SupervisionError
+    when nobody can answer."""
     if answer.outcome == _native.RESULT:
         try:
             with answer.claims(sender()):
@@ -40,9 +41,10 @@ def send_value(port: PortRef, value: object, rank: int | None = None) -> None:
     port.send(payload, moved, rank)
 
 
-def send_exception(port: PortRef, error: BaseException, rank: int | None = None) -> None:
-    """Answers with `error`. What of it cannot travel is replaced by its text."""
-    port.exception(_flatten(error), rank, text_of(error))
+def send_exception(port: PortRef, error: BaseException, rank: int | None = None, *, as_itself: bool = False) -> None:
+    """Answers with `error`, which is raised inside of an ActorError, or `as_itself`. What of it cannot travel is replaced by
+    its text."""
+    port.exception(_flatten(error, as_itself), rank, text_of(error))
 
 
 def format_error(error: BaseException) -> str:
@@ -65,21 +67,25 @@ def summary(error: BaseException) -> str:
     return f"{type(error).__qualname__}: {text_of(error)}"
 
 
-def _flatten(error: BaseException) -> list[Buffer]:
+def _flatten(error: BaseException, as_itself: bool) -> list[Buffer]:
     try:
         shown = format_error(error)
     except Exception:
         shown = summary(error) + "\n"
-    return [pickle.dumps((flatten(error), shown, os.uname().nodename))]
+    return [pickle.dumps((flatten(error), shown, os.uname().nodename, as_itself))]
 
 
-def _rebuild(answer: Answer, endpoint: str | None) -> ActorError:
+def _rebuild(answer: Answer, endpoint: str | None) -> BaseException:
     message = "A remote actor call has failed." if endpoint is None else f"Actor call {endpoint} failed."
     payload, plain = answer.payload, answer.text
     if not payload:  # sent as text alone
         return ActorError(RemoteException("exception", plain), message, plain)
-    records, shown, host = pickle.loads(payload[0])
-    error = ActorError(rebuild(records), message, shown)
+    records, shown, host, as_itself = pickle.loads(payload[0])
+    original = rebuild(records)
     rank = "" if answer.rank is None else f"by rank {answer.rank}, "
+    if as_itself:
+        original.add_note(f"sent {rank}on host {host}:\n{shown}")
+        return original
+    error = ActorError(original, message, shown)
     error.add_note(f"raised {rank}on host {host}")
     return error

@@ -39,13 +39,14 @@ class Port(Generic[R]):
             _answer.send_value(self._ref, value, self._rank)
 
     def exception(self, error: BaseException) -> None:
-        """Sends `error`, which is raised at the receiver as the cause of an ActorError."""
+        """Sends `error`, which is raised at the receiver, with a note that has its traceback. What an endpoint raises, instead
+        of sending it, is raised inside of an ActorError."""
         if self._ref is None:
             return
         if self._ref.style == _native.EXIT:
             self._ref.exception_exit(error)
         else:
-            _answer.send_exception(self._ref, error, self._rank)
+            _answer.send_exception(self._ref, error, self._rank, as_itself=True)
 
     @property
     def cancelled(self) -> bool:

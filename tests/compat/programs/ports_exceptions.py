@@ -4,15 +4,6 @@ from monarch.actor import Channel
 
 from facts import fact, kind, raises
 
-DIFFERENT = {
-    "raised": [
-        "ValueError",
-        "ActorError",
-        "one type for everything that is raised elsewhere, with the remote traceback; the original is its `exception`",
-    ],
-    "as exception()": ["KeyError", "ActorError", "the same"],
-}
-
 if __name__ == "__main__":
     port, receiver = Channel[int].open()
     port.send(1)

@@ -4,14 +4,6 @@ from monarch.actor import Actor, Port, current_rank, endpoint, this_host
 
 from facts import fact, raises
 
-DIFFERENT = {
-    "an exception": [
-        "ValueError",
-        "ActorError",
-        "one type for everything that is raised elsewhere, with the remote traceback; the original is its `exception`",
-    ],
-}
-
 
 class Answering(Actor):
     @endpoint(explicit_response_port=True)
