@@ -90,12 +90,12 @@ def test_events_are_those_from_the_call_on(tmp_path):
 
 
 def test_a_name_that_is_taken_is_refused_before_its_launcher_is_started():
-    with sh("sleep 1000", name="taken"):
+    with sh("sleep 1000", name="used"):
         before = runtime().live()
-        with pytest.raises(AlreadyExists, match=r"'taken-0' is alive \(incarnation 1\)"):
-            sh("true", name="taken", launcher=type("Unused", (Plain,), {}))
+        with pytest.raises(AlreadyExists, match=r"'used-0' is alive \(incarnation 1\)"):
+            sh("true", name="used", launcher=type("Unused", (Plain,), {}))
         assert runtime().live() == before
-    with sh("true", name="taken") as procs:
+    with sh("true", name="used") as procs:
         assert procs.wait(20).get().item().incarnation == 2
 
 
