@@ -21,6 +21,8 @@ from pathlib import Path
 
 import pytest
 
+import procession.actor
+
 pytest_plugins = ["pytester"]
 
 PATIENCE_SECONDS = 2.0
@@ -49,7 +51,12 @@ class Allowed:
     FLIGHT_RECORD = re.compile(r"^flight-[0-9a-f]{32}$")
 
 
+def overlook(failure: object) -> None:
+    """Tests let actors and procs fail; that is not to end the process that runs them."""
+
+
 def pytest_configure() -> None:
+    procession.actor.unhandled_fault_hook = overlook
     # A shell starts what it runs in the background with this ignored, and so would be what the tests start.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -13,13 +13,6 @@ import procession.actor
 from procession.actor import this_host, this_proc
 
 
-def overlook(failure):
-    """Tests let actors and procs fail; that is not to end the process that runs them."""
-
-
-procession.actor.unhandled_fault_hook = overlook
-
-
 @pytest.fixture
 def failures(monkeypatch):
     """What nobody else handles of what fails in this process."""
