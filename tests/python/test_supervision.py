@@ -328,6 +328,21 @@ PROGRAM = """
         while True:
             pass
 
+    def stubborn(mesh):
+        while True:
+            try:
+                time.sleep(100)
+            except KeyboardInterrupt:
+                print("interrupted", flush=True)
+
+    def in_a_session_of_somebodys(mesh):
+        sys.ps1 = "> "
+        mesh.slice(gpus=1).fail.broadcast()
+        try:
+            time.sleep(100)
+        except KeyboardInterrupt:
+            print("only this line ended")
+
     if __name__ == "__main__":
         atexit.register(print, "exit handlers ran")
         if "ignored" in sys.argv:
@@ -341,7 +356,8 @@ PROGRAM = """
         procs = this_host().spawn_procs(per_host={"gpus": 2})
         mesh = procs.spawn("fragile", Fragile)
         mesh.initialized.get()
-        mesh.slice(gpus=0).fail.broadcast()
+        if sys.argv[1] != "in_a_session_of_somebodys":
+            mesh.slice(gpus=0).fail.broadcast()
         globals()[sys.argv[1]](mesh)
 """
 
@@ -360,6 +376,20 @@ def test_the_client_ends_also_where_interrupts_are_ignored(script):
     done = script(PROGRAM, "busy", "ignored", check=False)
     assert done.returncode == 1
     assert "exit handlers ran" in done.stdout
+    assert "nobody handles this" in done.stderr
+
+
+def test_a_main_thread_that_does_not_end_is_not_waited_for_for_ever(script):
+    done = script(PROGRAM, "stubborn", check=False)
+    assert done.returncode == 1
+    assert done.stdout.startswith("interrupted\n")
+    assert "exit handlers ran" in done.stdout
+    assert "the main thread has not ended within 10 s" in done.stderr
+
+
+def test_in_an_interactive_session_a_failure_ends_what_runs_and_no_more(script):
+    done = script(PROGRAM, "in_a_session_of_somebodys")
+    assert done.stdout == "only this line ended\nexit handlers ran\n"
     assert "nobody handles this" in done.stderr
 
 
