@@ -1,5 +1,6 @@
 """An actor stops itself: calls to it fail then, and others in its proc go on."""
 
+import monarch.actor
 from monarch.actor import Actor, context, endpoint, this_host
 
 from facts import fact, kind
@@ -27,6 +28,8 @@ def end_of(tired: Tired) -> str:
 
 
 if __name__ == "__main__":
+    # a call that is under way when the actor stops may be told to the hook, too
+    monarch.actor.unhandled_fault_hook = lambda failure: None
     procs = this_host().spawn_procs()
     tired = procs.spawn("tired", Tired)
     fact("before", tired.value.call_one().get())
