@@ -44,13 +44,21 @@ class HostRef:
 
     def ask(self, verb: str, *args: Any, segments: Sequence[Buffer] = ()) -> Any:
         """The answer. It is waited for here and now, also on an event loop, since a host answers this at once."""
+        return self.asked(verb, *args, segments=segments)()
+
+    def asked(self, verb: str, *args: Any, segments: Sequence[Buffer] = ()) -> Callable[[], Any]:
+        """Asks, and gives what waits for the answer: so that several hosts answer at the same time."""
         replies = self.send(verb, *args, segments=segments)
-        if not replies.one_done(0).wait(config.HOST_SECONDS) and replies.cancel():
-            raise TimeoutError(
-                f"the host {self.node} has not answered {verb} within {config.HOST_SECONDS:g} s: its process is stopped, or "
-                "holds its interpreter; what it has not begun with by then is not done"
-            )
-        return _taken(replies)
+
+        def answer() -> Any:
+            if not replies.one_done(0).wait(config.HOST_SECONDS) and replies.cancel():
+                raise TimeoutError(
+                    f"the host {self.node} has not answered {verb} within {config.HOST_SECONDS:g} s: its process is stopped, "
+                    "or holds its interpreter; what it has not begun with by then is not done"
+                )
+            return _taken(replies)
+
+        return answer
 
     def later(self, verb: str, *args: Any) -> Future[Any]:
         """The answer when there is one."""
@@ -273,8 +281,11 @@ def launch_through_host(
     restart: Restart | None,
     owner: tuple[str, str] | None,
     on: HostMesh | None = None,
-) -> RemoteProcs:
-    """As `launch`, by the host that has launched this process, or by another one: `on` a mesh of it alone."""
+) -> Callable[[], RemoteProcs]:
+    """As `launch`, by the host that has launched this process, or by another one: `on` a mesh of it alone.
+
+    It has been asked when this returns; what is given waits for its answer.
+    """
     for slot in slots:
         _checked(slot).spec()  # refuses here what would be refused there
     policy = None
@@ -287,14 +298,19 @@ def launch_through_host(
     given = [tuple(slot) for slot in slots]
     is_elsewhere = owner is not None and host.node != runtime().host_node
     args = (given, launcher.described(on), launcher.without_output, policy, owner, is_elsewhere)
-    key, ids, taken = host.ask("spawn", *args)
-    if is_elsewhere:
-        _held.append(taken)
-    else:
-        taken.send(None)
-    origin = Origin(host.node, key, launcher.without_output)
-    again = restart is not None and restart.actors == "respawn"
-    return RemoteProcs(origin, dict(enumerate(ids)), again, launcher, on)
+    answer = host.asked("spawn", *args)
+
+    def launched() -> RemoteProcs:
+        key, ids, taken = answer()
+        if is_elsewhere:
+            _held.append(taken)
+        else:
+            taken.send(None)
+        origin = Origin(host.node, key, launcher.without_output)
+        again = restart is not None and restart.actors == "respawn"
+        return RemoteProcs(origin, dict(enumerate(ids)), again, launcher, on)
+
+    return launched
 
 
 _held: list[Port[None]] = []
