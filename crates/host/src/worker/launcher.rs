@@ -27,6 +27,8 @@ use crate::core::Core;
 const LAUNCHES_AT_ONCE: usize = 128;
 /// For a worker to say that it has ended a proc: less than whoever asked waits.
 const ANSWER: Duration = Duration::from_millis(4800);
+/// For a worker to hear that its client leaves.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// How many ended procs are remembered, which can be asked to end once more.
 const REMEMBERED: usize = 1000;
 
@@ -179,6 +181,14 @@ impl WorkerLauncher {
             Ok(Err(Undone::Failed(why))) => Err(reach(why)),
             Ok(Err(Undone::NotFound)) | Err(_) => Err(reach(format!("it has not answered for {ANSWER:?}"))),
         }
+    }
+
+    /// Closes the connection, at which all ends that was launched there; the worker knows it when this returns, if it can
+    /// be reached.
+    pub async fn close(&self) {
+        let session = self.now();
+        session.close();
+        let _unreachable = timeout(FAREWELL, session.closed()).await;
     }
 
     fn now(&self) -> Arc<Session> {

@@ -19,6 +19,9 @@ use super::message::{DESK, SERVER_NAME};
 /// For exits to be told, and for what was posted to be written, when the server ends.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// What cannot be killed is waited for no longer than that.
+const STUCK: Duration = Duration::from_secs(10);
+
 /// Has this machine launch procs for everybody who has the session key. Each client has a keeper of its own.
 ///
 /// When it is dropped no more clients are taken in; what runs goes on until [`Self::shutdown`], or the end of the process.
@@ -80,10 +83,13 @@ impl WorkerServer {
     }
 
     /// Waits until a client has asked for its end, which only one that was started so takes. Cancel safe.
-    pub async fn asked_to_end(&self) {
-        match &self.clients.asked {
-            Some(asked) => drop(asked.subscribe().wait_for(|asked| *asked).await),
-            None => std::future::pending().await,
+    pub fn asked_to_end(&self) -> impl Future<Output = ()> + Send + use<> {
+        let asked = self.clients.asked.as_ref().map(watch::Sender::subscribe);
+        async move {
+            match asked {
+                Some(mut asked) => drop(asked.wait_for(|asked| *asked).await),
+                None => std::future::pending().await,
+            }
         }
     }
 
@@ -134,15 +140,18 @@ impl Clients {
         if let Some(why) = &ended {
             tracing::info!(client = link.peer.address, why, "a client has gone; what it launched is ended");
         }
-        if let Ok(launcher) = &launcher {
-            launcher.leave().await;
+        if let Ok(launcher) = &launcher
+            && timeout(STUCK, launcher.leave()).await.is_err()
+        {
+            tracing::error!(client = link.peer.address, "a process that it launched cannot be killed");
         }
-        if ended.is_none() {
+        let is_there = ended.is_none() && link.reachable.as_ref().is_none_or(|reachable| *reachable.borrow());
+        if is_there {
             let mut running = running.subscribe();
             let _somebody_is_slow = timeout(FAREWELL, running.wait_for(|running| *running == 0)).await;
         }
         line.end("the worker has ended");
-        if ended.is_none() {
+        if is_there {
             let _nobody_reads = timeout(FAREWELL, line.link().flushed()).await;
         }
         self.known().remove(&launch);

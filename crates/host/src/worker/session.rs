@@ -165,6 +165,12 @@ impl Session {
     pub(super) fn close(&self) {
         self.line.link().close();
     }
+
+    /// Waits until the worker knows that.
+    pub(super) async fn closed(&self) {
+        let mut ended = self.ended.subscribe();
+        let _never_closed = ended.wait_for(Option::is_some).await;
+    }
 }
 
 fn with_remedy(error: &DialError) -> String {
