@@ -55,6 +55,10 @@ class WorkerLauncher:
         self._key = None if key is None else session_key("key", key)
         self._bind = None if bind is None else _validate.text("bind", bind)
         self._advertise = None if advertise is None else _validate.text("advertise", advertise)
+        if bind is not None or advertise is not None:
+            from procession.launch import DialBack
+
+            DialBack.network("127.0.0.1:0" if bind is None else bind, advertise)  # refuses what is no address
         self._lease = _validate.seconds("lease", lease)
         self._timeout = _validate.seconds("timeout", timeout)
         self._lock = threading.Lock()

@@ -334,6 +334,9 @@ def test_a_key_is_taken_from_where_it_is_told_to_be_and_from_nowhere_else(worker
 
 
 def test_what_is_no_address_is_refused(key):
+    for where in ({"bind": "host"}, {"advertise": "a b"}):
+        with pytest.raises(ValueError, match=next(iter(where.values()))):
+            WorkerLauncher("127.0.0.1:1", key=key, **where)
     for bad in ("", "host", "h:x", "udp://h:1"):
         with pytest.raises(LauncherUnavailable, match="is not an address"):
             WorkerLauncher(bad, key=key).connect()

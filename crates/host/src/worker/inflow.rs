@@ -3,14 +3,25 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use procession_actor::{Answer, Held};
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+
+/// How long an exit waits for a reader that does not read on, and for one that does.
+const IDLE: Duration = Duration::from_millis(200);
+const MOST: Duration = Duration::from_secs(1);
 
 /// One stream of a proc on a worker, as it arrives.
 #[derive(Default)]
-pub(super) struct Inflow(Mutex<State>);
+pub(super) struct Inflow {
+    state: Mutex<State>,
+    /// A piece of it was read.
+    read: Notify,
+}
 
 #[derive(Default)]
 struct State {
@@ -23,7 +34,7 @@ struct State {
 
 impl Inflow {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes what has arrived; an empty piece is the last.
@@ -52,6 +63,25 @@ impl Inflow {
     }
 }
 
+impl Inflow {
+    /// Waits until what has arrived was read: of what is read only after the exit some may be cut off. Not long, and
+    /// shorter still for a reader that is not there, or held up.
+    pub(super) async fn read_out(&self) {
+        let start = Instant::now();
+        loop {
+            let mut read = std::pin::pin!(self.read.notified());
+            read.as_mut().enable();
+            if self.state().pieces.is_empty() {
+                return;
+            }
+            let bound = IDLE.min(MOST.saturating_sub(start.elapsed()));
+            if timeout(bound, read).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
 /// The reading end of it.
 pub(super) struct Outlet(pub(super) Arc<Inflow>);
 
@@ -75,6 +105,9 @@ impl AsyncRead for Outlet {
         let read = if bytes.is_empty() { state.pieces.pop_front() } else { None };
         drop(state);
         // What it lets go of is told to the worker, and not under a lock.
+        if read.is_some() {
+            self.0.read.notify_waiters();
+        }
         drop(read);
         Poll::Ready(Ok(()))
     }
@@ -86,6 +119,7 @@ impl Drop for Outlet {
         state.reader_gone = true;
         let unread = std::mem::take(&mut state.pieces);
         drop(state);
+        self.0.read.notify_waiters();
         drop(unread);
     }
 }

@@ -307,8 +307,10 @@ impl ProcLauncher for WorkerLauncher {
             ended: ended.bind(),
         };
         let address = self.address();
-        let sent = session.desk.send(&node.instance(), launch);
-        sent.map_err(|error| ProcLauncherError::Other(format!("worker {address}: {error}")))?;
+        if let Err(error) = session.desk.send(&node.instance(), launch) {
+            locked(&self.launches).asked.remove(&proc_id.launch_id());
+            return Err(ProcLauncherError::Other(format!("worker {address}: {error}")));
+        }
         session.live().insert(proc_id.clone());
         let mut not_taken = KillUnlessTaken(Some((Arc::clone(&session), proc_id.clone())));
         let (exit_tx, exit_rx) = oneshot::channel();
@@ -322,6 +324,7 @@ impl ProcLauncher for WorkerLauncher {
         tokio::spawn(async move {
             let result = told.result(exit.recv().await);
             arriving.iter().for_each(|inflow| inflow.finish());
+            tokio::join!(arriving[0].read_out(), arriving[1].read_out());
             streams.iter().for_each(|port| told.session.line.node.mailbox().close_port(port));
             drop(told);
             let _given_up = exit_tx.send(result);

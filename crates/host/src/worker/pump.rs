@@ -14,15 +14,18 @@ use super::message::OUTPUT_TAG;
 /// What is read at once, in bytes, and how many such pieces of a stream may be under way to the client.
 const PIECE: usize = 64 << 10;
 const UNDER_WAY: usize = 8;
-/// After a proc's end: how long its pipe may be silent, and how long reading what is left takes at most.
+/// After a proc's end: how long its pipe may be silent, how long reading what is left takes at most, and how much that is
+/// at most: as much as a pipe can hold.
 const SILENCE: Duration = Duration::from_millis(5);
 const DRAIN: Duration = Duration::from_millis(200);
+const LEFT: usize = 1 << 20;
 
 /// Sends what comes out of `pipe` to `port`, and reads no further while the client has not taken what was sent. Ends with
 /// the pipe, or shortly after the proc: a grandchild may hold it open for hours. What is left then is sent whatever the
 /// client has taken, because the exit follows it and waits for no reader.
 pub(super) async fn pump(line: Line, pipe: Receiver, port: PortId, mut ended: watch::Receiver<bool>) {
     let (room, mut buffer, mut deadline) = (Arc::new(Semaphore::new(UNDER_WAY)), vec![0; PIECE], None);
+    let mut left = LEFT;
     loop {
         let place = tokio::select! {
             biased;
@@ -55,6 +58,9 @@ pub(super) async fn pump(line: Line, pipe: Receiver, port: PortId, mut ended: wa
         match pipe.try_read(&mut buffer) {
             Ok(0) => break,
             Ok(bytes) => {
+                if deadline.is_some() {
+                    left = left.saturating_sub(bytes);
+                }
                 if !send(&line, &port, Bytes::copy_from_slice(&buffer[..bytes]), place).await {
                     return;
                 }
@@ -62,7 +68,7 @@ pub(super) async fn pump(line: Line, pipe: Receiver, port: PortId, mut ended: wa
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(_) => break,
         }
-        if deadline.is_some_and(|at| Instant::now() >= at) {
+        if left == 0 || deadline.is_some_and(|at| Instant::now() >= at) {
             break;
         }
     }

@@ -24,7 +24,11 @@ fn key() -> SessionKey {
 }
 
 async fn server() -> WorkerServer {
-    WorkerServer::listen("127.0.0.1:0", &key(), LEASE, false).await.unwrap()
+    server_at("127.0.0.1:0").await
+}
+
+async fn server_at(address: &str) -> WorkerServer {
+    WorkerServer::listen(address, &key(), LEASE, false).await.unwrap()
 }
 
 async fn connect(address: &str) -> Arc<WorkerLauncher> {
@@ -41,7 +45,11 @@ struct Pair {
 
 impl Pair {
     async fn new() -> Self {
-        let (host, server) = (host().await, server().await);
+        Self::at("127.0.0.1:0").await
+    }
+
+    async fn at(address: &str) -> Self {
+        let (host, server) = (host().await, server_at(address).await);
         let launcher = connect(&server.address()).await;
         launcher.report_to(&host);
         Self { host, server, launcher }
@@ -115,12 +123,17 @@ async fn a_process_of_another_machine_is_shown_and_its_number_is_not_taken_for_o
 
 #[tokio::test]
 async fn a_proc_with_actors_reaches_back_over_the_network_and_ends_when_it_is_asked() {
-    let it = Pair::new().await;
-    let proc_ = it.spawn(program("p", "proc"));
-    soon(proc_.ready()).await.unwrap();
-    let exit = soon(proc_.stop("test", None)).await;
-    assert_eq!(exit.kind, ProcExitKind::Exited { code: 0 });
-    it.end().await;
+    for address in ["127.0.0.1:0", "tcp://0.0.0.0:0", "[::1]:0"] {
+        if address.contains('[') && std::net::TcpListener::bind(address).is_err() {
+            continue; // a kernel without IPv6
+        }
+        let it = Pair::at(address).await;
+        let proc_ = it.spawn(program("p", "proc"));
+        soon(proc_.ready()).await.unwrap();
+        let exit = soon(proc_.stop("test", None)).await;
+        assert_eq!(exit.kind, ProcExitKind::Exited { code: 0 });
+        it.end().await;
+    }
 }
 
 #[tokio::test]
@@ -211,18 +224,19 @@ async fn a_slow_reader_reaches_as_far_as_the_program_and_holds_up_no_exit() {
     let it = Pair::new().await;
     for opens in [true, false] {
         let record = Record::default();
-        let spec = script("p", "yes | head -c 4000000; echo last >&2");
+        let spec =
+            script("p", "yes 012345678901234567890123456789012345678 | head -c 8000000; echo last >&2");
         let gate = spec.gate.clone();
         gate.set_open(false);
         let launcher: Arc<WorkerLauncher> = Arc::clone(&it.launcher);
         let proc_ = it.host.spawn_watched(spec, launcher, Some(record.observer())).unwrap();
         let seen = || record.events().iter().filter(|it| matches!(it, ProcEvent::Output { .. })).count();
         within(Duration::from_secs(20), "its first words", || seen() > 0).await;
-        assert!(seen() < 500_000 && proc_.exit().is_none(), "{}", seen());
+        assert!(seen() < 50_000 && proc_.exit().is_none(), "{}", seen());
         if opens {
             gate.set_open(true);
             assert_eq!(soon(proc_.ended()).await.verdict, "clean exit");
-            assert_eq!(seen(), 2_000_001);
+            assert_eq!(seen(), 200_001);
         } else {
             proc_.kill("it waits").await.unwrap();
             let exit = soon(proc_.ended()).await;
