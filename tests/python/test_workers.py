@@ -277,7 +277,7 @@ def test_whatever_else_comes_to_the_port_is_dropped(worker, launcher, garbage):
             stranger.sendall(garbage)
             stranger.shutdown(socket.SHUT_WR)
             assert len(stranger.recv(4096)) < 64  # an alert of TLS at most
-        except ConnectionError:
+        except OSError:  # it has hung up already
             pass
     assert only_exit(spawn(launcher, "exit 8")).exit_code == 8
 
@@ -334,9 +334,8 @@ def test_a_key_is_taken_from_where_it_is_told_to_be_and_from_nowhere_else(worker
 
 
 def test_what_is_no_address_is_refused(key):
-    for where in ({"bind": "host"}, {"advertise": "a b"}):
-        with pytest.raises(ValueError, match=next(iter(where.values()))):
-            WorkerLauncher("127.0.0.1:1", key=key, **where)
+    with pytest.raises(ValueError, match="host"):
+        WorkerLauncher("127.0.0.1:1", key=key, bind="host")
     for bad in ("", "host", "h:x", "udp://h:1"):
         with pytest.raises(LauncherUnavailable, match="is not an address"):
             WorkerLauncher(bad, key=key).connect()
