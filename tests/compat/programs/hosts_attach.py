@@ -11,7 +11,7 @@ from monarch.actor import Actor, attach_to_workers, enable_transport, endpoint, 
 
 from facts import fact
 
-ENV = {"PROCESSION_SESSION_KEY": "7e" * 32}
+ENV = {"PROCESSION_SESSION_KEY": "7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e"}
 
 
 class Here(Actor):
