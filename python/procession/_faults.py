@@ -20,6 +20,7 @@ from procession.errors import NotFound, SupervisionError, Unsupported
 if TYPE_CHECKING:
     from procession._actor_mesh import ActorMesh
     from procession._native import Replies
+    from procession._proc_mesh import ProcMesh
     from procession._procs import Procs
 
 WATCH = "watch"
@@ -44,8 +45,10 @@ class Unwatched:
 class Watch:
     """Of all actors of one mesh, for who spawned it. Each fails once at most."""
 
-    def __init__(self, mesh: ActorMesh[Any], agent: str, procs: Procs, bases: Sequence[int]) -> None:
+    def __init__(self, mesh: ActorMesh[Any], agent: str, procs: Procs, bases: Sequence[int], on: ProcMesh) -> None:
         self._mesh = mesh
+        self.on = on
+        """The mesh of procs that they are spawned on."""
         self._agent = agent
         self._procs = procs
         self._bases = bases

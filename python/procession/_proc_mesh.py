@@ -52,7 +52,7 @@ class ProcMesh(Mesh):
         return self._spawn(name, Class, args, kwargs)
 
     def _spawn(self, name: str, Class: type[T], args: Any, kwargs: Any, is_watched: bool = True) -> T:
-        from procession._agent import AGENT, spawn_elsewhere, spawn_here, unique_name
+        from procession._agent import AGENT, note_spawned, spawn_elsewhere, spawn_here, unique_name
         from procession._faults import Unwatched, Watch
 
         actor_name = unique_name(name)
@@ -69,7 +69,10 @@ class ProcMesh(Mesh):
 
         refs = tuple(_native.ActorRef(f"{proc_id}/{actor_name}") for proc_id in ids)
         mesh = ActorMesh(Class, name, refs, region, None, gather(started, finish))
-        watch = Watch(mesh, AGENT, self._procs, bases) if is_watched else Unwatched()
+        watch: Watch | Unwatched = Unwatched()
+        if is_watched:
+            watch = Watch(mesh, AGENT, self._procs, bases, self)
+            note_spawned(actor_name, watch)
         try:
             if own_id in ids:
                 ended = partial(watch.ended, ids.index(own_id))

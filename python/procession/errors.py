@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from procession._cancelled import CallCancelled
 
 __all__ = [
+    "ActorAborted",
     "ActorError",
     "AlreadyExists",
     "CallCancelled",
@@ -46,6 +47,10 @@ class InvalidArgument(ValueError):
 
 class LimitExceeded(InvalidArgument):
     """A number above what is supported."""
+
+
+class ActorAborted(RuntimeError):
+    """What an actor has ended with that called `abort` of its instance; its text is the reason."""
 
 
 class AlreadyExists(RuntimeError):
