@@ -15,7 +15,7 @@ from procession import _answer, _native, _pickle, _sources
 from procession._actor import Actor, check_class
 from procession._context import STOP, Creator, Instance, context, sender
 from procession._failure import Ending, ending_of
-from procession._faults import WATCH, WATCH_AGAIN, Watch
+from procession._faults import WATCH, WATCH_AGAIN, WATCH_FOUND, Watch
 from procession._future import Future, when_done
 from procession._runtime import at_shutdown, runtime
 from procession._serve import ActorServer
@@ -320,8 +320,8 @@ class Agent:
                 return self._create(message, name, port)
             if verb == WATCH:
                 self._watched[name] = port
-            elif verb in (WATCH_AGAIN, WATCH_OWNER):
-                _watch(name, port, None if verb == WATCH_OWNER else NOT_THERE)
+            elif verb in (WATCH_AGAIN, WATCH_FOUND, WATCH_OWNER):
+                _watch(name, port, IF_MISSING[verb])
             elif verb == SPAWNED_ON:
                 _answer.send_value(port, _procs_of(name))
             elif verb == "controllers":
@@ -357,7 +357,11 @@ class Agent:
         return actor
 
 
-NOT_THERE = Ending("LookupError", "it was not built again", "", None)
+IF_MISSING = {
+    WATCH_AGAIN: Ending("LookupError", "it was not built again", "", None),
+    WATCH_FOUND: Ending("LookupError", "it has ended just after it was found", "", None),
+    WATCH_OWNER: None,
+}
 
 
 def _watch(name: str, port: PortRef, otherwise: Ending | None) -> None:
