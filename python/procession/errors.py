@@ -103,7 +103,7 @@ class LauncherLost(RuntimeError):
 
 
 class SourceChanged(RuntimeError):
-    """The module of an actor's class is another file where the actor should live than where it was spawned."""
+    """The module of an actor's class, or of one that it derives from, is another file where the actor should live than where it was spawned."""
 
     def __init__(self, module: str, theirs: str, ours: str) -> None:
         super().__init__(module, theirs, ours)
