@@ -39,6 +39,15 @@ class Creator(NamedTuple):
     creator: Creator | None
     """Who spawned that one; None for the client."""
 
+    @property
+    def proc(self) -> ProcMesh:
+        """The proc that it lives in, as a mesh of one."""
+        from procession._proc_mesh import ProcMesh
+        from procession._procs import OtherProcs
+
+        whole = Region.dense(Extent([], []))
+        return ProcMesh("proc_of_creator", OtherProcs(whole, [self.proc_id]), whole)
+
     def __repr__(self) -> str:
         return f"<{self.class_name} {self.name}{self.rank if self.rank else ''}>"
 

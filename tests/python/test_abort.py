@@ -1,6 +1,7 @@
 """Actors that end themselves with a failure, and what they see of where they were spawned."""
 
 import asyncio
+import os
 import threading
 
 import pytest
@@ -50,6 +51,24 @@ class Async(Actor):
     async def abort(self):
         context().actor_instance.abort()
         return "answered"
+
+
+class Parent(Actor):
+    @endpoint
+    def where(self):
+        return this_proc().spawn("child", Child).where.call_one().get(20), os.getpid()
+
+
+class Child(Actor):
+    @endpoint
+    def where(self):
+        return context().actor_instance.creator.proc.spawn("pid", Pid).get.call_one().get(20)
+
+
+class Pid(Actor):
+    @endpoint
+    def get(self):
+        return os.getpid()
 
 
 class Quitting(Actor):
@@ -146,3 +165,10 @@ def test_an_actor_finds_the_procs_it_was_spawned_on_at_every_depth():
         assert seeing.slice(p=1).spawn_below.call_one().get(30) == [name, name]
         asynchronous = procs.slice(p=0).spawn("seeing", Seeing)
         assert asynchronous.name.call_one().get(30)[0] == "<ProcMesh w, {}>"
+
+
+def test_the_proc_of_who_spawned_an_actor_can_be_spawned_on():
+    with this_host().spawn_procs() as procs:
+        child, own = procs.spawn("parent", Parent).where.call_one().get(30)
+        assert child == own
+        assert procs.spawn("child", Child).where.call_one().get(30) == os.getpid()

@@ -73,6 +73,23 @@ def test_a_proc_is_bound_to_the_processors_and_to_the_memory_of_a_node(launcher)
         assert all(" bind:0 " in f"{line} " or " bind=static:0 " in f"{line} " for line in end.stdout_tail[1:])
 
 
+class Launching(Actor):
+    @endpoint
+    def launch(self, processor):
+        with this_host().spawn_procs(proc_bind=[{"cpus": str(processor)}], preload=["this_is_missing"]) as broken:
+            failure = str(broken.initialized.exception(30))
+        with this_host().spawn_procs(proc_bind=[{"cpus": str(processor)}], preload=["wave"]) as procs:
+            return failure, procs.spawn("here", Here).processors.call_one().get(30)
+
+
+def test_a_proc_that_a_proc_launches_is_bound_and_imports_first():
+    last = available()[-1]
+    with this_host().spawn_procs() as procs:
+        failure, processors = procs.spawn("launching", Launching).launch.call_one(last).get(60)
+    assert "the import of this_is_missing, which is to be preloaded, failed" in failure
+    assert processors == [last]
+
+
 class Here(Actor):
     @endpoint
     def processors(self):

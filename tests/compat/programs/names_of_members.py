@@ -5,6 +5,7 @@ from monarch.actor import Actor, Channel, Endpoint, Extent, Future, ValueMesh, c
 from facts import fact
 
 DIFFERENT = {
+    "Creator.proc_mesh": [True, False, "its procs are named where it lives; proc is the one that it lives in"],
     "Endpoint.rref": [True, False, "the tensor engine is out of scope"],
     "Extent.from_bytes": [True, False, "belongs to the inside of the reference; pickling a value does it"],
     "Extent.region": [True, False, "regions are the inside of meshes here; slices of a mesh give what they are for"],
@@ -31,6 +32,7 @@ MESH = ("extent", "flatten", "rename", "size", "sizes", "slice", "split")
 MEMBERS = {
     "ActorMesh": (*MESH, "initialized", "stop"),
     "Context": ("actor_instance", "message_rank"),
+    "Creator": ("class_name", "creator", "name", "proc", "proc_mesh", "rank"),
     "Endpoint": ("broadcast", "call", "call_one", "choose", "rref", "stream"),
     "Extent": ("from_bytes", "keys", "labels", "nelements", "region", "sizes"),
     "Future": ("as_asyncio", "exception", "get", "result"),
@@ -84,8 +86,9 @@ MEMBERS = {
 
 class Plain(Actor):
     @endpoint
-    def get(self) -> int:
-        return 1
+    def get(self) -> list[str]:
+        creator = context().actor_instance.creator
+        return [name for name in dir(creator) if getattr(creator, name, self) is not self]
 
 
 if __name__ == "__main__":
@@ -98,6 +101,7 @@ if __name__ == "__main__":
     there = {
         "ActorMesh": dir(type(plain)),
         "Context": dir(context()),
+        "Creator": values.item(gpus=0),
         "Endpoint": [*dir(Endpoint), *dir(plain.get)],
         "Extent": dir(Extent),
         "Future": dir(Future),
