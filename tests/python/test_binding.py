@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from capabilities import need
 from launching import Supervising, only_exit, spawn
 from procession import this_host
 from procession.actor import Actor, endpoint
@@ -55,17 +56,11 @@ def test_each_proc_and_what_it_starts_run_where_its_entry_says(launcher):
     assert processors(procs.exits().get(2)) == own
 
 
-@pytest.mark.skipif(not (NODES / "node0/cpulist").exists(), reason="this machine names no nodes")
 @BOTH
 def test_a_proc_is_bound_to_the_processors_and_to_the_memory_of_a_node(launcher):
+    need("bind-processors", "bind-memory")
     script = f"{SHOW}; cat /proc/self/numa_maps"
-    try:
-        procs = spawn(launcher, script, proc_bind=[{"cpunodebind": "0", "membind": "0"}])
-    except InvalidArgument as error:
-        if "does not let this process bind" not in str(error):
-            raise
-        pytest.skip("memory cannot be bound here")
-    end = only_exit(procs)
+    end = only_exit(spawn(launcher, script, proc_bind=[{"cpunodebind": "0", "membind": "0"}]))
     there = {one for one in available() if (NODES / f"node0/cpu{one}").exists()}
     spans = (part.partition("-") for part in processors(end).split(","))
     assert {n for low, _, high in spans for n in range(int(low), int(high or low) + 1)} == there

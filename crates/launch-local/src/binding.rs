@@ -45,6 +45,14 @@ pub(crate) fn resolve(binding: &Binding) -> Result<sys::Binding, InvalidArgument
     Ok(bound)
 }
 
+/// The processors that procs can be bound to, as a list; and whether their memory can be bound to nodes, with the reason
+/// where it cannot.
+pub(crate) fn available() -> (String, Result<(), String>) {
+    let processors = sys::available_processors().unwrap_or_default();
+    let memory = Binding { membind: Some("all".to_owned()), ..Binding::default() };
+    (shown(processors.numbers()), resolve(&memory).map(drop).map_err(|refused| refused.rule))
+}
+
 fn refused(name: &str, list: &str, rule: impl Into<String>) -> InvalidArgument {
     InvalidArgument::new(format!("proc_bind[{name:?}]"), format!("{list:?}"), rule)
 }
