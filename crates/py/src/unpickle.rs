@@ -11,12 +11,11 @@ use crate::value::{PORT_CLAIM, PORT_MODULE, Value};
 /// How deep lists, tuples and dicts may be nested.
 const DEPTH: usize = 200;
 /// How many values one message may be; a pickle of few bytes can name one value very often.
-const VALUES: usize = 1 << 24;
+const VALUES: usize = 1 << 22;
 
 const TAKES: &str = "send None, bool, int of 64 bits, float, str, bytes, list, tuple, dict and ports";
 
 /// A value while its pickle is read; parts are places in the arena, so that several can share one.
-#[derive(Clone)]
 enum Node {
     Leaf(Value),
     List(Vec<usize>),
