@@ -161,7 +161,7 @@ class Actor(Mesh):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        _sources.note(cls.__module__)
+        _sources.note_all(cls)
         for name, value in vars(cls).items():
             if isinstance(value, EndpointProperty) and name in MESH_ATTRIBUTES:
                 raise ValueError(

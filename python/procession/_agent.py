@@ -8,25 +8,29 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakValueDictionary
 
 from procession import _answer, _native, _pickle, _sources
 from procession._actor import Actor, check_class
 from procession._context import STOP, Creator, Instance, context, sender
 from procession._failure import Ending, ending_of
-from procession._faults import WATCH, WATCH_AGAIN
+from procession._faults import WATCH, WATCH_AGAIN, WATCH_FOUND, Watch
 from procession._future import Future, when_done
 from procession._runtime import at_shutdown, runtime
 from procession._serve import ActorServer
 from procession._shape import Region
-from procession.errors import InvalidArgument
+from procession.errors import InvalidArgument, SupervisionError
 
 if TYPE_CHECKING:
     from procession._native import Inbox, Message, PortRef, Replies
+    from procession._proc_mesh import ProcMesh
     from procession._procs import Procs
 
 AGENT = "agent"
 WATCH_OWNER = "watch_owner"
+SPAWNED_ON = "spawned_on"
+"""The verb for who has spawned an actor; answered with the mesh of procs that it is on."""
 INIT = "__init__"
 
 
@@ -224,6 +228,38 @@ def spawn_elsewhere(
     return when_done(replies.all_done(), finish)
 
 
+_spawned: WeakValueDictionary[str, Watch] = WeakValueDictionary()
+
+
+def note_spawned(actor_name: str, watch: Watch) -> None:
+    """Other processes may ask for the procs of that mesh, for as long as one of its actors lives."""
+    _spawned[actor_name] = watch
+
+
+def spawned_on(instance: Instance) -> ProcMesh:
+    """The mesh of procs that the actor of this process was spawned on."""
+    name, creator = instance.actor_id.rpartition("/")[2], instance.creator
+    if creator is None:
+        return instance.proc
+    if creator.proc_id == runtime().proc_id:
+        return _procs_of(name)
+    payload, moved = _pickle.dumps(None)
+    agent = [_native.ActorRef(f"{creator.proc_id}/{AGENT}")]
+    replies = _native.call(agent, f"{SPAWNED_ON}:{name}", _native.RETURNS, payload, moved, sender())
+    replies.all_done().wait(None)
+    answer = replies.take(0)
+    if answer is None:
+        raise SupervisionError(f"who has spawned actor {instance.actor_id} was not heard")
+    return cast("ProcMesh", _answer.take(answer))
+
+
+def _procs_of(actor_name: str) -> ProcMesh:
+    watch = _spawned.get(actor_name)
+    if watch is None:
+        raise SupervisionError(f"actors {actor_name} are not known any more to the process that spawned them")
+    return watch.on
+
+
 def find_elsewhere(proc_ids: list[str], mesh_name: str) -> Future[list[list[str]]]:
     """The names of the actors of that mesh's name in each proc, in the order in which they were built."""
     payload, moved = _pickle.dumps(None)
@@ -284,8 +320,10 @@ class Agent:
                 return self._create(message, name, port)
             if verb == WATCH:
                 self._watched[name] = port
-            elif verb in (WATCH_AGAIN, WATCH_OWNER):
-                _watch(name, port, None if verb == WATCH_OWNER else NOT_THERE)
+            elif verb in (WATCH_AGAIN, WATCH_FOUND, WATCH_OWNER):
+                _watch(name, port, IF_MISSING[verb])
+            elif verb == SPAWNED_ON:
+                _answer.send_value(port, _procs_of(name))
             elif verb == "controllers":
                 from procession._controllers import serve
 
@@ -319,7 +357,11 @@ class Agent:
         return actor
 
 
-NOT_THERE = Ending("LookupError", "it was not built again", "", None)
+IF_MISSING = {
+    WATCH_AGAIN: Ending("LookupError", "it was not built again", "", None),
+    WATCH_FOUND: Ending("LookupError", "it has ended just after it was found", "", None),
+    WATCH_OWNER: None,
+}
 
 
 def _watch(name: str, port: PortRef, otherwise: Ending | None) -> None:

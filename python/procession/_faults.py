@@ -20,12 +20,15 @@ from procession.errors import NotFound, SupervisionError, Unsupported
 if TYPE_CHECKING:
     from procession._actor_mesh import ActorMesh
     from procession._native import Replies
+    from procession._proc_mesh import ProcMesh
     from procession._procs import Procs
 
 WATCH = "watch"
 """The verb of an agent for an actor that is about to be spawned; answered with its `Ending`, or None for a regular one."""
 WATCH_AGAIN = "watch_again"
 """The same for one that is there."""
+WATCH_FOUND = "watch_found"
+"""The same for one that an earlier client has spawned."""
 
 # How often is looked for the exit of a proc whose connection is gone already.
 LOOK = 0.02
@@ -44,13 +47,25 @@ class Unwatched:
 class Watch:
     """Of all actors of one mesh, for who spawned it. Each fails once at most."""
 
-    def __init__(self, mesh: ActorMesh[Any], agent: str, procs: Procs, bases: Sequence[int]) -> None:
+    def __init__(
+        self,
+        mesh: ActorMesh[Any],
+        agent: str,
+        procs: Procs,
+        bases: Sequence[int],
+        on: ProcMesh,
+        *,
+        found: bool = False,
+    ) -> None:
+        """`found`: an earlier client has spawned them, and so they belong to this one, whoever looks for them."""
         self._mesh = mesh
+        self.on = on
+        """The mesh of procs that they are spawned on."""
         self._agent = agent
         self._procs = procs
         self._bases = bases
         """Of each rank, the rank that it has among the procs."""
-        self._owner = current_instance()
+        self._owner = None if found else current_instance()
         self._left = len(bases)
         self._abandoned = False
         self._counting = Lock()
@@ -74,6 +89,11 @@ class Watch:
         """Watches those that are about to be spawned in other processes."""
         self._ask(WATCH, ranks)
 
+    def found(self, ranks: Sequence[int]) -> None:
+        """Watches those that are there."""
+        for rank in ranks:  # those of one mesh may have names of their own
+            self._ask(WATCH_FOUND, [rank])
+
     def abandon(self) -> None:
         """They were not spawned after all."""
         self._abandoned = True
@@ -82,7 +102,7 @@ class Watch:
 
     def _ask(self, verb: str, ranks: Sequence[int]) -> None:
         payload, moved = _pickle.dumps(None)
-        name = self._mesh._refs[0].actor_id.rpartition("/")[2]
+        name = self._mesh._refs[ranks[0]].actor_id.rpartition("/")[2]
         ids = self._procs.proc_ids([self._bases[rank] for rank in ranks])
         agents = [_native.ActorRef(f"{proc_id}/{self._agent}") for proc_id in ids]
         replies = _native.call(agents, f"{verb}:{name}", _native.RETURNS, payload, moved, None)

@@ -8,12 +8,12 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from procession import _answer, _context, _native, _owned, _pickle
+from procession import _answer, _context, _owned, _pickle
 from procession._actor import Actor, EndpointProperty, endpoints_of, is_async, is_async_actor
-from procession._context import STOP
+from procession._context import STOP, WAKE
 from procession._failure import ending_of
 from procession._port import Port
-from procession.errors import SupervisionError
+from procession.errors import ActorAborted, SupervisionError
 
 if TYPE_CHECKING:
     import asyncio
@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from procession._failure import Ending, MeshFailure
     from procession._interrupts import RunningCalls
     from procession._native import Inbox, Message, PortRef
-
-
-WAKE = "__wake__"
-"""The message that has an actor look what there is for it beside its messages."""
 
 
 class ActorFailed(Exception):
@@ -67,8 +63,7 @@ class ActorServer:
     def supervise(self, failure: MeshFailure) -> None:
         """Has the actor handle `failure`, between messages or at an await. From any thread."""
         self._failures.append(failure)
-        payload, moved = _pickle.dumps(None)
-        _native.call([_native.ActorRef(self._instance.actor_id)], WAKE, _native.ONE_WAY, payload, moved, None)
+        self._instance.wake()
 
     def run(self) -> Ending | None:
         """Returns when the actor has ended, None where that was regular; raises nothing."""
@@ -120,6 +115,8 @@ class ActorServer:
 
     def _fail(self, error: BaseException) -> None:
         error = error.__cause__ or error if isinstance(error, ActorFailed) else error
+        if isinstance(error, ActorAborted):
+            error = error.with_traceback(None)  # it was raised here, and not where it was asked for
         if self._failure is None:
             self._failure = error
         print(
@@ -158,6 +155,9 @@ class ActorServer:
         self._clean_up(actor)
 
     def _handle_sync(self, actor: Actor, message: Message) -> None:
+        if self._instance.aborted is not None:
+            self._unanswered.append(message.reply_port)
+            raise ActorAborted(self._instance.aborted)
         while self._failures:
             self._supervise(actor)
         if message.method == WAKE:
@@ -251,6 +251,8 @@ class ActorServer:
             nonlocal closed
             closed = self._inbox.closed  # asked before draining, so that nothing is left behind
             self._messages.extend(message for message in self._inbox.drain() if message.method != WAKE)
+            if self._instance.aborted is not None:
+                self._abort(self._instance.aborted)
             if self._failures and self._supervising is None:
                 self._supervising = asyncio.create_task(self._supervise_all(actor))
                 self._tasks.add(self._supervising)
@@ -276,6 +278,13 @@ class ActorServer:
                 await arrived.wait()
         finally:
             loop.remove_reader(reader)
+
+    def _abort(self, reason: str) -> None:
+        """Once what it asks for in one go is done: its answer is given."""
+        if self._failure is None:
+            self._fail(ActorAborted(reason))
+            if self._main is not None:
+                self._main.cancel()
 
     async def _supervise_all(self, actor: Actor) -> None:
         from asyncio import CancelledError

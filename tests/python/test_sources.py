@@ -212,3 +212,37 @@ def test_where_that_is_wanted_a_changed_module_is_told_of_and_used(changing, mon
     out = changing("file.write_text(file.read_text().replace('return 1', 'return 22'))")
     assert "built: 22" in out
     assert "procession: module changing is not the one" in out
+
+
+DERIVED = """
+from basis import {base}
+from procession.actor import Actor, endpoint
+
+
+class Changing({base}{more}):
+    @endpoint
+    def version(self):
+        return self.number
+"""
+
+
+@pytest.mark.parametrize("by_value", [False, True], ids=["by_name", "by_value"])
+@pytest.mark.parametrize("base", ["Mixin", "Base"])
+def test_a_module_of_a_base_that_has_changed_is_refused_too(changing, tmp_path, base, by_value):
+    (tmp_path / "basis.py").write_text(
+        "from procession.actor import Actor\n\n\nclass Mixin:\n    number = 1\n\n\nclass Base(Actor):\n    number = 1\n"
+    )
+    source = DERIVED.format(base=base, more=", Actor" if base == "Mixin" else "")
+    (tmp_path / "changing.py").write_text(source)
+    script = textwrap.dedent(CHANGED)
+    if by_value:
+        script = script.replace(
+            "import changing\n", source.replace("class Changing", "import basis as changing\n\n\nclass Changing")
+        )
+        script = script.replace("changing.Changing", "Changing")
+    else:
+        script = script.replace("Path(changing.__file__)", "Path(changing.__file__).with_name('basis.py')")
+    (tmp_path / "script.py").write_text(script)
+    assert "built: 1" in changing("pass")
+    out = changing("file.write_text(file.read_text().replace('number = 1', 'number = 22'))")
+    assert "module basis is not the one that the caller has" in out

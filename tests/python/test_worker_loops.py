@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from procession import actor
-from procession.actor import ChannelTransport, attach, attach_to_workers, start_worker_loop_forever
+from procession.actor import ChannelTransport, start_worker_loop_forever
 from procession.errors import Unsupported
 
 TRANSPORTS = """

@@ -216,7 +216,13 @@ impl Core {
         }
     }
 
-    pub(crate) fn report(&self, proc_id: &ProcId, pid: Option<u32>, handle: Option<String>, progress: Option<String>) {
+    pub(crate) fn report(
+        &self,
+        proc_id: &ProcId,
+        pid: Option<u32>,
+        handle: Option<String>,
+        progress: Option<String>,
+    ) {
         match self.find(proc_id) {
             Some(proc_) => drop(proc_.0.driver.send(Input::ReportedBy { pid, handle, progress })),
             None => tracing::debug!(%proc_id, "a launcher reported on a proc that has ended, or never was"),

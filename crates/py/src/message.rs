@@ -182,7 +182,22 @@ pub enum EitherPortRef {
     Unbounded(PythonPortRef),
 }
 
+impl PartialEq for EitherPortRef {
+    /// Whether both are the same port.
+    fn eq(&self, other: &Self) -> bool {
+        self.port() == other.port()
+    }
+}
+
 impl EitherPortRef {
+    /// The port.
+    pub fn port(&self) -> &PortId {
+        match self {
+            Self::Once(port) => port.port(),
+            Self::Unbounded(port) => port.port(),
+        }
+    }
+
     /// The right to answer, where there is exactly one.
     pub fn held(&self) -> Option<&Arc<Held>> {
         match self {

@@ -99,9 +99,9 @@ pub(crate) fn serve_worker(
     trace::start();
     let (lease, key, bind) = (duration("lease", lease)?, key.0.clone(), address.clone());
     let started = || {
-        IoThread::start(move || async move {
-            Server::listen(&bind, &key, lease, until_asked, interpreter).await
-        })
+        IoThread::start(
+            move || async move { Server::listen(&bind, &key, lease, until_asked, interpreter).await },
+        )
     };
     let (server, handle, io) = py.detach(started).map_err(no_thread)?.map_err(|error| match error {
         WorkerError::Address(error) => {

@@ -5,7 +5,11 @@ from monarch.actor import attach_to_workers, run_worker_loop_forever
 from facts import raises
 
 BETTER = {
-    "a private key": ["NotImplementedError", "ValueError", "it is the session key, without which nobody is trusted; this one is none"],
+    "a private key": [
+        "NotImplementedError",
+        "ValueError",
+        "it is the session key, without which nobody is trusted; this one is none",
+    ],
 }
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ wire_message!(Greeting, "worker.greeting");
 /// What its launcher can do.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Machine {
-    /// memory, pids, cpu, user, rlimits, security.
-    confines: [bool; 6],
+    /// memory, pids, cpu, user, rlimits, security, binding.
+    confines: [bool; 7],
     group_kill: bool,
     oom_facts: bool,
     /// What runs Python there.
@@ -43,9 +43,9 @@ pub(super) struct Machine {
 
 impl Machine {
     pub(super) fn of(capabilities: &Capabilities, interpreter: Option<String>) -> Self {
-        let Confines { memory, pids, cpu, user, rlimits, security } = capabilities.confines;
+        let Confines { memory, pids, cpu, user, rlimits, security, binding } = capabilities.confines;
         Self {
-            confines: [memory, pids, cpu, user, rlimits, security],
+            confines: [memory, pids, cpu, user, rlimits, security, binding],
             group_kill: capabilities.group_kill,
             oom_facts: capabilities.oom_facts,
             interpreter,
@@ -53,7 +53,7 @@ impl Machine {
     }
 
     pub(super) fn capabilities(&self) -> Capabilities {
-        let [memory, pids, cpu, user, rlimits, security] = self.confines;
+        let [memory, pids, cpu, user, rlimits, security, binding] = self.confines;
         Capabilities {
             // That of another machine: to the host it would be one of the numbers of this one.
             pid: false,
@@ -62,7 +62,7 @@ impl Machine {
             tree_kill: true,
             raw_paths: true,
             command_attributes: true,
-            confines: Confines { memory, pids, cpu, user, rlimits, security },
+            confines: Confines { memory, pids, cpu, user, rlimits, security, binding },
             group_kill: self.group_kill,
             oom_facts: self.oom_facts,
             adopt: false,
