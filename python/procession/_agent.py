@@ -12,21 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 from procession import _answer, _native, _pickle, _sources
 from procession._actor import Actor, check_class
-from procession._context import STOP, Creator, Instance, context, sender
-from procession._failure import Ending, ending_of
-from procession._faults import WATCH, WATCH_AGAIN
+from procession._context import Creator, Instance, context, sender
+from procession._failure import Ending, ending_of, packed
+from procession._faults import AGENT, WATCH, WATCH_AGAIN, WATCH_OWNER
 from procession._future import Future, when_done
+from procession._owners import belongs_to
 from procession._runtime import at_shutdown, runtime
 from procession._serve import ActorServer
 from procession._shape import Region
 from procession.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from procession._native import Inbox, Message, PortRef, Replies
+    from procession._native import Inbox, Message, PortRef
     from procession._procs import Procs
 
-AGENT = "agent"
-WATCH_OWNER = "watch_owner"
 INIT = "__init__"
 
 
@@ -175,7 +174,7 @@ def _ended_by_failure(inbox: Inbox) -> Iterator[None]:
     """Calls may have been sent to the inbox already; when its actor cannot be made, they get the reason as their answer."""
     try:
         yield
-    except Exception as error:
+    except BaseException as error:
         inbox.end_uncreated(f"{_answer.summary(error)}\n{_answer.format_error(error)}")
         raise
 
@@ -294,7 +293,9 @@ class Agent:
             else:
                 _answer.send_value(port, [actor.name for actor in list(_actors.values()) if actor.mesh_name == name])
             return None
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a module that exits when it is imported costs its own actors and no others
             _tell(port, error)
             return None
 
@@ -311,11 +312,11 @@ class Agent:
                 started = partial(_tell, port)
                 build = partial(cls, *args, **kwargs)
                 actor = _host(inbox, mesh_name, cls, build, region, node.rank, started, ended, creator)
-        except Exception as error:
+        except BaseException as error:
             ended(ending_of(error))
             raise
         if owner is not None:
-            _belongs_to(owner, inbox.actor_id, actor)
+            belongs_to(owner, actor)
         return actor
 
 
@@ -332,26 +333,7 @@ def _watch(name: str, port: PortRef, otherwise: Ending | None) -> None:
 
 def _tell_end(port: PortRef, how: Ending | None) -> None:
     with suppress(ConnectionError, RuntimeError):  # whoever watches is gone
-        _answer.send_value(port, how)
-
-
-def _belongs_to(owner_id: str, actor_id: str, actor: LocalActor) -> None:
-    """Stops the actor when the one that spawned it has ended, or its process has."""
-    from procession._watcher import watcher
-
-    proc_id, _, name = owner_id.rpartition("/")
-    if proc_id == runtime().proc_id:
-        return  # which stops what it owns itself
-    payload, moved = _pickle.dumps(None)
-    agent = [_native.ActorRef(f"{proc_id}/{AGENT}")]
-    replies = _native.call(agent, f"{WATCH_OWNER}:{name}", _native.RETURNS, payload, moved, None)
-
-    def stop(_: Replies) -> None:
-        if not actor.wait(0):
-            payload, moved = _pickle.dumps(f"its owner, actor {owner_id}, has ended")
-            _native.call([_native.ActorRef(actor_id)], STOP, _native.ONE_WAY, payload, moved, None)
-
-    watcher.when_done(replies.all_done(), partial(stop, replies))  # who drops the replies waits for none
+        _answer.send_value(port, None if how is None else packed(how))
 
 
 _serving = threading.Lock()

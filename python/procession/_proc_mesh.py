@@ -52,7 +52,7 @@ class ProcMesh(Mesh):
         return self._spawn(name, Class, args, kwargs)
 
     def _spawn(self, name: str, Class: type[T], args: Any, kwargs: Any, is_watched: bool = True) -> T:
-        from procession._agent import AGENT, spawn_elsewhere, spawn_here, unique_name
+        from procession._agent import spawn_elsewhere, spawn_here, unique_name
         from procession._faults import Unwatched, Watch
 
         actor_name = unique_name(name)
@@ -69,7 +69,7 @@ class ProcMesh(Mesh):
 
         refs = tuple(_native.ActorRef(f"{proc_id}/{actor_name}") for proc_id in ids)
         mesh = ActorMesh(Class, name, refs, region, None, gather(started, finish))
-        watch = Watch(mesh, AGENT, self._procs, bases) if is_watched else Unwatched()
+        watch = Watch(mesh, self._procs, bases) if is_watched else Unwatched()
         try:
             if own_id in ids:
                 ended = partial(watch.ended, ids.index(own_id))
@@ -86,6 +86,7 @@ class ProcMesh(Mesh):
         except BaseException:
             watch.abandon()
             raise
+        watch.spawned()
         return cast(T, mesh)
 
     def find(self, name: str, Class: type[T]) -> Future[T]:

@@ -25,18 +25,22 @@ def end_process(failure: MeshFailure, error: BaseException) -> None:
     if not isinstance(error, SystemExit):
         said += f"unhandled_fault_hook raised:\n{format_error(error)}"
     print(said, file=sys.stderr, end="", flush=True)
-    code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
-    if not _is_interactive():
-        _exit_quietly_with(code)
     main = threading.main_thread()
-    if main.ident is not None and main.is_alive():
-        _interrupt(main.ident)
-    if not _is_interactive():
-        _insist(code)
+    thread = main.ident if main.is_alive() else None
+    if _is_interactive():
+        # What runs there now is interrupted, and no more: a notebook that runs nothing ignores interrupts, and would end.
+        if thread is not None and _heeds_interrupts():
+            signal.pthread_kill(thread, signal.SIGINT)
+        return
+    code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
+    _exit_quietly_with(code)
+    if thread is not None:
+        _interrupt(thread)
+    _insist(code)
 
 
 def _is_interactive() -> bool:
-    """In a session of somebody's only what runs there now is interrupted."""
+    """In a session of somebody's, who decides when it ends."""
     return hasattr(sys, "ps1") or "ipykernel" in sys.modules
 
 
@@ -52,8 +56,12 @@ def _exit_quietly_with(code: int) -> None:
     sys.excepthook = hook
 
 
+def _heeds_interrupts() -> bool:
+    return signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, signal.SIG_DFL, None)
+
+
 def _interrupt(thread: int) -> None:
-    if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, signal.SIG_DFL, None):
+    if _heeds_interrupts():
         signal.pthread_kill(thread, signal.SIGINT)
         return
     # Ignored, as in the background of a shell: then there is only this, and it waits for the next line of Python.

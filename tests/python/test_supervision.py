@@ -4,9 +4,12 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 
 import pytest
 
+from procession._agent import _actors
+from procession._watcher import watcher
 from procession.actor import Actor, MeshFailure, SupervisionError, endpoint, this_host, this_proc
 
 
@@ -300,6 +303,86 @@ def test_actors_that_are_built_again_fail_when_their_procs_are_given_up(failures
         assert (failure.kind, failure.signal) == ("proc", signal.SIGKILL)
 
 
+class Nesting(Actor):
+    @endpoint
+    def fail_of(self, folder):
+        """Of an actor whose class the client cannot have."""
+        if folder is None:
+            lock = threading.Lock()
+
+            class Inner(Actor):
+                def __init__(self):
+                    with lock:
+                        raise ValueError("from within")
+        else:
+            sys.path.append(folder)
+            from only_there import Inner
+        this_proc().spawn("inner", Inner)
+
+
+@pytest.mark.parametrize("of", ["a class that cannot be sent", "a module that is not found here"])
+def test_an_owner_is_told_of_a_failure_whose_cause_it_cannot_be_given(failures, procs, tmp_path, of):
+    (tmp_path / "only_there.py").write_text(
+        "from procession.actor import Actor\n"
+        "class Inner(Actor):\n"
+        "    def __init__(self):\n"
+        "        raise ValueError('from within')\n"
+    )
+    nesting = procs.slice(gpus=0).spawn("nesting", Nesting)
+    nesting.fail_of.call_one(str(tmp_path) if "module" in of else None).get(20)
+    failure = failures.get(timeout=20)
+    assert (failure.mesh_name, failure.kind, failure.cause) == ("nesting", "actor", None)
+    assert "did not handle a failure of the mesh inner" in failure.message
+    assert "in __init__" in failure.report().partition("because it did not handle another failure:")[2]
+
+
+def test_a_failure_is_told_also_when_its_proc_has_been_launched_again_meanwhile(failures, procs):
+    one = procs.slice(gpus=1)
+    mesh = one.spawn("fragile", Fragile)
+    mesh.initialized.get(20)
+    go_on = threading.Event()
+    (handle,) = one._procs.handles([1])
+    watcher.when_done(handle.ready(), go_on.wait)  # so that it looks only then
+    mesh.exit.broadcast(7)
+    assert one.wait(20).get().item().exit_code == 7
+    one.respawn().get(20)
+    go_on.set()
+    failure = failures.get(timeout=20)
+    assert (failure.kind, failure.exit_code, failure.exit.incarnation) == ("proc", 7, 1)
+
+
+def watched():
+    return len(watcher._waiting)
+
+
+class Hires(Owner):
+    @endpoint
+    async def hire_and_stop(self, procs):
+        mesh = procs.spawn("fragile", Fragile)
+        await mesh.initialized
+        await mesh.stop()
+
+    @endpoint
+    async def watched_by(self):
+        (actor,) = [one for name, one in _actors.items() if name.startswith("hires-")]
+        return len(actor._watchers)
+
+
+def test_actors_that_have_ended_leave_nothing_with_their_owner_or_in_their_proc(procs):
+    class Probe(Actor):
+        @endpoint
+        def watched(self):
+            return watched()
+
+    probe = procs.slice(gpus=1).spawn("probe", Probe)
+    hires = procs.slice(gpus=0).spawn("hires", Hires, True)
+    counts = set()
+    for _ in range(5):
+        hires.hire_and_stop.call_one(procs).get(20)
+        counts.add((probe.watched.call_one().get(20), hires.watched_by.call_one().get(20)))
+    assert len(counts) == 1, counts
+
+
 PROGRAM = """
     import asyncio, atexit, signal, sys, time
     import procession.actor
@@ -391,6 +474,57 @@ def test_in_an_interactive_session_a_failure_ends_what_runs_and_no_more(script):
     done = script(PROGRAM, "in_a_session_of_somebodys")
     assert done.stdout == "only this line ended\nexit handlers ran\n"
     assert "nobody handles this" in done.stderr
+
+
+NOTEBOOK = """
+    from jupyter_client.manager import KernelManager
+
+    DEFINED = '''
+    import threading, time
+    from procession.actor import Actor, endpoint, this_host
+
+    class Fragile(Actor):
+        @endpoint
+        def fail(self):
+            raise RuntimeError("nobody handles this")
+        @endpoint
+        def echo(self, value):
+            return value
+
+    mesh = this_host().spawn_procs(per_host={"gpus": 2}).spawn("fragile", Fragile)
+    mesh.initialized.get()
+    mesh.slice(gpus=0).fail.broadcast()
+    '''
+
+    manager = KernelManager(transport="ipc")
+    manager.start_kernel()
+    client = manager.client()
+    client.start_channels()
+    client.wait_for_ready(timeout=40)
+    try:
+        client.execute(DEFINED)
+        said = ""
+        while "nobody handles this" not in said:  # the kernel is idle, or about to be
+            content = client.get_iopub_msg(timeout=40)["content"]
+            assert content.get("ename") in (None, "KeyboardInterrupt"), content
+            said += content.get("text", "")
+        shown = []
+        def show(message):
+            content = message["content"]
+            shown.extend(content[key].strip() for key in ("text", "ename") if content.get(key))
+        client.execute_interactive("print(mesh.slice(gpus=1).echo.call_one(42).get())", timeout=40, output_hook=show)
+        client.execute_interactive(
+            "mesh.slice(gpus=1).fail.broadcast(); time.sleep(30); print('not interrupted')", timeout=40, output_hook=show
+        )
+        print(shown[0], shown[-1])  # what is between them is the report
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel()
+"""
+
+
+def test_a_failure_ends_the_cell_of_a_notebook_and_never_its_kernel(script):
+    assert script(NOTEBOOK).stdout == "42 KeyboardInterrupt\n"
 
 
 def test_a_hook_decides_how_the_client_ends(script):
