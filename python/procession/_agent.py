@@ -187,20 +187,18 @@ def spawn_elsewhere(
     args: Any,
     kwargs: Any,
     region: Region,
-    owner: str | None,
     watched: Callable[[], None],
     again: tuple[Procs, Sequence[int]] | None = None,
 ) -> Future[None]:
     """As `spawn_here`, on other procs; the future raises the first failure.
 
-    They end with `owner`, an actor. `watched` is called when it is certain that they are asked, and before they are. Where
+    They end with the running actor. `watched` is called when it is certain that they are asked, and before they are. Where
     `again` says of which procs they are, and which ranks among them, each further incarnation gets the actor too.
     """
     serve_agent()  # which is asked when the owner has ended, and for controllers
     creator = context().actor_instance.as_creator()
-    payload, moved = _pickle.dumps(
-        (_sources.stamped(cls, strict=again is None), args, kwargs, mesh_name, region, owner, creator)
-    )
+    stamped = _sources.stamped(cls, strict=again is None)
+    payload, moved = _pickle.dumps((stamped, args, kwargs, mesh_name, region, creator))
     verb = f"spawn:{actor_name}"
     if again is None:
         watched()
@@ -281,9 +279,9 @@ class Agent:
         try:
             if verb == "spawn":
                 return self._create(message, name, port)
-            if verb == WATCH:
+            if verb == WATCH and name not in _actors:
                 self._watched[name] = port
-            elif verb in (WATCH_AGAIN, WATCH_OWNER):
+            elif verb in (WATCH, WATCH_AGAIN, WATCH_OWNER):
                 _watch(name, port, None if verb == WATCH_OWNER else NOT_THERE)
             elif verb == "controllers":
                 from procession._controllers import serve
@@ -307,7 +305,7 @@ class Agent:
         try:
             with _ended_by_failure(inbox):
                 with message.claims(inbox):
-                    cls, args, kwargs, mesh_name, region, owner, creator = _pickle.loads(message.payload)
+                    cls, args, kwargs, mesh_name, region, creator = _pickle.loads(message.payload)
                 check_class(cls)
                 started = partial(_tell, port)
                 build = partial(cls, *args, **kwargs)
@@ -315,8 +313,8 @@ class Agent:
         except BaseException as error:
             ended(ending_of(error))
             raise
-        if owner is not None:
-            belongs_to(owner, actor)
+        if not creator.is_client:
+            belongs_to(creator.actor_id, actor)
         return actor
 
 

@@ -33,9 +33,19 @@ class Creator(NamedTuple):
     name: str
     class_name: str
     rank: Point
-    proc_id: str
+    actor_id: str
     creator: Creator | None
     """Who spawned that one; None for the client."""
+
+    @property
+    def proc_id(self) -> str:
+        """The id of its proc."""
+        return self.actor_id.rpartition("/")[0]
+
+    @property
+    def is_client(self) -> bool:
+        """Whether it is no actor: what it spawned belongs to its process."""
+        return self.class_name == CLIENT
 
     def __repr__(self) -> str:
         return f"<{self.class_name} {self.name}{self.rank if self.rank else ''}>"
@@ -76,7 +86,7 @@ class Instance:
 
     def as_creator(self) -> Creator:
         """What the actors that it spawns know of it."""
-        return Creator(self.name, self.class_name, self.rank, self.actor_id.rpartition("/")[0], self.creator)
+        return Creator(self.name, self.class_name, self.rank, self.actor_id, self.creator)
 
     @property
     def proc_id(self) -> str:

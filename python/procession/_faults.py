@@ -41,8 +41,6 @@ GONE = (Unsupported, NotFound, ConnectionError, SupervisionError, TimeoutError)
 class Unwatched:
     """In place of a watch, for what belongs to nobody: whoever uses it finds out by itself how it fares."""
 
-    owner_id = None
-
     def ended(self, rank: int, how: Ending | None) -> None: ...
     def elsewhere(self, ranks: Sequence[int]) -> None: ...
     def spawned(self) -> None: ...
@@ -62,11 +60,6 @@ class Watch:
         self._abandoned = False
         self._counting = Lock()
 
-    @property
-    def owner_id(self) -> str | None:
-        """The actor that spawned the mesh; None for the process itself."""
-        return None if self._owner is None else self._owner.actor_id
-
     def ended(self, rank: int, how: Ending | None) -> None:
         """The actor of that rank has ended; `how` is None for a regular end."""
         self._is_over()
@@ -77,7 +70,7 @@ class Watch:
 
     def elsewhere(self, ranks: Sequence[int]) -> None:
         """Watches those that are about to be spawned in other processes."""
-        self._ask(WATCH, ranks)
+        self._ask(WATCH, ranks, [self._mesh._refs[rank].actor_id.rpartition("/")[0] for rank in ranks])
 
     def spawned(self) -> None:
         """From now on they end with their owner."""
@@ -91,11 +84,10 @@ class Watch:
         self._left = 0
         self._is_over()
 
-    def _ask(self, verb: str, ranks: Sequence[int]) -> None:
+    def _ask(self, verb: str, ranks: Sequence[int], ids: Sequence[str]) -> None:
+        """These procs. By the time that one is gone another may have been launched in its place, which is not meant."""
         payload, moved = _pickle.dumps(None)
         name = self._mesh._refs[0].actor_id.rpartition("/")[2]
-        # By the time that one is gone another may have been launched in its place, which is not asked.
-        ids = self._procs.proc_ids([self._bases[rank] for rank in ranks])
         agents = [_native.ActorRef(f"{proc_id}/{AGENT}") for proc_id in ids]
         replies = _native.call(agents, f"{verb}:{name}", _native.RETURNS, payload, moved, None)
         self._wait_for(replies, list(zip(ranks, ids, strict=True)), 0)
@@ -131,7 +123,7 @@ class Watch:
                 return
             if self._procs.builds_actors_again():
                 if not standing.is_over:
-                    self._ask(WATCH_AGAIN, [rank])
+                    self._ask(WATCH_AGAIN, [rank], [standing.proc_id])
                     return
                 given = exits[-1]
         except GONE:

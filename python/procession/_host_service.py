@@ -7,6 +7,7 @@ here, and is answered when it is done.
 from __future__ import annotations
 
 import select
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -122,13 +123,20 @@ class HostService:
         while not self._inbox.closed:
             poll.poll(200 if self._spawning else None)
             for token in [*self._queue.drain(), *self._spawning]:
-                self._happened(token)
+                self._guarded(self._happened, token)
             for message in self._inbox.drain():
-                self._handle(message)
+                self._guarded(self._handle, message)
                 del message
             if self._inbox.some_cancelled():
                 self._forget_cancelled()
         self._inbox.end(None)
+
+    def _guarded(self, step: Callable[[Any], None], what: Any) -> None:
+        try:
+            step(what)
+        except Exception:  # of one asker; the others are still served
+            if not sys.is_finalizing():
+                sys.excepthook(*sys.exc_info())
 
     def _handle(self, message: Message) -> None:
         port = message.reply_port

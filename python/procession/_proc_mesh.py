@@ -78,11 +78,7 @@ class ProcMesh(Mesh):
                 again = (self._procs, bases) if self._procs.builds_actors_again() else None
                 others = [ids[rank] for rank in elsewhere]
                 watched = partial(watch.elsewhere, elsewhere)
-                started.append(
-                    spawn_elsewhere(
-                        others, actor_name, name, Class, args, kwargs, region, watch.owner_id, watched, again
-                    )
-                )
+                started.append(spawn_elsewhere(others, actor_name, name, Class, args, kwargs, region, watched, again))
         except BaseException:
             watch.abandon()
             raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from procession import _answer, _native, _plain, config
 from procession._context import sender
-from procession._future import Future, _deadline_in, gather, when_done
+from procession._future import Future, _deadline_in, gather, on_event_loop, when_done
 from procession._procs import Origin, OtherProcs, Standing, Streams, check_hands_over
 from procession._runtime import runtime
 from procession.errors import ActorError, NotFound, SupervisionError, Unsupported
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from procession._shape import Region
 
 R = TypeVar("R")
+
+LONG = 1.0
+"""Seconds that an event loop may wait for a host before it is worth a word."""
 
 
 class HostRef:
@@ -40,9 +45,19 @@ class HostRef:
         return _native.call([self._service], verb, _native.RETURNS, payload, [], sender())
 
     def ask(self, verb: str, *args: Any, segments: Sequence[Buffer] = ()) -> Any:
-        """The answer. It is waited for here and now, also on an event loop, since a host answers this at once."""
+        """The answer. It is waited for here and now, also on an event loop, since a host answers this at once; a loop that
+        was held up for longer than that is warned of."""
         replies = self.send(verb, *args, segments=segments)
-        if not replies.one_done(0).wait(config.HOST_SECONDS) and replies.cancel():
+        began = time.monotonic()
+        is_there = replies.one_done(0).wait(config.HOST_SECONDS)
+        if (waited := time.monotonic() - began) > LONG and on_event_loop():
+            warnings.warn(
+                f"{verb} has held up the event loop of this thread for {waited:.1f} s, which its host took to answer: where that "
+                "matters, ask in another thread, as in `await asyncio.to_thread(procs.statuses)`",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        if not is_there and replies.cancel():
             raise TimeoutError(
                 f"the host {self.node} has not answered {verb} within {config.HOST_SECONDS:g} s: its process is stopped, or "
                 "holds its interpreter; what it has not begun with by then is not done"
@@ -230,6 +245,7 @@ class RemoteEvents:
                 one = self._given.popleft()
                 self._refill()
                 return one
+            self._refill()  # of one that is read on after its host could not be asked, which is told again then
             if not self._asked.wait(timeout):
                 return None
         return None

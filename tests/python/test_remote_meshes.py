@@ -5,12 +5,14 @@ import itertools
 import os
 import signal
 import threading
+import warnings
 from pathlib import Path
 
 import pytest
 
 from launching import Supervising, until
-from procession import Restart, _native, _plain
+from procession import Restart, _native, _plain, _remote
+from procession._future import Future
 from procession._host_service import ENDED_KEPT, HOST, Groups, groups
 from procession._procs import OwnedProcs
 from procession._remote import HostRef, RemoteProcs
@@ -456,3 +458,48 @@ def test_two_loops_wait_elsewhere_for_the_same_procs(spawned, four):
     there = spawned(AsyncDoes, procs=four.slice(gpus=0))
     with sh("exit 3") as procs:
         assert there.do.call_one(both, procs).get(40) is True
+
+
+def statuses_with_warnings(procs):
+    _remote.LONG = 0.0
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        procs.statuses()
+    return [str(one.message) for one in caught]
+
+
+async def statuses_on_a_loop_and_beside(procs):
+    return statuses_with_warnings(procs), await asyncio.to_thread(statuses_with_warnings, procs)
+
+
+def test_a_loop_that_a_slow_host_holds_up_is_warned_and_a_thread_beside_it_is_not(spawned, four):
+    with sh("sleep 1000") as procs, this_host().spawn_procs() as others:
+        on_loop, beside = others.spawn("does", AsyncDoes).do.call_one(statuses_on_a_loop_and_beside, procs).get(20)
+        assert beside == []
+        (said,) = on_loop
+        assert "statuses has held up the event loop" in said
+        assert "asyncio.to_thread" in said
+
+
+def read_on_after_an_error():
+    events = _remote.RemoteEvents(HostRef(runtime().host_node), "no-subscription", None)
+    said = []
+    for _ in range(3):
+        try:
+            events.next(20)
+        except NotFound as error:
+            said.append(str(error))
+    return said
+
+
+def test_who_reads_on_after_events_could_not_be_had_is_told_again(there):
+    assert len(there.do.call_one(read_on_after_an_error).get(20)) == 3
+
+
+def test_a_host_goes_on_serving_after_a_step_of_its_own_failed(there, monkeypatch, capfd):
+    with sh("sleep 1000") as procs:
+        monkeypatch.setattr(OwnedProcs, "ready", lambda procs, ranks: Future._of(lambda: 1 / 0, lambda: None))
+        with pytest.raises(ActorError, match="dropped without an answer"):
+            there.do.call_one(lambda procs: procs.initialized.get(10), procs).get(20)
+        monkeypatch.undo()
+        assert there.do.call_one(lambda procs: procs.initialized.get(10), procs).get(20) is True
