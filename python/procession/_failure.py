@@ -159,6 +159,7 @@ def unhandled_fault_hook(failure: MeshFailure) -> None:
 
     Replace it to decide otherwise: `procession.actor.unhandled_fault_hook = my_hook`. What returns has handled the
     failure. What raises ends the process: the failure's report goes to stderr, the main thread gets a KeyboardInterrupt,
-    exit handlers run, and the exit code is 1, or that of the SystemExit that was raised.
+    exit handlers run, and the exit code is 1, or that of the SystemExit that was raised. A launched proc, whose main thread is an
+    actor's, ends at once. In a notebook, or at a prompt, what runs there at that moment is interrupted, and no more.
     """
     sys.exit(1)

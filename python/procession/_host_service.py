@@ -128,7 +128,7 @@ class HostService:
                 self._guarded(self._handle, message)
                 del message
             if self._inbox.some_cancelled():
-                self._forget_cancelled()
+                self._forget(lambda call: call.port.cancelled)
         self._inbox.end(None)
 
     def _guarded(self, step: Callable[[Any], None], what: Any) -> None:
@@ -182,15 +182,17 @@ class HostService:
         if isinstance(waiting, Call):
             self._await(waiting.future, waiting.port)
         elif isinstance(waiting, Lease):
-            self._followed.pop(waiting.name, None)
+            followed = self._followed.pop(waiting.name, None)
+            # Whoever followed has asked for what comes next, as always: on a quiet day that would wait for long.
+            self._forget(lambda call: isinstance(call.future._finish, More) and call.future._finish.of is followed)
         elif waiting is not None:
             answer = waiting.receiver.try_recv()
             if answer is not None and answer.outcome == _native.CLOSED:
                 waiting.procs.stop(waiting.procs.every(), "whoever asked for it has given up")
 
-    def _forget_cancelled(self) -> None:
+    def _forget(self, is_needless: Callable[[Call], bool]) -> None:
         for token, waiting in list(self._waiting.items()):
-            if isinstance(waiting, Call) and waiting.port.cancelled:
+            if isinstance(waiting, Call) and is_needless(waiting):
                 del self._waiting[token]
                 self._spawning.discard(token)
 
@@ -302,7 +304,7 @@ class HostService:
         subscription = self._followed.get(name)
         if subscription is None:
             raise NotFound(f"{name}: nobody holds this subscription any more")
-        return when_done(subscription.waiter(), lambda: (subscription.drain(), subscription.ended))
+        return when_done(subscription.waiter(), More(subscription))
 
     def do_openings(
         self, key: str, ranks: list[int], agent: str, verb: str, opens: str, ports: list[str], *payload: memoryview
@@ -350,6 +352,16 @@ class Spawn:
         procs = launch(self._slots, self._launcher, self._restart, owner=self._owner)
         key = groups.key_of(procs, self._owner[0])
         return key, procs.proc_ids(procs.every()), self._service.hand_over(procs)
+
+
+class More:
+    """What has happened in a subscription since it was asked last."""
+
+    def __init__(self, of: Subscription) -> None:
+        self.of = of
+
+    def __call__(self) -> tuple[list[dict[str, Any]], bool]:
+        return self.of.drain(), self.of.ended
 
 
 class Aside:

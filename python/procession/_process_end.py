@@ -1,4 +1,4 @@
-"""The end of a process in which a failure was not handled: on its main thread, as Ctrl-C would, with code 1."""
+"""The end of a process in which a failure was not handled: of a client on its main thread, as Ctrl-C would, with code 1."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import signal
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from procession._answer import format_error
+from procession._runtime import is_launched
 
 if TYPE_CHECKING:
     from procession._failure import MeshFailure
@@ -33,6 +35,8 @@ def end_process(failure: MeshFailure, error: BaseException) -> None:
             signal.pthread_kill(thread, signal.SIGINT)
         return
     code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
+    if is_launched():
+        _end_now(code)  # its main thread is that of an actor, which would take the interrupt for an end of its own
     _exit_quietly_with(code)
     if thread is not None:
         _interrupt(thread)
@@ -75,5 +79,12 @@ def _insist(code: int) -> None:
     while time.monotonic() < until:
         time.sleep(0.1)  # a daemon thread: it ends here when the process does
     print(f"procession: the main thread has not ended within {PATIENCE:.0f} s", file=sys.stderr, flush=True)
+    _end_now(code)
+
+
+def _end_now(code: int) -> NoReturn:
     atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError, ValueError):  # there is none, nobody reads, or it is closed
+            stream.flush()
     os._exit(code)

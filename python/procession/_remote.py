@@ -103,7 +103,7 @@ class RemoteProcs:
         key = (verb, tuple(ranks))
         known = self._waits.get(key)
         if known is None or known.done():
-            self._waits = {key: wait for key, wait in self._waits.items() if not wait.done()}
+            self._waits = {key: wait for key, wait in list(self._waits.items()) if not wait.done()}
             known = self._waits[key] = self._later(verb, ranks)
         return known
 

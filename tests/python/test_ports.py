@@ -307,6 +307,17 @@ def test_send_has_the_answers_sent_to_a_port(spawned, four, channel):
     assert last.recv().get(10) == "value"
 
 
+def test_who_can_be_reached_is_sent_what_others_cannot_be():
+    with this_host().spawn_procs(per_host={"gpus": 2}) as procs:
+        senders = procs.spawn("sender", Sender)
+        senders.initialized.get(20)
+        procs.slice(gpus=0).stop().get(20)
+        port, receiver = Channel.open()
+        with pytest.raises(ConnectionError, match="ended: stopped by us"):
+            send(senders.value, (), {}, port)
+        assert receiver.recv().get(10) == "value"
+
+
 def test_send_without_a_port_is_a_broadcast(sender):
     send(sender.value, (), {})
     assert sender.value.call_one().get(10) == "value"

@@ -1,6 +1,7 @@
 """Meshes at a process that has not launched their procs: what they are told, what they can do, and what it costs."""
 
 import asyncio
+import gc
 import itertools
 import os
 import signal
@@ -13,7 +14,7 @@ import pytest
 from launching import Supervising, until
 from procession import Restart, _native, _plain, _remote
 from procession._future import Future
-from procession._host_service import ENDED_KEPT, HOST, Groups, groups
+from procession._host_service import ENDED_KEPT, HOST, Call, Groups, HostService, More, groups
 from procession._procs import OwnedProcs
 from procession._remote import HostRef, RemoteProcs
 from procession._runtime import runtime
@@ -164,25 +165,25 @@ def follow_some(procs):
 
 
 def test_who_stops_reading_output_costs_the_host_nothing_more(there):
-    before = HostRef(runtime().proc_id)
     with sh("while :; do echo y; done") as procs:
         assert len(there.do.call_one(follow_some, procs).get(40)) == 500
-        until(lambda: followed() == 0)
-        there.keep.call_one(lambda procs: procs.logs(follow=True), procs).get(20)
-        assert followed() == 1
-        there.drop.call_one().get(20)
-        until(lambda: followed() == 0)
+        until(lambda: followed() == (0, 0))
         procs.kill().get(20)
-    assert before.node == runtime().proc_id
+
+
+def test_who_stops_following_what_is_quiet_costs_the_host_nothing_more(there):
+    with sh("sleep 1000") as procs:
+        there.keep.call_one(lambda procs: procs.logs(follow=True), procs).get(20)
+        until(lambda: followed() == (1, 1))
+        there.drop.call_one().get(20)
+        until(lambda: followed() == (0, 0))
 
 
 def followed():
-    import gc
-
-    from procession._host_service import HostService
-
+    """How many subscriptions the host holds for others, and how many calls wait for what comes next."""
     (service,) = [one for one in gc.get_objects() if type(one) is HostService]
-    return len(service._followed)
+    calls = [one for one in list(service._waiting.values()) if isinstance(one, Call)]
+    return len(service._followed), sum(isinstance(call.future._finish, More) for call in calls)
 
 
 async def follow_events(procs):

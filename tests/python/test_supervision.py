@@ -476,6 +476,30 @@ def test_in_an_interactive_session_a_failure_ends_what_runs_and_no_more(script):
     assert "nobody handles this" in done.stderr
 
 
+class First(Actor):
+    @endpoint
+    def fail_what_the_proc_has_spawned(self):
+        sys.modules[__name__].of_the_proc.fail.broadcast()
+
+
+def spawn_in_the_proc():
+    sys.modules[__name__].of_the_proc = this_proc().spawn("fragile", Fragile)
+
+
+def test_a_failure_that_nobody_handles_in_a_launched_proc_ends_it_at_once_and_as_no_failure_of_its_actors(failures):
+    with this_host().spawn_procs(bootstrap=spawn_in_the_proc) as procs:
+        first = procs.spawn("first", First)
+        first.initialized.get(20)
+        first.fail_what_the_proc_has_spawned.broadcast()
+        end = procs.wait(20).get().item()
+        assert end.exit_code == 1
+        said = "\n".join(end.stderr_tail)
+        assert "has failed: RuntimeError: broken" in said
+        assert "has not ended within" not in said
+        failure = failures.get(timeout=20)
+        assert (failure.mesh_name, failure.kind, failure.exit_code) == ("first", "proc", 1)
+
+
 NOTEBOOK = """
     from jupyter_client.manager import KernelManager
 

@@ -210,7 +210,9 @@ pub(crate) fn send_to_port(
     movable(std::slice::from_ref(&port))?;
     let message = call.message(Some(port.target().clone()));
     let from = sender_id(core, sender.as_deref());
-    refs.iter().try_for_each(|to| post(core, from, &to.0, &message)).map_err(PyConnectionError::new_err)
+    // The others are sent it also where one cannot be reached.
+    let sent: Vec<_> = refs.iter().map(|to| post(core, from, &to.0, &message)).collect();
+    sent.into_iter().collect::<Result<(), String>>().map_err(PyConnectionError::new_err)
 }
 
 #[cfg(test)]
