@@ -83,7 +83,7 @@ def _rebuild(answer: Answer, endpoint: str | None) -> BaseException:
     records, shown, host, as_itself = pickle.loads(payload[0])
     original = rebuild(records)
     rank = "" if answer.rank is None else f"by rank {answer.rank}, "
-    if as_itself:
+    if as_itself and isinstance(original, Exception):  # what ends or cancels its sender does neither to who receives it
         original.add_note(f"sent {rank}on host {host}:\n{shown}")
         return original
     error = ActorError(original, message, shown)

@@ -105,6 +105,15 @@ def test_a_port_can_be_sent_to_all_actors(spawned, four, channel):
     assert [receiver.recv().get(10) for _ in range(4)] == ["x"] * 4
 
 
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+def test_what_would_end_or_cancel_who_receives_it_is_raised_inside_of_an_actor_error(channel, kind):
+    port, receiver = channel
+    port.exception(kind("of the sender"))
+    with pytest.raises(ActorError, match="of the sender") as caught:
+        receiver.recv().get(10)
+    assert type(caught.value.exception) is kind
+
+
 def test_an_exception_sent_to_a_port_is_raised_at_the_receiver(sender, channel):
     port, receiver = channel
     sender.fail.call_one(port).get(10)
