@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import sys
 import threading
@@ -474,6 +475,34 @@ def test_in_an_interactive_session_a_failure_ends_what_runs_and_no_more(script):
     done = script(PROGRAM, "in_a_session_of_somebodys")
     assert done.stdout == "only this line ended\nexit handlers ran\n"
     assert "nobody handles this" in done.stderr
+
+
+class Built(Actor):
+    """Fails of what somebody else says, which is a call's traceback, or of lines of its own."""
+
+    def __init__(self, mesh):
+        if mesh is None:
+            raise ValueError("the first line\nand another")
+        mesh.slice(gpus=0).fail.call_one("of another").get(20)
+
+    @endpoint
+    def echo(self, value):
+        return value
+
+
+def test_a_failure_is_one_line_and_its_report_has_the_rest(failures, procs):
+    mesh = procs.spawn("fragile", Fragile)
+    for argument, said in (
+        (mesh, "Actor call fragile.fail failed. RuntimeError: of another"),
+        (None, "the first line …"),
+    ):
+        built = this_proc().spawn("built", Built, argument)
+        failure = failures.get(timeout=20)
+        assert str(failure).endswith(said), str(failure)
+        assert "\n" not in str(failure)
+        assert "in __init__" in failure.report()
+        with pytest.raises(SupervisionError, match=re.escape(said)):
+            built.echo.call_one(1).get(10)
 
 
 class First(Actor):
