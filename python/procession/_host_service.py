@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 HOST = "host"
 """The name that it has among the actors of its node."""
-ENDED_KEPT = 1000
-"""How many groups are still known when all of their procs have ended."""
+ENDED_KEPT = 500
+"""How many groups are still known when all of their procs have ended: each costs some 15 KiB."""
 NAME_PATIENCE = 15.0
 """Seconds for procs whose owner has ended to end too, before their name is refused to somebody else."""
 
@@ -59,7 +59,7 @@ class Groups:
         over = [key for key, (procs, _) in self._known.items() if procs.are_over()]
         for key in over[: max(0, len(over) - ENDED_KEPT)]:
             del self._known[key]
-        self._look_at = 2 * (len(self._known) - len(over)) + 2 * ENDED_KEPT
+        self._look_at = len(self._known) + max(ENDED_KEPT, len(self._known)) // 4
 
     def get(self, key: str) -> OwnedProcs:
         with self._lock:
