@@ -278,6 +278,30 @@ def test_what_a_thread_of_an_actor_spawns_after_its_end_ends_too():
         call_until_it_has_ended()
 
 
+class Caller(Actor):
+    @endpoint
+    def call(self, other):
+        return str(other.echo.call_one(1).exception(10))
+
+    @endpoint
+    def tell(self, other):
+        other.echo.broadcast(1)
+
+
+def test_only_what_nobody_hears_of_otherwise_is_in_the_log_when_it_comes_back_from_an_actor_that_has_ended(four, capfd):
+    caller = this_proc().spawn("caller", Caller)
+    ended = four.slice(gpus=0).spawn("sync", Sync)
+    ended.stop().get(10)
+    assert "has ended" in caller.call.call_one(ended).get(10)
+    caller.tell.call_one(ended).get(10)
+    said = ""
+    while "came back" not in said:
+        said += capfd.readouterr().err
+    assert said.count("came back") == 1
+    assert "nobody waits for came back" in said
+    caller.stop().get(10)
+
+
 class Exiting:
     """As a module that exits when it is imported."""
 
