@@ -65,6 +65,7 @@ __all__ = [
     "current_rank",
     "current_size",
     "endpoint",
+    "hosts_from_launcher",
     "reattach",
     "shutdown_context",
     "supervise",
@@ -82,6 +83,7 @@ _ELSEWHERE = {
     "Reattached": "_reattach",
     "Restart": "_restart",
     "__version__": "_native",
+    "hosts_from_launcher": "_hosts",
     "reattach": "_reattach",
     "supervise": "launch",
 }

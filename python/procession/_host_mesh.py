@@ -5,25 +5,29 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from procession import _pickle, _validate, config
 from procession._confine import confinement
 from procession._context import current_instance
-from procession._future import Future
+from procession._future import Future, refuse_on_event_loop
 from procession._launcher import NativeLauncher, resolve
 from procession._owned import add_to
 from procession._proc_mesh import ProcMesh
 from procession._procs import OtherProcs, Procs, Slot, check_output, launch
-from procession._remote import launch_through_host
-from procession._runtime import is_launched, runtime
+from procession._remote import RemoteProcs, launch_through_host
+from procession._runtime import is_launched, runtime, shutdown_context
 from procession._shape import Extent, Mesh, Point, Region
+from procession._value_mesh import ValueMesh
 from procession.errors import InvalidArgument, Unsupported
 
 if TYPE_CHECKING:
+    from procession._exits import ProcExit
+    from procession._launcher import AnyLauncher
     from procession._native import Subscription
     from procession._restart import Restart, When
     from procession.launch import BootstrapCommand
@@ -39,25 +43,34 @@ _meshes = count(1)
 
 
 class HostMesh(Mesh):
-    """Machines that procs can be launched on."""
+    """Machines that procs can be launched on: this one, or others, see `hosts_from_launcher` and `attach_to_workers`.
+
+    As a context manager, sync or async, it stops its hosts at the end.
+    """
 
     def __init__(
-        self, region: Region, follower: Subscription | None = None, command: BootstrapCommand | None = None
+        self,
+        region: Region,
+        follower: Subscription | None = None,
+        command: BootstrapCommand | None = None,
+        hosts: ProcMesh | None = None,
     ) -> None:
         self._own_region = region
         self._follower = follower
         self._command = command
+        self._hosts = hosts
+        """The procs that are the hosts, as a whole; None for the host of this process."""
 
     @property
     def _region(self) -> Region:
         return self._own_region
 
     def _with_region(self, region: Region) -> HostMesh:
-        return HostMesh(region, self._follower, self._command)
+        return HostMesh(region, self._follower, self._command, self._hosts)
 
     def _followed_by(self, follower: Subscription) -> HostMesh:
         """These hosts, with a subscription that hears of the next spawn from its very beginning."""
-        return HostMesh(self._own_region, follower, self._command)
+        return HostMesh(self._own_region, follower, self._command, self._hosts)
 
     def with_python_executable(self, python_executable: str | os.PathLike[str]) -> HostMesh:
         """These hosts, which launch their procs with that interpreter, unless a `bootstrap_command` says otherwise."""
@@ -66,12 +79,59 @@ class HostMesh(Mesh):
         program = os.fspath(python_executable)
         _validate.program("python_executable", program, None)
         command = BootstrapCommand(program, arg0=program, args=PROC_ARGS)
-        return HostMesh(self._own_region, self._follower, command)
+        return HostMesh(self._own_region, self._follower, command, self._hosts)
 
     @property
     def initialized(self) -> Future[Literal[True]]:
-        """Done: this machine is there."""
-        return Future._done_with(True)
+        """Done when all hosts are there; raises LaunchFailed as soon as one cannot be any more."""
+        if self._hosts is None:
+            return Future._done_with(True)
+        return self._hosts._with_region(self._own_region).initialized
+
+    def exits(self) -> ValueMesh[ProcExit | None]:
+        """How hosts that were launched have ended, None where one is there."""
+        if self._hosts is None:
+            return ValueMesh(self.extent, [None])
+        return self._hosts._with_region(self._own_region).exits()
+
+    def stop(self, reason: str | None = None) -> Future[None]:
+        """Ends these hosts and all that they have launched: the procs first, which clean up as in `ProcMesh.stop`.
+
+        Of the host of a client it ends what that has launched. Done when all have ended.
+        """
+        if self._hosts is not None:
+            return self._hosts._with_region(self._own_region).stop(reason)
+        if is_launched():
+            rule = "it was launched by a client, which stops it; stop the procs instead"
+            raise Unsupported(f"{self!r} is the host of this proc: {rule}")
+        return shutdown_context()
+
+    def shutdown(self) -> Future[None]:
+        """As `stop`."""
+        return self.stop("shut down by client")
+
+    def __enter__(self) -> Self:
+        refuse_on_event_loop("with", "use `async with`")
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop("end of its with block").get()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.stop("end of its with block")
+
+    def _nodes(self) -> list[str]:
+        """Whom to ask, by rank."""
+        if self._hosts is None:
+            return [runtime().host_node]
+        return self._hosts._procs.proc_ids(list(self._own_region.base_ranks()))
+
+    def _each(self) -> list[HostMesh]:
+        """Each of the hosts alone, by rank."""
+        return [self._with_region(Region((), (), (), base)) for base in self._own_region.base_ranks()]
 
     def spawn_procs(
         self,
@@ -103,7 +163,7 @@ class HostMesh(Mesh):
         log_keep: int = config.LOG_KEEP,
         on_owner_loss: Literal["kill", "detach"] = "kill",
     ) -> ProcMesh:
-        """Launches procs on every host and returns at once.
+        """Launches procs on every host and returns at once; where hosts were launched, as soon as all of them are there.
 
         It raises for its arguments only. How launches went is in `initialized` (which raises), `exits()` and `wait()`.
 
@@ -148,6 +208,7 @@ class HostMesh(Mesh):
             preload=(tuple(preload), ()),
         )
         again = _policy(restart)
+        is_here = self._hosts is None
         sizes = _validate.shape("per_host", per_host, taken=self._own_region.labels)
         extent = Extent([*self._own_region.labels, *sizes], [*self._own_region.sizes, *sizes.values()])
         mesh_name = unlike_others("procs", next(_meshes)) if name is None else _validate.name("name", name)
@@ -169,7 +230,7 @@ class HostMesh(Mesh):
             "tail_lines": _validate.tail_lines("tail_lines", tail_lines),
             "want_stdio": True,
             "confinement": confinement(resources, user, rlimits, security),
-            "log": _log(log_dir, log_max_bytes, log_keep),
+            "log": _log(log_dir, log_max_bytes, log_keep, is_here),
             "detach": _validate.choice("on_owner_loss", on_owner_loss, ("kill", "detach")) == "detach",
             "mesh": json.dumps([mesh_name, extent.labels, extent.sizes]),
         }
@@ -177,12 +238,15 @@ class HostMesh(Mesh):
             raise InvalidArgument(
                 "bootstrap", "a callable", 'a program that never calls back (readiness="none") cannot run it'
             )
+        if common["detach"] and not is_here:
+            rule = "what a host that was launched runs ends with it"
+            raise InvalidArgument("on_owner_loss", '"detach"', rule)
         if common["detach"] and (is_launched() or instance is not None):
             owner = f"actor {instance.actor_id}" if instance is not None else f"proc {runtime().proc_id}"
             rule = f"what {owner} spawns belongs to it, and ends with it; let the client spawn what is to outlive it"
             raise InvalidArgument("on_owner_loss", '"detach"', rule)
         chosen = resolve(launcher)
-        if cwd is None and (readiness == "call_back" or isinstance(chosen, NativeLauncher)):
+        if cwd is None and is_here and (readiness == "call_back" or isinstance(chosen, NativeLauncher)):
             common["cwd"] = _own_directory()
         inherited = {} if clear_env else dict(os.environ)
         slots = []
@@ -195,31 +259,64 @@ class HostMesh(Mesh):
             asked = env(point) if callable(env) else env
             added, removed = _validate.environment("env", _merged(own_env, asked))
             _validate.total_size(program, args, {**inherited, **added})
-            own = {"program": program, "arg0": arg0, "args": args, "env": added, "env_remove": removed}
+            # Another host has an interpreter of its own, maybe elsewhere.
+            is_theirs = command is None and not is_here
+            own = {
+                "program": None if is_theirs else program,
+                "arg0": arg0,
+                "args": args,
+                "env": added,
+                "env_remove": removed,
+            }
             slots.append(Slot(f"{mesh_name}-{rank}", rank, {**common, **own}))
         chosen.check(slots)
         if log_dir is not None:
             check_output(chosen)
+        who = f"proc {runtime().proc_id}" if instance is None else f"actor {instance.actor_id}"
+        belongs_to = (runtime().proc_id, who) if is_launched() else None
         procs: Procs
-        if not is_launched():
+        if not is_here:
+            procs = self._launch_on_each(slots, chosen, again, belongs_to)
+        elif belongs_to is None:
             procs = launch(slots, chosen, again, self._follower)
-        elif runtime().host_node == runtime().proc_id:
+        elif runtime().host_node == runtime().proc_id and not runtime().is_host:
             raise Unsupported(
                 "this interpreter is embedded in a program with a node of its own: launch procs from there"
             )
         else:
-            who = f"proc {runtime().proc_id}" if instance is None else f"actor {instance.actor_id}"
-            procs = launch_through_host(slots, chosen, again, (runtime().proc_id, who))
+            procs = launch_through_host(slots, chosen, again, belongs_to)
         mesh = ProcMesh(mesh_name, procs, Region.dense(extent), hosts_actors=readiness == "call_back")
         if instance is not None:
             add_to(instance, mesh)
         return mesh
 
+    def _launch_on_each(
+        self, slots: Sequence[Slot], launcher: AnyLauncher, restart: Restart | None, owner: tuple[str, str] | None
+    ) -> Procs:
+        from procession._hosted import HostedProcs
+
+        since = time.time()
+        self.initialized.get()
+        hosts = self._each()
+        per_host = len(slots) // len(hosts)
+        parts: list[RemoteProcs] = []
+        try:
+            for place, host in enumerate(hosts):
+                own = slots[place * per_host : (place + 1) * per_host]
+                parts.append(launch_through_host(own, launcher, restart, owner, host))
+        except BaseException:
+            for part in parts:
+                part.stop(range(per_host), "another host could not launch its part")
+            raise
+        procs = HostedProcs(self, parts, per_host, since)
+        procs.follow_ends()
+        return procs
+
     def __repr__(self) -> str:
         return f"<HostMesh {self.extent!r}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return HostMesh, (self._own_region, None, self._command)
+        return HostMesh, (self._own_region, None, self._command, self._hosts)
 
 
 def default_bootstrap_cmd() -> BootstrapCommand:
@@ -278,13 +375,15 @@ def _merged(base: Environment, added: Any) -> Any:
     return {**base, **added} if isinstance(added, Mapping) else added
 
 
-def _log(directory: Any, max_bytes: Any, keep: Any) -> tuple[bytes, int | None, int] | None:
+def _log(directory: Any, max_bytes: Any, keep: Any, is_here: bool) -> tuple[bytes, int | None, int] | None:
     if max_bytes is not None:
         max_bytes = _validate.count(
             "log_max_bytes", max_bytes, least=config.MIN_LOG_BYTES, most=_validate.LARGEST_COUNT
         )
     keep = _validate.count("log_keep", keep, most=config.MAX_LOG_KEEP)
     if directory is not None:
+        if not is_here:  # the other host makes it
+            return os.path.abspath(_validate.path("log_dir", directory)), max_bytes, keep
         return _validate.log_dir("log_dir", directory), max_bytes, keep
     if max_bytes is not None:
         raise InvalidArgument("log_max_bytes", str(max_bytes), "give the directory of the files too, with log_dir")

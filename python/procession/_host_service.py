@@ -6,6 +6,7 @@ here, and is answered when it is done.
 
 from __future__ import annotations
 
+import os
 import select
 import sys
 import threading
@@ -15,7 +16,7 @@ from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from procession import _answer, _native, _plain
+from procession import _answer, _native, _plain, _validate
 from procession._future import Future, when_done
 from procession._launcher import KnownLauncher
 from procession._port import Port
@@ -31,6 +32,8 @@ HOST = "host"
 """The name that it has among the actors of its node."""
 ENDED_KEPT = 500
 """How many groups are still known when all of their procs have ended: each costs some 15 KiB."""
+LAST_ANSWERS = 2.0
+"""Seconds for the answers to those who wait for the end of procs, when all have ended."""
 NAME_PATIENCE = 15.0
 """Seconds for procs whose owner has ended to end too, before their name is refused to somebody else."""
 
@@ -114,14 +117,31 @@ class HostService:
         self._opening: dict[str, Replies] = {}
         self._spawning: set[int] = set()
         """Tokens of spawns that wait for their names."""
+        self._ends_at: float | None = None
+        """On the monotonic clock: what is settled by then is still answered."""
+        self._thread = threading.Thread(target=self.serve, name="procession host", daemon=True)
+
+    def start(self) -> None:
+        """RuntimeError where there can be no more threads."""
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Of a host whose procs have ended: answers those who wait for that, and ends."""
+        self._ends_at = time.monotonic() + LAST_ANSWERS
+        self._wake()
+        self._thread.join(2 * LAST_ANSWERS)
+
+    def _wake(self) -> None:
+        payload = _plain.dumps(())
+        _native.call([_native.ActorRef(self._inbox.actor_id)], "wake", _native.ONE_WAY, [payload], [], None)
 
     def serve(self) -> None:
         """Until the inbox is closed."""
         poll = select.poll()
         poll.register(self._inbox.fileno(), select.POLLIN)
         poll.register(self._queue.fileno(), select.POLLIN)
-        while not self._inbox.closed:
-            poll.poll(200 if self._spawning else None)
+        while not self._inbox.closed and not self._is_finished():
+            poll.poll(200 if self._spawning or self._ends_at is not None else None)
             for token in [*self._queue.drain(), *self._spawning]:
                 self._guarded(self._happened, token)
             for message in self._inbox.drain():
@@ -137,6 +157,12 @@ class HostService:
         except Exception:  # of one asker; the others are still served
             if not sys.is_finalizing():
                 sys.excepthook(*sys.exc_info())
+
+    def _is_finished(self) -> bool:
+        if self._ends_at is None:
+            return False
+        is_awaited = any(isinstance(one, Call) for one in self._waiting.values())
+        return not is_awaited or time.monotonic() >= self._ends_at
 
     def _handle(self, message: Message) -> None:
         port = message.reply_port
@@ -207,11 +233,18 @@ class HostService:
         launcher: dict[str, Any] | None,
         without_output: str | None,
         restart: dict[str, Any] | None,
-        owner: tuple[str, str],
+        owner: tuple[str, str] | None,
+        is_elsewhere: bool,
     ) -> Any:
-        """Gives the key of the new group, the ids of its procs, and a port to say on that they were taken."""
+        """Gives the key of the new group, the ids of its procs, and a port to say on that they were taken.
+
+        An owner that `is_elsewhere`, on another host, holds that port instead for as long as they are to live.
+        """
         policy = None if restart is None else Restart(**restart)
-        spawn = Spawn(self, [Slot(*one) for one in slots], KnownLauncher(launcher, without_output), policy, owner)
+        procs = [Slot(name, rank, _on_this_machine(options)) for name, rank, options in slots]
+        if is_elsewhere:
+            owner = None
+        spawn = Spawn(self, procs, KnownLauncher(launcher, without_output), policy, owner)
         try:
             return spawn()
         except AlreadyExists:
@@ -338,7 +371,7 @@ class Spawn:
         slots: Sequence[Slot],
         launcher: KnownLauncher,
         restart: Restart | None,
-        owner: tuple[str, str],
+        owner: tuple[str, str] | None,
     ) -> None:
         self._service, self._slots, self._launcher, self._restart, self._owner = (
             service,
@@ -350,7 +383,7 @@ class Spawn:
 
     def __call__(self) -> tuple[str, list[str], Port[None]]:
         procs = launch(self._slots, self._launcher, self._restart, owner=self._owner)
-        key = groups.key_of(procs, self._owner[0])
+        key = groups.key_of(procs, None if self._owner is None else self._owner[0])
         return key, procs.proc_ids(procs.every()), self._service.hand_over(procs)
 
 
@@ -362,6 +395,16 @@ class More:
 
     def __call__(self) -> tuple[list[dict[str, Any]], bool]:
         return self.of.drain(), self.of.ended
+
+
+def _on_this_machine(options: dict[str, Any]) -> dict[str, Any]:
+    """With the interpreter of this process where none was asked for, and a directory for output that is there."""
+    if options["log"] is not None:
+        directory, *rest = options["log"]
+        options = {**options, "log": (_validate.log_dir("log_dir", directory), *rest)}
+    if options["program"] is None:
+        options = {**options, "program": os.fsencode(sys.executable), "arg0": sys.executable}
+    return options
 
 
 class Aside:
@@ -396,7 +439,8 @@ def _tell(port: PortRef, error: BaseException) -> None:
         _answer.send_exception(port, error)
 
 
-def serve() -> None:
-    """Has the host of this client answer its procs."""
+def serve() -> HostService:
+    """Has the host of this process answer those who ask it."""
     service = HostService()
-    threading.Thread(target=service.serve, name="procession host", daemon=True).start()
+    service.start()
+    return service

@@ -14,6 +14,7 @@ from procession._runtime import runtime
 from procession.errors import InvalidArgument, Unsupported, VersionMismatch
 
 if TYPE_CHECKING:
+    from procession._host_mesh import HostMesh
     from procession._native import Launcher
     from procession._proc_mesh import ProcMesh
     from procession.launch import ProcLauncher
@@ -34,7 +35,7 @@ class NativeLauncher:
     def native(self) -> Launcher | None:
         return None
 
-    def described(self) -> None:
+    def described(self, on: HostMesh | None = None) -> None:
         """Every host has it."""
 
     def process(self) -> ProcMesh:
@@ -59,7 +60,7 @@ class ActorLauncher:
     def native(self) -> Launcher | None:
         return native_from(self.described())
 
-    def described(self) -> dict[str, Any]:
+    def described(self, on: HostMesh | None = None) -> dict[str, Any]:
         """What a host has to know of it, as plain data."""
         return describe(self._mesh, own_proc=False)
 
@@ -86,9 +87,9 @@ class ClassLauncher:
     def native(self) -> Launcher | None:
         return native_from(self.described())
 
-    def described(self) -> dict[str, Any]:
-        """Starts its process where there is none."""
-        return launcher_of(self._cls)
+    def described(self, on: HostMesh | None = None) -> dict[str, Any]:
+        """Starts its process where there is none: on the host of this process, or on that one."""
+        return launcher_of(self._cls, on)
 
     def process(self) -> ProcMesh:
         process = process_of(self._cls)
@@ -113,7 +114,7 @@ class KnownLauncher:
     def native(self) -> Launcher | None:
         return None if self._described is None else native_from(self._described)
 
-    def described(self) -> dict[str, Any] | None:
+    def described(self, on: HostMesh | None = None) -> dict[str, Any] | None:
         return self._described
 
     def process(self) -> ProcMesh:

@@ -13,6 +13,7 @@ from procession._procs import launching
 
 if TYPE_CHECKING:
     from procession._actor_mesh import ActorMesh
+    from procession._host_mesh import HostMesh
     from procession._proc_mesh import ProcMesh
     from procession._procs import Events
     from procession.launch import ProcLauncher
@@ -21,10 +22,11 @@ _names = count(1)
 
 
 class LauncherProcess:
-    """One for each launcher class; the process behind it changes."""
+    """One for each launcher class and host; the process behind it changes."""
 
-    def __init__(self, cls: type[ProcLauncher]) -> None:
+    def __init__(self, cls: type[ProcLauncher], on: HostMesh | None) -> None:
         self._cls = cls
+        self._on = on
         self._lost: deque[float] = deque()
         """When processes were found to have ended, on the monotonic clock, within `restart_seconds`."""
         self._last_end = ""
@@ -64,7 +66,8 @@ class LauncherProcess:
         name = _slug(self._cls.__name__)
         # It serves the whole process, and is not its that happens to launch first.
         with outside_of_actors():
-            self.procs = this_host().spawn_procs(name=unlike_others(f"launcher-{name}", next(_names)))
+            host = self._on or this_host()
+            self.procs = host.spawn_procs(name=unlike_others(f"launcher-{name}", next(_names)))
             self._life = self.procs._procs.subscribe([0], output=False, lifecycle=True)
             spawned: Any = self.procs._spawn(name, self._cls, (), {}, is_watched=False)
             self.mesh = spawned
@@ -92,18 +95,19 @@ class LauncherProcess:
         self._last_end = how
 
 
-_all: dict[type, LauncherProcess] = {}
+_all: dict[tuple[type, str | None], LauncherProcess] = {}
 
 
-def launcher_of(cls: type[ProcLauncher]) -> dict[str, Any]:
-    """For the next launch through that class, as plain data."""
+def launcher_of(cls: type[ProcLauncher], on: HostMesh | None = None) -> dict[str, Any]:
+    """For the next launch through that class, as plain data: on the host of this process, or on that one."""
+    key = cls, None if on is None else on._nodes()[0]
     with launching:
-        return _all.setdefault(cls, LauncherProcess(cls)).described()
+        return _all.setdefault(key, LauncherProcess(cls, on)).described()
 
 
 def process_of(cls: type[ProcLauncher]) -> LauncherProcess | None:
-    """None before its first launch."""
-    return _all.get(cls)
+    """On the host of this process; None before its first launch there."""
+    return _all.get((cls, None))
 
 
 def _slug(text: str) -> str:

@@ -27,8 +27,11 @@ TIMED_OUT: Final[int]  # at the deadline of the call
 def start_client() -> Runtime:
     """The runtime of a client: an io thread, a host with its run directory. The same one for every later call of this process."""
 
-def start_proc(payload: str, imports: float = 0.0) -> Runtime:
-    """The runtime of a launched proc: dials back, proves its token. `imports`: seconds that its loading took. Raises `ConnectionError` when nobody admits it."""
+def start_proc(payload: str, imports: float = 0.0, is_host: bool = False) -> Runtime:
+    """The runtime of a launched proc: dials back, proves its token. `imports`: seconds that its loading took. Raises `ConnectionError` when nobody admits it.
+
+    `is_host`: it launches procs on its machine too, which reach those of the other hosts of the session.
+    """
 
 def dead_hosts() -> list[dict[str, Any]]:
     """Hosts of this user on this machine that were killed together with their keeper and guard: `run_dir`, `pid`, and
@@ -59,6 +62,9 @@ class Runtime:
     @property
     def is_client(self) -> bool: ...
     @property
+    def is_host(self) -> bool:
+        """Whether it launches procs itself: a client, or a proc that serves as a host."""
+    @property
     def rank(self) -> int:
         """In a proc: its rank in its mesh; 0 in a client."""
     @property
@@ -81,9 +87,9 @@ class Runtime:
         """A port that any number of values can be sent to."""
     def open_once_port(self) -> tuple[PortRef, PortReceiver]: ...
     def lives(self, proc_id: str) -> bool:
-        """Whether that launch has not ended. Client only."""
+        """Whether that launch has not ended. Of a host only."""
     def live(self) -> dict[str, int]:
-        """The names of the procs that have not ended, each with its incarnation. Client only."""
+        """The names of the procs that have not ended, each with its incarnation. Of a host only."""
     def spawn_procs(
         self,
         specs: Sequence[ProcSpec],
@@ -92,7 +98,7 @@ class Runtime:
         restart: RestartPolicy | None = None,
         owner: tuple[str, str] | None = None,
     ) -> list[ProcHandle]:
-        """Launches all of them at once; returns at once. `None` is the native launcher, and no restarts. Client only.
+        """Launches all of them at once; returns at once. `None` is the native launcher, and no restarts. Of a host only.
 
         `owner`: the id of a proc with which they end, and who in it they belong to, for people.
         """
@@ -110,6 +116,10 @@ class Runtime:
         `own_proc`: the actor has its proc to itself, which is ended when the actor hangs. With a `refusal` nothing is sent to
         the actor, and every launch fails for that reason.
         """
+    def stop_procs(self, reason: str, timeout: float) -> None:
+        """Of a host: ends every proc (kill at `timeout`), and refuses later launches. Its own actors live on."""
+    def stop_actors(self, reason: str) -> None:
+        """Asks every actor of this process to end after what it has queued."""
     def proc_actors_ended(self) -> None:
         """In a proc: all actors have ended; flush, and let the process end."""
     def shutdown(self, timeout: float) -> None:

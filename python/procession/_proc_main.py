@@ -1,4 +1,4 @@
-"""What a launched proc runs: `python -m procession._proc_main`."""
+"""What a launched proc runs: `python -m procession._proc_main`; one that is to be a host too with `--host`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import os
 import sys
 import time
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from procession import config
+
+if TYPE_CHECKING:
+    from procession._agent import Agent
+    from procession._native import Runtime
 
 STARTED = time.monotonic_ns()
 """What is imported above is in any interpreter, or as good as nothing."""
@@ -30,14 +35,18 @@ def main() -> int:
         )
         return 2
     _flush_every_line()
+    is_host = sys.argv[1:] == [config.HOST_ARG]
 
     from procession import _native
 
     try:
-        node = _native.start_proc(payload, (time.monotonic_ns() - STARTED) / 1e9)
+        node = _native.start_proc(payload, (time.monotonic_ns() - STARTED) / 1e9, is_host)
         setup = node.setup()
     except ConnectionError as error:
         print(f"procession._proc_main: cannot reach the host: {error}", file=sys.stderr)
+        return 1
+    except RuntimeError as error:
+        print(f"procession._proc_main: {error}", file=sys.stderr)
         return 1
     _mark(node.proc_id.rpartition("@")[0].rpartition(".")[2])
     _adopt(node.sys_path, node.cwd)
@@ -55,6 +64,8 @@ def main() -> int:
     from procession._agent import Agent, wait_for_all
 
     agent = Agent()
+    if is_host:
+        return _serve_as_host(node, agent)
     node.ready()
     first = agent.first_actor()
     if first is not None:
@@ -66,6 +77,24 @@ def main() -> int:
     node.stopped(None)
     wait_for_all(None)
     node.proc_actors_ended()
+    return 0
+
+
+def _serve_as_host(node: Runtime, agent: Agent) -> int:
+    import threading
+
+    from procession._agent import wait_for_all
+    from procession._host_service import serve
+
+    service = serve()
+    threading.Thread(target=agent.serve, name="procession agent", daemon=True).start()
+    node.ready()
+    reason = f"its host ends: {node.stopped(None)}"
+    node.stop_procs(reason, config.HOST_STOP_SECONDS)
+    service.finish()
+    node.stop_actors(reason)
+    wait_for_all(config.STOP_GRACE)
+    node.shutdown(config.HOST_STOP_SECONDS)
     return 0
 
 

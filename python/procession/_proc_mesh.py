@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from procession._exits import History, ProcEvent, ProcExit, ProcStatus
     from procession._host_mesh import HostMesh
     from procession._logs import Logs
-    from procession._procs import Events, Origin
+    from procession._procs import Events, HostOrigins, Origin
 
 T = TypeVar("T", bound=Actor)
 
@@ -281,8 +281,10 @@ class ProcMesh(Mesh):
     def host_mesh(self) -> HostMesh:
         """The hosts that the procs were launched on."""
         from procession._host_mesh import this_host
+        from procession._hosted import HostedProcs
 
-        return this_host()
+        procs = self._procs
+        return procs.hosts_of(self._own_region) if isinstance(procs, HostedProcs) else this_host()
 
     def __enter__(self) -> Self:
         refuse_on_event_loop("with", "use `async with`")
@@ -327,7 +329,12 @@ class ProcMesh(Mesh):
 
 
 def _received(
-    name: str, region: Region, ids: list[str], hosts_actors: bool, origin: Origin | None, again: bool
+    name: str,
+    region: Region,
+    ids: list[str],
+    hosts_actors: bool,
+    origin: Origin | HostOrigins | None,
+    again: bool,
 ) -> ProcMesh:
     from procession._remote import found_again
 

@@ -12,6 +12,7 @@ from procession._runtime import runtime
 from procession.errors import AlreadyExists, LaunchFailed, Unsupported
 
 if TYPE_CHECKING:
+    from procession._host_mesh import HostMesh
     from procession._launcher import AnyLauncher
     from procession._native import Buffer, PortRef, ProcHandle, Replies, Subscription, Waiter
     from procession._proc_mesh import ProcMesh
@@ -54,6 +55,17 @@ class Origin(NamedTuple):
     """What they are called there."""
     without_output: str | None
     """Who does not hand over what they write."""
+
+
+class HostOrigins(NamedTuple):
+    """The same of procs on several hosts."""
+
+    hosts: HostMesh
+    origins: Sequence[Origin | HostOrigins | None]
+    """By host."""
+    per_host: int
+    since: float
+    """When they were launched, seconds since the epoch."""
 
 
 class Procs(Protocol):
@@ -110,7 +122,7 @@ class Procs(Protocol):
     ) -> Future[None]:
         """Where they are built again: as `_native.spawn_actors`; raises the first failure."""
 
-    def origin(self) -> Origin | None:
+    def origin(self) -> Origin | HostOrigins | None:
         """None where others know them by their ids alone."""
 
 

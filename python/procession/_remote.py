@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 import warnings
 from collections import deque
@@ -12,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from procession import _answer, _native, _plain, config
 from procession._context import sender
 from procession._future import Future, _deadline_in, gather, on_event_loop, when_done
-from procession._procs import Origin, OtherProcs, Standing, Streams, check_hands_over
+from procession._procs import HostOrigins, Origin, OtherProcs, Standing, Streams, check_hands_over
 from procession._runtime import runtime
 from procession.errors import ActorError, NotFound, SupervisionError, Unsupported
 
 if TYPE_CHECKING:
+    from procession._host_mesh import HostMesh
     from procession._launcher import AnyLauncher
     from procession._native import Buffer, PortRef, Replies, Waiter
     from procession._port import Port
@@ -82,7 +85,14 @@ def _taken(replies: Replies) -> Any:
 class RemoteProcs:
     """As `OwnedProcs`, of a host that is asked for everything."""
 
-    def __init__(self, origin: Origin, ids: dict[int, str], again: bool, launcher: AnyLauncher | None = None) -> None:
+    def __init__(
+        self,
+        origin: Origin,
+        ids: dict[int, str],
+        again: bool,
+        launcher: AnyLauncher | None = None,
+        on: HostMesh | None = None,
+    ) -> None:
         self._origin = origin
         self._host = HostRef(origin.host)
         self._ids = ids
@@ -90,6 +100,8 @@ class RemoteProcs:
         self._builds_actors_again = again
         self._launcher = launcher
         """None where they were not spawned by this process."""
+        self._on = on
+        """Their host, where it is not the one that has launched this process."""
         self._waits: dict[tuple[str, tuple[int, ...]], Future[Any]] = {}
 
     def _ask(self, verb: str, ranks: Sequence[int], *args: Any) -> Any:
@@ -150,7 +162,8 @@ class RemoteProcs:
     def respawn(self, ranks: Sequence[int]) -> None:
         launcher = self._launcher
         self._waits.clear()  # those were for the launches before
-        self._ask("respawn", ranks, None if launcher is None else launcher.described(), launcher is not None)
+        described = None if launcher is None else launcher.described(self._on)
+        self._ask("respawn", ranks, described, launcher is not None)
 
     def subscribe(self, ranks: Sequence[int], *, output: bool, lifecycle: bool) -> RemoteEvents:
         return RemoteEvents(self._host, *self._ask("subscribe", ranks, output, lifecycle))
@@ -271,35 +284,72 @@ class RemoteEvents:
 
 
 def launch_through_host(
-    slots: Sequence[Slot], launcher: AnyLauncher, restart: Restart | None, owner: tuple[str, str]
+    slots: Sequence[Slot],
+    launcher: AnyLauncher,
+    restart: Restart | None,
+    owner: tuple[str, str] | None,
+    on: HostMesh | None = None,
 ) -> RemoteProcs:
-    """As `launch`, by the host that has launched this process."""
+    """As `launch`, by the host that has launched this process, or by another one: `on` a mesh of it alone."""
     for slot in slots:
-        slot.spec()  # refuses here what would be refused there
+        _checked(slot).spec()  # refuses here what would be refused there
     policy = None
     if restart is not None:
         restart.native()
         policy = restart.as_dict()
-    host = HostRef(runtime().host_node)
+    host = HostRef(runtime().host_node if on is None else on._nodes()[0])
     if launcher.starts_a_process:
         host.ask("check_names", [slot.name for slot in slots])  # for nothing it is not started
     given = [tuple(slot) for slot in slots]
-    key, ids, taken = host.ask("spawn", given, launcher.described(), launcher.without_output, policy, owner)
-    taken.send(None)
+    is_elsewhere = owner is not None and host.node != runtime().host_node
+    args = (given, launcher.described(on), launcher.without_output, policy, owner, is_elsewhere)
+    key, ids, taken = host.ask("spawn", *args)
+    if is_elsewhere:
+        _held.append(taken)
+    else:
+        taken.send(None)
     origin = Origin(host.node, key, launcher.without_output)
     again = restart is not None and restart.actors == "respawn"
-    return RemoteProcs(origin, {slot.rank: id_ for slot, id_ in zip(slots, ids, strict=True)}, again, launcher)
+    return RemoteProcs(origin, dict(enumerate(ids)), again, launcher, on)
 
 
-def found_again(region: Region, ids: list[str], origin: Origin | None, again: bool) -> Procs:
+_held: list[Port[None]] = []
+"""Of procs on hosts that have not launched this process, and so cannot see its end otherwise: these close with it."""
+
+
+def _checked(slot: Slot) -> Slot:
+    """With some interpreter, where the host has its own."""
+    if slot.options["program"] is not None:
+        return slot
+    return slot._replace(options={**slot.options, "program": os.fsencode(sys.executable), "arg0": sys.executable})
+
+
+def found_again(region: Region, ids: list[str], origin: Origin | HostOrigins | None, again: bool) -> Procs:
     """The procs of a mesh that came from another process."""
     if origin is None:
         return OtherProcs(region, ids)
-    if origin.host == runtime().proc_id:
-        from procession._host_service import groups
+    if isinstance(origin, HostOrigins):
+        from procession._hosted import HostedProcs
 
-        try:
-            return groups.get(origin.key)
-        except NotFound:  # they ended long ago
-            return OtherProcs(region, ids)
-    return RemoteProcs(origin, dict(zip(region.base_ranks(), ids, strict=True)), again)
+        known = dict(zip(region.base_ranks(), ids, strict=True))
+        per_host = origin.per_host
+        parts: list[Procs] = []
+        for host, one in enumerate(origin.origins):
+            assert isinstance(one, Origin), "what a host has launched is known there"
+            own = {rank - host * per_host: id_ for rank, id_ in known.items() if rank // per_host == host}
+            parts.append(_of_host(one, own, again) or RemoteProcs(one, own, again))
+        return HostedProcs(origin.hosts, parts, per_host, origin.since)
+    found = _of_host(origin, dict(zip(region.base_ranks(), ids, strict=True)), again)
+    return OtherProcs(region, ids) if found is None else found
+
+
+def _of_host(origin: Origin, ids: dict[int, str], again: bool) -> Procs | None:
+    """None for what this process had launched itself, and what has ended long ago."""
+    if origin.host != runtime().proc_id:
+        return RemoteProcs(origin, ids, again)
+    from procession._host_service import groups
+
+    try:
+        return groups.get(origin.key)
+    except NotFound:
+        return None

@@ -52,5 +52,11 @@ MAX_SECONDS: Final = 1e9
 """What a longer time is taken as."""
 HOST_SECONDS: Final = 30.0
 """Seconds that a proc waits for what its host answers at once: its process may be stopped, or hold its interpreter."""
+HOST_ARG: Final = "--host"
+"""With it a proc is a host too."""
+HOST_STOP_SECONDS: Final = 20.0
+"""How long the procs of a host that is stopped have, until they are killed: half of it to end when asked, half when terminated."""
+HOST_STOP_GRACE: Final = 30.0
+"""What a host that was launched has for that, before it is terminated itself."""
 SHUTDOWN_SECONDS: Final = 2.0
 """How long the end of the interpreter waits for everything to stop."""

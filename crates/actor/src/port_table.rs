@@ -183,11 +183,12 @@ impl PortTable {
         close_entries(orphaned, reason);
     }
 
-    /// Closes every once port that another process holds.
-    pub(crate) fn holders_gone(&self, reason: &str) {
+    /// Closes every once port that another process holds which is `gone`.
+    pub(crate) fn holders_gone(&self, gone: impl Fn(&ProcId) -> bool, reason: &str) {
         let orphaned: Vec<Entry> = {
             let mut entries = self.entries();
-            let held: Vec<u64> = std::mem::take(&mut entries.held_by).into_values().flatten().collect();
+            let held: Vec<u64> =
+                entries.held_by.extract_if(|holder, _| gone(holder)).flat_map(|(_, held)| held).collect();
             held.iter().filter_map(|index| entries.by_index.remove(index)).collect()
         };
         close_entries(orphaned, reason);
@@ -251,7 +252,7 @@ mod tests {
             assert_eq!(held_by(&second), HashSet::from([moved]));
             table.holder_gone(&first, "gone");
             assert_eq!(table.len(), 2);
-            table.holders_gone("all are gone");
+            table.holders_gone(|_| true, "all are gone");
             table.close(home);
             table.answer(moved, Answer::Closed("dropped".to_owned()));
             let given_up = open();

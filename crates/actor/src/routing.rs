@@ -28,7 +28,8 @@ pub(crate) fn destination(head: &Head) -> Option<&ProcId> {
         }
         Head::PortCancelled { holder, .. } => Some(holder),
         Head::Returned { from, .. } => Some(&from.proc_id),
-        Head::ProcGone { .. }
+        Head::ProcGone { to, .. } => Some(to),
+        Head::Leads { .. }
         | Head::ActorEnded { .. }
         | Head::Host { .. }
         | Head::Welcome
@@ -102,12 +103,17 @@ impl Proc {
 
     /// The way to all other procs was lost: what any of them should have answered errs with `reason`.
     pub fn others_gone(&self, reason: &str) {
-        self.ports().holders_gone(reason);
+        self.ports().holders_gone(|_| true, reason);
     }
 
     /// A proc ended: what it should have answered errs with `reason`.
     pub fn proc_gone(&self, proc_id: &ProcId, reason: &str) {
         self.ports().holder_gone(proc_id, reason);
+    }
+
+    /// All procs that are `gone` ended: what any of them should have answered errs with `reason`.
+    pub fn procs_gone(&self, gone: impl Fn(&ProcId) -> bool, reason: &str) {
+        self.ports().holders_gone(gone, reason);
     }
 
     /// Gives a packet that nobody takes back to those who wait: its ports close, its sender gets it back.
@@ -165,7 +171,7 @@ impl Proc {
             Head::PortClosed { port, reason } => self.ports().answer(port.index, Answer::Closed(reason)),
             Head::PortMoved { port, holder } => self.moved(&port, holder),
             Head::PortCancelled { port, .. } => self.cancel_here(&port),
-            Head::ProcGone { proc_id, reason } => self.proc_gone(&proc_id, &reason),
+            Head::ProcGone { proc_id, reason, .. } => self.proc_gone(&proc_id, &reason),
             Head::Returned { to, from, tag, reason } => match self.cell(&from.name) {
                 Some(cell) => cell.returned(crate::Returned { to, tag, parts, reason }),
                 None => {

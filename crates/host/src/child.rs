@@ -1,6 +1,6 @@
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
+use crate::core::Core;
 use crate::flight::Recorder;
 use crate::line::{HOST_GONE, Line};
 use crate::owner::{Leaving, end_with_owner, owner_gone};
@@ -78,6 +79,8 @@ struct Told {
     host: watch::Sender<ProcId>,
     setup: watch::Sender<Option<Bytes>>,
     stop: watch::Sender<Option<String>>,
+    /// Takes what is for actors and ports, where that is not the node alone: this process is a host.
+    host_here: Arc<OnceLock<Weak<Core>>>,
 }
 
 impl Child {
@@ -137,6 +140,7 @@ impl Child {
             host: watch::Sender::new(payload.host),
             setup: watch::Sender::default(),
             stop: watch::Sender::default(),
+            host_here: Arc::default(),
         };
         let leaving = Leaving::default();
         let again = payload.outlives.then_some(payload.dial);
@@ -233,6 +237,12 @@ impl Child {
     /// Tells the host that a launcher in this proc reported the exit of a launch once more, and was refused.
     pub fn reported_again(&self, proc_id: &ProcId) {
         let _host_gone = self.line.post(Packet::bare(Head::ReportedAgain { proc_id: proc_id.clone() }));
+    }
+
+    /// From now on this process is the host `core` too, which leads on what is for its procs.
+    pub(crate) fn serves(&self, core: &Arc<Core>) {
+        let _first = self.told.host_here.set(Arc::downgrade(core));
+        core.hub.belongs_to(Arc::clone(&self.line));
     }
 
     /// Writes out what was posted and closes the connection; this process ends by itself now.
@@ -342,9 +352,15 @@ async fn listen(proc_: &Proc, mut link: Link, told: &Told) {
             Some(Ok(Packet { head: Head::Stop { reason }, .. })) => {
                 // In this order: an actor that is made meanwhile is either stopped, or its maker sees the stop.
                 told.stop.send_replace(Some(reason.clone()));
-                proc_.stop_actors(&reason);
+                // A host is asked by others until its procs have ended.
+                if told.host_here.get().is_none() {
+                    proc_.stop_actors(&reason);
+                }
             }
-            Some(Ok(packet)) => proc_.receive(packet),
+            Some(Ok(packet)) => match told.host_here.get().and_then(Weak::upgrade) {
+                Some(core) => core.take(packet, None),
+                None => proc_.receive(packet),
+            },
             Some(Err(_)) | None => return,
         }
     }
@@ -387,100 +403,4 @@ fn is_removed(to: &Dial) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use procession_model::{LaunchId, Secret};
-    use procession_net::{Crowd, Listener};
-    use tokio::net::UnixListener;
-    use tokio::sync::mpsc;
-
-    use super::*;
-    use crate::door::Door;
-
-    fn private_directory() -> tempfile::TempDir {
-        let directory = tempfile::tempdir().expect("a directory");
-        std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o700)).expect("it is ours");
-        directory
-    }
-
-    fn how(path: &Path) -> Dial {
-        let addresses = vec![Address::unix(path).expect("a short path")];
-        Dial {
-            addresses,
-            launch: LaunchId::fresh(),
-            token: Secret::random(),
-            tls: None,
-            lease: Duration::ZERO,
-        }
-    }
-
-    #[tokio::test]
-    async fn a_host_that_hangs_up_or_does_not_listen_for_a_moment_is_dialled_again() {
-        let directory = private_directory();
-        let path = directory.path().join("s");
-        let how = how(&path);
-        let busy = UnixListener::bind(&path).expect("a free path");
-        let door = Arc::new(Door::default());
-        let (driver, mut inputs) = mpsc::unbounded_channel();
-        door.expect(how.launch, how.token.clone(), Duration::ZERO, driver);
-        let host = async {
-            for _ in 0..2 {
-                drop(busy.accept().await);
-            }
-            drop(busy);
-            std::fs::remove_file(&path).expect("the socket's file");
-            let keeper: Arc<Door> = Arc::clone(&door);
-            Listener::unix(&path).expect("the path is free again").serve(keeper, &Crowd::default())
-        };
-        let (reached, _serving) = tokio::join!(reach(&how), host);
-        assert!(reached.is_ok(), "{:?}", reached.err());
-        assert!(inputs.recv().await.is_some());
-    }
-
-    #[tokio::test]
-    async fn the_next_host_is_waited_for_however_long_it_takes_and_one_that_goes_on_refusing_is_believed() {
-        let directory = private_directory();
-        let path = directory.path().join("s");
-        let how = how(&path);
-        let door = Arc::new(Door::default());
-        let listen = || {
-            let keeper: Arc<Door> = Arc::clone(&door);
-            Listener::unix(&path).expect("a free path").serve(keeper, &Crowd::default())
-        };
-        let patience = Duration::from_millis(300);
-        let (rejoined, serving) = tokio::join!(rejoin(&how, patience), async {
-            sleep(patience * 3).await; // nobody is there for longer than a refusal is taken
-            let (driver, _inputs) = mpsc::unbounded_channel();
-            door.expect(how.launch, how.token.clone(), Duration::ZERO, driver);
-            listen()
-        });
-        assert!(rejoined.is_ok(), "{:?}", rejoined.err());
-        // The token was used: this host takes it from nobody any more.
-        let (start, refused) = (Instant::now(), rejoin(&how, patience).await);
-        assert!(refused.is_err() && start.elapsed() >= patience);
-        drop(serving);
-    }
-
-    #[tokio::test]
-    async fn a_directory_that_is_gone_is_not_waited_for_for_ever() {
-        let directory = private_directory();
-        let how = how(&directory.path().join("s"));
-        drop(directory);
-        let error = rejoin(&how, Duration::from_millis(300)).await.expect_err("nobody can come");
-        assert!(error.to_string().contains("cannot connect"), "{error}");
-    }
-
-    #[tokio::test]
-    async fn a_host_that_cannot_be_trusted_is_not_dialled_again() {
-        let directory = private_directory();
-        let path = directory.path().join("s");
-        let how = how(&path);
-        let door = Arc::new(Door::default());
-        door.expect(how.launch, Secret::random(), Duration::ZERO, mpsc::unbounded_channel().0);
-        let _serving = Listener::unix(&path).expect("a free path").serve(door, &Crowd::default());
-        let start = Instant::now();
-        let error = reach(&how).await.expect_err("the tokens differ");
-        assert!(!error.is_temporary() && start.elapsed() < TROUBLE, "{error}");
-    }
-}
+mod tests;

@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use procession_actor::Proc;
-use procession_model::{DialBack, HostId, InvalidArgument, LaunchId, ProcId};
+use procession_model::{DialBack, Head, HostId, InvalidArgument, LaunchId, Packet, ProcId};
 use procession_net::{Address, ClientTls, Crowd, ListenError, Listener, Serving, SessionCa};
-use procession_supervise::Event;
 use tokio::runtime::Handle;
 
 use crate::door::Door;
@@ -192,29 +191,46 @@ impl Core {
         Ok(address)
     }
 
-    pub(crate) fn report(
-        &self,
-        proc_id: &ProcId,
-        pid: Option<u32>,
-        handle: Option<String>,
-        progress: Option<String>,
-    ) {
+    /// Takes a packet that came from the proc `from`, or from the host above: also what launchers say, wherever they are.
+    pub(crate) fn take(&self, packet: Packet, from: Option<&ProcId>) {
+        let about = match &packet.head {
+            Head::Report { proc_id, .. }
+            | Head::Unreachable { proc_id, .. }
+            | Head::ReportedAgain { proc_id } => proc_id,
+            _ => return self.hub.forward(packet, from),
+        };
+        if about.host() != self.id.as_str() {
+            let about = about.clone();
+            return self.hub.send_towards(&about, packet, from.is_none());
+        }
+        match packet.head {
+            Head::Report { proc_id, pid, handle, progress } => {
+                // Where the launcher is another process may have that number.
+                let pid = pid.filter(|_| !self.hub.is_host(from));
+                self.report(&proc_id, pid, handle, progress);
+            }
+            Head::Unreachable { proc_id, why } => self.unreachable(&proc_id, why),
+            Head::ReportedAgain { proc_id } => self.reported_again(&proc_id),
+            _ => {}
+        }
+    }
+
+    fn report(&self, proc_id: &ProcId, pid: Option<u32>, handle: Option<String>, progress: Option<String>) {
         match self.find(proc_id) {
             Some(proc_) => drop(proc_.0.driver.send(Input::ReportedBy { pid, handle, progress })),
             None => tracing::debug!(%proc_id, "a launcher reported on a proc that has ended, or never was"),
         }
     }
 
-    /// What `proc_id` runs on cannot be asked, or can be again.
-    pub(crate) fn unreachable(&self, proc_id: &ProcId, why: Option<String>) {
+    /// What `proc_id` runs on cannot be asked, until it is reported on again.
+    fn unreachable(&self, proc_id: &ProcId, why: String) {
         if let Some(proc_) = self.find(proc_id) {
-            let _ended =
-                proc_.0.driver.send(why.map_or_else(|| Input::Event(Event::HeardAgain), Input::Unreachable));
+            let _ended = proc_.0.driver.send(Input::Unreachable(why));
         }
     }
 
     /// The exit of `proc_id` was reported once more; its sender was told that it counts for nothing.
-    pub(crate) fn reported_again(&self, proc_id: &ProcId) {
+    fn reported_again(&self, proc_id: &ProcId) {
         let ended = || locked(&self.ended).iter().find(|(id, _)| id == proc_id)?.1.upgrade();
         if let Some(shared) = self.find(proc_id).map(|proc_| proc_.0).or_else(ended) {
             shared.late_report("the launcher reported the exit again");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use procession_model::{Head, Packet};
-use procession_net::LinkReceiver;
+use procession_net::{Link, LinkSender};
 use procession_sys::Taken;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::unix::pipe::Receiver;
@@ -107,7 +107,8 @@ impl Drain {
     }
 
     /// Everything from the proc's connection goes where it belongs; its driver is told of the end.
-    pub(crate) fn read_link(&mut self, core: &Arc<Core>, shared: &Arc<Shared>, mut link: LinkReceiver) {
+    pub(crate) fn read_link(&mut self, core: &Arc<Core>, shared: &Arc<Shared>, link: Link) {
+        let Link { sender, receiver: mut link, .. } = link;
         let (core, shared, mut ended) = (Arc::clone(core), Arc::clone(shared), self.ended.subscribe());
         self.tasks.push(tokio::spawn(async move {
             let mut deadline = None;
@@ -115,7 +116,7 @@ impl Drain {
                 match next(link.recv(), &mut ended, &mut deadline, LINK_SILENCE).await {
                     None => break "it was silent after the end of the process".to_owned(),
                     Some(None) => break "closed by the proc's end of it".to_owned(),
-                    Some(Some(Ok(packet))) => take(&core, &shared, packet),
+                    Some(Some(Ok(packet))) => take(&core, &shared, &sender, packet),
                     Some(Some(Err(error))) => {
                         tracing::warn!(proc_id = %shared.id, %error, "the connection was closed");
                         break error.to_string();
@@ -199,14 +200,12 @@ async fn next<T>(
     timeout(silence.min(left), read).await.ok()
 }
 
-fn take(core: &Core, shared: &Shared, packet: Packet) {
+fn take(core: &Core, shared: &Shared, link: &LinkSender, packet: Packet) {
     match packet.head {
+        Head::Leads { host } => core.hub.leads_to(&shared.id, link.clone(), host),
         Head::Ready { pid } => drop(shared.driver.send(Input::CalledBack { pid })),
         Head::Booted(own) => drop(shared.driver.send(Input::Booted(own))),
-        Head::Report { proc_id, pid, handle, progress } => core.report(&proc_id, pid, handle, progress),
-        Head::Unreachable { proc_id, why } => core.unreachable(&proc_id, Some(why)),
-        Head::ReportedAgain { proc_id } => core.reported_again(&proc_id),
         Head::ActorEnded { actor, failure } => drop(shared.driver.send(Input::ActorEnded { actor, failure })),
-        _ => core.hub.forward(packet),
+        _ => core.take(packet, Some(&shared.id)),
     }
 }

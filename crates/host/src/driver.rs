@@ -474,10 +474,10 @@ impl Driver {
             let _ends_with_the_reader = link.sender.post(packet);
         }
         self.core.hub.linked(&self.shared.id, link.sender.clone());
-        self.link = Some(link.sender);
-        if let Some(reachable) = link.reachable {
+        self.link = Some(link.sender.clone());
+        if let Some(reachable) = link.reachable.clone() {
             reach::watch(&self.shared, reachable);
         }
-        self.drain.read_link(&self.core, &self.shared, link.receiver);
+        self.drain.read_link(&self.core, &self.shared, link);
     }
 }

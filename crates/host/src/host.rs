@@ -8,13 +8,14 @@ use std::time::Duration;
 use procession_actor::Proc;
 use procession_launch::ProcLauncher;
 use procession_launch_local::NativeLauncher;
-use procession_model::{HostId, InvalidArgument, ProcExit, ProcId};
+use procession_model::{Head, HostId, InvalidArgument, Packet, ProcExit, ProcId};
 use procession_net::{ListenError, Listener};
 use procession_supervise::{HOST, RestartPolicy, StopHow};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::timeout as within;
 
+use crate::child::Child;
 use crate::core::Core;
 use crate::driver::Driver;
 use crate::group::Group;
@@ -96,7 +97,18 @@ impl Host {
     /// # Errors
     /// What could not be made, and what to do about it.
     pub async fn start() -> Result<Self, HostError> {
-        Self::start_with(None).await
+        Self::start_with(None, None).await
+    }
+
+    /// Starts a host in a launched proc, whose node is its own: it launches on this machine, and its procs and those of
+    /// the host that has launched it reach each other.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub async fn start_below(child: &Child) -> Result<Self, HostError> {
+        let host = Self::start_with(None, Some(child)).await?;
+        child.serves(&host.0.core);
+        Ok(host)
     }
 
     /// Starts a host whose procs may outlive it, [`OwnerLoss::Detach`]: what it has to know of them is kept in
@@ -111,7 +123,7 @@ impl Host {
             Ledger::open(kept.path()).map_err(|error| HostError::Journal(error.to_string()))?;
         let going_on: Vec<_> = past.going_on().map(|open| open.asked.proc_id.launch_id()).collect();
         kept.tidy(&going_on);
-        let host = Self::start_with(Some((kept, ledger))).await?;
+        let host = Self::start_with(Some((kept, ledger)), None).await?;
         let mut inherited = host.take_over(past);
         // Only now: whoever calls earlier is not expected yet.
         host.0.core.listen_for_survivors().await?;
@@ -126,10 +138,14 @@ impl Host {
         Ok((host, inherited))
     }
 
-    async fn start_with(kept: Option<(Kept, Ledger)>) -> Result<Self, HostError> {
+    async fn start_with(kept: Option<(Kept, Ledger)>, child: Option<&Child>) -> Result<Self, HostError> {
         let machine = machine_name();
         let id = HostId::fresh(&machine);
-        let own = ProcId::fresh("client", &id)?;
+        let proc_ = match child {
+            Some(child) => child.proc_().clone(),
+            None => Proc::new(ProcId::fresh("client", &id)?, Handle::current()),
+        };
+        let own = proc_.id().clone();
         let unique = &own.launch_id().to_string()[..16];
         let run_dir = RunDir::create(unique).map_err(HostError::RunDir)?;
         let listener = Listener::unix(run_dir.path().join("host"))?;
@@ -141,8 +157,7 @@ impl Host {
         };
         let native = Arc::new(native.map_err(HostError::Keeper)?);
         let (kept, ledger) = kept.unzip();
-        let hub = Arc::new(Hub::new(own.clone()));
-        let proc_ = Proc::new(own, Handle::current());
+        let hub = Arc::new(Hub::new(own.clone(), id.clone()));
         hub.set_proc(&proc_);
         let router: Arc<Hub> = Arc::clone(&hub);
         proc_.set_router(router);
@@ -295,17 +310,27 @@ impl Host {
         handle: Option<String>,
         progress: Option<String>,
     ) {
-        self.0.core.report(proc_id, pid, handle, progress);
+        let proc_id = proc_id.clone();
+        self.say(Head::Report { proc_id, pid, handle, progress });
     }
 
     /// A launcher, or what it stands on, cannot be asked about `proc_id` (none: can be asked again).
     pub fn unreachable(&self, proc_id: &ProcId, why: Option<String>) {
-        self.0.core.unreachable(proc_id, why);
+        let proc_id = proc_id.clone();
+        self.say(match why {
+            Some(why) => Head::Unreachable { proc_id, why },
+            None => Head::Report { proc_id, pid: None, handle: None, progress: None },
+        });
     }
 
     /// A launcher of this process reported the exit of `proc_id` once more, which was refused: it is counted.
     pub fn reported_again(&self, proc_id: &ProcId) {
-        self.0.core.reported_again(proc_id);
+        self.say(Head::ReportedAgain { proc_id: proc_id.clone() });
+    }
+
+    fn say(&self, head: Head) {
+        let core = &self.0.core;
+        core.take(Packet::bare(head), Some(core.proc_.id()));
     }
 
     /// Ends every proc: those of other launchers first, since these may be procs themselves; each
@@ -316,23 +341,31 @@ impl Host {
     /// safe, but it can be called again.
     pub async fn shutdown(&self, timeout: Duration) {
         let Parts { core, native, .. } = &*self.0;
+        self.stop_procs("the host shuts down", timeout).await;
+        core.proc_.stop_actors("the host shuts down");
+        if within(STUCK, native.leave()).await.is_err() {
+            tracing::error!("the keeper did not end: a process of its cannot be killed");
+        }
+        core.close().await;
+    }
+
+    /// The first part of [`Self::shutdown`]: ends every proc, and has later launches fail. This process's own actors
+    /// live on, and can tell of it.
+    pub async fn stop_procs(&self, reason: &str, timeout: Duration) {
+        let core = &self.0.core;
         core.begin_closing();
         let bound = timeout.saturating_add(STUCK);
         for is_native in [false, true] {
             let mut stops = JoinSet::new();
             let ends = |proc_: &ProcRef| proc_.0.native == is_native && !proc_.0.outlives;
             for proc_ in core.live().into_iter().filter(ends) {
-                stops.spawn(async move { proc_.stop("the host shuts down", Some(timeout / 2)).await });
+                let reason = reason.to_owned();
+                stops.spawn(async move { proc_.stop(&reason, Some(timeout / 2)).await });
             }
             if within(bound, async { while stops.join_next().await.is_some() {} }).await.is_err() {
                 tracing::error!(left = stops.len(), "procs did not end, though they were killed");
             }
         }
-        core.proc_.stop_actors("the host shuts down");
-        if within(STUCK, native.leave()).await.is_err() {
-            tracing::error!("the keeper did not end: a process of its cannot be killed");
-        }
-        core.close().await;
     }
 }
 

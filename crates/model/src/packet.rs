@@ -74,6 +74,8 @@ pub enum Head {
     },
     /// A proc ended; whoever waits for an answer from it waits no longer.
     ProcGone {
+        /// Who does.
+        to: ProcId,
         /// The proc.
         proc_id: ProcId,
         /// How it ended, in one sentence.
@@ -106,6 +108,11 @@ pub enum Head {
     Host {
         /// The host's own node.
         proc_id: ProcId,
+    },
+    /// Proc to host: it is a host itself, or leads to one, and whatever is for procs of that goes through it.
+    Leads {
+        /// The host's id.
+        host: String,
     },
     /// Proc to host, on each connection: set up, and able to host actors.
     Ready {

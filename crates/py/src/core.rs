@@ -33,8 +33,8 @@ const END_GRACE: Duration = Duration::from_secs(2);
 pub(crate) enum Side {
     /// It launches procs.
     Client(Host),
-    /// It was launched.
-    Launched(Arc<Child>),
+    /// It was launched; and may be a host itself.
+    Launched(Arc<Child>, Option<Host>),
     /// It is a Rust program with an interpreter in it, and this is the program's own node.
     Embedded(Proc),
 }
@@ -43,7 +43,7 @@ impl Side {
     fn proc_(&self) -> &Proc {
         match self {
             Self::Client(host) => host.proc_(),
-            Self::Launched(child) => child.proc_(),
+            Self::Launched(child, _) => child.proc_(),
             Self::Embedded(proc_) => proc_,
         }
     }
@@ -121,18 +121,25 @@ pub(crate) fn start_client_in(directory: PathBuf) -> PyResult<Inherited> {
     inherited.ok_or_else(started_before)
 }
 
-/// Reaches back to the host that launched this process.
+/// Reaches back to the host that launched this process, which becomes a host too where it `is_host`.
 ///
 /// # Errors
-/// `ConnectionError`: nobody admits it.
-pub(crate) fn start_proc(payload: String, imports: Duration) -> PyResult<&'static Arc<Core>> {
+/// `ConnectionError`: nobody admits it. `RuntimeError`: the host of this process could not be started.
+pub(crate) fn start_proc(payload: String, imports: Duration, is_host: bool) -> PyResult<&'static Arc<Core>> {
     start(|| {
         trace::start();
-        let connected =
-            IoThread::start(move || async move { Child::dial_back_after(&payload, imports).await });
-        let connected = connected.map_err(no_thread)?;
-        let (child, handle, io) = connected.map_err(|error| PyConnectionError::new_err(error.to_string()))?;
-        Ok(Core::new(Side::Launched(Arc::new(child)), handle, Some(io)))
+        let connected = IoThread::start(move || async move {
+            let child = Child::dial_back_after(&payload, imports).await;
+            let child = child.map_err(|error| PyConnectionError::new_err(error.to_string()))?;
+            if !is_host {
+                return Ok((child, None));
+            }
+            let host = Host::start_below(&child).await;
+            let host = host.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+            Ok::<_, PyErr>((child, Some(host)))
+        });
+        let ((child, host), handle, io) = connected.map_err(no_thread)??;
+        Ok(Core::new(Side::Launched(Arc::new(child), host), handle, Some(io)))
     })
 }
 
@@ -180,7 +187,7 @@ impl Core {
         opened::enable(proc_.downgrade());
         let client = proc_.instance().id().clone();
         let (stopped, stop_reason) = Promise::new();
-        if let Side::Launched(child) = &side {
+        if let Side::Launched(child, _) = &side {
             let child = Arc::clone(child);
             handle.spawn(async move { stopped.fulfil(Outcome::Text(child.stopped().await)) });
         }
@@ -213,11 +220,11 @@ impl Core {
     /// The host, to launch procs with.
     ///
     /// # Errors
-    /// `RuntimeError`: this process is a launched proc.
+    /// `RuntimeError`: this process is a launched proc, and no host.
     pub(crate) fn host(&self) -> PyResult<&Host> {
         match &self.side {
-            Side::Client(host) => Ok(host),
-            Side::Launched(_) => Err(PyRuntimeError::new_err(
+            Side::Client(host) | Side::Launched(_, Some(host)) => Ok(host),
+            Side::Launched(_, None) => Err(PyRuntimeError::new_err(
                 "this process is a launched proc; procs are launched by the client that started the session",
             )),
             Side::Embedded(_) => Err(PyRuntimeError::new_err(
@@ -232,7 +239,7 @@ impl Core {
     /// `RuntimeError`: this process is a client.
     pub(crate) fn child(&self) -> PyResult<&Arc<Child>> {
         match &self.side {
-            Side::Launched(child) => Ok(child),
+            Side::Launched(child, _) => Ok(child),
             Side::Client(_) | Side::Embedded(_) => Err(PyRuntimeError::new_err(
                 "this process was not launched; only a launched proc can do this",
             )),
@@ -277,7 +284,7 @@ impl Core {
             None => PythonActor::spawn(&self.proc_, name)?.1,
         };
         // Asked only now, so that a stop which this does not see finds the actor.
-        let Side::Launched(child) = &self.side else { return Ok(inbox) };
+        let Side::Launched(child, _) = &self.side else { return Ok(inbox) };
         let Some(reason) = child.stop_asked() else { return Ok(inbox) };
         let rule =
             format!("this proc was asked to stop ({reason:?}) and takes no new actors; spawn it elsewhere");
@@ -298,9 +305,12 @@ impl Core {
                     Outcome::Nothing
                 })
             }
-            Side::Launched(child) => {
-                let child = Arc::clone(child);
+            Side::Launched(child, host) => {
+                let (child, host) = (Arc::clone(child), host.clone());
                 self.run(async move {
+                    if let Some(host) = host {
+                        host.shutdown(timeout).await;
+                    }
                     child.goodbye().await;
                     Outcome::Nothing
                 })

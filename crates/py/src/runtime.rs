@@ -56,12 +56,12 @@ pub(crate) fn start_client_in(py: Python<'_>, directory: PathBuf) -> PyResult<Ha
     Ok((groups, ended))
 }
 
-/// The runtime of a launched proc.
+/// The runtime of a launched proc, which becomes a host too where it `is_host`.
 #[pyfunction]
-#[pyo3(signature = (payload, imports = 0.0))]
-pub(crate) fn start_proc(py: Python<'_>, payload: String, imports: f64) -> PyResult<Runtime> {
+#[pyo3(signature = (payload, imports = 0.0, is_host = false))]
+pub(crate) fn start_proc(py: Python<'_>, payload: String, imports: f64, is_host: bool) -> PyResult<Runtime> {
     let imports = duration("imports", imports)?;
-    py.detach(|| core::start_proc(payload, imports)).map(Runtime)
+    py.detach(|| core::start_proc(payload, imports, is_host)).map(Runtime)
 }
 
 /// The runtime of this process, if one was started.
@@ -88,7 +88,8 @@ impl Runtime {
     fn host_id(&self) -> String {
         match &self.0.side {
             Side::Client(host) => host.id().as_str().to_owned(),
-            Side::Launched(child) => child.host().host().to_owned(),
+            Side::Launched(_, Some(host)) => host.id().as_str().to_owned(),
+            Side::Launched(child, None) => child.host().host().to_owned(),
             Side::Embedded(proc_) => proc_.id().host().to_owned(),
         }
     }
@@ -97,9 +98,14 @@ impl Runtime {
     #[getter]
     fn host_node(&self) -> String {
         match &self.0.side {
-            Side::Launched(child) => child.host().as_str().to_owned(),
-            Side::Client(_) | Side::Embedded(_) => self.0.proc_.id().as_str().to_owned(),
+            Side::Launched(child, None) => child.host().as_str().to_owned(),
+            _ => self.0.proc_.id().as_str().to_owned(),
         }
+    }
+
+    #[getter]
+    fn is_host(&self) -> bool {
+        self.0.host().is_ok()
     }
 
     #[getter]
@@ -110,7 +116,7 @@ impl Runtime {
     #[getter]
     fn rank(&self) -> usize {
         match &self.0.side {
-            Side::Launched(child) => child.rank(),
+            Side::Launched(child, _) => child.rank(),
             Side::Client(_) | Side::Embedded(_) => 0,
         }
     }
@@ -118,7 +124,7 @@ impl Runtime {
     #[getter]
     fn sys_path(&self) -> &[String] {
         match &self.0.side {
-            Side::Launched(child) => child.sys_path(),
+            Side::Launched(child, _) => child.sys_path(),
             Side::Client(_) | Side::Embedded(_) => &[],
         }
     }
@@ -127,7 +133,7 @@ impl Runtime {
     #[getter]
     fn cwd(&self) -> Option<&OsStr> {
         match &self.0.side {
-            Side::Launched(child) => child.cwd().map(Path::as_os_str),
+            Side::Launched(child, _) => child.cwd().map(Path::as_os_str),
             Side::Client(_) | Side::Embedded(_) => None,
         }
     }
@@ -234,6 +240,21 @@ impl Runtime {
         Ok(Launcher::new(Arc::new(launcher)))
     }
 
+    fn stop_procs(&self, py: Python<'_>, reason: String, timeout: f64) -> PyResult<()> {
+        let (host, timeout) = (current()?.host()?.clone(), duration("timeout", timeout)?);
+        let stopped = self.0.run(async move {
+            host.stop_procs(&reason, timeout).await;
+            Outcome::Nothing
+        });
+        outcome(py, &stopped, Instant::now().checked_add(timeout.saturating_add(SHUTDOWN_SLACK)))?;
+        Ok(())
+    }
+
+    fn stop_actors(&self, reason: &str) -> PyResult<()> {
+        current()?.proc_.stop_actors(reason);
+        Ok(())
+    }
+
     fn proc_actors_ended(&self, py: Python<'_>) -> PyResult<()> {
         current()?.child()?;
         self.end(py, Duration::ZERO, GOODBYE_BOUND)
@@ -321,8 +342,8 @@ pub(crate) fn report_launch(
     let core = current()?;
     let proc_id: ProcId = proc_id.parse().map_err(value_error)?;
     match &core.side {
-        Side::Client(host) => host.report(&proc_id, pid, handle, progress),
-        Side::Launched(child) => child.report_launch(&proc_id, pid, handle, progress),
+        Side::Client(host) | Side::Launched(_, Some(host)) => host.report(&proc_id, pid, handle, progress),
+        Side::Launched(child, None) => child.report_launch(&proc_id, pid, handle, progress),
         Side::Embedded(_) => {
             core.host()?;
         }
@@ -336,8 +357,8 @@ pub(crate) fn report_unreachable(proc_id: &str, why: String) -> PyResult<()> {
     let core = current()?;
     let proc_id: ProcId = proc_id.parse().map_err(value_error)?;
     match &core.side {
-        Side::Client(host) => host.unreachable(&proc_id, Some(why)),
-        Side::Launched(child) => child.report_unreachable(&proc_id, why),
+        Side::Client(host) | Side::Launched(_, Some(host)) => host.unreachable(&proc_id, Some(why)),
+        Side::Launched(child, None) => child.report_unreachable(&proc_id, why),
         Side::Embedded(_) => drop(core.host()?),
     }
     Ok(())
@@ -349,8 +370,8 @@ pub(crate) fn reported_again(proc_id: &str) -> PyResult<()> {
     let core = current()?;
     let proc_id: ProcId = proc_id.parse().map_err(value_error)?;
     match &core.side {
-        Side::Client(host) => host.reported_again(&proc_id),
-        Side::Launched(child) => child.reported_again(&proc_id),
+        Side::Client(host) | Side::Launched(_, Some(host)) => host.reported_again(&proc_id),
+        Side::Launched(child, None) => child.reported_again(&proc_id),
         Side::Embedded(_) => {}
     }
     Ok(())

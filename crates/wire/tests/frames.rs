@@ -34,7 +34,12 @@ fn head() -> impl Strategy<Value = Head> {
         (port(), any::<String>()).prop_map(|(port, reason)| Head::PortClosed { port, reason }),
         (port(), proc_id()).prop_map(|(port, holder)| Head::PortMoved { port, holder }),
         (port(), proc_id()).prop_map(|(port, holder)| Head::PortCancelled { port, holder }),
-        (proc_id(), any::<String>()).prop_map(|(proc_id, reason)| Head::ProcGone { proc_id, reason }),
+        (proc_id(), proc_id(), any::<String>()).prop_map(|(to, proc_id, reason)| Head::ProcGone {
+            to,
+            proc_id,
+            reason
+        }),
+        any::<String>().prop_map(|host| Head::Leads { host }),
         (actor(), actor(), any::<String>(), any::<String>())
             .prop_map(|(to, from, tag, reason)| Head::Returned { to, from, tag, reason }),
         (actor(), any::<Option<String>>()).prop_map(|(actor, failure)| Head::ActorEnded { actor, failure }),

@@ -97,8 +97,8 @@ impl Drop for Node {
         self.hub.cut(self.proc_.id());
         let others: Vec<_> = self.hub.0.lock().unwrap().values().filter_map(WeakProc::upgrade).collect();
         for other in others {
-            let head =
-                Head::ProcGone { proc_id: self.proc_.id().clone(), reason: "killed by signal 9".to_owned() };
+            let (to, proc_id) = (other.id().clone(), self.proc_.id().clone());
+            let head = Head::ProcGone { to, proc_id, reason: "killed by signal 9".to_owned() };
             other.receive(Packet::bare(head));
         }
     }
