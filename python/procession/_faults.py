@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from procession import _answer, _native, _owned, _pickle, _runtime
 from procession._context import current_instance
-from procession._failure import Ending, MeshFailure, unpacked
+from procession._failure import Ending, MeshFailure, ending_of, unpacked
 from procession._watcher import watcher
 from procession.errors import NotFound, SupervisionError, Unsupported
 
@@ -74,9 +74,10 @@ class Watch:
 
     def spawned(self) -> None:
         """From now on they end with their owner."""
-        with self._counting:
-            if self._owner is not None and self._left > 0:
-                _owned.add_to(self._owner, self._mesh)
+        if self._owner is not None:
+            _owned.add_to(self._owner, self._mesh)
+            if self._left <= 0:  # whoever counts the last one down after this look takes it out itself
+                _owned.take_from(self._owner, self._mesh)
 
     def abandon(self) -> None:
         """They were not spawned after all."""
@@ -105,9 +106,13 @@ class Watch:
         rank, proc_id = asked[at]
         if answer.outcome == _native.CLOSED:
             self._proc_gone(rank, proc_id, answer.text)
-        else:
-            how = _answer.take(answer)
-            self.ended(rank, None if how is None else unpacked(how))
+            return
+        try:
+            given = _answer.take(answer)
+            how = None if given is None else unpacked(given)
+        except Exception as error:  # whatever it is: that it has ended is certain
+            how = ending_of(error)
+        self.ended(rank, how)
 
     def _proc_gone(self, rank: int, proc_id: str, text: str) -> None:
         from procession._exits import exit_from

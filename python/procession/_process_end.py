@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 PATIENCE = 10.0
 
 
+_ending = threading.Lock()
+"""Held from the first failure on."""
+
+
 def end_process(failure: MeshFailure, error: BaseException) -> None:
     """The hook raised `error` for `failure`. Called on another thread than the main one."""
     said = f"procession: a failure was not handled, and process {os.getpid()} ends:\n{failure.report()}\n"
@@ -34,6 +38,8 @@ def end_process(failure: MeshFailure, error: BaseException) -> None:
         if thread is not None and _heeds_interrupts():
             signal.pthread_kill(thread, signal.SIGINT)
         return
+    if not _ending.acquire(blocking=False):
+        return  # another failure has begun with it, and what runs at the end is not interrupted again
     code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
     if is_launched():
         _end_now(code)  # its main thread is that of an actor, which would take the interrupt for an end of its own

@@ -385,9 +385,9 @@ def test_actors_that_have_ended_leave_nothing_with_their_owner_or_in_their_proc(
 
 
 PROGRAM = """
-    import asyncio, atexit, signal, sys, time
+    import asyncio, atexit, signal, sys, threading, time
     import procession.actor
-    from procession.actor import Actor, endpoint, this_host
+    from procession.actor import Actor, endpoint, this_host, this_proc
 
     class Fragile(Actor):
         @endpoint
@@ -411,6 +411,19 @@ PROGRAM = """
     def busy(mesh):
         while True:
             pass
+
+    def cleaning_up(mesh):
+        others = [this_proc().spawn("fragile", Fragile) for _ in range(2)]
+        served = [thread for thread in threading.enumerate() if thread.name.startswith("procession fragile-")]
+        try:
+            time.sleep(100)
+        except KeyboardInterrupt:
+            for other in others:
+                other.fail.broadcast()
+            for thread in served:
+                thread.join(20)  # it tells of its failure at its end
+            print("cleaned up", flush=True)
+            raise
 
     def stubborn(mesh):
         while True:
@@ -454,6 +467,13 @@ def test_a_failure_that_nobody_handles_ends_the_client_with_its_report(script, b
     assert "nobody handles this" in done.stderr
     assert "in fail" in done.stderr
     assert "KeyboardInterrupt" not in done.stderr
+
+
+def test_what_a_client_does_at_its_end_is_not_interrupted_by_further_failures(script):
+    done = script(PROGRAM, "cleaning_up", check=False)
+    assert done.returncode == 1
+    assert "cleaned up" in done.stdout
+    assert done.stderr.count("a failure was not handled") == 3
 
 
 def test_the_client_ends_also_where_interrupts_are_ignored(script):
