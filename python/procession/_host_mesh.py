@@ -284,7 +284,7 @@ class HostMesh(Mesh):
                 "this interpreter is embedded in a program with a node of its own: launch procs from there"
             )
         else:
-            procs = launch_through_host(slots, chosen, again, belongs_to)
+            procs = launch_through_host(slots, chosen, again, belongs_to)()
         mesh = ProcMesh(mesh_name, procs, Region.dense(extent), hosts_actors=readiness == "call_back")
         if instance is not None:
             add_to(instance, mesh)
@@ -299,15 +299,24 @@ class HostMesh(Mesh):
         self.initialized.get()
         hosts = self._each()
         per_host = len(slots) // len(hosts)
+        asked: list[Callable[[], RemoteProcs]] = []
         parts: list[RemoteProcs] = []
+        failure: BaseException | None = None
         try:
             for place, host in enumerate(hosts):
                 own = slots[place * per_host : (place + 1) * per_host]
-                parts.append(launch_through_host(own, launcher, restart, owner, host))
-        except BaseException:
+                asked.append(launch_through_host(own, launcher, restart, owner, host))
+        except BaseException as error:
+            failure = error
+        for launched in asked:
+            try:
+                parts.append(launched())
+            except BaseException as error:
+                failure = failure or error
+        if failure is not None:
             for part in parts:
                 part.stop(range(per_host), "another host could not launch its part")
-            raise
+            raise failure
         procs = HostedProcs(self, parts, per_host, since)
         procs.follow_ends()
         return procs

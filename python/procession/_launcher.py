@@ -1,4 +1,4 @@
-"""Which launcher a spawn uses: the built-in one, an actor of the user's, or a class that gets a process of its own."""
+"""Which launcher a spawn uses: the built-in one, one for a worker, an actor of the user's, or a class that gets a process of its own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from procession._actor_mesh import ActorMesh
 from procession._launcher_process import launcher_of, process_of
 from procession._procs import Slot
 from procession._runtime import runtime
+from procession._worker_launcher import WorkerLauncher, worker_from
 from procession.errors import InvalidArgument, Unsupported, VersionMismatch
 
 if TYPE_CHECKING:
@@ -124,14 +125,14 @@ class KnownLauncher:
         """That was done where they were spawned."""
 
 
-AnyLauncher = NativeLauncher | ActorLauncher | ClassLauncher | KnownLauncher
+AnyLauncher = NativeLauncher | ActorLauncher | ClassLauncher | KnownLauncher | WorkerLauncher
 
 
 def resolve(launcher: Any) -> AnyLauncher:
     """What the argument `launcher` stands for; refuses what is none."""
     if launcher is None:
         return NativeLauncher()
-    if isinstance(launcher, NativeLauncher):
+    if isinstance(launcher, NativeLauncher | WorkerLauncher):
         return launcher
     from procession.launch import ProcLauncher
 
@@ -247,6 +248,8 @@ _native_launchers: dict[tuple[str, str | None], Launcher] = {}
 
 def native_from(described: dict[str, Any]) -> Launcher:
     """The same one for the same actor, because how many launches wait for it is counted there."""
+    if "worker" in described:
+        return worker_from(described)
     key = (described["actor_id"], described["refusal"])
     launcher = _native_launchers.pop(key, None)
     if launcher is None:

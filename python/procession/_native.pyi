@@ -3,6 +3,12 @@
 from collections.abc import Sequence
 from typing import Any, Final, final
 
+from procession._native_worker import SessionKey as SessionKey
+from procession._native_worker import Worker as Worker
+from procession._native_worker import WorkerServer as WorkerServer
+from procession._native_worker import connect_workers as connect_workers
+from procession._native_worker import serve_worker as serve_worker
+
 Buffer = bytes | bytearray | memoryview
 
 __version__: Final[str]

@@ -50,27 +50,39 @@ class HostRef:
     def ask(self, verb: str, *args: Any, segments: Sequence[Buffer] = ()) -> Any:
         """The answer. It is waited for here and now, also on an event loop, since a host answers this at once; a loop that
         was held up for longer than that is warned of."""
+        return self.asked(verb, *args, segments=segments)()
+
+    def asked(self, verb: str, *args: Any, segments: Sequence[Buffer] = ()) -> Callable[[], Any]:
+        """Asks, and gives what waits for the answer: so that several hosts answer at the same time."""
         replies = self.send(verb, *args, segments=segments)
-        began = time.monotonic()
-        is_there = replies.one_done(0).wait(config.HOST_SECONDS)
-        if (waited := time.monotonic() - began) > LONG and on_event_loop():
-            warnings.warn(
-                f"{verb} has held up the event loop of this thread for {waited:.1f} s, which its host took to answer: where that "
-                "matters, ask in another thread, as in `await asyncio.to_thread(procs.statuses)`",
-                RuntimeWarning,
-                stacklevel=4,
-            )
-        if not is_there and replies.cancel():
-            raise TimeoutError(
-                f"the host {self.node} has not answered {verb} within {config.HOST_SECONDS:g} s: its process is stopped, or "
-                "holds its interpreter; what it has not begun with by then is not done"
-            )
-        return _taken(replies)
+
+        def answer() -> Any:
+            began = time.monotonic()
+            is_there = replies.one_done(0).wait(config.HOST_SECONDS)
+            _warn_held_up_loop(verb, time.monotonic() - began)
+            if not is_there and replies.cancel():
+                raise TimeoutError(
+                    f"the host {self.node} has not answered {verb} within {config.HOST_SECONDS:g} s: its process is stopped, "
+                    "or holds its interpreter; what it has not begun with by then is not done"
+                )
+            return _taken(replies)
+
+        return answer
 
     def later(self, verb: str, *args: Any) -> Future[Any]:
         """The answer when there is one."""
         replies = self.send(verb, *args)
         return when_done(replies.one_done(0), lambda: _taken(replies))
+
+
+def _warn_held_up_loop(verb: str, seconds: float) -> None:
+    if seconds > LONG and on_event_loop():
+        warnings.warn(
+            f"{verb} has held up the event loop of this thread for {seconds:.1f} s, which its host took to answer: where that "
+            "matters, ask in another thread, as in `await asyncio.to_thread(procs.statuses)`",
+            RuntimeWarning,
+            stacklevel=5,
+        )
 
 
 def _taken(replies: Replies) -> Any:
@@ -289,8 +301,11 @@ def launch_through_host(
     restart: Restart | None,
     owner: tuple[str, str] | None,
     on: HostMesh | None = None,
-) -> RemoteProcs:
-    """As `launch`, by the host that has launched this process, or by another one: `on` a mesh of it alone."""
+) -> Callable[[], RemoteProcs]:
+    """As `launch`, by the host that has launched this process, or by another one: `on` a mesh of it alone.
+
+    It has been asked when this returns; what is given waits for its answer.
+    """
     for slot in slots:
         _checked(slot).spec()  # refuses here what would be refused there
     policy = None
@@ -303,14 +318,19 @@ def launch_through_host(
     given = [tuple(slot) for slot in slots]
     is_elsewhere = owner is not None and host.node != runtime().host_node
     args = (given, launcher.described(on), launcher.without_output, policy, owner, is_elsewhere)
-    key, ids, taken = host.ask("spawn", *args)
-    if is_elsewhere:
-        _held.append(taken)
-    else:
-        taken.send(None)
-    origin = Origin(host.node, key, launcher.without_output)
-    again = restart is not None and restart.actors == "respawn"
-    return RemoteProcs(origin, dict(enumerate(ids)), again, launcher, on)
+    answer = host.asked("spawn", *args)
+
+    def launched() -> RemoteProcs:
+        key, ids, taken = answer()
+        if is_elsewhere:
+            _held.append(taken)
+        else:
+            taken.send(None)
+        origin = Origin(host.node, key, launcher.without_output)
+        again = restart is not None and restart.actors == "respawn"
+        return RemoteProcs(origin, dict(enumerate(ids)), again, launcher, on)
+
+    return launched
 
 
 _held: list[Port[None]] = []

@@ -1,7 +1,7 @@
-"""What programs say about transports and about hosts on other machines.
+"""What programs say about transports and about other machines.
 
-Procs reach back in the way that their launcher names (`DialBack`), so a transport is only checked and kept here. Hosts on
-other machines are not there in this version; what asks for them is refused.
+Procs reach back in the way that their launcher names (`DialBack`), so a transport is only checked and kept here. A machine
+that is served takes launches from everybody who has its session key (`launchers.WorkerLauncher`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from enum import Enum
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 from procession import _native, _validate
+from procession._session_key import session_key
+from procession._worker_launcher import LEASE
 from procession.errors import InvalidArgument, Unsupported
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 PrivateKey = bytes | os.PathLike[str] | None
 CA = bytes | os.PathLike[str] | Literal["trust_all_connections"]
 
+_CA = 'both ends make their certificates from the session key, and trust no others: pass ca="trust_all_connections"'
 _TLS = 'keys and authorities of your own are not supported in this version: pass private_key=None, ca="trust_all_connections"'
 _ELSEWHERE = "hosts on other machines are not there in this version: launch with a `ProcLauncher` that reaches them, and DialBack.network"
 
@@ -61,19 +64,53 @@ def enable_transport(transport: ChannelTransport | str) -> None:
         _enabled = wanted
 
 
+_started: list[_native.WorkerServer] = []
+"""Those that serve as long as this process lives."""
+
+
 def run_worker_loop_forever(*, private_key: PrivateKey = None, ca: CA, address: str) -> None:
-    """Would serve this machine as a host. Unsupported in this version."""
-    _refuse(private_key, ca, address)
+    """Serves this machine at `address` (`host:port`, also as `tcp://host:port`): who has the session key can launch procs on it.
+
+    private_key: the session key: its 32 bytes, the path of its file, or None: PROCESSION_SESSION_KEY_FILE names the file,
+        or PROCESSION_SESSION_KEY holds it. `procession key FILE` makes one. InvalidArgument where there is none.
+    ca: "trust_all_connections". Nobody is trusted for it: the session key is needed all the same.
+
+    Ctrl-C ends it, and what was launched first.
+    """
+    _run(_serve(private_key, ca, address, until_asked=False))
 
 
 def run_worker_loop_until_shutdown(*, private_key: PrivateKey = None, ca: CA, address: str) -> None:
-    """Would serve this machine as a host until that is shut down. Unsupported in this version."""
-    _refuse(private_key, ca, address)
+    """Like `run_worker_loop_forever`; a client can end it too (`WorkerLauncher.shutdown_worker`)."""
+    _run(_serve(private_key, ca, address, until_asked=True))
 
 
 def start_worker_loop_forever(*, private_key: PrivateKey = None, ca: CA, address: str) -> Future[None]:
-    """Would serve this machine as a host, and return at once. Unsupported in this version."""
-    _refuse(private_key, ca, address)
+    """Like `run_worker_loop_forever`, on a thread of its own: returns once it serves. The end of this process ends it.
+
+    The future is done when it has ended.
+    """
+    from procession._future import when_done
+
+    server = _serve(private_key, ca, address, until_asked=False)
+    _started.append(server)
+    waiter = server.asked()
+    return when_done(waiter, waiter.result)
+
+
+def _serve(private_key: PrivateKey, ca: CA, address: str, *, until_asked: bool) -> _native.WorkerServer:
+    _validate.text("address", address)
+    if ca != "trust_all_connections":
+        raise Unsupported(_CA)
+    key = session_key("private_key", private_key)
+    return _native.serve_worker(address, key, LEASE, until_asked)
+
+
+def _run(server: _native.WorkerServer) -> None:
+    try:
+        server.wait(None)
+    finally:
+        server.stop()
 
 
 def attach_to_workers(

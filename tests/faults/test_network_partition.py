@@ -19,6 +19,7 @@ FAR = """
 import json, os, sys, threading, time
 from networks import Cable
 from launching import Supervising
+from procession import hosts_from_launcher
 from procession.actor import Actor, endpoint, this_host, this_proc
 from procession.launch import DialBack, supervise
 import procession.actor
@@ -195,6 +196,89 @@ print(json.dumps({"before": before[0], "exit": [exit.kind, exit.signal], "took":
     assert seen["before"] == 1
     assert seen["exit"] == ["signaled", 9]
     assert seen["took"] < 10
+
+
+HOSTS = """
+class Caller(Actor):
+    @endpoint
+    def call(self, counters, n):
+        return list(counters.add.call(n).get(30).values())
+
+def far_hosts(**more):
+    hosts = hosts_from_launcher(launcher, 2, env=paths, **more)
+    hosts.initialized.get(30)
+    procs = hosts.spawn_procs({"gpus": 2})
+    procs.initialized.get(30)
+    return hosts, procs, procs.spawn("counters", Counter)
+
+def standing(hosts):
+    return {status.status for status in hosts._hosts.statuses().values()}
+"""
+
+
+@pytest.mark.fault("F98")
+def test_hosts_in_another_network_are_the_same_when_a_partition_heals_within_the_lease(client):
+    seen = client(
+        HOSTS
+        + """
+hosts, procs, counters = far_hosts(lease=40)
+pids = list(counters.pid.call().get(30).values())
+with this_host().spawn_procs() as near:
+    caller = near.spawn("caller", Caller)
+    asked = [caller.call.call_one(counters, n) for n in range(20)]
+    cable.unplug()
+    until("it is noticed", lambda: standing(hosts) == {"unknown"})
+    asked += [caller.call.call_one(counters, n) for n in range(20, 40)]
+    cable.plug()
+    until("they are known again", lambda: standing(hosts) == {"ready"})
+    answers = [one.get(30) for one in asked]
+    asker = procs.slice(hosts=1, gpus=0).spawn("caller", Caller)
+    back = asker.call.call_one(near.spawn("counters", Counter), 7).get(30)
+    print(json.dumps({
+        "answers": answers, "seen": list(counters.all.call().get(30).values()), "back": back,
+        "same": list(counters.pid.call().get(30).values()) == pids,
+        "statuses": [status.status for status in procs.statuses().values()],
+    }))
+hosts.stop().get(30)
+"""
+    )
+    assert seen["answers"] == [[n] * 4 for n in range(40)]
+    assert seen["seen"] == [list(range(40))] * 4
+    assert seen["back"] == [7]
+    assert seen["same"]
+    assert seen["statuses"] == ["ready"] * 4
+
+
+@pytest.mark.fault("F98")
+@pytest.mark.parametrize("how", ["unplugged", "deaf proc"])
+def test_when_the_lease_of_a_host_is_over_its_procs_are_lost_and_gone(client, how):
+    needs(how)
+    broken, healed = breaks(how)
+    seen = client(
+        HOSTS
+        + f"""
+hosts, procs, counters = far_hosts(lease=2)
+them = list(counters.pid.call().get(30).values())
+them += [status.pid for status in hosts._hosts.statuses().values() if status.pid]
+{broken}
+lost = counters.add.call(1)
+for pid in them:
+    until("it has ended itself", lambda: gone(pid))
+exits = procs.wait(30).get().values()
+{healed}
+try:
+    lost.get(30)
+except Exception as error:
+    why = str(error)
+print(json.dumps({{
+    "exits": [[exit.kind, exit.rank, exit.verdict] for exit in exits], "why": why, "hosts": [exit.kind for exit in hosts.exits().values()],
+}}))
+"""
+    )
+    assert [(kind, rank) for kind, rank, _ in seen["exits"]] == [("lost", rank) for rank in range(4)]
+    assert all(verdict.startswith("host lost: ") for _, _, verdict in seen["exits"])
+    assert "lost" in seen["why"].lower()
+    assert seen["hosts"] == ["signaled", "signaled"]
 
 
 # A launcher in a proc on the far side, which notes each call with its effect, and may be made to wait before it answers.

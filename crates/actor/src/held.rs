@@ -257,6 +257,11 @@ impl Claims {
         Some(self.0.swap_remove(index))
     }
 
+    /// Takes the first one out that came with this message: where that has an answer, what takes it.
+    pub fn take_first(&mut self) -> Option<Arc<Held>> {
+        (!self.0.is_empty()).then(|| self.0.remove(0))
+    }
+
     /// Takes all that is left.
     pub fn take_all(&mut self) -> Vec<Arc<Held>> {
         std::mem::take(&mut self.0)

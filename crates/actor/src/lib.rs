@@ -14,6 +14,7 @@ mod actor;
 mod answer;
 mod binding;
 mod cancel;
+mod cast;
 mod cell;
 mod error;
 mod handle;
@@ -37,6 +38,7 @@ mod sync;
 
 pub use actor::{Actor, ActorFailure, Handler, Returned, StopCause};
 pub use answer::Answer;
+pub use cast::{bundle, unbundle};
 pub use cell::Handlers;
 pub use error::{MailboxError, MailboxSenderError, SendErrorKind};
 pub use handle::ActorHandle;

@@ -17,6 +17,11 @@ pub trait Router: Send + Sync + 'static {
     /// The packet, whole, and why it can never get there. A full queue is no reason, because the
     /// news of a closed port is sent only once.
     fn route(&self, dest: &ProcId, packet: Packet) -> Result<(), (Packet, String)>;
+
+    /// As [`Self::route`] of each of them, in their order, with what became of each.
+    fn route_all(&self, packets: Vec<(ProcId, Packet)>) -> Vec<Result<(), (Packet, String)>> {
+        packets.into_iter().map(|(dest, packet)| self.route(&dest, packet)).collect()
+    }
 }
 
 /// The process that a packet is for; none for what concerns the connection alone.
@@ -29,7 +34,8 @@ pub(crate) fn destination(head: &Head) -> Option<&ProcId> {
         Head::PortCancelled { holder, .. } => Some(holder),
         Head::Returned { from, .. } => Some(&from.proc_id),
         Head::ProcGone { to, .. } => Some(to),
-        Head::Leads { .. }
+        Head::Cast { .. }
+        | Head::Leads { .. }
         | Head::ActorEnded { .. }
         | Head::Host { .. }
         | Head::Welcome
@@ -68,6 +74,31 @@ impl Proc {
         })?;
         self.repeat_cancels(&own);
         Ok(())
+    }
+
+    /// As [`Self::post`] of each of these packets, with what became of each: what says the same is sent once for all who
+    /// are reached by the same way.
+    pub fn post_all(&self, packets: Vec<Packet>) -> Vec<Result<(), (Packet, String)>> {
+        let mut results: Vec<Option<_>> = packets.iter().map(|_| None).collect();
+        let (mut places, mut routed, mut owns) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, packet) in packets.into_iter().enumerate() {
+            match destination(&packet.head).filter(|dest| *dest != self.id()).cloned() {
+                Some(dest) => {
+                    places.push(place);
+                    owns.push(self.set_holders(moving_ports(&packet.head), Some(&dest)));
+                    routed.push((dest, packet));
+                }
+                None => results[place] = Some(self.post(packet)),
+            }
+        }
+        for ((place, own), sent) in places.into_iter().zip(owns).zip(self.router().route_all(routed)) {
+            match &sent {
+                Ok(()) => self.repeat_cancels(&own),
+                Err((packet, _)) => drop(self.set_holders(moving_ports(&packet.head), None)),
+            }
+            results[place] = Some(sent);
+        }
+        results.into_iter().flatten().collect()
     }
 
     /// Notes who holds those of `ports` that were opened here, none for this process; gives those.

@@ -188,6 +188,10 @@ impl Host {
         &self.0.core.proc_
     }
 
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.0.core
+    }
+
     /// Its id.
     pub fn id(&self) -> &HostId {
         &self.0.core.id

@@ -48,6 +48,7 @@ mod spec;
 mod transit;
 mod watchdog;
 mod witness;
+mod worker;
 
 pub use child::{Child, ChildError, take_bootstrap};
 pub use dead_hosts::{DeadHost, LeftProcess, dead_hosts};
@@ -68,3 +69,4 @@ pub use procession_supervise::{
 pub use records::{Record, read_record, records_dir};
 pub use slot::{Slot, SlotSnapshot};
 pub use spec::{LogSpec, OwnerLoss, SpawnSpec};
+pub use worker::{WorkerDial, WorkerError, WorkerLauncher, WorkerServer};

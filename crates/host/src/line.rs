@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use procession_actor::Router;
+use procession_actor::{Router, bundle, unbundle};
 use procession_model::{ActorId, Head, OwnBoot, Packet, ProcId, cut_reason};
 use procession_net::{LinkSender, PostError};
 
@@ -89,11 +89,26 @@ impl State {
 /// Everything goes to the host, which knows where it goes from there.
 impl Router for Line {
     fn route(&self, _: &ProcId, packet: Packet) -> Result<(), (Packet, String)> {
-        self.post(packet).map_err(|(packet, why)| match why {
-            PostError::Closed => (packet, HOST_GONE.to_owned()),
-            PostError::Full { .. } => (packet, format!("the host is not reading: {why}")),
-            refused => (packet, refused.to_string()),
-        })
+        self.post(packet).map_err(|(packet, why)| (packet, reason(&why)))
+    }
+
+    fn route_all(&self, packets: Vec<(ProcId, Packet)>) -> Vec<Result<(), (Packet, String)>> {
+        let bundles = bundle(packets.into_iter().map(|(_, packet)| packet).collect());
+        let post = |(packet, count)| match self.post(packet) {
+            Ok(()) => (0..count).map(|_| Ok(())).collect::<Vec<_>>(),
+            Err((packet, why)) => {
+                unbundle(packet).into_iter().map(|packet| Err((packet, reason(&why)))).collect()
+            }
+        };
+        bundles.into_iter().flat_map(post).collect()
+    }
+}
+
+fn reason(why: &PostError) -> String {
+    match why {
+        PostError::Closed => HOST_GONE.to_owned(),
+        PostError::Full { .. } => format!("the host is not reading: {why}"),
+        refused => refused.to_string(),
     }
 }
 

@@ -42,6 +42,15 @@ pub enum Head {
         /// Whether the first of them takes its answer: when nobody waits for that any more, nobody needs the message.
         answered: bool,
     },
+    /// The same message for several actors, each as in `Deliver`: one for all who are reached through the same host.
+    Cast {
+        /// Who sent it.
+        from: ActorId,
+        /// The message's type.
+        tag: String,
+        /// Who shall have it.
+        to: Vec<Target>,
+    },
     /// A value for a port.
     Send {
         /// The port.
@@ -150,6 +159,18 @@ pub enum Head {
         /// Why.
         reason: String,
     },
+}
+
+/// One of those who get the same message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    /// Who.
+    pub to: ActorId,
+    /// The once ports that move to it.
+    pub ports: Vec<PortId>,
+    /// Whether the first of them takes its answer.
+    pub answered: bool,
 }
 
 /// An option that has to be there, as nothing if need be: serde alone takes a missing one for none.

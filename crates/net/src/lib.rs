@@ -23,6 +23,7 @@ mod resumable;
 mod sender;
 mod serve;
 mod session;
+mod session_key;
 mod socket_file;
 mod tls;
 
@@ -35,4 +36,5 @@ pub use listener::{ListenError, Listener};
 pub use receiver::LinkReceiver;
 pub use sender::{LinkSender, PostError};
 pub use serve::Serving;
+pub use session_key::{KeyError, SessionKey};
 pub use tls::{ClientTls, SessionCa, TlsError};

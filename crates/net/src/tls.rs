@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use procession_model::LaunchId;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose,
+    KeyPair, KeyUsagePurpose, PKCS_ED25519,
 };
 use rustls::client::verify_server_name;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
@@ -13,9 +13,14 @@ use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use serde::{Deserialize, Serialize};
 
+use crate::SessionKey;
+
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Longer than any session; what ends a certificate's use is the end of its session's key.
 const VALIDITY: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+/// What stands before the 32 bytes of an Ed25519 key in PKCS#8 (RFC 8410).
+const ED25519_PKCS8: &[u8] = &[0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
 
 /// Why keys or certificates could not be made or used.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +37,7 @@ pub enum TlsError {
     Tls(#[from] rustls::Error),
 }
 
-/// The certificate authority of one host's session; it lives and dies in the host's memory.
+/// The certificate authority of one host's session, or of a session key; it lives and dies in the memory of a process.
 pub struct SessionCa {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
@@ -68,13 +73,27 @@ impl SessionCa {
     /// # Errors
     /// The id cannot stand in a certificate.
     pub fn new(host_id: &str) -> Result<Self, TlsError> {
+        Self::with(KeyPair::generate()?, host_id)
+    }
+
+    /// The authority of all who have `key`, each of whom can make it anew: its certificates are good wherever the same
+    /// key is. This end calls itself `host_id` when it listens, and that is what it dials.
+    ///
+    /// # Errors
+    /// The id cannot stand in a certificate.
+    pub fn from_key(key: &SessionKey, host_id: &str) -> Result<Self, TlsError> {
+        let seed = key.derive(b"procession 1 key of the authority");
+        let key = PrivatePkcs8KeyDer::from([ED25519_PKCS8, &seed].concat());
+        Self::with(KeyPair::from_pkcs8_der_and_sign_algo(&key, &PKCS_ED25519)?, host_id)
+    }
+
+    fn with(key: KeyPair, host_id: &str) -> Result<Self, TlsError> {
         if !matches!(ServerName::try_from(host_id), Ok(ServerName::DnsName(_))) || host_id.len() > 63 {
             return Err(TlsError::ServerName(host_id.to_owned()));
         }
         let mut params = params("procession session", None)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let key = KeyPair::generate()?;
         let certificate = params.self_signed(&key)?.der().clone();
         let issuer = Issuer::new(params, key);
         let (chain, key) = leaf(&issuer, host_id, ExtendedKeyUsagePurpose::ServerAuth)?;

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use bytes::Bytes;
 use procession_actor::{Held, Message as _, Moves};
 use procession_model::{ActorId, Head, Packet};
 use pyo3::exceptions::{PyConnectionError, PyValueError};
@@ -143,6 +144,61 @@ impl Call {
         }
     }
 
+    /// A call of each of several actors, which is written down once; what cannot be sent is answered so.
+    fn send_all_expecting(&self, core: &Core, from: &ActorId, to: &[ActorId], replies: &Replies) {
+        let mut parts: Option<Vec<Bytes>> = None;
+        let (mut packets, mut sent) = (Vec::with_capacity(to.len()), Vec::with_capacity(to.len()));
+        for (index, to) in to.iter().enumerate() {
+            let (answer, mut moves) = (replies.open(core, index), Moves::new());
+            let port = PythonOncePortRef::from_held(Arc::clone(&answer));
+            let port = if self.exit { port.for_exit() } else { port };
+            let written = match &parts {
+                None => self.message(Some(EitherPortRef::Once(port))).encode(&mut moves),
+                // Who moves more than the answer calls only one.
+                Some(parts) => {
+                    moves.add(&answer).map(|()| parts.clone()).map_err(std::borrow::ToOwned::to_owned)
+                }
+            };
+            match written {
+                Ok(written) => {
+                    parts.get_or_insert_with(|| written.clone());
+                    let (to, from, tag) = (to.clone(), from.clone(), PYTHON_TAG.to_owned());
+                    let head = Head::Deliver { to, from, tag, ports: moves.ports(), answered: true };
+                    packets.push(Packet { head, parts: written });
+                    sent.push((answer, moves));
+                }
+                Err(why) => {
+                    moves.undo();
+                    answer.close(&why);
+                }
+            }
+        }
+        for ((answer, moves), result) in sent.into_iter().zip(core.proc_.post_all(packets)) {
+            if let Err((_, why)) = result {
+                moves.undo();
+                answer.close(&why);
+            }
+        }
+    }
+
+    /// Sends the same message, which no once port moves with, to each of several actors; gives what went wrong first.
+    fn send_all(
+        &self,
+        core: &Core,
+        from: &ActorId,
+        to: &[ActorId],
+        port: Option<EitherPortRef>,
+    ) -> Result<(), String> {
+        let parts = self.message(port).encode(&mut Moves::new())?;
+        let packet = |to: &ActorId| {
+            let (to, from, tag) = (to.clone(), from.clone(), PYTHON_TAG.to_owned());
+            let head = Head::Deliver { to, from, tag, ports: Vec::new(), answered: false };
+            Packet { head, parts: parts.clone() }
+        };
+        let results = core.proc_.post_all(to.iter().map(packet).collect());
+        results.into_iter().try_for_each(|result| result.map_err(|(_, why)| why))
+    }
+
     /// As a packet, for somebody else to send; `answer` moves with it.
     pub(crate) fn packed(&self, from: &ActorId, to: &ActorId, answer: Arc<Held>) -> Result<Packet, String> {
         let port = EitherPortRef::Once(PythonOncePortRef::from_held(answer));
@@ -179,12 +235,20 @@ pub(crate) fn call(
     drop((refs, moved, sender));
     Ok(py.detach(|| {
         if matches!(style, ONE_WAY | EXPLICIT_ONE_WAY) {
-            to.iter().for_each(|to| call.send_one_way(core, &from, to));
+            match to.as_slice() {
+                [to] => call.send_one_way(core, &from, to),
+                _ => {
+                    if let Err(why) = call.send_all(core, &from, &to, None) {
+                        tracing::debug!(why, "a message that nobody waits for was not sent to all");
+                    }
+                }
+            }
             return Replies::new(ReplyState::expecting(0));
         }
         let replies = Replies::new(ReplyState::expecting(to.len()));
-        for (index, to) in to.iter().enumerate() {
-            call.send_expecting(core, &from, to, replies.open(core, index));
+        match to.as_slice() {
+            [to] => call.send_expecting(core, &from, to, replies.open(core, 0)),
+            _ => call.send_all_expecting(core, &from, &to, &replies),
         }
         if let Some(timeout) = timeout {
             replies.end_in(core, timeout);
@@ -208,11 +272,16 @@ pub(crate) fn send_to_port(
     let core = current()?;
     let call = Call::new(&refs, method, style, payload, &moved)?;
     movable(std::slice::from_ref(&port))?;
-    let message = call.message(Some(port.target().clone()));
     let from = sender_id(core, sender.as_deref());
-    // The others are sent it also where one cannot be reached.
-    let sent: Vec<_> = refs.iter().map(|to| post(core, from, &to.0, &message)).collect();
-    sent.into_iter().collect::<Result<(), String>>().map_err(PyConnectionError::new_err)
+    let port = port.target().clone();
+    let sent = if refs.len() == 1 || port.held().is_some() {
+        let message = call.message(Some(port));
+        refs.iter().try_for_each(|to| post(core, from, &to.0, &message))
+    } else {
+        let to: Vec<ActorId> = refs.iter().map(|actor| actor.0.clone()).collect();
+        call.send_all(core, from, &to, Some(port))
+    };
+    sent.map_err(PyConnectionError::new_err)
 }
 
 #[cfg(test)]

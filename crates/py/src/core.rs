@@ -20,6 +20,7 @@ use crate::opened;
 use crate::python_actor::PythonActor;
 use crate::trace;
 use crate::waiter::{Once, Outcome, Promise};
+use crate::worker::leave_all;
 
 /// The runtime of this process, once it has one.
 static CURRENT: OnceLock<Arc<Core>> = OnceLock::new();
@@ -159,7 +160,7 @@ pub(crate) fn embed(proc_: &Proc, handle: Handle) -> PyResult<&'static Arc<Core>
     Ok(core)
 }
 
-fn no_thread(error: io::Error) -> PyErr {
+pub(crate) fn no_thread(error: io::Error) -> PyErr {
     let text =
         format!("the runtime's thread could not be started: {error}; raise ulimit -u, or end some processes");
     io::Error::new(error.kind(), text).into()
@@ -302,6 +303,7 @@ impl Core {
                 let host = host.clone();
                 self.run(async move {
                     host.shutdown(timeout).await;
+                    leave_all().await;
                     Outcome::Nothing
                 })
             }

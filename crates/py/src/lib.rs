@@ -32,6 +32,7 @@ mod supervised;
 mod time;
 mod trace;
 mod waiter;
+mod worker;
 
 pub mod exit_decode;
 mod inbox;

@@ -303,8 +303,13 @@ enum WireKind {
 
 #[derive(Serialize, Deserialize)]
 enum WirePort {
-    Once { id: PortId, exit: bool },
-    Unbounded { id: PortId },
+    /// The first that comes with the message: so that a message says the same to all who get it.
+    Once {
+        exit: bool,
+    },
+    Unbounded {
+        id: PortId,
+    },
 }
 
 /// Whether these are the parts of a call whose sender hears through a port what becomes of it.
@@ -324,9 +329,7 @@ impl Message for PythonMessage {
             PythonMessageKind::CallMethod { name, response_port } => WireKind::Call {
                 method: name.clone(),
                 port: response_port.as_ref().map(|port| match port {
-                    EitherPortRef::Once(port) => {
-                        WirePort::Once { id: port.port().clone(), exit: port.answers_exit() }
-                    }
+                    EitherPortRef::Once(port) => WirePort::Once { exit: port.answers_exit() },
                     EitherPortRef::Unbounded(port) => WirePort::Unbounded { id: port.port().clone() },
                 }),
                 ack: self.ack_port.as_ref().map(|port| port.port().clone()),
@@ -351,22 +354,29 @@ impl Message for PythonMessage {
         }
         let payload = parts.split_off(1);
         let head: WireKind = rmp_serde::from_slice(&parts[0]).map_err(|error| error.to_string())?;
-        let mut claim = |id: PortId| match claims.take(&id) {
-            Some(held) => Ok(PythonOncePortRef::from_held(held)),
-            None => Err(format!("once port {id} did not come with this message")),
-        };
         let (mut text, mut ack_port, mut opens) = (None, None, None);
         let kind = match head {
             WireKind::Call { method, port, ack, opens: name } => {
                 opens = name;
-                ack_port = ack.map(&mut claim).transpose()?;
                 let response_port = match port {
-                    Some(WirePort::Once { id, exit }) => {
-                        let port = claim(id)?;
+                    Some(WirePort::Once { exit }) => {
+                        let held = claims.take_first();
+                        let held =
+                            held.ok_or("the once port for its answer did not come with this message")?;
+                        let port = PythonOncePortRef::from_held(held);
                         Some(EitherPortRef::Once(if exit { port.for_exit() } else { port }))
                     }
                     Some(WirePort::Unbounded { id }) => {
                         Some(EitherPortRef::Unbounded(PythonPortRef::attach(id)))
+                    }
+                    None => None,
+                };
+                ack_port = match ack {
+                    Some(id) => {
+                        let held = claims.take(&id);
+                        let held =
+                            held.ok_or_else(|| format!("once port {id} did not come with this message"))?;
+                        Some(PythonOncePortRef::from_held(held))
                     }
                     None => None,
                 };

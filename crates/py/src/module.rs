@@ -18,6 +18,7 @@ use crate::runtime::{self, Runtime};
 use crate::subscription::{self, Subscription};
 use crate::supervised::{self, Supervised};
 use crate::waiter::{CompletionQueue, Waiter};
+use crate::worker::{self, SessionKey, Worker, WorkerServer};
 
 /// The Rust runtime behind the package.
 #[pymodule]
@@ -54,6 +55,9 @@ pub(crate) fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<Inbox>()?;
     m.add_class::<Busy>()?;
     m.add_class::<Supervised>()?;
+    m.add_class::<SessionKey>()?;
+    m.add_class::<WorkerServer>()?;
+    m.add_class::<Worker>()?;
     m.add_function(wrap_pyfunction!(runtime::start_client, m)?)?;
     m.add_function(wrap_pyfunction!(runtime::start_client_in, m)?)?;
     m.add_function(wrap_pyfunction!(runtime::start_proc, m)?)?;
@@ -76,5 +80,7 @@ pub(crate) fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(respawn::spawn_actors, m)?)?;
     m.add_function(wrap_pyfunction!(port::log_port, m)?)?;
     m.add_function(wrap_pyfunction!(port::claim_port, m)?)?;
+    m.add_function(wrap_pyfunction!(worker::serve_worker, m)?)?;
+    m.add_function(wrap_pyfunction!(worker::connect_workers, m)?)?;
     m.add_function(wrap_pyfunction!(supervised::supervise, m)?)
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use procession_model::{ActorId, Head, OwnBoot, Packet, PortId, ProcId};
+use procession_model::{ActorId, Head, OwnBoot, Packet, PortId, ProcId, Target};
 use procession_wire::{Decoder, Limits, PREFIX_LEN, ProtocolError, check, encode_prefix};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -26,6 +26,12 @@ fn head() -> impl Strategy<Value = Head> {
     prop_oneof![
         (actor(), actor(), any::<String>(), vec(port(), 0..3), any::<bool>())
             .prop_map(|(to, from, tag, ports, answered)| Head::Deliver { to, from, tag, ports, answered }),
+        (actor(), any::<String>(), vec((actor(), vec(port(), 0..3), any::<bool>()), 0..3)).prop_map(
+            |(from, tag, to)| {
+                let target = |(to, ports, answered)| Target { to, ports, answered };
+                Head::Cast { from, tag, to: to.into_iter().map(target).collect() }
+            }
+        ),
         (port(), any::<String>(), vec(port(), 0..3)).prop_map(|(port, tag, ports)| Head::Send {
             port,
             tag,

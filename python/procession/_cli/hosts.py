@@ -19,15 +19,24 @@ from procession._cli.spawning import add_limits, add_restart, limits_of, restart
 from procession.errors import InvalidArgument, NotFound
 
 SERVE = """\
-Procs that are started with `procession start` outlive the host: when it ends, in whatever way, they go on, with their output
+With --state, procs that are started with `procession start` outlive the host: when it ends, in whatever way, they go on, with their output
 in files below its directory, and the next `procession serve` there takes them over and knows how those ended that died
 meanwhile. SIGTERM and SIGINT end the host and leave them.
+
+With --listen, whoever has the session key can launch procs on this machine from another one, as with
+launchers.WorkerLauncher("HOST:PORT"); they end with the connection. SIGTERM and SIGINT end the host, and them first.
+`procession key FILE` makes a key; without --key-file PROCESSION_SESSION_KEY_FILE names its file, or PROCESSION_SESSION_KEY
+holds it.
 """
 STOP = """\
 exit codes: 0 when all have ended as they were asked to, 1 when one could not be asked, for the reason that is shown, or is
 not known
 """
 TYPED = spawning.TYPED | {
+    "address": "--listen",
+    "key": "--key-file",
+    "file": "FILE",
+    "lease": "--lease",
     'per_host["procs"]': "--procs",
     "bootstrap_command": "program",
 }
@@ -35,10 +44,22 @@ TYPED = spawning.TYPED | {
 
 
 def add_to(commands: Any) -> None:
-    summary = "run a host whose procs outlive it"
-    description = "Runs a host whose procs outlive it."
+    summary = "run a host whose procs outlive it, or one for other machines"
+    description = "Runs a host whose procs outlive it, or one that launches procs for other machines."
     serve = add_command(commands, "serve", _reported(_serve), summary, description=description, epilog=SERVE)
-    serve.add_argument("--state", required=True, metavar="DIR", help="its directory, made when it is missing")
+    serve.add_argument("--state", metavar="DIR", help="its directory, made when it is missing")
+    serve.add_argument("--listen", metavar="HOST:PORT", help="where other machines reach it; port 0 is any")
+    serve.add_argument("--key-file", metavar="FILE", help="the session key, for --listen")
+    serve.add_argument(
+        "--lease",
+        type=float,
+        metavar="SECONDS",
+        help="how long a client may lose its connection, for --listen (default: 30)",
+    )
+
+    description = "Makes a session key, for machines that launch procs on each other."
+    key = add_command(commands, "key", _reported(_key), "make a session key", description=description)
+    key.add_argument("file", nargs="?", metavar="FILE", help="a new file, for this user alone; without it, stdout")
 
     usage = "procession start --host DIR --name NAME [options] [--] program [args ...]"
     start = _asking(
@@ -90,6 +111,43 @@ def _report(handler: Handler, options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    parser: argparse.ArgumentParser = options.parser
+    if (options.state is None) == (options.listen is None):
+        parser.error("give --state DIR or --listen HOST:PORT, and not both: they are two ways of serving")
+    if options.listen is not None:
+        return _serve_worker(options)
+    for name, given in (("--key-file", options.key_file), ("--lease", options.lease)):
+        if given is not None:
+            parser.error(f"{name} is for --listen: nobody reaches a host in a directory from another machine")
+    return _serve_directory(options)
+
+
+def _serve_worker(options: argparse.Namespace) -> int:
+    from procession import _native
+    from procession._session_key import session_key
+    from procession._worker_launcher import LEASE
+
+    lease = LEASE if options.lease is None else _validate.seconds("lease", options.lease)
+    key = session_key("key", options.key_file)
+    # Before there are other threads, which would get the signals.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+    server = _native.serve_worker(options.listen, key, lease, False)
+    print(f"serving tcp://{server.address} as process {os.getpid()}", flush=True)
+    signal.sigwait((signal.SIGTERM, signal.SIGINT))
+    server.stop()
+    return 0
+
+
+def _key(options: argparse.Namespace) -> int:
+    from procession._session_key import make
+
+    text = make(None if options.file is None else Path(options.file))
+    if text is not None:
+        print(text)
+    return 0
+
+
+def _serve_directory(options: argparse.Namespace) -> int:
     from procession import _control, _runtime
 
     directory = Path(options.state).absolute()

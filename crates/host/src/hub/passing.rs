@@ -1,16 +1,35 @@
 #![expect(clippy::result_large_err, reason = "the error is the packet itself, handed back")]
 
-use procession_actor::{CANCELLED, Router};
+use std::collections::HashMap;
+
+use procession_actor::{CANCELLED, Proc, Router, bundle, unbundle};
 use procession_model::{Head, Packet, PortId, ProcId, cut_reason};
 use procession_net::{LinkSender, PostError};
 use procession_wire::Limits;
 
 use super::{Hub, Route, is_for_a_port};
+use crate::transit::Passing;
+
+/// A packet on its way, with the ports that move with it.
+struct Going<'a> {
+    next: ProcId,
+    passing: Passing<'a>,
+}
+
+/// Packets that take the same way to another host, each with its place among all.
+#[derive(Default)]
+struct Together<'a> {
+    goings: Vec<(usize, Going<'a>)>,
+    packets: Vec<(ProcId, Packet)>,
+}
 
 impl Hub {
     /// Takes a packet that came from the proc `from`, or from the host above this one.
     pub(crate) fn forward(&self, packet: Packet, from: Option<&ProcId>) {
         let Some(proc_) = self.proc_() else { return };
+        if matches!(packet.head, Head::Cast { .. }) {
+            return self.forward_all(&proc_, unbundle(packet), from);
+        }
         let dest = match &packet.head {
             Head::Deliver { to, .. } => to.proc_id.clone(),
             Head::Send { port, .. } | Head::PortClosed { port, .. } => port.proc_id.clone(),
@@ -54,28 +73,103 @@ impl Hub {
         from.is_none_or(|from| self.ways.leads_through(from))
     }
 
+    /// As [`Self::forward`] of each of these messages.
+    fn forward_all(&self, proc_: &Proc, packets: Vec<Packet>, from: Option<&ProcId>) {
+        let mut others = Vec::new();
+        for packet in packets {
+            match &packet.head {
+                Head::Deliver { to, .. } if to.proc_id != self.own => {
+                    others.push((to.proc_id.clone(), packet));
+                }
+                _ => self.forward(packet, from),
+            }
+        }
+        for failed in self.pass_all(others, from.is_none()) {
+            if let Err((packet, why)) = failed {
+                proc_.bounce(packet, &why);
+            }
+        }
+    }
+
     fn pass(&self, dest: &ProcId, packet: Packet, came_down: bool) -> Result<(), (Packet, String)> {
         if self.is_left_to_who_moves_it(&packet.head) {
             return Ok(());
         }
+        let (going, packet) = self.set_out(dest, packet);
+        let sent = self.pass_on(&going.next, packet, came_down);
+        self.has_gone(going, sent)
+    }
+
+    /// As [`Self::pass`] of each of these messages: what says the same goes to another host in one.
+    fn pass_all(&self, packets: Vec<(ProcId, Packet)>, came_down: bool) -> Vec<Result<(), (Packet, String)>> {
+        if !self.ways.are_some() {
+            return packets.into_iter().map(|(dest, packet)| self.pass(&dest, packet, came_down)).collect();
+        }
+        let mut results: Vec<Option<_>> = packets.iter().map(|_| None).collect();
+        // Below, the proc that a way leads through; none for the way up.
+        let mut by_way: HashMap<Option<ProcId>, Together<'_>> = HashMap::new();
+        for (place, (dest, packet)) in packets.into_iter().enumerate() {
+            let (going, packet) = self.set_out(&dest, packet);
+            let is_here = self.routes().contains_key(&going.next) || going.next.host() == self.host.as_str();
+            let down = self.ways.down(going.next.host()).map(|(via, _)| via);
+            if is_here || (down.is_none() && (came_down || self.ways.up().is_none())) {
+                let sent = self.pass_on(&going.next, packet, came_down);
+                results[place] = Some(self.has_gone(going, sent));
+            } else {
+                let together = by_way.entry(down).or_default();
+                together.packets.push((going.next.clone(), packet));
+                together.goings.push((place, going));
+            }
+        }
+        for Together { goings, packets } in by_way.into_values() {
+            for ((place, going), sent) in goings.into_iter().zip(self.send_bundled(packets, came_down)) {
+                results[place] = Some(self.has_gone(going, sent));
+            }
+        }
+        results.into_iter().flatten().collect()
+    }
+
+    /// All of them take the same way.
+    fn send_bundled(
+        &self,
+        packets: Vec<(ProcId, Packet)>,
+        came_down: bool,
+    ) -> Vec<Result<(), (Packet, String)>> {
+        let Some(dest) = packets.first().map(|(dest, _)| dest.clone()) else { return Vec::new() };
+        let bundles = bundle(packets.into_iter().map(|(_, packet)| packet).collect());
+        let send = |(packet, count)| match self.pass_to_host(&dest, packet, came_down) {
+            Ok(()) => (0..count).map(|_| Ok(())).collect::<Vec<_>>(),
+            Err((packet, why)) => {
+                unbundle(packet).into_iter().map(|packet| Err((packet, why.clone()))).collect()
+            }
+        };
+        bundles.into_iter().flat_map(send).collect()
+    }
+
+    /// Whoever has to know of it is told that `packet` is on its way.
+    fn set_out(&self, dest: &ProcId, packet: Packet) -> (Going<'_>, Packet) {
         let (next, packet) = self.led(dest, packet);
         let passing = self.transit.begin(&next, &packet.head);
         let knows = sender(&packet.head).filter(|_| next == *dest).cloned();
         self.announce_moves(&next, &packet.head, knows.as_ref());
-        let sent = self.pass_on(&next, packet, came_down).inspect_err(|(packet, _)| {
-            self.take_back_moves(&next, &packet.head);
-            // Who was gone before it became a holder is not buried a second time.
-            if !self.is_here_or_below(&next) {
-                self.waiting().remove(&next);
-            }
-        });
+        (Going { next, passing }, packet)
+    }
+
+    /// The packet was sent to where it was `going`, or was not.
+    fn has_gone(&self, going: Going<'_>, sent: Result<(), (Packet, String)>) -> Result<(), (Packet, String)> {
+        let Going { next, passing } = going;
         match &sent {
             Ok(()) => {
                 for cancelled in passing.end(&next) {
                     let _gone_since = self.hand_over(&next, cancelled);
                 }
             }
-            Err(_) => {
+            Err((packet, _)) => {
+                self.take_back_moves(&next, &packet.head);
+                // Who was gone before it became a holder is not buried a second time.
+                if !self.is_here_or_below(&next) {
+                    self.waiting().remove(&next);
+                }
                 // The ports are here again.
                 for cancelled in passing.end(&self.own) {
                     self.proc_().inspect(|proc_| proc_.receive(cancelled));
@@ -189,7 +283,7 @@ impl Hub {
     /// For a proc that is none of this host's, as far as is known.
     fn pass_to_host(&self, dest: &ProcId, packet: Packet, came_down: bool) -> Result<(), (Packet, String)> {
         if dest.host() != self.host.as_str() {
-            if let Some(link) = self.ways.down(dest.host()) {
+            if let Some((_, link)) = self.ways.down(dest.host()) {
                 return post(&link, dest, packet);
             }
             if let Some(above) = self.ways.up().filter(|_| !came_down) {
@@ -211,6 +305,10 @@ impl Hub {
 impl Router for Hub {
     fn route(&self, dest: &ProcId, packet: Packet) -> Result<(), (Packet, String)> {
         self.pass(dest, packet, false)
+    }
+
+    fn route_all(&self, packets: Vec<(ProcId, Packet)>) -> Vec<Result<(), (Packet, String)>> {
+        self.pass_all(packets, false)
     }
 }
 

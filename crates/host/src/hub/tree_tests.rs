@@ -88,6 +88,8 @@ struct Side {
     hub: Arc<Hub>,
     node: Proc,
     host: HostId,
+    /// The kinds of the packets that came from above.
+    came: Arc<Mutex<Vec<String>>>,
 }
 
 /// A process with a keeper in it.
@@ -140,7 +142,7 @@ fn side(id: ProcId, host: HostId) -> Side {
     hub.set_proc(&node);
     let router: Arc<Hub> = Arc::clone(&hub);
     node.set_router(router);
-    Side { hub, node, host }
+    Side { hub, node, host, came: Arc::default() }
 }
 
 fn root() -> Side {
@@ -174,9 +176,11 @@ impl Side {
         read(&self.hub, &id, near);
         below.hub.belongs_to(Arc::new(Line::new(far.sender, false)));
         let hub = Arc::clone(&below.hub);
-        let mut receiver = far.receiver;
+        let (mut receiver, came) = (far.receiver, Arc::clone(&below.came));
         tokio::spawn(async move {
             while let Some(Ok(packet)) = receiver.recv().await {
+                let kind = format!("{:?}", packet.head).split_whitespace().next().map(str::to_owned);
+                came.lock().expect("nobody panics").extend(kind);
                 hub.forward(packet, None);
             }
         });
@@ -341,4 +345,43 @@ async fn a_cancel_finds_a_port_that_has_moved_from_host_to_host() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_goes_to_many_procs_of_another_host_goes_over_in_one_packet_and_comes_to_each() {
+    let root = root();
+    let [east, west] = ["east", "west"].map(|name| root.below(name));
+    let sender = east.leaf("sender");
+    let mut here = [east.leaf("a"), east.leaf("b")];
+    let mut there: Vec<Leaf> = (0..20).map(|number| west.leaf(&format!("w-{number}"))).collect();
+    let parts = vec![bytes::Bytes::from(vec![7; 100_000])];
+    let ghost = ProcId::fresh("ghost", &west.host).expect("a good name");
+    let from = sender.node.instance().id().clone();
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let packet = |to: ActorId| {
+        let (tell, name) = (tell.clone(), to.proc_id.name().to_owned());
+        let held = sender.node.mailbox().open_once_sink(move |answer| {
+            let procession_actor::Answer::Closed(why) = answer else { panic!("nobody answers") };
+            tell.send((name, why)).expect("the test listens");
+        });
+        let mut moves = procession_actor::Moves::new();
+        moves.add(&held).expect("it is new");
+        let (from, ports) = (from.clone(), moves.ports());
+        let head = Head::Deliver { to, from, tag: "test.nobody".to_owned(), ports, answered: true };
+        Packet { head, parts: parts.clone() }
+    };
+    let keepers = here.iter().chain(&there).map(|leaf| leaf.keeper.id().clone());
+    let packets: Vec<Packet> = keepers.chain([ActorId::new(ghost, "keeper")]).map(packet).collect();
+    assert!(sender.node.post_all(packets).into_iter().all(|sent| sent.is_ok()));
+    // No keeper takes that message: each port comes back from where its message arrived.
+    for _ in 0..here.len() + there.len() + 1 {
+        let (name, why) = soon(told.recv()).await.expect("one for each");
+        assert!(why.contains(if name == "ghost" { "never was" } else { "test.nobody" }), "{name}: {why}");
+    }
+    let came: Vec<String> = west.came.lock().expect("nobody panics").clone();
+    assert_eq!(came.iter().filter(|kind| *kind == "Cast").count(), 1, "{came:?}");
+    assert_eq!(came.iter().filter(|kind| *kind == "Deliver").count(), 0, "{came:?}");
+    for leaf in here.iter_mut().chain(&mut there) {
+        assert!(leaf.told.try_recv().is_err());
+    }
 }

@@ -38,10 +38,15 @@ impl Ways {
         self.below.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The link that leads to `host`, where that is below.
-    pub(super) fn down(&self, host: &str) -> Option<LinkSender> {
+    /// The link that leads to `host`, where that is below, and the proc that it leads through.
+    pub(super) fn down(&self, host: &str) -> Option<(ProcId, LinkSender)> {
         let below = self.below.read().unwrap_or_else(PoisonError::into_inner);
-        below.get(host).map(|below| below.link.clone())
+        below.get(host).map(|below| (below.via.clone(), below.link.clone()))
+    }
+
+    /// Whether there is any other host.
+    pub(super) fn are_some(&self) -> bool {
+        self.above.get().is_some() || !self.below.read().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     pub(super) fn up(&self) -> Option<&Line> {

@@ -23,3 +23,4 @@ mod puppet;
 mod restarts;
 mod stopping;
 mod trees;
+mod workers;

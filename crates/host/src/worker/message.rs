@@ -1,0 +1,231 @@
+//! What the two ends say to each other.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use procession_actor::{OncePortRef, wire_message};
+use procession_launch::{Capabilities, Confines};
+use procession_model::{BootstrapCommand, Confinement, LaunchOptions, PortId, ProcExitResult, ProcId};
+use serde::{Deserialize, Serialize};
+
+/// The actor of the server with which a client speaks.
+pub(super) const DESK: &str = "worker";
+/// What listens at the end that serves; who dials it knows it by this and by the key.
+pub(super) const SERVER_NAME: &str = "worker";
+/// The tag of a piece of output; an empty one is the last.
+pub(super) const OUTPUT_TAG: &str = "worker.output";
+
+/// First: who is there?
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Greet(pub(super) OncePortRef<Greeting>);
+wire_message!(Greet, "worker.greet");
+
+/// The machine; or why nothing can be launched on it. The only thing that ends of any two versions understand.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Greeting {
+    pub(super) version: String,
+    pub(super) machine: Result<Machine, String>,
+}
+wire_message!(Greeting, "worker.greeting");
+
+/// What its launcher can do.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Machine {
+    /// memory, pids, cpu, user, rlimits, security.
+    confines: [bool; 6],
+    group_kill: bool,
+    oom_facts: bool,
+}
+
+impl Machine {
+    pub(super) fn of(capabilities: &Capabilities) -> Self {
+        let Confines { memory, pids, cpu, user, rlimits, security } = capabilities.confines;
+        Self {
+            confines: [memory, pids, cpu, user, rlimits, security],
+            group_kill: capabilities.group_kill,
+            oom_facts: capabilities.oom_facts,
+        }
+    }
+
+    pub(super) fn capabilities(&self) -> Capabilities {
+        let [memory, pids, cpu, user, rlimits, security] = self.confines;
+        Capabilities {
+            // That of another machine: to the host it would be one of the numbers of this one.
+            pid: false,
+            stdio: true,
+            tail: false,
+            tree_kill: true,
+            raw_paths: true,
+            command_attributes: true,
+            confines: Confines { memory, pids, cpu, user, rlimits, security },
+            group_kill: self.group_kill,
+            oom_facts: self.oom_facts,
+            adopt: false,
+            dial_back: procession_model::DialBack::Local,
+        }
+    }
+}
+
+/// Start a proc.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Launch {
+    pub(super) proc_id: ProcId,
+    pub(super) order: Order,
+    /// Where its standard output and its standard error go, if it is captured.
+    pub(super) streams: [PortId; 2],
+    pub(super) started: OncePortRef<Started>,
+    pub(super) ended: OncePortRef<Ended>,
+}
+wire_message!(Launch, "worker.launch");
+
+/// [`LaunchOptions`] as they travel: paths are bytes.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Order {
+    bootstrap_payload: String,
+    process_name: String,
+    program: Vec<u8>,
+    arg0: Option<String>,
+    args: Vec<String>,
+    env: std::collections::HashMap<String, String>,
+    env_remove: Vec<String>,
+    clear_env: bool,
+    cwd: Option<Vec<u8>>,
+    confinement: Confinement,
+    want_stdio: bool,
+    tail_lines: usize,
+}
+
+impl std::fmt::Debug for Order {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Order").field("process_name", &self.process_name).finish_non_exhaustive()
+    }
+}
+
+impl From<LaunchOptions> for Order {
+    fn from(options: LaunchOptions) -> Self {
+        let LaunchOptions { bootstrap_payload, process_name, command, want_stdio, tail_lines, .. } = options;
+        let BootstrapCommand { program, arg0, args, env, env_remove, clear_env, cwd, confinement } = command;
+        let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
+        Self {
+            bootstrap_payload,
+            process_name,
+            program: bytes(&program),
+            arg0,
+            args,
+            env,
+            env_remove,
+            clear_env,
+            cwd: cwd.as_deref().map(bytes),
+            confinement,
+            want_stdio,
+            tail_lines,
+        }
+    }
+}
+
+impl From<Order> for LaunchOptions {
+    fn from(order: Order) -> Self {
+        let path = |bytes: Vec<u8>| PathBuf::from(OsString::from_vec(bytes));
+        Self {
+            bootstrap_payload: order.bootstrap_payload,
+            process_name: order.process_name,
+            command: BootstrapCommand {
+                program: path(order.program),
+                arg0: order.arg0,
+                args: order.args,
+                env: order.env,
+                env_remove: order.env_remove,
+                clear_env: order.clear_env,
+                cwd: order.cwd.map(path),
+                confinement: order.confinement,
+            },
+            want_stdio: order.want_stdio,
+            tail_lines: order.tail_lines,
+            log_channel: None,
+            detach: false,
+            output: None,
+        }
+    }
+}
+
+/// It runs; or why nothing was started.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Started(pub(super) Result<Running, String>);
+wire_message!(Started, "worker.started");
+
+/// A process of the server's machine.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Running {
+    pub(super) pid: Option<u32>,
+    pub(super) started_at: SystemTime,
+    pub(super) captured: bool,
+}
+
+/// How it ended. All of its output comes before.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Ended(pub(super) ProcExitResult);
+wire_message!(Ended, "worker.ended");
+
+/// End a proc.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct End {
+    pub(super) proc_id: ProcId,
+    pub(super) how: How,
+    pub(super) done: OncePortRef<Done>,
+}
+wire_message!(End, "worker.end");
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum How {
+    Terminate,
+    Kill,
+}
+
+/// Why that was not done.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Undone {
+    NotFound,
+    Failed(String),
+}
+
+/// That it was done.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Done(pub(super) Result<(), Undone>);
+wire_message!(Done, "worker.done");
+
+/// End the server, where it may be ended by clients.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ShutDown(pub(super) OncePortRef<Done>);
+wire_message!(ShutDown, "worker.shut down");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_travel_whole_with_paths_that_are_no_text_and_show_no_secret() {
+        let mut command = BootstrapCommand::new(OsString::from_vec(b"/bin/\xff".to_vec()));
+        command.args = vec!["a".into()];
+        command.arg0 = Some("zero".into());
+        command.env.insert("KEY".into(), "canary".into());
+        command.env_remove = vec!["GONE".into()];
+        command.clear_env = true;
+        command.cwd = Some(OsString::from_vec(b"/\xfe".to_vec()).into());
+        command.confinement.resources.pids = Some(7);
+        let options = LaunchOptions {
+            bootstrap_payload: "canary".into(),
+            process_name: "p @ h".into(),
+            command,
+            want_stdio: true,
+            tail_lines: 3,
+            log_channel: None,
+            detach: false,
+            output: None,
+        };
+        let order = Order::from(options.clone());
+        assert!(!format!("{order:?}").contains("canary"));
+        assert_eq!(LaunchOptions::from(order), options);
+    }
+}

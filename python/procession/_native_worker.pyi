@@ -1,0 +1,62 @@
+"""The part of `_native` that is about workers; there is no module of this name when it runs."""
+
+from os import PathLike
+from typing import final
+
+from procession._native import Launcher, Waiter
+
+@final
+class SessionKey:
+    """What machines share whose ends trust each other. `field` is what errors call it, which are `InvalidArgument`."""
+
+    @staticmethod
+    def random() -> SessionKey: ...
+    @staticmethod
+    def from_bytes(field: str, bytes: bytes) -> SessionKey:
+        """32 bytes, or 64 hex digits."""
+    @staticmethod
+    def read(field: str, path: str | PathLike[str]) -> SessionKey:
+        """From a file that nobody else can read."""
+    @staticmethod
+    def from_environment(field: str) -> SessionKey: ...
+    def write(self, path: str | PathLike[str]) -> None:
+        """To a new file that nobody else can read."""
+    def text(self) -> str:
+        """As 64 hex digits, for whoever keeps it."""
+
+@final
+class WorkerServer:
+    """This machine, as long as it is served."""
+
+    @property
+    def address(self) -> str:
+        """`host:port`, with the port that was bound."""
+    def wait(self, timeout: float | None) -> bool:
+        """Until a client has asked for its end, or it has ended; False at `timeout` (seconds). Handles signals."""
+    def asked(self) -> Waiter:
+        """Done when a client has asked for its end, or it has ended."""
+    def stop(self) -> None:
+        """Kills all that was launched; returns when nothing of it is left. Idempotent."""
+
+def serve_worker(address: str, key: SessionKey, lease: float, until_asked: bool) -> WorkerServer:
+    """Serves this machine on a thread of its own. `lease`: seconds that a client may be without a connection.
+
+    `until_asked`: clients may ask for its end. Raises `InvalidArgument` for what is no address, `RuntimeError` where it cannot listen.
+    """
+
+@final
+class Worker:
+    """A machine that is served elsewhere, connected."""
+
+    @property
+    def address(self) -> str: ...
+    def launcher(self) -> Launcher: ...
+    def close(self) -> Waiter:
+        """Closes the connection, at which all ends that was launched over it."""
+    def shut_down(self) -> Waiter:
+        """Asks it to end."""
+
+def connect_workers(
+    addresses: list[str], key: SessionKey, within: float, lease: float, bind: str | None, advertise: str | None
+) -> list[Worker | str]:
+    """Dials all at the same time, within so many seconds; of each the connection, or why there is none."""
