@@ -235,6 +235,26 @@ def gather(
     return Future._of(pending, finish, cancel=cancel)
 
 
+def then(first: Future[Any], follow: Callable[[], Future[R]], *, whatever: bool = False) -> Future[R]:
+    """What `follow` gives, which is called when `first` is settled: well, or `whatever` it came to."""
+    second: list[Future[R]] = []
+
+    def pending() -> Waiter | None:
+        waiter = first._next_waiter()
+        if waiter is not None:
+            return waiter
+        if not second and (whatever or first.exception() is None):
+            second.append(follow())
+        return second[0]._next_waiter() if second else None
+
+    def finish() -> R:
+        if not second:
+            first.get()
+        return second[0].get()
+
+    return Future._of(pending, finish)
+
+
 def on_event_loop() -> bool:
     """Whether this thread is in a running event loop."""
     # Another thread may be importing it at this moment: then no loop runs yet.

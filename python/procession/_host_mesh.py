@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from procession import _pickle, _validate, config
 from procession._confine import confinement
 from procession._context import current_instance
-from procession._future import Future, refuse_on_event_loop
+from procession._future import Future, gather, refuse_on_event_loop, then
 from procession._launcher import NativeLauncher, resolve
 from procession._owned import add_to
 from procession._proc_mesh import ProcMesh
@@ -23,7 +23,8 @@ from procession._remote import RemoteProcs, launch_through_host
 from procession._runtime import is_launched, runtime, shutdown_context
 from procession._shape import Extent, Mesh, Point, Region
 from procession._value_mesh import ValueMesh
-from procession.errors import InvalidArgument, Unsupported
+from procession._worker_launcher import WorkerLauncher
+from procession.errors import InvalidArgument, LauncherUnavailable, Unsupported
 
 if TYPE_CHECKING:
     from procession._exits import ProcExit
@@ -54,23 +55,26 @@ class HostMesh(Mesh):
         follower: Subscription | None = None,
         command: BootstrapCommand | None = None,
         hosts: ProcMesh | None = None,
+        workers: Sequence[WorkerLauncher] = (),
     ) -> None:
         self._own_region = region
         self._follower = follower
         self._command = command
         self._hosts = hosts
         """The procs that are the hosts, as a whole; None for the host of this process."""
+        self._workers = workers
+        """Where they were attached to, by rank of the whole; none elsewhere."""
 
     @property
     def _region(self) -> Region:
         return self._own_region
 
     def _with_region(self, region: Region) -> HostMesh:
-        return HostMesh(region, self._follower, self._command, self._hosts)
+        return HostMesh(region, self._follower, self._command, self._hosts, self._workers)
 
     def _followed_by(self, follower: Subscription) -> HostMesh:
         """These hosts, with a subscription that hears of the next spawn from its very beginning."""
-        return HostMesh(self._own_region, follower, self._command, self._hosts)
+        return HostMesh(self._own_region, follower, self._command, self._hosts, self._workers)
 
     def with_python_executable(self, python_executable: str | os.PathLike[str]) -> HostMesh:
         """These hosts, which launch their procs with that interpreter, unless a `bootstrap_command` says otherwise."""
@@ -79,7 +83,7 @@ class HostMesh(Mesh):
         program = os.fspath(python_executable)
         _validate.program("python_executable", program, None)
         command = BootstrapCommand(program, arg0=program, args=PROC_ARGS)
-        return HostMesh(self._own_region, self._follower, command, self._hosts)
+        return HostMesh(self._own_region, self._follower, command, self._hosts, self._workers)
 
     @property
     def initialized(self) -> Future[Literal[True]]:
@@ -100,15 +104,23 @@ class HostMesh(Mesh):
         Of the host of a client it ends what that has launched. Done when all have ended.
         """
         if self._hosts is not None:
-            return self._hosts._with_region(self._own_region).stop(reason)
+            stopped = self._hosts._with_region(self._own_region).stop(reason)
+            return then(stopped, lambda: self._leave_workers(WorkerLauncher.close))
         if is_launched():
             rule = "it was launched by a client, which stops it; stop the procs instead"
             raise Unsupported(f"{self!r} is the host of this proc: {rule}")
         return shutdown_context()
 
     def shutdown(self) -> Future[None]:
-        """As `stop`."""
-        return self.stop("shut down by client")
+        """As `stop`; workers that were attached to are ended too, where they serve until that (`run_worker_loop_until_shutdown`)."""
+        if self._hosts is None:
+            return self.stop()
+        stopped = self._hosts._with_region(self._own_region).stop("shut down by client")
+        return then(stopped, lambda: self._leave_workers(_end_worker))
+
+    def _leave_workers(self, leave: Callable[[WorkerLauncher], Future[None]]) -> Future[None]:
+        left = [leave(self._workers[base]) for base in self._own_region.base_ranks()] if self._workers else []
+        return gather(left, lambda: None)
 
     def __enter__(self) -> Self:
         refuse_on_event_loop("with", "use `async with`")
@@ -326,6 +338,15 @@ class HostMesh(Mesh):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return HostMesh, (self._own_region, None, self._command, self._hosts)
+
+
+def _end_worker(worker: WorkerLauncher) -> Future[None]:
+    try:
+        asked = worker.shutdown_worker()
+    except LauncherUnavailable:  # it has ended
+        return worker.close()
+    # One that serves for ever does not end, and is left.
+    return then(asked, worker.close, whatever=True)
 
 
 def default_bootstrap_cmd() -> BootstrapCommand:

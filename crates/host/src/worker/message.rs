@@ -37,15 +37,18 @@ pub(super) struct Machine {
     confines: [bool; 6],
     group_kill: bool,
     oom_facts: bool,
+    /// What runs Python there.
+    pub(super) interpreter: Option<String>,
 }
 
 impl Machine {
-    pub(super) fn of(capabilities: &Capabilities) -> Self {
+    pub(super) fn of(capabilities: &Capabilities, interpreter: Option<String>) -> Self {
         let Confines { memory, pids, cpu, user, rlimits, security } = capabilities.confines;
         Self {
             confines: [memory, pids, cpu, user, rlimits, security],
             group_kill: capabilities.group_kill,
             oom_facts: capabilities.oom_facts,
+            interpreter,
         }
     }
 
