@@ -13,22 +13,21 @@ from weakref import WeakValueDictionary
 
 from procession import _answer, _native, _pickle, _sources
 from procession._actor import Actor, check_class
-from procession._context import STOP, Creator, Instance, context, sender
-from procession._failure import Ending, ending_of
-from procession._faults import WATCH, WATCH_AGAIN, WATCH_FOUND, Watch
+from procession._context import Creator, Instance, context, sender
+from procession._failure import Ending, ending_of, packed
+from procession._faults import AGENT, WATCH, WATCH_AGAIN, WATCH_FOUND, WATCH_OWNER, Watch
 from procession._future import Future, when_done
+from procession._owners import belongs_to
 from procession._runtime import at_shutdown, runtime
 from procession._serve import ActorServer
 from procession._shape import Region
 from procession.errors import InvalidArgument, SupervisionError
 
 if TYPE_CHECKING:
-    from procession._native import Inbox, Message, PortRef, Replies
+    from procession._native import Inbox, Message, PortRef
     from procession._proc_mesh import ProcMesh
     from procession._procs import Procs
 
-AGENT = "agent"
-WATCH_OWNER = "watch_owner"
 SPAWNED_ON = "spawned_on"
 """The verb for who has spawned an actor; answered with the mesh of procs that it is on."""
 INIT = "__init__"
@@ -179,7 +178,7 @@ def _ended_by_failure(inbox: Inbox) -> Iterator[None]:
     """Calls may have been sent to the inbox already; when its actor cannot be made, they get the reason as their answer."""
     try:
         yield
-    except Exception as error:
+    except BaseException as error:
         inbox.end_uncreated(f"{_answer.summary(error)}\n{_answer.format_error(error)}")
         raise
 
@@ -192,20 +191,18 @@ def spawn_elsewhere(
     args: Any,
     kwargs: Any,
     region: Region,
-    owner: str | None,
     watched: Callable[[], None],
     again: tuple[Procs, Sequence[int]] | None = None,
 ) -> Future[None]:
     """As `spawn_here`, on other procs; the future raises the first failure.
 
-    They end with `owner`, an actor. `watched` is called when it is certain that they are asked, and before they are. Where
+    They end with the running actor. `watched` is called when it is certain that they are asked, and before they are. Where
     `again` says of which procs they are, and which ranks among them, each further incarnation gets the actor too.
     """
     serve_agent()  # which is asked when the owner has ended, and for controllers
     creator = context().actor_instance.as_creator()
-    payload, moved = _pickle.dumps(
-        (_sources.stamped(cls, strict=again is None), args, kwargs, mesh_name, region, owner, creator)
-    )
+    stamped = _sources.stamped(cls, strict=again is None)
+    payload, moved = _pickle.dumps((stamped, args, kwargs, mesh_name, region, creator))
     verb = f"spawn:{actor_name}"
     if again is None:
         watched()
@@ -318,9 +315,9 @@ class Agent:
         try:
             if verb == "spawn":
                 return self._create(message, name, port)
-            if verb == WATCH:
+            if verb == WATCH and name not in _actors:
                 self._watched[name] = port
-            elif verb in (WATCH_AGAIN, WATCH_FOUND, WATCH_OWNER):
+            elif verb in IF_MISSING:
                 _watch(name, port, IF_MISSING[verb])
             elif verb == SPAWNED_ON:
                 _answer.send_value(port, _procs_of(name))
@@ -332,7 +329,9 @@ class Agent:
             else:
                 _answer.send_value(port, [actor.name for actor in list(_actors.values()) if actor.mesh_name == name])
             return None
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a module that exits when it is imported costs its own actors and no others
             _tell(port, error)
             return None
 
@@ -344,21 +343,23 @@ class Agent:
         try:
             with _ended_by_failure(inbox):
                 with message.claims(inbox):
-                    cls, args, kwargs, mesh_name, region, owner, creator = _pickle.loads(message.payload)
+                    cls, args, kwargs, mesh_name, region, creator = _pickle.loads(message.payload)
                 check_class(cls)
                 started = partial(_tell, port)
                 build = partial(cls, *args, **kwargs)
                 actor = _host(inbox, mesh_name, cls, build, region, node.rank, started, ended, creator)
-        except Exception as error:
+        except BaseException as error:
             ended(ending_of(error))
             raise
-        if owner is not None:
-            _belongs_to(owner, inbox.actor_id, actor)
+        if not creator.is_client:
+            belongs_to(creator.actor_id, actor)
         return actor
 
 
+NOT_BUILT = Ending("LookupError", "it was not built again", "", None)
 IF_MISSING = {
-    WATCH_AGAIN: Ending("LookupError", "it was not built again", "", None),
+    WATCH: NOT_BUILT,
+    WATCH_AGAIN: NOT_BUILT,
     WATCH_FOUND: Ending("LookupError", "it has ended just after it was found", "", None),
     WATCH_OWNER: None,
 }
@@ -374,26 +375,7 @@ def _watch(name: str, port: PortRef, otherwise: Ending | None) -> None:
 
 def _tell_end(port: PortRef, how: Ending | None) -> None:
     with suppress(ConnectionError, RuntimeError):  # whoever watches is gone
-        _answer.send_value(port, how)
-
-
-def _belongs_to(owner_id: str, actor_id: str, actor: LocalActor) -> None:
-    """Stops the actor when the one that spawned it has ended, or its process has."""
-    from procession._watcher import watcher
-
-    proc_id, _, name = owner_id.rpartition("/")
-    if proc_id == runtime().proc_id:
-        return  # which stops what it owns itself
-    payload, moved = _pickle.dumps(None)
-    agent = [_native.ActorRef(f"{proc_id}/{AGENT}")]
-    replies = _native.call(agent, f"{WATCH_OWNER}:{name}", _native.RETURNS, payload, moved, None)
-
-    def stop(_: Replies) -> None:
-        if not actor.wait(0):
-            payload, moved = _pickle.dumps(f"its owner, actor {owner_id}, has ended")
-            _native.call([_native.ActorRef(actor_id)], STOP, _native.ONE_WAY, payload, moved, None)
-
-    watcher.when_done(replies.all_done(), partial(stop, replies))  # who drops the replies waits for none
+        _answer.send_value(port, None if how is None else packed(how))
 
 
 _serving = threading.Lock()

@@ -35,7 +35,7 @@ class Creator(NamedTuple):
     name: str
     class_name: str
     rank: Point
-    proc_id: str
+    actor_id: str
     creator: Creator | None
     """Who spawned that one; None for the client."""
 
@@ -47,6 +47,16 @@ class Creator(NamedTuple):
 
         whole = Region.dense(Extent([], []))
         return ProcMesh("proc_of_creator", OtherProcs(whole, [self.proc_id]), whole)
+
+    @property
+    def proc_id(self) -> str:
+        """The id of its proc."""
+        return self.actor_id.rpartition("/")[0]
+
+    @property
+    def is_client(self) -> bool:
+        """Whether it is no actor: what it spawned belongs to its process."""
+        return self.class_name == CLIENT
 
     def __repr__(self) -> str:
         return f"<{self.class_name} {self.name}{self.rank if self.rank else ''}>"
@@ -90,7 +100,7 @@ class Instance:
 
     def as_creator(self) -> Creator:
         """What the actors that it spawns know of it."""
-        return Creator(self.name, self.class_name, self.rank, self.actor_id.rpartition("/")[0], self.creator)
+        return Creator(self.name, self.class_name, self.rank, self.actor_id, self.creator)
 
     @property
     def proc_id(self) -> str:

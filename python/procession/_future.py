@@ -255,11 +255,16 @@ def then(first: Future[Any], follow: Callable[[], Future[R]], *, whatever: bool 
     return Future._of(pending, finish)
 
 
-def refuse_on_event_loop(what: str, instead: str) -> None:
-    """Raises WrongContext on a thread whose event loop is running, where blocking would stop the loop."""
+def on_event_loop() -> bool:
+    """Whether this thread is in a running event loop."""
     # Another thread may be importing it at this moment: then no loop runs yet.
     running_loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
-    if running_loop is None or running_loop() is None:
+    return running_loop is not None and running_loop() is not None
+
+
+def refuse_on_event_loop(what: str, instead: str) -> None:
+    """Raises WrongContext on a thread whose event loop is running, where blocking would stop the loop."""
+    if not on_event_loop():
         return
     if "ipykernel" in sys.modules and threading.current_thread() is threading.main_thread():
         return  # a notebook's cell runs on the kernel's loop, and nothing that is waited for here needs that loop

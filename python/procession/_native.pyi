@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Final, final
 
+from procession._native_waiter import CompletionQueue as CompletionQueue
+from procession._native_waiter import Waiter as Waiter
 from procession._native_worker import SessionKey as SessionKey
 from procession._native_worker import Worker as Worker
 from procession._native_worker import WorkerServer as WorkerServer
@@ -276,28 +278,6 @@ def subscribe_with_past(procs: Sequence[ProcHandle], lines: int | None) -> tuple
 
     `lines` as for `ProcHandle.output_tail`. A line is either among these or in the subscription, never in both.
     """
-
-@final
-class Waiter:
-    """Something that will be done once, and can be waited for from any thread or event loop."""
-
-    def done(self) -> bool: ...
-    def wait(self, timeout: float | None) -> bool:
-        """False at `timeout`. Handles signals: a KeyboardInterrupt ends the wait."""
-    def result(self) -> Any:
-        """Raises what went wrong; call it only when done."""
-    def notify(self, queue: CompletionQueue, token: int) -> int | None:
-        """Puts `token` into `queue` once done: at once when it already is, otherwise gives what `forget` takes."""
-    def forget(self, notification: int) -> None:
-        """Takes a notification back, also one that has happened."""
-
-@final
-class CompletionQueue:
-    """Carries completions into an asyncio loop: `loop.add_reader(queue.fileno(), …)`."""
-
-    def __new__(cls) -> CompletionQueue: ...
-    def fileno(self) -> int: ...
-    def drain(self) -> list[int]: ...
 
 @final
 class ActorRef:

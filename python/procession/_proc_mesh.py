@@ -65,7 +65,7 @@ class ProcMesh(Mesh):
         return self._spawn(name, Class, args, kwargs)
 
     def _spawn(self, name: str, Class: type[T], args: Any, kwargs: Any, is_watched: bool = True) -> T:
-        from procession._agent import AGENT, note_spawned, spawn_elsewhere, spawn_here, unique_name
+        from procession._agent import note_spawned, spawn_elsewhere, spawn_here, unique_name
         from procession._faults import Unwatched, Watch
 
         actor_name = unique_name(name)
@@ -84,7 +84,7 @@ class ProcMesh(Mesh):
         mesh = ActorMesh(Class, name, refs, region, None, gather(started, finish))
         watch: Watch | Unwatched = Unwatched()
         if is_watched:
-            watch = Watch(mesh, AGENT, self._procs, bases, self)
+            watch = Watch(mesh, self._procs, bases, self)
             note_spawned(actor_name, watch)
         try:
             if own_id in ids:
@@ -94,14 +94,11 @@ class ProcMesh(Mesh):
                 again = (self._procs, bases) if self._procs.builds_actors_again() else None
                 others = [ids[rank] for rank in elsewhere]
                 watched = partial(watch.elsewhere, elsewhere)
-                started.append(
-                    spawn_elsewhere(
-                        others, actor_name, name, Class, args, kwargs, region, watch.owner_id, watched, again
-                    )
-                )
+                started.append(spawn_elsewhere(others, actor_name, name, Class, args, kwargs, region, watched, again))
         except BaseException:
             watch.abandon()
             raise
+        watch.spawned()
         return cast(T, mesh)
 
     def find(self, name: str, Class: type[T]) -> Future[T]:
@@ -136,7 +133,6 @@ class ProcMesh(Mesh):
         return gather([asked], finish)
 
     def _watch_found(self, mesh: ActorMesh[Any]) -> None:
-        from procession._agent import AGENT
         from procession._faults import Watch
 
         known = self._taken_over
@@ -145,7 +141,7 @@ class ProcMesh(Mesh):
         with _finding:
             new = [rank for rank, ref in enumerate(mesh._refs) if ref.actor_id not in known]
             known.update(mesh._refs[rank].actor_id for rank in new)
-        Watch(mesh, AGENT, self._procs, self._own_region.base_ranks(), self, found=True).found(new)
+        Watch(mesh, self._procs, self._own_region.base_ranks(), self, found=True).found(new)
 
     def _check_hosts_actors(self) -> None:
         if not self._hosts_actors:

@@ -83,6 +83,7 @@ class ActorServer:
         ending = None if self._failure is None else ending_of(self._failure, self._unhandled)
         # Loops, tasks and tracebacks of the user's may refer to this for longer, in cycles; the inbox holds a descriptor.
         self._instance._inbox = self._instance.supervise = None
+        _owned.stop_all(self._instance)  # of what other threads have spawned since; whoever is later finds no inbox
         del self._actor, self._failure, self._inbox, self._main, self._messages, self._unanswered
         return ending
 
@@ -123,6 +124,12 @@ class ActorServer:
             f"actor {self._instance.actor_id} ends:\n{_answer.format_error(error)}", file=sys.stderr, end="", flush=True
         )
 
+    def _fail_beside(self, error: BaseException) -> None:
+        """In another task than the main one, which handles no more then."""
+        self._fail(error)
+        if self._main is not None:
+            self._main.cancel()
+
     def _stop_owned(self) -> None:
         if not self._instance.owned:
             return
@@ -155,11 +162,14 @@ class ActorServer:
         self._clean_up(actor)
 
     def _handle_sync(self, actor: Actor, message: Message) -> None:
-        if self._instance.aborted is not None:
-            self._unanswered.append(message.reply_port)
-            raise ActorAborted(self._instance.aborted)
-        while self._failures:
-            self._supervise(actor)
+        try:
+            if self._instance.aborted is not None:
+                raise ActorAborted(self._instance.aborted)
+            while self._failures:
+                self._supervise(actor)
+        except BaseException:
+            self._messages.appendleft(message)  # unread: who sent it learns how the actor has ended
+            raise
         if message.method == WAKE:
             return
         if message.method == STOP:
@@ -221,6 +231,7 @@ class ActorServer:
                 self._main.uncancel()
         except BaseException as error:
             self._fail(error)
+        self._main = None  # what fails from here on does not keep the rest of the end from being done
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -303,9 +314,7 @@ class ActorServer:
         except CancelledError:
             raise
         except BaseException as error:
-            self._fail(error)
-            if self._main is not None:
-                self._main.cancel()
+            self._fail_beside(error)
         finally:
             if self._supervising is not None:
                 self._tasks.discard(self._supervising)
@@ -333,9 +342,7 @@ class ActorServer:
             except asyncio.CancelledError:
                 raise
             except BaseException as error:
-                self._fail(error)
-                if self._main is not None:
-                    self._main.cancel()
+                self._fail_beside(error)
 
         task = asyncio.create_task(run())
         self._tasks.add(task)

@@ -149,6 +149,38 @@ def test_modules_on_a_path_that_the_procs_were_launched_without(tmp_path, packag
     assert run(str(tmp_path / "script.py"), cwd="/").count(PRINTED) == 2
 
 
+def test_what_cannot_be_sent_of_a_module_that_procs_were_launched_without_says_how_it_is_found_there(tmp_path):
+    folder = tmp_path / "late"
+    folder.mkdir()
+    (folder / "locking.py").write_text(
+        "import threading\n"
+        "from procession.actor import Actor, endpoint\n"
+        "lock = threading.Lock()\n"
+        "class Locking(Actor):\n"
+        "    @endpoint\n"
+        "    def locked(self):\n"
+        "        return lock.locked()\n"
+    )
+    script = f"""
+        import sys
+        from procession.actor import this_host
+        from procession.errors import NotPicklable
+
+        if __name__ == "__main__":
+            with this_host().spawn_procs() as procs:
+                sys.path.insert(0, {str(folder)!r})
+                import locking
+                try:
+                    procs.spawn("locking", locking.Locking)
+                except NotPicklable as error:
+                    print(error)
+    """
+    (tmp_path / "script.py").write_text(textwrap.dedent(script))
+    said = run(str(tmp_path / "script.py"), cwd="/")
+    assert "[0].locked.method.<global lock> is a _thread.lock" in said
+    assert "module locking is sent along, because procs were launched before its folder was on sys.path" in said
+
+
 CHANGED = """
     import os, sys
     from pathlib import Path

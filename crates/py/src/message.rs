@@ -327,6 +327,12 @@ enum WirePort {
     },
 }
 
+/// Whether these are the parts of a call whose sender hears through a port what becomes of it.
+pub(crate) fn is_answered(parts: &[Bytes]) -> bool {
+    let head = parts.first().map(|head| rmp_serde::from_slice(head));
+    matches!(head, Some(Ok(WireKind::Call { port: Some(_), .. })))
+}
+
 impl Message for PythonMessage {
     const TAG: Option<&'static str> = Some(PYTHON_TAG);
 
