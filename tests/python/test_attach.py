@@ -27,9 +27,13 @@ class Where(Actor):
         return current_rank().rank, os.getpid(), os.getppid()
 
 
-@pytest.fixture
-def key(tmp_path):
-    return make_key(tmp_path)
+@pytest.fixture(scope="module", autouse=True)
+def key(tmp_path_factory):
+    key = make_key(tmp_path_factory.mktemp("key"))
+    # The client waits for hosts that reach back at an address which it listens at until it ends.
+    with serving(key) as one, attached([one], key) as hosts:
+        hosts.initialized.get(30)
+    return key
 
 
 @pytest.fixture
