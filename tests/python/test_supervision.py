@@ -416,6 +416,7 @@ PROGRAM = """
         others = [this_proc().spawn("fragile", Fragile) for _ in range(2)]
         served = [thread for thread in threading.enumerate() if thread.name.startswith("procession fragile-")]
         try:
+            mesh.slice(gpus=0).fail.broadcast()
             time.sleep(100)
         except KeyboardInterrupt:
             for other in others:
@@ -453,7 +454,7 @@ PROGRAM = """
         procs = this_host().spawn_procs(per_host={"gpus": 2})
         mesh = procs.spawn("fragile", Fragile)
         mesh.initialized.get()
-        if sys.argv[1] != "in_a_session_of_somebodys":
+        if sys.argv[1] not in ("in_a_session_of_somebodys", "cleaning_up"):  # which fail it themselves
             mesh.slice(gpus=0).fail.broadcast()
         globals()[sys.argv[1]](mesh)
 """
