@@ -11,8 +11,6 @@ DIFFERENT = {
     "Extent.region": [True, False, "regions are the inside of meshes here; slices of a mesh give what they are for"],
     "HostMesh.is_fake_in_process": [True, False, "there are no hosts that only seem to be some"],
     "HostMesh.region": [True, False, "regions are the inside of meshes here; slices of a mesh give what they are for"],
-    "HostMesh.shutdown": [True, False, "procs.stop() ends some, shutdown_context() all of them"],
-    "HostMesh.stop": [True, False, "procs.stop() ends some, shutdown_context() all of them"],
     "HostMesh.stream_logs": [True, False, "output is asked for of the procs: logs, logging_option, log_dir"],
     "HostMesh.sync_workspace": [True, False, "workspaces are out of scope"],
     "Instance.set_system": [True, False, "belongs to the inside of the reference"],
