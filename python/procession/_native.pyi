@@ -3,6 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, Final, final
 
+from procession._native_machine import find_user as find_user
+from procession._native_machine import machine_facts as machine_facts
+from procession._native_machine import read_record as read_record
+from procession._native_machine import records_dir as records_dir
 from procession._native_worker import SessionKey as SessionKey
 from procession._native_worker import Worker as Worker
 from procession._native_worker import WorkerServer as WorkerServer
@@ -226,21 +230,6 @@ def all_ready(handles: Sequence[ProcHandle]) -> Waiter:
 class Launcher:
     @property
     def name(self) -> str: ...
-
-def read_record(file: bytes) -> dict[str, Any]:
-    """What the file of an ended proc's record holds: `exit` as `ProcHandle.exit()`, and what is kept beside it.
-
-    Raises `ValueError` for what is no record.
-    """
-
-def records_dir() -> str | None:
-    """Where records of ended procs are kept; None where they are not."""
-
-def find_user(user: str | int, group: str | int | None) -> tuple[int, int, list[int]]:
-    """User, group and all groups: those of the user, or the group alone. Raises `InvalidArgument` for who is nobody."""
-
-def machine_facts() -> list[tuple[str, bool, str]]:
-    """What this machine, and this process on it, can promise: name, whether it holds, what it means."""
 
 @final
 class Subscription:
