@@ -209,7 +209,8 @@ def test_a_worker_can_carry_a_host_whose_procs_end_with_it(worker, launcher, con
     sleepers.initialized.get(20)
     until(lambda: len(running(tag)) == 4, "the tree runs")
     link.close().get(10)
-    assert only_exit(sleepers).kind == "lost"
+    [exit] = sleepers.wait(20).get().values()
+    assert exit.kind == "lost"
     until(lambda: not running(tag), "nothing is left of what it launched")
 
 
