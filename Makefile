@@ -101,7 +101,7 @@ counts: setup ## the tests whose numbers are a twentieth elsewhere, with all of 
 		$(PY) -m pytest tests/faults/test_counts.py tests/faults/test_process_many.py \
 		tests/faults/test_launcher_registration.py tests/faults/test_launcher_hangs.py
 
-fuzz: setup ## libFuzzer on what strangers can send, SECONDS=120 each; TARGET=frame, handshake, lines, exit, journal
+fuzz: setup ## libFuzzer on what strangers can send, SECONDS=120 each; TARGET=frame, handshake, lines, exit, value, journal
 	$(EMBED) scripts/fuzz.sh $(or $(SECONDS),120) $(TARGET)
 
 test-engines: setup wheel ## the tests and the demo against a real Docker engine

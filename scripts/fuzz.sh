@@ -15,8 +15,8 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 # With a target named, build scripts are built without the counters, for which they have nothing to link.
 RUSTFLAGS="--cfg fuzzing $coverage" CARGO_TARGET_DIR="$work" \
     cargo build --release --manifest-path fuzz/Cargo.toml --target "$host" ${2:+--bin "$2"} \
-    $([ "${2:-exit}" != exit ] || echo --features python) $([ "${2:-journal}" != journal ] || echo --features host)
-for target in ${2:-frame handshake lines exit journal}; do
+    $(case ${2:-exit} in exit | value) echo --features python ;; esac) $([ "${2:-journal}" != journal ] || echo --features host)
+for target in ${2:-frame handshake lines exit value journal}; do
     mkdir -p "$work/new/$target" "$work/failed"
     "$work/$host/release/$target" -max_total_time="$seconds" -max_len=8192 -rss_limit_mb=1024 -timeout=10 \
         -artifact_prefix="$work/failed/$target-" "$work/new/$target" "fuzz/corpus/$target"

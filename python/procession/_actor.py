@@ -161,7 +161,7 @@ class Actor(Mesh):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        _sources.note(cls.__module__)
+        _sources.note_all(cls)
         for name, value in vars(cls).items():
             if isinstance(value, EndpointProperty) and name in MESH_ATTRIBUTES:
                 raise ValueError(
@@ -212,6 +212,7 @@ def check_class(cls: object) -> None:
         raise TypeError(
             f"{cls.__qualname__} does not define {', '.join(sorted(abstract))}: an abstract class cannot be spawned"
         )
+    _check_hooks(cls)
     if getattr(cls, "_sync_in_threads", False):
         return
     endpoints = endpoints_of(cls)
@@ -226,8 +227,28 @@ def check_class(cls: object) -> None:
         _refuse_async_hooks(cls, sync)
 
 
+HOOKS = {"__cleanup__": "the exception that ended the actor, or None", "__supervise__": "a MeshFailure"}
+"""What the runtime calls, each with one argument."""
+
+
+def _check_hooks(cls: type[Actor]) -> None:
+    from procession._endpoint import check_arguments
+
+    for name, given in HOOKS.items():
+        hook = getattr(cls, name, None)
+        if hook is None:
+            continue
+        if not callable(hook):
+            raise ValueError(f"{cls!r}.{name} = {hook!r}: has to be a method, which is called with {given}")
+        if isinstance(hook, FunctionType):
+            try:
+                check_arguments(hook, 2, (), {})
+            except TypeError as error:
+                raise ValueError(f"{cls!r}.{name} has to take one argument, {given}: {error}") from None
+
+
 def _refuse_async_hooks(cls: type[Actor], sync: list[str]) -> None:
-    for hook in ("__cleanup__", "__supervise__"):
+    for hook in HOOKS:
         if is_async(getattr(cls, hook, None)):
             raise ValueError(
                 f"{cls!r} has sync endpoints, but an async {hook}: an actor without async endpoints has no event loop. Make it "

@@ -8,25 +8,28 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakValueDictionary
 
 from procession import _answer, _native, _pickle, _sources
 from procession._actor import Actor, check_class
-from procession._context import STOP, Creator, Instance, context, sender
-from procession._failure import Ending, ending_of
-from procession._faults import WATCH, WATCH_AGAIN
+from procession._context import Creator, Instance, context, sender
+from procession._failure import Ending, ending_of, packed
+from procession._faults import AGENT, WATCH, WATCH_AGAIN, WATCH_FOUND, WATCH_OWNER, Watch
 from procession._future import Future, when_done
+from procession._owners import belongs_to
 from procession._runtime import at_shutdown, runtime
 from procession._serve import ActorServer
 from procession._shape import Region
-from procession.errors import InvalidArgument
+from procession.errors import InvalidArgument, SupervisionError
 
 if TYPE_CHECKING:
-    from procession._native import Inbox, Message, PortRef, Replies
+    from procession._native import Inbox, Message, PortRef
+    from procession._proc_mesh import ProcMesh
     from procession._procs import Procs
 
-AGENT = "agent"
-WATCH_OWNER = "watch_owner"
+SPAWNED_ON = "spawned_on"
+"""The verb for who has spawned an actor; answered with the mesh of procs that it is on."""
 INIT = "__init__"
 
 
@@ -175,7 +178,7 @@ def _ended_by_failure(inbox: Inbox) -> Iterator[None]:
     """Calls may have been sent to the inbox already; when its actor cannot be made, they get the reason as their answer."""
     try:
         yield
-    except Exception as error:
+    except BaseException as error:
         inbox.end_uncreated(f"{_answer.summary(error)}\n{_answer.format_error(error)}")
         raise
 
@@ -188,20 +191,18 @@ def spawn_elsewhere(
     args: Any,
     kwargs: Any,
     region: Region,
-    owner: str | None,
     watched: Callable[[], None],
     again: tuple[Procs, Sequence[int]] | None = None,
 ) -> Future[None]:
     """As `spawn_here`, on other procs; the future raises the first failure.
 
-    They end with `owner`, an actor. `watched` is called when it is certain that they are asked, and before they are. Where
+    They end with the running actor. `watched` is called when it is certain that they are asked, and before they are. Where
     `again` says of which procs they are, and which ranks among them, each further incarnation gets the actor too.
     """
     serve_agent()  # which is asked when the owner has ended, and for controllers
     creator = context().actor_instance.as_creator()
-    payload, moved = _pickle.dumps(
-        (_sources.stamped(cls, strict=again is None), args, kwargs, mesh_name, region, owner, creator)
-    )
+    stamped = _sources.stamped(cls, strict=again is None)
+    payload, moved = _pickle.dumps((stamped, args, kwargs, mesh_name, region, creator))
     verb = f"spawn:{actor_name}"
     if again is None:
         watched()
@@ -222,6 +223,38 @@ def spawn_elsewhere(
                 _answer.take(answer)
 
     return when_done(replies.all_done(), finish)
+
+
+_spawned: WeakValueDictionary[str, Watch] = WeakValueDictionary()
+
+
+def note_spawned(actor_name: str, watch: Watch) -> None:
+    """Other processes may ask for the procs of that mesh, for as long as one of its actors lives."""
+    _spawned[actor_name] = watch
+
+
+def spawned_on(instance: Instance) -> ProcMesh:
+    """The mesh of procs that the actor of this process was spawned on."""
+    name, creator = instance.actor_id.rpartition("/")[2], instance.creator
+    if creator is None:
+        return instance.proc
+    if creator.proc_id == runtime().proc_id:
+        return _procs_of(name)
+    payload, moved = _pickle.dumps(None)
+    agent = [_native.ActorRef(f"{creator.proc_id}/{AGENT}")]
+    replies = _native.call(agent, f"{SPAWNED_ON}:{name}", _native.RETURNS, payload, moved, sender())
+    replies.all_done().wait(None)
+    answer = replies.take(0)
+    if answer is None:
+        raise SupervisionError(f"who has spawned actor {instance.actor_id} was not heard")
+    return cast("ProcMesh", _answer.take(answer))
+
+
+def _procs_of(actor_name: str) -> ProcMesh:
+    watch = _spawned.get(actor_name)
+    if watch is None:
+        raise SupervisionError(f"actors {actor_name} are not known any more to the process that spawned them")
+    return watch.on
 
 
 def find_elsewhere(proc_ids: list[str], mesh_name: str) -> Future[list[list[str]]]:
@@ -282,10 +315,12 @@ class Agent:
         try:
             if verb == "spawn":
                 return self._create(message, name, port)
-            if verb == WATCH:
+            if verb == WATCH and name not in _actors:
                 self._watched[name] = port
-            elif verb in (WATCH_AGAIN, WATCH_OWNER):
-                _watch(name, port, None if verb == WATCH_OWNER else NOT_THERE)
+            elif verb in IF_MISSING:
+                _watch(name, port, IF_MISSING[verb])
+            elif verb == SPAWNED_ON:
+                _answer.send_value(port, _procs_of(name))
             elif verb == "controllers":
                 from procession._controllers import serve
 
@@ -294,7 +329,9 @@ class Agent:
             else:
                 _answer.send_value(port, [actor.name for actor in list(_actors.values()) if actor.mesh_name == name])
             return None
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a module that exits when it is imported costs its own actors and no others
             _tell(port, error)
             return None
 
@@ -306,20 +343,26 @@ class Agent:
         try:
             with _ended_by_failure(inbox):
                 with message.claims(inbox):
-                    cls, args, kwargs, mesh_name, region, owner, creator = _pickle.loads(message.payload)
+                    cls, args, kwargs, mesh_name, region, creator = _pickle.loads(message.payload)
                 check_class(cls)
                 started = partial(_tell, port)
                 build = partial(cls, *args, **kwargs)
                 actor = _host(inbox, mesh_name, cls, build, region, node.rank, started, ended, creator)
-        except Exception as error:
+        except BaseException as error:
             ended(ending_of(error))
             raise
-        if owner is not None:
-            _belongs_to(owner, inbox.actor_id, actor)
+        if not creator.is_client:
+            belongs_to(creator.actor_id, actor)
         return actor
 
 
-NOT_THERE = Ending("LookupError", "it was not built again", "", None)
+NOT_BUILT = Ending("LookupError", "it was not built again", "", None)
+IF_MISSING = {
+    WATCH: NOT_BUILT,
+    WATCH_AGAIN: NOT_BUILT,
+    WATCH_FOUND: Ending("LookupError", "it has ended just after it was found", "", None),
+    WATCH_OWNER: None,
+}
 
 
 def _watch(name: str, port: PortRef, otherwise: Ending | None) -> None:
@@ -332,26 +375,7 @@ def _watch(name: str, port: PortRef, otherwise: Ending | None) -> None:
 
 def _tell_end(port: PortRef, how: Ending | None) -> None:
     with suppress(ConnectionError, RuntimeError):  # whoever watches is gone
-        _answer.send_value(port, how)
-
-
-def _belongs_to(owner_id: str, actor_id: str, actor: LocalActor) -> None:
-    """Stops the actor when the one that spawned it has ended, or its process has."""
-    from procession._watcher import watcher
-
-    proc_id, _, name = owner_id.rpartition("/")
-    if proc_id == runtime().proc_id:
-        return  # which stops what it owns itself
-    payload, moved = _pickle.dumps(None)
-    agent = [_native.ActorRef(f"{proc_id}/{AGENT}")]
-    replies = _native.call(agent, f"{WATCH_OWNER}:{name}", _native.RETURNS, payload, moved, None)
-
-    def stop(_: Replies) -> None:
-        if not actor.wait(0):
-            payload, moved = _pickle.dumps(f"its owner, actor {owner_id}, has ended")
-            _native.call([_native.ActorRef(actor_id)], STOP, _native.ONE_WAY, payload, moved, None)
-
-    watcher.when_done(replies.all_done(), partial(stop, replies))  # who drops the replies waits for none
+        _answer.send_value(port, None if how is None else packed(how))
 
 
 _serving = threading.Lock()

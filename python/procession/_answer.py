@@ -64,7 +64,10 @@ def user_frames(traceback: TracebackType | None) -> TracebackType | None:
 
 def summary(error: BaseException) -> str:
     """One line for people who do not have the exception."""
-    return f"{type(error).__qualname__}: {text_of(error)}"
+    if isinstance(error, ActorError):  # whose text is the traceback of what it is about
+        return f"{type(error).__qualname__}: {error.message} {summary(error.exception)}"
+    first, *more = text_of(error).strip().splitlines() or [""]
+    return f"{type(error).__qualname__}: {first}{' …' if more else ''}"
 
 
 def _flatten(error: BaseException, as_itself: bool) -> list[Buffer]:
@@ -83,7 +86,7 @@ def _rebuild(answer: Answer, endpoint: str | None) -> BaseException:
     records, shown, host, as_itself = pickle.loads(payload[0])
     original = rebuild(records)
     rank = "" if answer.rank is None else f"by rank {answer.rank}, "
-    if as_itself:
+    if as_itself and isinstance(original, Exception):  # what ends or cancels its sender does neither to who receives it
         original.add_note(f"sent {rank}on host {host}:\n{shown}")
         return original
     error = ActorError(original, message, shown)

@@ -1,13 +1,18 @@
-"""What procs are held to: the forms of `resources`, `user`, `rlimits` and `security`. What they may be is checked in Rust."""
+"""What procs are held to: the forms of `resources`, `user`, `rlimits`, `security` and `proc_bind`. What they may be is checked in Rust."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from procession import _native, _validate
 from procession.errors import InvalidArgument, Unsupported
+
+if TYPE_CHECKING:
+    from procession.launch import LaunchOptions
+
+BINDINGS = ("cpunodebind", "membind", "physcpubind", "cpus")
 
 _NOTHING: dict[str, Any] = {}
 
@@ -34,23 +39,47 @@ def confinement(
         "drop_all_capabilities": drop == "all",
         "drop_capabilities": [] if drop is None or drop == "all" else _names(drop),
         "seccomp": _program(given_up["seccomp"]) if "seccomp" in given_up else b"",
+        "binding": {},
     }
 
 
-def of_options(
-    resources: Mapping[str, Any], user: tuple[int, int, list[int]] | None, rlimits: Mapping[str, Any], security: Any
-) -> dict[str, Any] | None:
-    """The same of the fields of `LaunchOptions`, for `supervise`."""
+def bindings(proc_bind: object, count: int) -> list[dict[str, str]] | None:
+    """What each of the `count` procs of a host is bound to."""
+    if proc_bind is None:
+        return None
+    if isinstance(proc_bind, (str, bytes)) or not isinstance(proc_bind, Sequence):
+        _validate.refuse("proc_bind", proc_bind, 'has to be a list with a dict for each proc, e.g. [{"cpus": "0-3"}]')
+    if len(proc_bind) != count:
+        raise InvalidArgument(
+            "proc_bind", f"a list of {len(proc_bind)}", f"has to have {count}, one for each proc of a host"
+        )
+    for rank, one in enumerate(proc_bind):
+        for key, numbers in _known(f"proc_bind[{rank}]", one, BINDINGS).items():
+            if not isinstance(numbers, str):
+                _validate.refuse(f'proc_bind[{rank}]["{key}"]', numbers, 'has to be a str, e.g. "0-3,8" or "all"')
+    return [dict(one) for one in proc_bind]
+
+
+def bound(confined: dict[str, Any] | None, binding: dict[str, str]) -> dict[str, Any] | None:
+    """`confined`, with what that proc is bound to."""
+    if not binding:
+        return confined
+    return {**(confined or confinement({}, None, None, None) or {}), "binding": binding}
+
+
+def of_options(opts: LaunchOptions) -> dict[str, Any] | None:
+    """What of the options of a launch is for `supervise`."""
+    resources, user, rlimits, security = opts.resources, opts.user, opts.rlimits, opts.security
     if resources:
         raise Unsupported(
             f"resources = {_validate.shown(dict(resources))}: supervise makes no control groups; hand them to what runs the "
             "program, as docker run --memory, or use the native launcher"
         )
-    if user is None and not rlimits and not security:
+    if user is None and not rlimits and not security and not opts.proc_bind:
         return None
     limits = {name: tuple("unlimited" if n is None else n for n in pair) for name, pair in rlimits.items()}
     given = confinement(None, None, limits, security)
-    return None if given is None else {**given, "user": user}
+    return bound(None if given is None else {**given, "user": user}, opts.proc_bind)
 
 
 def _known(field: str, value: object, keys: Sequence[str]) -> Mapping[str, Any]:

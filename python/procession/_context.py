@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 STOP = "__stop__"
 """The message that an actor stops at; it comes in line with the others, and its port closes when the actor has ended."""
 
+WAKE = "__wake__"
+"""The message that has an actor look what there is for it beside its messages."""
 
 CLIENT = "client"
 """Stands for the class of an actor, whose names always have a module in front."""
@@ -33,9 +35,28 @@ class Creator(NamedTuple):
     name: str
     class_name: str
     rank: Point
-    proc_id: str
+    actor_id: str
     creator: Creator | None
     """Who spawned that one; None for the client."""
+
+    @property
+    def proc(self) -> ProcMesh:
+        """The proc that it lives in, as a mesh of one."""
+        from procession._proc_mesh import ProcMesh
+        from procession._procs import OtherProcs
+
+        whole = Region.dense(Extent([], []))
+        return ProcMesh("proc_of_creator", OtherProcs(whole, [self.proc_id]), whole)
+
+    @property
+    def proc_id(self) -> str:
+        """The id of its proc."""
+        return self.actor_id.rpartition("/")[0]
+
+    @property
+    def is_client(self) -> bool:
+        """Whether it is no actor: what it spawned belongs to its process."""
+        return self.class_name == CLIENT
 
     def __repr__(self) -> str:
         return f"<{self.class_name} {self.name}{self.rank if self.rank else ''}>"
@@ -46,6 +67,7 @@ class Instance:
 
     __slots__ = (
         "_inbox",
+        "aborted",
         "actor_id",
         "base_rank",
         "class_name",
@@ -73,10 +95,12 @@ class Instance:
         """Tells it of a failure of one of its meshes, from any thread; None once it has ended."""
         self.creator: Creator | None = None
         """Who spawned it; None for the client."""
+        self.aborted: str | None = None
+        """Why it is to end with a failure, once it was asked to."""
 
     def as_creator(self) -> Creator:
         """What the actors that it spawns know of it."""
-        return Creator(self.name, self.class_name, self.rank, self.actor_id.rpartition("/")[0], self.creator)
+        return Creator(self.name, self.class_name, self.rank, self.actor_id, self.creator)
 
     @property
     def proc_id(self) -> str:
@@ -88,6 +112,37 @@ class Instance:
         from procession._host_mesh import this_proc
 
         return this_proc()
+
+    @property
+    def proc_mesh(self) -> ProcMesh:
+        """The mesh of procs that it was spawned on, which its own is a part of; of the client, its own process.
+
+        Who spawned it is asked, and waited for, also on an event loop. SupervisionError when that has ended, or a process
+        that knows it no more.
+        """
+        from procession._agent import spawned_on
+
+        return self.proc if self.class_name == CLIENT else spawned_on(self)
+
+    def abort(self, reason: str | None = None) -> None:
+        """Ends the actor with a failure, of which its owner is told, when the endpoint that runs has returned, or awaits
+        something. From any of its threads and tasks.
+
+        What waits for it is not handled any more. Nothing happens when it has ended already.
+        """
+        if self.class_name == CLIENT:
+            raise RuntimeError("the client is not an actor that could fail: raise, or call sys.exit()")
+        if self._inbox is None or self.aborted is not None:
+            return
+        self.aborted = "it gave no reason" if reason is None else str(reason)
+        self.wake()
+
+    kill = abort
+
+    def wake(self) -> None:
+        """Has it look what there is for it beside its messages. From any thread."""
+        payload, moved = _pickle.dumps(None)
+        _native.call([_native.ActorRef(self.actor_id)], WAKE, _native.ONE_WAY, payload, moved, None)
 
     def stop(self, reason: str | None = None) -> None:
         """Ends the actor after the messages that have come until now. From any of its threads and tasks.

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from procession import _native, _pickle
 from procession._actor import Actor, check_class, endpoint
 from procession._actor_mesh import ActorMesh
-from procession._agent import AGENT, host_object, serve_agent
+from procession._agent import host_object, serve_agent
 from procession._context import context, sender
+from procession._faults import AGENT
 from procession._runtime import runtime
 from procession._shape import Region
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from procession.errors import NotPicklable
 
 if TYPE_CHECKING:
     from procession._exits import ProcExit
@@ -19,6 +22,38 @@ class Ending(NamedTuple):
     traceback: str
     cause: MeshFailure | None
     """What it was told of its own meshes and did not handle."""
+
+
+def packed(how: Ending) -> tuple[str, str, str, bytes | None, str]:
+    """As it travels. Its cause goes as a pickle of its own, and as a text for where that cannot be made or read."""
+    from procession import _pickle
+
+    cause = how.cause
+    if cause is None:
+        return how.exception_type, how.message, how.traceback, None, ""
+    whole = None
+    with suppress(NotPicklable):  # a class that only its own process has
+        whole = _pickle.dumps_whole(cause)
+    return how.exception_type, how.message, how.traceback, whole, cause.report()
+
+
+def unpacked(given: tuple[str, str, str, bytes | None, str]) -> Ending:
+    """The inverse of `packed`; without the cause, and with its report at the end of the traceback, where it cannot be had."""
+    from procession import _pickle
+
+    exception_type, message, traceback, whole, report = given
+    cause = None
+    if whole is not None:
+        with suppress(Exception):  # whatever its class raises while it is imported
+            cause = _pickle.loads_whole(whole)
+    if cause is None and report:
+        traceback += _because(report)
+    return Ending(exception_type, message, traceback, cause)
+
+
+def _because(report: str) -> str:
+    lines = ["That was because it did not handle another failure:", *(f"  {line}" for line in report.splitlines())]
+    return "\n".join(lines)
 
 
 def ending_of(error: BaseException, cause: MeshFailure | None = None) -> Ending:
@@ -108,8 +143,7 @@ class MeshFailure:
         if self.exit is not None:
             lines += [f"  stderr: {line}" for line in self.exit.stderr_tail[-20:]]
         if self.cause is not None:
-            lines.append("That was because it did not handle another failure:")
-            lines += [f"  {line}" for line in self.cause.report().splitlines()]
+            lines.append(_because(self.cause.report()))
         return "\n".join(lines)
 
     def __str__(self) -> str:
@@ -125,6 +159,7 @@ def unhandled_fault_hook(failure: MeshFailure) -> None:
 
     Replace it to decide otherwise: `procession.actor.unhandled_fault_hook = my_hook`. What returns has handled the
     failure. What raises ends the process: the failure's report goes to stderr, the main thread gets a KeyboardInterrupt,
-    exit handlers run, and the exit code is 1, or that of the SystemExit that was raised.
+    exit handlers run, and the exit code is 1, or that of the SystemExit that was raised. A launched proc, whose main thread is an
+    actor's, ends at once. In a notebook, or at a prompt, what runs there at that moment is interrupted, and no more.
     """
     sys.exit(1)

@@ -33,7 +33,8 @@ class Fold:
 
     def __init__(self, ranks: int, window: float = WINDOW) -> None:
         self._all = ranks
-        self._window = window
+        self.window = window
+        """Seconds that a line waits for others, from now on; with 0 each is shown by itself."""
         self._waiting: deque[Folded] = deque()
         self._alike: dict[tuple[str, str], list[Folded]] = {}
         self._last: dict[int, int] = {}
@@ -49,7 +50,7 @@ class Fold:
         if place < len(alike):
             into = alike[place]
         else:
-            into = Folded(given, self._count, now + self._window)
+            into = Folded(given, self._count, now + self.window)
             self._count += 1
             self._waiting.append(into)
             alike.append(into)

@@ -235,11 +235,36 @@ def gather(
     return Future._of(pending, finish, cancel=cancel)
 
 
-def refuse_on_event_loop(what: str, instead: str) -> None:
-    """Raises WrongContext on a thread whose event loop is running, where blocking would stop the loop."""
+def then(first: Future[Any], follow: Callable[[], Future[R]], *, whatever: bool = False) -> Future[R]:
+    """What `follow` gives, which is called when `first` is settled: well, or `whatever` it came to."""
+    second: list[Future[R]] = []
+
+    def pending() -> Waiter | None:
+        waiter = first._next_waiter()
+        if waiter is not None:
+            return waiter
+        if not second and (whatever or first.exception() is None):
+            second.append(follow())
+        return second[0]._next_waiter() if second else None
+
+    def finish() -> R:
+        if not second:
+            first.get()
+        return second[0].get()
+
+    return Future._of(pending, finish)
+
+
+def on_event_loop() -> bool:
+    """Whether this thread is in a running event loop."""
     # Another thread may be importing it at this moment: then no loop runs yet.
     running_loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
-    if running_loop is None or running_loop() is None:
+    return running_loop is not None and running_loop() is not None
+
+
+def refuse_on_event_loop(what: str, instead: str) -> None:
+    """Raises WrongContext on a thread whose event loop is running, where blocking would stop the loop."""
+    if not on_event_loop():
         return
     if "ipykernel" in sys.modules and threading.current_thread() is threading.main_thread():
         return  # a notebook's cell runs on the kernel's loop, and nothing that is waited for here needs that loop

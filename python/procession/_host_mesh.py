@@ -3,39 +3,42 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from procession import _pickle, _validate, config
-from procession._confine import confinement
+from procession._confine import bindings, bound, confinement
 from procession._context import current_instance
-from procession._future import Future, refuse_on_event_loop
+from procession._future import Future, gather, refuse_on_event_loop, then
 from procession._launcher import NativeLauncher, resolve
 from procession._owned import add_to
 from procession._proc_mesh import ProcMesh
 from procession._procs import OtherProcs, Procs, Slot, check_output, launch
 from procession._remote import RemoteProcs, launch_through_host
 from procession._runtime import is_launched, runtime, shutdown_context
+from procession._setup import setup_of
 from procession._shape import Extent, Mesh, Point, Region
 from procession._value_mesh import ValueMesh
-from procession.errors import InvalidArgument, Unsupported
+from procession._worker_launcher import WorkerLauncher
+from procession.errors import InvalidArgument, LauncherUnavailable, Unsupported
 
 if TYPE_CHECKING:
     from procession._exits import ProcExit
     from procession._launcher import AnyLauncher
     from procession._native import Subscription
     from procession._restart import Restart, When
+    from procession._setup import Setup
     from procession.launch import BootstrapCommand
 
     Command = BootstrapCommand | Sequence[str | os.PathLike[str]]
 
 Environment = Mapping[str, str | None]
-Setup = Callable[[], None] | Callable[[], Awaitable[None]]
 
 PROC_ARGS = ("-m", "procession._proc_main")
 
@@ -54,23 +57,26 @@ class HostMesh(Mesh):
         follower: Subscription | None = None,
         command: BootstrapCommand | None = None,
         hosts: ProcMesh | None = None,
+        workers: Sequence[WorkerLauncher] = (),
     ) -> None:
         self._own_region = region
         self._follower = follower
         self._command = command
         self._hosts = hosts
         """The procs that are the hosts, as a whole; None for the host of this process."""
+        self._workers = workers
+        """Where they were attached to, by rank of the whole; none elsewhere."""
 
     @property
     def _region(self) -> Region:
         return self._own_region
 
     def _with_region(self, region: Region) -> HostMesh:
-        return HostMesh(region, self._follower, self._command, self._hosts)
+        return HostMesh(region, self._follower, self._command, self._hosts, self._workers)
 
     def _followed_by(self, follower: Subscription) -> HostMesh:
         """These hosts, with a subscription that hears of the next spawn from its very beginning."""
-        return HostMesh(self._own_region, follower, self._command, self._hosts)
+        return HostMesh(self._own_region, follower, self._command, self._hosts, self._workers)
 
     def with_python_executable(self, python_executable: str | os.PathLike[str]) -> HostMesh:
         """These hosts, which launch their procs with that interpreter, unless a `bootstrap_command` says otherwise."""
@@ -79,7 +85,7 @@ class HostMesh(Mesh):
         program = os.fspath(python_executable)
         _validate.program("python_executable", program, None)
         command = BootstrapCommand(program, arg0=program, args=PROC_ARGS)
-        return HostMesh(self._own_region, self._follower, command, self._hosts)
+        return HostMesh(self._own_region, self._follower, command, self._hosts, self._workers)
 
     @property
     def initialized(self) -> Future[Literal[True]]:
@@ -100,15 +106,23 @@ class HostMesh(Mesh):
         Of the host of a client it ends what that has launched. Done when all have ended.
         """
         if self._hosts is not None:
-            return self._hosts._with_region(self._own_region).stop(reason)
+            stopped = self._hosts._with_region(self._own_region).stop(reason)
+            return then(stopped, lambda: self._leave_workers(WorkerLauncher.close))
         if is_launched():
             rule = "it was launched by a client, which stops it; stop the procs instead"
             raise Unsupported(f"{self!r} is the host of this proc: {rule}")
         return shutdown_context()
 
     def shutdown(self) -> Future[None]:
-        """As `stop`."""
-        return self.stop("shut down by client")
+        """As `stop`; workers that were attached to are ended too, where they serve until that (`run_worker_loop_until_shutdown`)."""
+        if self._hosts is None:
+            return self.stop()
+        stopped = self._hosts._with_region(self._own_region).stop("shut down by client")
+        return then(stopped, lambda: self._leave_workers(_end_worker))
+
+    def _leave_workers(self, leave: Callable[[WorkerLauncher], Future[None]]) -> Future[None]:
+        left = [leave(self._workers[base]) for base in self._own_region.base_ranks()] if self._workers else []
+        return gather(left, lambda: None)
 
     def __enter__(self) -> Self:
         refuse_on_event_loop("with", "use `async with`")
@@ -140,7 +154,7 @@ class HostMesh(Mesh):
         name: str | None = None,
         *,
         bootstrap_command: Command | Callable[[Point], Command] | None = None,
-        proc_bind: list[dict[str, Any]] | None = None,
+        proc_bind: Sequence[Mapping[str, str]] | None = None,
         launcher: Any = None,
         readiness: Literal["call_back", "none"] = "call_back",
         env: Environment | Callable[[Point], Environment] | None = None,
@@ -172,6 +186,7 @@ class HostMesh(Mesh):
 
         per_host: the shape of the procs of each host, `{"gpus": 4}`; None is one proc.
         bootstrap: called in each proc, sync or async, before any actor is built.
+        preload: modules that each proc imports before it is ready, and before `bootstrap` is called, in this order.
         bootstrap_command: what to run instead of this interpreter, as a `launch.BootstrapCommand` or a list of words; or
             a callable that is asked for each point.
         launcher: None or `launchers.native()`, a launcher actor, or a `ProcLauncher` subclass, which then gets a
@@ -185,6 +200,9 @@ class HostMesh(Mesh):
         rlimits: limits of the kernel on each process: `{"nofile": 1024, "core": (0, "unlimited")}`, soft and hard.
         resources: what each proc may use together with all that it starts: `{"memory": "64M", "pids": 100, "cpu": 0.5}`.
             Beyond its memory the kernel kills (`ProcExit.oom`), beyond its pids forks fail, beyond its cpu it waits.
+        proc_bind: for each proc of a host, what it runs on: `{"cpus": "0-3,8"}`, `{"physcpubind": "all"}` or the processors of
+            NUMA nodes, `{"cpunodebind": "0"}`, all of which hold together; and `{"membind": "0"}`, where its memory comes from.
+            What it starts is bound too.
         security: what it gives up for good: `{"no_new_privs": True, "drop_capabilities": "all" or a list of names,
             "seccomp": a compiled BPF program, which implies no_new_privs}`.
             What this machine or the launcher cannot do of these is refused: `procession doctor` tells.
@@ -203,10 +221,6 @@ class HostMesh(Mesh):
             same directory, as this one did before; with a log_dir. Their restart policy goes on then too. Refused for what
             belongs to an actor or a proc.
         """
-        _validate.not_yet(
-            proc_bind=(proc_bind, None),
-            preload=(tuple(preload), ()),
-        )
         again = _policy(restart)
         is_here = self._hosts is None
         sizes = _validate.shape("per_host", per_host, taken=self._own_region.labels)
@@ -216,11 +230,11 @@ class HostMesh(Mesh):
         # Absolute, because it is entered by the launcher and by the proc, and theirs may be another.
         directory = None if cwd is None else os.path.abspath(_validate.path("cwd", cwd))
         instance = current_instance()
-        common = {
+        common: dict[str, Any] = {
             "clear_env": _validate.flag("clear_env", clear_env),
             "cwd": directory,
             "readiness": _validate.choice("readiness", readiness, ("call_back", "none")),
-            "setup": _setup(bootstrap),
+            "setup": setup_of(bootstrap, preload),
             "sys_path": _pickle.path_for_procs(),
             "ready_timeout": _validate.seconds("ready_timeout", ready_timeout),
             "stop_grace": _validate.seconds("stop_grace", stop_grace),
@@ -234,10 +248,9 @@ class HostMesh(Mesh):
             "detach": _validate.choice("on_owner_loss", on_owner_loss, ("kill", "detach")) == "detach",
             "mesh": json.dumps([mesh_name, extent.labels, extent.sizes]),
         }
-        if bootstrap is not None and readiness == "none":
-            raise InvalidArgument(
-                "bootstrap", "a callable", 'a program that never calls back (readiness="none") cannot run it'
-            )
+        if common["setup"] and readiness == "none":
+            given = ("bootstrap", "a callable") if bootstrap is not None else ("preload", _validate.shown(preload))
+            raise InvalidArgument(*given, 'a program that never calls back (readiness="none") cannot run it')
         if common["detach"] and not is_here:
             rule = "what a host that was launched runs ends with it"
             raise InvalidArgument("on_owner_loss", '"detach"', rule)
@@ -248,6 +261,7 @@ class HostMesh(Mesh):
         chosen = resolve(launcher)
         if cwd is None and is_here and (readiness == "call_back" or isinstance(chosen, NativeLauncher)):
             common["cwd"] = _own_directory()
+        bound_to = bindings(proc_bind, math.prod(sizes.values()))
         inherited = {} if clear_env else dict(os.environ)
         slots = []
         for rank in range(extent.nelements):
@@ -268,6 +282,8 @@ class HostMesh(Mesh):
                 "env": added,
                 "env_remove": removed,
             }
+            if bound_to is not None:
+                own["confinement"] = bound(common["confinement"], bound_to[rank % len(bound_to)])
             slots.append(Slot(f"{mesh_name}-{rank}", rank, {**common, **own}))
         chosen.check(slots)
         if log_dir is not None:
@@ -326,6 +342,15 @@ class HostMesh(Mesh):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return HostMesh, (self._own_region, None, self._command, self._hosts)
+
+
+def _end_worker(worker: WorkerLauncher) -> Future[None]:
+    try:
+        asked = worker.shutdown_worker()
+    except LauncherUnavailable:  # it has ended
+        return worker.close()
+    # One that serves for ever does not end, and is left.
+    return then(asked, worker.close, whatever=True)
 
 
 def default_bootstrap_cmd() -> BootstrapCommand:
@@ -397,14 +422,6 @@ def _log(directory: Any, max_bytes: Any, keep: Any, is_here: bool) -> tuple[byte
     if max_bytes is not None:
         raise InvalidArgument("log_max_bytes", str(max_bytes), "give the directory of the files too, with log_dir")
     return None
-
-
-def _setup(bootstrap: Setup | None) -> bytes:
-    if bootstrap is None:
-        return b""
-    if not callable(bootstrap):
-        _validate.refuse("bootstrap", bootstrap, "has to be a callable without arguments")
-    return _pickle.dumps_whole(bootstrap)
 
 
 def _policy(restart: object) -> Restart | None:

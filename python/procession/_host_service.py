@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 HOST = "host"
 """The name that it has among the actors of its node."""
-ENDED_KEPT = 1000
-"""How many groups are still known when all of their procs have ended."""
+ENDED_KEPT = 500
+"""How many groups are still known when all of their procs have ended: each costs some 15 KiB."""
 LAST_ANSWERS = 2.0
 """Seconds for the answers to those who wait for the end of procs, when all have ended."""
 NAME_PATIENCE = 15.0
@@ -62,7 +62,7 @@ class Groups:
         over = [key for key, (procs, _) in self._known.items() if procs.are_over()]
         for key in over[: max(0, len(over) - ENDED_KEPT)]:
             del self._known[key]
-        self._look_at = 2 * (len(self._known) - len(over)) + 2 * ENDED_KEPT
+        self._look_at = len(self._known) + max(ENDED_KEPT, len(self._known)) // 4
 
     def get(self, key: str) -> OwnedProcs:
         with self._lock:
@@ -143,13 +143,20 @@ class HostService:
         while not self._inbox.closed and not self._is_finished():
             poll.poll(200 if self._spawning or self._ends_at is not None else None)
             for token in [*self._queue.drain(), *self._spawning]:
-                self._happened(token)
+                self._guarded(self._happened, token)
             for message in self._inbox.drain():
-                self._handle(message)
+                self._guarded(self._handle, message)
                 del message
             if self._inbox.some_cancelled():
-                self._forget_cancelled()
+                self._forget(lambda call: call.port.cancelled)
         self._inbox.end(None)
+
+    def _guarded(self, step: Callable[[Any], None], what: Any) -> None:
+        try:
+            step(what)
+        except Exception:  # of one asker; the others are still served
+            if not sys.is_finalizing():
+                sys.excepthook(*sys.exc_info())
 
     def _is_finished(self) -> bool:
         if self._ends_at is None:
@@ -201,15 +208,17 @@ class HostService:
         if isinstance(waiting, Call):
             self._await(waiting.future, waiting.port)
         elif isinstance(waiting, Lease):
-            self._followed.pop(waiting.name, None)
+            followed = self._followed.pop(waiting.name, None)
+            # Whoever followed has asked for what comes next, as always: on a quiet day that would wait for long.
+            self._forget(lambda call: isinstance(call.future._finish, More) and call.future._finish.of is followed)
         elif waiting is not None:
             answer = waiting.receiver.try_recv()
             if answer is not None and answer.outcome == _native.CLOSED:
                 waiting.procs.stop(waiting.procs.every(), "whoever asked for it has given up")
 
-    def _forget_cancelled(self) -> None:
+    def _forget(self, is_needless: Callable[[Call], bool]) -> None:
         for token, waiting in list(self._waiting.items()):
-            if isinstance(waiting, Call) and waiting.port.cancelled:
+            if isinstance(waiting, Call) and is_needless(waiting):
                 del self._waiting[token]
                 self._spawning.discard(token)
 
@@ -328,7 +337,7 @@ class HostService:
         subscription = self._followed.get(name)
         if subscription is None:
             raise NotFound(f"{name}: nobody holds this subscription any more")
-        return when_done(subscription.waiter(), lambda: (subscription.drain(), subscription.ended))
+        return when_done(subscription.waiter(), More(subscription))
 
     def do_openings(
         self, key: str, ranks: list[int], agent: str, verb: str, opens: str, ports: list[str], *payload: memoryview
@@ -376,6 +385,16 @@ class Spawn:
         procs = launch(self._slots, self._launcher, self._restart, owner=self._owner)
         key = groups.key_of(procs, None if self._owner is None else self._owner[0])
         return key, procs.proc_ids(procs.every()), self._service.hand_over(procs)
+
+
+class More:
+    """What has happened in a subscription since it was asked last."""
+
+    def __init__(self, of: Subscription) -> None:
+        self.of = of
+
+    def __call__(self) -> tuple[list[dict[str, Any]], bool]:
+        return self.of.drain(), self.of.ended
 
 
 def _on_this_machine(options: dict[str, Any]) -> dict[str, Any]:

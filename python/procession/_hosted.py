@@ -105,7 +105,7 @@ class HostedProcs:
         return self._collect(ranks, lambda procs, local: procs.statuses(local), self._lost_status)
 
     def exits(self, ranks: Sequence[int]) -> list[dict[str, Any] | None]:
-        return self._remembered(self._collect(ranks, lambda procs, local: procs.exits(local), self._lost_exit))
+        return self._remembered(ranks, self._collect(ranks, lambda procs, local: procs.exits(local), self._lost_exit))
 
     def histories(self, ranks: Sequence[int]) -> list[tuple[list[dict[str, Any]], int]]:
         def lost(rank: int, proc_id: str, reason: str) -> tuple[list[dict[str, Any]], int]:
@@ -141,7 +141,7 @@ class HostedProcs:
         def collect() -> R:
             all_ended.get()
             exits = self._collect(ranks, lambda procs, _: each[id(procs)].get(), self._lost_exit)
-            return finish(self._remembered(exits))
+            return finish(self._remembered(ranks, exits))
 
         return Future._of(all_ended._next_waiter, collect, _deadline_in(timeout))
 
@@ -238,11 +238,16 @@ class HostedProcs:
             "ended_at": now,
         }
 
-    def _remembered(self, exits: Sequence[E]) -> list[E]:
-        for one in exits:
-            if one is not None:
-                self._exits.setdefault(one["proc_id"], one)
-        return list(exits)
+    def _remembered(self, ranks: Sequence[int], exits: Sequence[E]) -> list[E]:
+        kept: list[Any] = []
+        for rank, one in zip(ranks, exits, strict=True):
+            if one is None:
+                kept.append(None)
+                continue
+            # What was launched one by one is of rank 0 to its host.
+            own = one if one["rank"] == rank else {**one, "rank": rank}
+            kept.append(self._exits.setdefault(own["proc_id"], own))
+        return kept
 
     def _lost_exit(self, rank: int, proc_id: str, reason: str) -> dict[str, Any]:
         if proc_id in self._exits:  # it had ended before

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
-from typing import Any
+import time
+from collections.abc import Mapping, Sequence
+from itertools import count
+from typing import TYPE_CHECKING, Any
 
 from procession import _validate, config
-from procession._host_mesh import PROC_ARGS, Environment, HostMesh, this_host
+from procession._host_mesh import PROC_ARGS, Environment, HostMesh, this_host, unlike_others
+from procession._hosted import HostedProcs
+from procession._proc_mesh import ProcMesh
 from procession._shape import Region
+
+if TYPE_CHECKING:
+    from procession._worker_launcher import WorkerLauncher
+    from procession.launch import BootstrapCommand
+
+_meshes = count(1)
 
 
 def hosts_from_launcher(
@@ -35,16 +45,11 @@ def hosts_from_launcher(
     env: what is added to the environment of each.
     lease: seconds that a host may be without a connection before it has ended, and all procs on it are killed.
     """
-    from procession.launch import BootstrapCommand
-
     sizes = {"hosts": hosts} if isinstance(hosts, int) else dict(hosts)
-    program = sys.executable if python_executable is None else os.fspath(python_executable)
-    _validate.program("python_executable", program, None)
-    command = BootstrapCommand(program, arg0=program, args=(*PROC_ARGS, config.HOST_ARG))
     procs = this_host().spawn_procs(
         sizes,
         name=name,
-        bootstrap_command=command,
+        bootstrap_command=_command(python_executable),
         launcher=launcher,
         env=env,
         ready_timeout=ready_timeout,
@@ -54,3 +59,28 @@ def hosts_from_launcher(
         stop_grace=config.HOST_STOP_GRACE,
     )
     return HostMesh(Region.dense(procs.extent), hosts=procs)
+
+
+def hosts_on_workers(workers: Sequence[WorkerLauncher], name: str | None) -> HostMesh:
+    """One host on each."""
+    name = unlike_others("hosts", next(_meshes)) if name is None else _validate.name("name", name)
+    each = [
+        this_host().spawn_procs(
+            name=f"{name}-{place}",
+            bootstrap_command=_command(worker.interpreter),
+            launcher=worker,
+            stop_grace=config.HOST_STOP_GRACE,
+        )
+        for place, worker in enumerate(workers)
+    ]
+    together = HostedProcs(this_host(), [procs._procs for procs in each], 1, time.time())
+    region = Region.dense({"hosts": len(workers)})
+    return HostMesh(region, hosts=ProcMesh(name, together, region), workers=workers)
+
+
+def _command(interpreter: str | os.PathLike[str] | None) -> BootstrapCommand:
+    from procession.launch import BootstrapCommand
+
+    program = sys.executable if interpreter is None else os.fspath(interpreter)
+    _validate.program("python_executable", program, None)
+    return BootstrapCommand(program, arg0=program, args=(*PROC_ARGS, config.HOST_ARG))

@@ -219,6 +219,7 @@ def _refuse_unconfined(cls: type[ProcLauncher], confinement: dict[str, Any] | No
         "user": confinement["user"] is not None,
         "rlimits": bool(confinement["rlimits"]),
         "security": any(confinement[key] for key in security),
+        "proc_bind": bool(confinement["binding"]),
     }
     for name, given in asked.items():
         if given and not getattr(cls.capabilities, name):

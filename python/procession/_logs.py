@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from procession._fold import Fold, Folded, prefix_and_suffix
+from procession._fold import WINDOW, Fold, Folded, prefix_and_suffix
 from procession._future import refuse_on_event_loop, wait_at_most, wait_for
 
 if TYPE_CHECKING:
@@ -25,6 +25,11 @@ class Logs:
         self._ranks = {base: place for place, base in enumerate(bases)}
         self._past = [f"[{rank}] {line}" for rank, streams in enumerate(past) for lines in streams for line in lines]
         self._fold = Fold(len(bases)) if fold and len(bases) > 1 else None
+
+    def fold_from_now_on(self, fold: bool) -> None:
+        """For lines that were asked for with `fold`."""
+        if self._fold is not None:
+            self._fold.window = WINDOW if fold else 0.0
 
     def __iter__(self) -> Iterator[str]:
         yield from self._past

@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Final, final
 
-from procession._native_machine import find_user as find_user
-from procession._native_machine import machine_facts as machine_facts
-from procession._native_machine import read_record as read_record
-from procession._native_machine import records_dir as records_dir
+from procession._native_waiter import CompletionQueue as CompletionQueue
+from procession._native_waiter import Waiter as Waiter
 from procession._native_worker import SessionKey as SessionKey
 from procession._native_worker import Worker as Worker
 from procession._native_worker import WorkerServer as WorkerServer
@@ -231,6 +229,21 @@ class Launcher:
     @property
     def name(self) -> str: ...
 
+def read_record(file: bytes) -> dict[str, Any]:
+    """What the file of an ended proc's record holds: `exit` as `ProcHandle.exit()`, and what is kept beside it.
+
+    Raises `ValueError` for what is no record.
+    """
+
+def records_dir() -> str | None:
+    """Where records of ended procs are kept; None where they are not."""
+
+def find_user(user: str | int, group: str | int | None) -> tuple[int, int, list[int]]:
+    """User, group and all groups: those of the user, or the group alone. Raises `InvalidArgument` for who is nobody."""
+
+def machine_facts() -> list[tuple[str, bool, str]]:
+    """What this machine, and this process on it, can promise: name, whether it holds, what it means."""
+
 @final
 class Subscription:
     """A queue of dicts about some procs, in order: `{"kind", "proc_id", "rank", "name", "incarnation", "at", ...}`.
@@ -265,28 +278,6 @@ def subscribe_with_past(procs: Sequence[ProcHandle], lines: int | None) -> tuple
 
     `lines` as for `ProcHandle.output_tail`. A line is either among these or in the subscription, never in both.
     """
-
-@final
-class Waiter:
-    """Something that will be done once, and can be waited for from any thread or event loop."""
-
-    def done(self) -> bool: ...
-    def wait(self, timeout: float | None) -> bool:
-        """False at `timeout`. Handles signals: a KeyboardInterrupt ends the wait."""
-    def result(self) -> Any:
-        """Raises what went wrong; call it only when done."""
-    def notify(self, queue: CompletionQueue, token: int) -> int | None:
-        """Puts `token` into `queue` once done: at once when it already is, otherwise gives what `forget` takes."""
-    def forget(self, notification: int) -> None:
-        """Takes a notification back, also one that has happened."""
-
-@final
-class CompletionQueue:
-    """Carries completions into an asyncio loop: `loop.add_reader(queue.fileno(), …)`."""
-
-    def __new__(cls) -> CompletionQueue: ...
-    def fileno(self) -> int: ...
-    def drain(self) -> list[int]: ...
 
 @final
 class ActorRef:

@@ -38,10 +38,12 @@ class WorkerServer:
     def stop(self) -> None:
         """Kills all that was launched; returns when nothing of it is left. Idempotent."""
 
-def serve_worker(address: str, key: SessionKey, lease: float, until_asked: bool) -> WorkerServer:
+def serve_worker(
+    address: str, key: SessionKey, lease: float, until_asked: bool, interpreter: str | None
+) -> WorkerServer:
     """Serves this machine on a thread of its own. `lease`: seconds that a client may be without a connection.
 
-    `until_asked`: clients may ask for its end. Raises `InvalidArgument` for what is no address, `RuntimeError` where it cannot listen.
+    `interpreter`: what runs Python here, for clients who ask. `until_asked`: clients may ask for its end. Raises `InvalidArgument` for what is no address, `RuntimeError` where it cannot listen.
     """
 
 @final
@@ -50,6 +52,9 @@ class Worker:
 
     @property
     def address(self) -> str: ...
+    @property
+    def interpreter(self) -> str | None:
+        """What runs Python there, if it says so."""
     def launcher(self) -> Launcher: ...
     def close(self) -> Waiter:
         """Closes the connection, at which all ends that was launched over it."""

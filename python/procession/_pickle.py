@@ -219,10 +219,19 @@ def _importable(name: str) -> bool:
 
 
 def _explain(value: object, error: Exception, called: str) -> str:
-    path, culprit = _culprit(value, {}) or ("", value)
+    seen: dict[int, object] = {}
+    path, culprit = _culprit(value, seen) or ("", value)
     where = f"{(called + path).lstrip('.')} is" if path else "it is"
     kind = type(culprit)
-    return f"cannot send {_summary(value)}: {where} a {kind.__module__}.{kind.__qualname__}, which cannot be pickled ({error})"
+    what = f"{where} a {kind.__module__}.{kind.__qualname__}, which cannot be pickled ({error})"
+    for one in seen.values():
+        if isinstance(one, (type, FunctionType)) and one.__module__ is not None and _is_found_later(one.__module__):
+            what += (
+                f"; module {one.__module__} is sent along, because procs were launched before its folder was on sys.path: "
+                "extend sys.path before the first launch, and it is imported there"
+            )
+            break
+    return f"cannot send {_summary(value)}: {what}"
 
 
 def _summary(value: object) -> str:
@@ -278,3 +287,8 @@ def _parts(value: object) -> Iterator[tuple[str, object]]:
     elif not isinstance(value, (ModuleType, BuiltinFunctionType)):
         for name, item in getattr(value, "__dict__", {}).items():
             yield f".{name}", item
+        for base in type(value).__mro__:
+            names = vars(base).get("__slots__", ())
+            for name in (names,) if isinstance(names, str) else names:
+                with suppress(Exception):  # one that was never set, or has another name outside of its class
+                    yield f".{name}", getattr(value, name)

@@ -40,7 +40,7 @@ class Port(Generic[R]):
 
     def exception(self, error: BaseException) -> None:
         """Sends `error`, which is raised at the receiver, with a note that has its traceback. What an endpoint raises, instead
-        of sending it, is raised inside of an ActorError."""
+        of sending it, is raised inside of an ActorError; so is what is no Exception, such as SystemExit."""
         if self._ref is None:
             return
         if self._ref.style == _native.EXIT:

@@ -6,11 +6,13 @@ import os
 import sys
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from procession import config
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from procession._agent import Agent
     from procession._native import Runtime
 
@@ -50,15 +52,7 @@ def main() -> int:
         return 1
     _mark(node.proc_id.rpartition("@")[0].rpartition(".")[2])
     _adopt(node.sys_path, node.cwd)
-    try:
-        if setup:
-            node.say("runs the bootstrap callable")
-            _run_setup(setup)
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-        print("procession._proc_main: the bootstrap callable of spawn_procs failed", file=sys.stderr)
+    if setup and not _set_up(setup, node.say):
         return 1
 
     from procession._agent import Agent, wait_for_all
@@ -133,17 +127,23 @@ def _adopt(path: list[str], cwd: str | None) -> None:
     sys.path[:] = [entry for entry in path if os.path.exists(entry)] + elsewhere
 
 
-def _run_setup(setup: bytes) -> None:
-    from procession._pickle import loads_whole
+def _set_up(setup: bytes, say: Callable[[str], None]) -> bool:
+    """Whether all of it went well; what did not is on stderr."""
+    from procession._setup import steps_of
 
-    result = loads_whole(setup)()
-    if hasattr(result, "__await__"):
-        import asyncio
+    what = "the set-up"
+    try:
+        for step in steps_of(setup):
+            what = step.what
+            say(step.says)
+            step.run()
+    except BaseException:
+        import traceback
 
-        async def finish() -> None:
-            await result
-
-        asyncio.run(finish())
+        traceback.print_exc()
+        print(f"procession._proc_main: {what} failed", file=sys.stderr)
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 from procession import _native, _validate
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=Actor)
 
+_finding = Lock()
+
 
 class ProcMesh(Mesh):
     """Launched processes that host actors. Every slice is one too, and shares the procs.
@@ -32,11 +35,21 @@ class ProcMesh(Mesh):
     As a context manager, sync or async, it stops its procs at the end.
     """
 
-    def __init__(self, name: str, procs: Procs, region: Region, *, hosts_actors: bool = True) -> None:
+    def __init__(
+        self,
+        name: str,
+        procs: Procs,
+        region: Region,
+        *,
+        hosts_actors: bool = True,
+        taken_over: set[str] | None = None,
+    ) -> None:
         self._name = name
         self._procs = procs
         self._own_region = region
         self._hosts_actors = hosts_actors
+        self._taken_over = taken_over
+        """Of procs that an earlier client has spawned: the ids of the actors there that were found, and are watched."""
 
     # Actors
 
@@ -52,7 +65,7 @@ class ProcMesh(Mesh):
         return self._spawn(name, Class, args, kwargs)
 
     def _spawn(self, name: str, Class: type[T], args: Any, kwargs: Any, is_watched: bool = True) -> T:
-        from procession._agent import AGENT, spawn_elsewhere, spawn_here, unique_name
+        from procession._agent import note_spawned, spawn_elsewhere, spawn_here, unique_name
         from procession._faults import Unwatched, Watch
 
         actor_name = unique_name(name)
@@ -69,7 +82,10 @@ class ProcMesh(Mesh):
 
         refs = tuple(_native.ActorRef(f"{proc_id}/{actor_name}") for proc_id in ids)
         mesh = ActorMesh(Class, name, refs, region, None, gather(started, finish))
-        watch = Watch(mesh, AGENT, self._procs, bases) if is_watched else Unwatched()
+        watch: Watch | Unwatched = Unwatched()
+        if is_watched:
+            watch = Watch(mesh, self._procs, bases, self)
+            note_spawned(actor_name, watch)
         try:
             if own_id in ids:
                 ended = partial(watch.ended, ids.index(own_id))
@@ -78,14 +94,11 @@ class ProcMesh(Mesh):
                 again = (self._procs, bases) if self._procs.builds_actors_again() else None
                 others = [ids[rank] for rank in elsewhere]
                 watched = partial(watch.elsewhere, elsewhere)
-                started.append(
-                    spawn_elsewhere(
-                        others, actor_name, name, Class, args, kwargs, region, watch.owner_id, watched, again
-                    )
-                )
+                started.append(spawn_elsewhere(others, actor_name, name, Class, args, kwargs, region, watched, again))
         except BaseException:
             watch.abandon()
             raise
+        watch.spawned()
         return cast(T, mesh)
 
     def find(self, name: str, Class: type[T]) -> Future[T]:
@@ -93,6 +106,9 @@ class ProcMesh(Mesh):
 
         It waits for the procs: also for one that looks for this client after a `reattach`. LookupError (`NotFound`) where
         a proc has none, as after its restart: spawn one there, and ask again. SupervisionError where a proc has ended.
+
+        Actors that an earlier client has spawned belong to this one once they are found, which is told when they fail: as of
+        those that it spawns itself. Others still belong to who has spawned them.
         """
         from procession._agent import find_elsewhere
 
@@ -110,9 +126,22 @@ class ProcMesh(Mesh):
                 rule = "spawn them there, and ask again"
                 raise NotFound(f"{name}: ranks {without} of {self!r} have no actors of that name; {rule}")
             refs = tuple(_native.ActorRef(f"{one}/{actors[-1]}") for one, actors in zip(ids, found, strict=True))
-            return cast(T, ActorMesh(Class, name, refs, region))
+            mesh = ActorMesh(Class, name, refs, region)
+            self._watch_found(mesh)
+            return cast(T, mesh)
 
         return gather([asked], finish)
+
+    def _watch_found(self, mesh: ActorMesh[Any]) -> None:
+        from procession._faults import Watch
+
+        known = self._taken_over
+        if known is None:
+            return
+        with _finding:
+            new = [rank for rank, ref in enumerate(mesh._refs) if ref.actor_id not in known]
+            known.update(mesh._refs[rank].actor_id for rank in new)
+        Watch(mesh, self._procs, self._own_region.base_ranks(), self, found=True).found(new)
 
     def _check_hosts_actors(self) -> None:
         if not self._hosts_actors:
@@ -316,7 +345,7 @@ class ProcMesh(Mesh):
         return self._own_region
 
     def _with_region(self, region: Region) -> Self:
-        return type(self)(self._name, self._procs, region, hosts_actors=self._hosts_actors)
+        return type(self)(self._name, self._procs, region, hosts_actors=self._hosts_actors, taken_over=self._taken_over)
 
     def __repr__(self) -> str:
         return f"<ProcMesh {self._name}, {self.extent!r}>"

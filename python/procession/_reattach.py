@@ -28,7 +28,7 @@ def reattach(directory: str | os.PathLike[str]) -> Reattached:
 
     They are those that are spawned with `on_owner_loss="detach"`. However this process ends, they go on; the next one that
     calls this takes them over: it knows how those ended that died meanwhile, and has all of their output. `ProcMesh.find`
-    leads to the actors in them, whose state is as it was; calls that were under way when the client ended are lost, and
+    leads to the actors in them, whose state is as it was, and whose failures are told to this process from then on; calls that were under way when the client ended are lost, and
     fail where they were made. Restart policies go on, with their counts and waits from the beginning; that references follow
     (`actors="respawn"`) ends with the client that knew how the actors are made.
 
@@ -43,5 +43,5 @@ def reattach(directory: str | os.PathLike[str]) -> Reattached:
         name, labels, sizes = json.loads(handles[0].mesh)
         procs = OwnedProcs(resolve(None), handles)
         region = Region.dense(Extent(labels, sizes))
-        meshes[name] = ProcMesh(name, procs, region, hosts_actors=handles[0].calls_back)
+        meshes[name] = ProcMesh(name, procs, region, hosts_actors=handles[0].calls_back, taken_over=set())
     return Reattached(meshes, [exit_from(given) for given in ended])

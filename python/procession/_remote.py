@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from procession import _answer, _native, _plain, config
 from procession._context import sender
-from procession._future import Future, _deadline_in, gather, when_done
+from procession._future import Future, _deadline_in, gather, on_event_loop, when_done
 from procession._procs import HostOrigins, Origin, OtherProcs, Standing, Streams, check_hands_over
 from procession._runtime import runtime
 from procession.errors import ActorError, NotFound, SupervisionError, Unsupported
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+LONG = 1.0
+"""Seconds that an event loop may wait for a host before it is worth a word."""
+
 
 class HostRef:
     """A host, by its node."""
@@ -43,7 +48,8 @@ class HostRef:
         return _native.call([self._service], verb, _native.RETURNS, payload, [], sender())
 
     def ask(self, verb: str, *args: Any, segments: Sequence[Buffer] = ()) -> Any:
-        """The answer. It is waited for here and now, also on an event loop, since a host answers this at once."""
+        """The answer. It is waited for here and now, also on an event loop, since a host answers this at once; a loop that
+        was held up for longer than that is warned of."""
         return self.asked(verb, *args, segments=segments)()
 
     def asked(self, verb: str, *args: Any, segments: Sequence[Buffer] = ()) -> Callable[[], Any]:
@@ -51,7 +57,10 @@ class HostRef:
         replies = self.send(verb, *args, segments=segments)
 
         def answer() -> Any:
-            if not replies.one_done(0).wait(config.HOST_SECONDS) and replies.cancel():
+            began = time.monotonic()
+            is_there = replies.one_done(0).wait(config.HOST_SECONDS)
+            _warn_held_up_loop(verb, time.monotonic() - began)
+            if not is_there and replies.cancel():
                 raise TimeoutError(
                     f"the host {self.node} has not answered {verb} within {config.HOST_SECONDS:g} s: its process is stopped, "
                     "or holds its interpreter; what it has not begun with by then is not done"
@@ -64,6 +73,16 @@ class HostRef:
         """The answer when there is one."""
         replies = self.send(verb, *args)
         return when_done(replies.one_done(0), lambda: _taken(replies))
+
+
+def _warn_held_up_loop(verb: str, seconds: float) -> None:
+    if seconds > LONG and on_event_loop():
+        warnings.warn(
+            f"{verb} has held up the event loop of this thread for {seconds:.1f} s, which its host took to answer: where that "
+            "matters, ask in another thread, as in `await asyncio.to_thread(procs.statuses)`",
+            RuntimeWarning,
+            stacklevel=5,
+        )
 
 
 def _taken(replies: Replies) -> Any:
@@ -108,7 +127,7 @@ class RemoteProcs:
         key = (verb, tuple(ranks))
         known = self._waits.get(key)
         if known is None or known.done():
-            self._waits = {key: wait for key, wait in self._waits.items() if not wait.done()}
+            self._waits = {key: wait for key, wait in list(self._waits.items()) if not wait.done()}
             known = self._waits[key] = self._later(verb, ranks)
         return known
 
@@ -251,6 +270,7 @@ class RemoteEvents:
                 one = self._given.popleft()
                 self._refill()
                 return one
+            self._refill()  # of one that is read on after its host could not be asked, which is told again then
             if not self._asked.wait(timeout):
                 return None
         return None

@@ -8,12 +8,12 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from procession import _answer, _context, _native, _owned, _pickle
+from procession import _answer, _context, _owned, _pickle
 from procession._actor import Actor, EndpointProperty, endpoints_of, is_async, is_async_actor
-from procession._context import STOP
+from procession._context import STOP, WAKE
 from procession._failure import ending_of
 from procession._port import Port
-from procession.errors import SupervisionError
+from procession.errors import ActorAborted, SupervisionError
 
 if TYPE_CHECKING:
     import asyncio
@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from procession._failure import Ending, MeshFailure
     from procession._interrupts import RunningCalls
     from procession._native import Inbox, Message, PortRef
-
-
-WAKE = "__wake__"
-"""The message that has an actor look what there is for it beside its messages."""
 
 
 class ActorFailed(Exception):
@@ -67,8 +63,7 @@ class ActorServer:
     def supervise(self, failure: MeshFailure) -> None:
         """Has the actor handle `failure`, between messages or at an await. From any thread."""
         self._failures.append(failure)
-        payload, moved = _pickle.dumps(None)
-        _native.call([_native.ActorRef(self._instance.actor_id)], WAKE, _native.ONE_WAY, payload, moved, None)
+        self._instance.wake()
 
     def run(self) -> Ending | None:
         """Returns when the actor has ended, None where that was regular; raises nothing."""
@@ -88,6 +83,7 @@ class ActorServer:
         ending = None if self._failure is None else ending_of(self._failure, self._unhandled)
         # Loops, tasks and tracebacks of the user's may refer to this for longer, in cycles; the inbox holds a descriptor.
         self._instance._inbox = self._instance.supervise = None
+        _owned.stop_all(self._instance)  # of what other threads have spawned since; whoever is later finds no inbox
         del self._actor, self._failure, self._inbox, self._main, self._messages, self._unanswered
         return ending
 
@@ -120,11 +116,19 @@ class ActorServer:
 
     def _fail(self, error: BaseException) -> None:
         error = error.__cause__ or error if isinstance(error, ActorFailed) else error
+        if isinstance(error, ActorAborted):
+            error = error.with_traceback(None)  # it was raised here, and not where it was asked for
         if self._failure is None:
             self._failure = error
         print(
             f"actor {self._instance.actor_id} ends:\n{_answer.format_error(error)}", file=sys.stderr, end="", flush=True
         )
+
+    def _fail_beside(self, error: BaseException) -> None:
+        """In another task than the main one, which handles no more then."""
+        self._fail(error)
+        if self._main is not None:
+            self._main.cancel()
 
     def _stop_owned(self) -> None:
         if not self._instance.owned:
@@ -158,8 +162,14 @@ class ActorServer:
         self._clean_up(actor)
 
     def _handle_sync(self, actor: Actor, message: Message) -> None:
-        while self._failures:
-            self._supervise(actor)
+        try:
+            if self._instance.aborted is not None:
+                raise ActorAborted(self._instance.aborted)
+            while self._failures:
+                self._supervise(actor)
+        except BaseException:
+            self._messages.appendleft(message)  # unread: who sent it learns how the actor has ended
+            raise
         if message.method == WAKE:
             return
         if message.method == STOP:
@@ -221,6 +231,7 @@ class ActorServer:
                 self._main.uncancel()
         except BaseException as error:
             self._fail(error)
+        self._main = None  # what fails from here on does not keep the rest of the end from being done
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -251,6 +262,8 @@ class ActorServer:
             nonlocal closed
             closed = self._inbox.closed  # asked before draining, so that nothing is left behind
             self._messages.extend(message for message in self._inbox.drain() if message.method != WAKE)
+            if self._instance.aborted is not None:
+                self._abort(self._instance.aborted)
             if self._failures and self._supervising is None:
                 self._supervising = asyncio.create_task(self._supervise_all(actor))
                 self._tasks.add(self._supervising)
@@ -277,6 +290,13 @@ class ActorServer:
         finally:
             loop.remove_reader(reader)
 
+    def _abort(self, reason: str) -> None:
+        """Once what it asks for in one go is done: its answer is given."""
+        if self._failure is None:
+            self._fail(ActorAborted(reason))
+            if self._main is not None:
+                self._main.cancel()
+
     async def _supervise_all(self, actor: Actor) -> None:
         from asyncio import CancelledError
 
@@ -294,9 +314,7 @@ class ActorServer:
         except CancelledError:
             raise
         except BaseException as error:
-            self._fail(error)
-            if self._main is not None:
-                self._main.cancel()
+            self._fail_beside(error)
         finally:
             if self._supervising is not None:
                 self._tasks.discard(self._supervising)
@@ -324,9 +342,7 @@ class ActorServer:
             except asyncio.CancelledError:
                 raise
             except BaseException as error:
-                self._fail(error)
-                if self._main is not None:
-                    self._main.cancel()
+                self._fail_beside(error)
 
         task = asyncio.create_task(run())
         self._tasks.add(task)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from procession import _native, _validate
 
-Key = bytes | str | os.PathLike[str] | None
+Key = bytes | str | os.PathLike[str] | _native.SessionKey | None
 
 
 def session_key(field: str, given: Key) -> _native.SessionKey:
@@ -15,6 +15,8 @@ def session_key(field: str, given: Key) -> _native.SessionKey:
 
     InvalidArgument where there is none, or where others can read it. It shows nothing of a key.
     """
+    if isinstance(given, _native.SessionKey):
+        return given
     if given is None:
         return _native.SessionKey.from_environment(field)
     if isinstance(given, bytes):

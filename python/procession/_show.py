@@ -20,16 +20,17 @@ class _Shown:
 
     def __init__(self, key: tuple[str, ...], logs: Logs) -> None:
         self.on = True
+        self.logs = logs
         self._key = key
-        self._logs = logs
         self.thread = threading.Thread(target=self._run, name="procession output", daemon=True)
 
     def _run(self) -> None:
         try:
-            for line in self._logs:
+            for line in self.logs:
                 if self.on:
                     with suppress(OSError, ValueError):  # nobody reads, or it is closed
-                        print(line, file=sys.stdout, flush=True)
+                        sys.stdout.write(f"{line}\n")  # in one, or lines of other meshes come in between
+                        sys.stdout.flush()
         finally:
             with _lock:
                 _showing.pop(self._key, None)
@@ -52,8 +53,10 @@ def show(procs: ProcMesh, on: bool, fold: bool) -> None:
         shown = _showing.get(key)
         if shown is not None:
             shown.on = on
+            shown.logs.fold_from_now_on(fold)
         elif on:
-            shown = _Shown(key, procs.logs(follow=True, fold=fold))
+            shown = _Shown(key, procs.logs(follow=True, fold=True))
+            shown.logs.fold_from_now_on(fold)
             shown.thread.start()
             _showing[key] = shown
 

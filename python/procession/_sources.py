@@ -1,4 +1,4 @@
-"""Whether the module of an actor's class is the same file here and where the actor is to live.
+"""Whether the modules of an actor's class, and of what it derives from, are the same files here and where the actor is to live.
 
 A class that is imported by name is whatever the file says when the proc imports it, which may be later, or elsewhere.
 """
@@ -50,6 +50,21 @@ def note(name: str) -> None:
         _imported[name] = source
 
 
+def note_all(cls: type[Any]) -> None:
+    """As `note`, for an actor's class and all that it derives from."""
+    for name in _modules_of(cls):
+        note(name)
+
+
+def _modules_of(cls: type[Any]) -> dict[str, None]:
+    """The modules that it comes from, its own first; those of the interpreter and of this package are the same everywhere."""
+    names = dict.fromkeys(base.__module__ for base in cls.__mro__)
+    return {name: None for name in names if name.partition(".")[0] not in _NOT_LOOKED_AT}
+
+
+_NOT_LOOKED_AT = frozenset({*sys.stdlib_module_names, "procession"}) - {"__main__"}
+
+
 def _look(file: str) -> Source | None:
     try:
         found = os.stat(file)
@@ -77,8 +92,8 @@ def _of(module: str) -> Source | None:
 class Stamped:
     """Arrives as the class itself, in a process that has imported it from the same source."""
 
-    def __init__(self, cls: type[Any], source: Source, strict: bool) -> None:
-        self._all = cls, source, strict
+    def __init__(self, cls: type[Any], sources: dict[str, Source], strict: bool) -> None:
+        self._all = cls, sources, strict
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _arrive, self._all
@@ -88,24 +103,29 @@ def stamped(cls: type[Any], *, strict: bool) -> Any:
     """What to send of `cls`. Not `strict`: another source is told on stderr where it arrives, and no error."""
     from procession._pickle import travels_by_value
 
-    module = cls.__module__
-    by_value = "<locals>" in cls.__qualname__ or travels_by_value(module)
-    source = None if by_value else _of(module)
-    if source is None:
+    sources = {}
+    for base in cls.__mro__:
+        module = base.__module__
+        if "<locals>" in base.__qualname__ or module not in _imported or travels_by_value(module):
+            continue  # it comes along, or is not known
+        source = _of(module)
+        if source is not None:
+            sources[module] = source
+    if not sources:
         return cls
-    return Stamped(cls, source, strict and os.environ.get(config.CHANGED_SOURCES_ENV) != "warn")
+    return Stamped(cls, sources, strict and os.environ.get(config.CHANGED_SOURCES_ENV) != "warn")
 
 
-def _arrive(cls: type[Any], theirs: Source, strict: bool) -> type[Any]:
-    module = cls.__module__
-    ours = _imported.get(module)
-    if ours is None or (ours.mtime_ns, ours.size) == (theirs.mtime_ns, theirs.size):
-        return cls
-    ours = _of(module)
-    if ours is None or (ours.sum is not None and (ours.sum, ours.size) == (theirs.sum, theirs.size)):
-        return cls  # copied to here
-    error = SourceChanged(module, str(theirs), str(ours))
-    if strict:
-        raise error
-    print(f"procession: {error}", file=sys.stderr, flush=True)
+def _arrive(cls: type[Any], sources: dict[str, Source], strict: bool) -> type[Any]:
+    for module, theirs in sources.items():
+        ours = _imported.get(module)
+        if ours is None or (ours.mtime_ns, ours.size) == (theirs.mtime_ns, theirs.size):
+            continue
+        ours = _of(module)
+        if ours is None or (ours.sum is not None and (ours.sum, ours.size) == (theirs.sum, theirs.size)):
+            continue  # copied to here
+        error = SourceChanged(module, str(theirs), str(ours))
+        if strict:
+            raise error
+        print(f"procession: {error}", file=sys.stderr, flush=True)
     return cls

@@ -11,7 +11,7 @@ from operator import index
 from typing import Any, NoReturn
 
 from procession import config
-from procession.errors import InvalidArgument, LimitExceeded, Unsupported
+from procession.errors import InvalidArgument, LimitExceeded
 
 MAX_ARG_BYTES = 128 * 1024
 LARGEST_COUNT = 2**63 - 1
@@ -270,10 +270,3 @@ def choice(field: str, value: object, allowed: Sequence[str]) -> str:
     if value not in allowed:
         refuse(field, value, "has to be " + " or ".join(f'"{one}"' for one in allowed))
     return str(value)
-
-
-def not_yet(**asked: Any) -> None:
-    """Refuses arguments whose feature does not exist yet, unless they are left at their defaults."""
-    for field, (value, default) in asked.items():
-        if value != default:
-            raise Unsupported(f"{field} = {shown(value)}: not supported by this version; leave it at {default!r}")

@@ -42,8 +42,9 @@ class Watcher:
     def _started(self) -> _native.CompletionQueue:
         with self._lock:
             if self._queue is None:
-                self._queue = _native.CompletionQueue()
-                threading.Thread(target=self._run, args=[self._queue], name="procession watcher", daemon=True).start()
+                queue = _native.CompletionQueue()
+                threading.Thread(target=self._run, args=[queue], name="procession watcher", daemon=True).start()
+                self._queue = queue  # only now: where there can be no more threads the next one tries again
             return self._queue
 
     def _run(self, queue: _native.CompletionQueue) -> None:

@@ -111,6 +111,11 @@ class WorkerLauncher:
             "timeout": self._timeout,
         }
 
+    @property
+    def interpreter(self) -> str | None:
+        """The Python interpreter that serves there."""
+        return self._connected().interpreter
+
     def process(self) -> ProcMesh:
         raise Unsupported(f"what worker {self.address} writes itself is in the output of the process that serves it")
 

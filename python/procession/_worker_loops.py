@@ -7,6 +7,7 @@ that is served takes launches from everybody who has its session key (`launchers
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Sequence
 from enum import Enum
@@ -25,8 +26,6 @@ PrivateKey = bytes | os.PathLike[str] | None
 CA = bytes | os.PathLike[str] | Literal["trust_all_connections"]
 
 _CA = 'both ends make their certificates from the session key, and trust no others: pass ca="trust_all_connections"'
-_TLS = 'keys and authorities of your own are not supported in this version: pass private_key=None, ca="trust_all_connections"'
-_ELSEWHERE = "hosts on other machines are not there in this version: launch with a `ProcLauncher` that reaches them, and DialBack.network"
 
 
 class ChannelTransport(Enum):
@@ -100,10 +99,14 @@ def start_worker_loop_forever(*, private_key: PrivateKey = None, ca: CA, address
 
 def _serve(private_key: PrivateKey, ca: CA, address: str, *, until_asked: bool) -> _native.WorkerServer:
     _validate.text("address", address)
+    _check_ca(ca)
+    key = session_key("private_key", private_key)
+    return _native.serve_worker(address, key, LEASE, until_asked, sys.executable)
+
+
+def _check_ca(ca: CA) -> None:
     if ca != "trust_all_connections":
         raise Unsupported(_CA)
-    key = session_key("private_key", private_key)
-    return _native.serve_worker(address, key, LEASE, until_asked)
 
 
 def _run(server: _native.WorkerServer) -> None:
@@ -116,20 +119,32 @@ def _run(server: _native.WorkerServer) -> None:
 def attach_to_workers(
     *, private_key: PrivateKey = None, ca: CA, workers: Sequence[str | Future[str]], name: str | None = None
 ) -> HostMesh:
-    """Would give the hosts at these addresses. Unsupported in this version."""
+    """The machines that are served at these addresses, as hosts with the one dimension `hosts`, in this order.
+
+    All of them are reached before it returns: LauncherUnavailable names each that cannot be, and why, and then none is kept.
+    On each a host is started for this client alone; `initialized` tells when all are there. Hosts reach back to the address
+    from which their worker was reached, or to that of `enable_transport("tcp://…")`.
+
+    private_key, ca: as for `run_worker_loop_forever`.
+    workers: `host:port`, also as `tcp://host:port`; a Future is waited for.
+    """
+    from procession._hosts import hosts_on_workers
+    from procession._worker_launcher import connect_all
+
     if isinstance(workers, str):
         _validate.refuse("workers", workers, "pass a list of addresses")
-    _refuse(private_key, ca, *(worker for worker in workers if isinstance(worker, str)))
+    _check_ca(ca)
+    addresses = [worker if isinstance(worker, str) else worker.get() for worker in workers]
+    if not addresses:
+        raise InvalidArgument("workers", "[]", "name one worker at least")
+    _, _, bind = (_enabled or "").partition("://")
+    key = session_key("private_key", private_key)
+    return hosts_on_workers(connect_all(addresses, key, bind=bind or None), name)
 
 
-def attach(addr: str) -> None:
-    """Would reach procs through the host at that address. Unsupported in this version."""
-    _refuse(None, "trust_all_connections", addr)
-
-
-def _refuse(private_key: PrivateKey, ca: CA, *addresses: str) -> NoReturn:
-    for address in addresses:
-        _validate.text("address", address)
-    if private_key is not None or ca != "trust_all_connections":
-        raise Unsupported(_TLS)
-    raise Unsupported(f"{', '.join(addresses)}: {_ELSEWHERE}")
+def attach(addr: str) -> NoReturn:
+    """Would reach procs of another client through its host at that address. Unsupported: hosts serve the client they were
+    started for, which can pass its meshes on; see `attach_to_workers`."""
+    _validate.text("addr", addr)
+    rule = "use attach_to_workers, which starts hosts of this client's own there"
+    raise Unsupported(f"addr = {addr!r}: the procs of other clients cannot be reached; {rule}")

@@ -12,6 +12,7 @@ from procession._future import Future
 from procession._host_mesh import HostMesh, default_bootstrap_cmd, this_host, this_proc
 from procession._port import Channel, Port, PortReceiver
 from procession._proc_mesh import ProcMesh
+from procession._returns_future import returns_future
 from procession._runtime import shutdown_context
 from procession._shape import Extent, Point
 from procession._value_mesh import ValueMesh
@@ -57,6 +58,7 @@ __all__ = [
     "enable_transport",
     "endpoint",
     "get_or_spawn_controller",
+    "returns_future",
     "run_worker_loop_forever",
     "run_worker_loop_until_shutdown",
     "send",

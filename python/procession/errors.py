@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from procession._cancelled import CallCancelled
 
 __all__ = [
+    "ActorAborted",
     "ActorError",
     "AlreadyExists",
     "CallCancelled",
@@ -46,6 +47,10 @@ class InvalidArgument(ValueError):
 
 class LimitExceeded(InvalidArgument):
     """A number above what is supported."""
+
+
+class ActorAborted(RuntimeError):
+    """What an actor has ended with that called `abort` of its instance; its text is the reason."""
 
 
 class AlreadyExists(RuntimeError):
@@ -98,7 +103,7 @@ class LauncherLost(RuntimeError):
 
 
 class SourceChanged(RuntimeError):
-    """The module of an actor's class is another file where the actor should live than where it was spawned."""
+    """The module of an actor's class, or of one that it derives from, is another file where the actor should live than where it was spawned."""
 
     def __init__(self, module: str, theirs: str, ours: str) -> None:
         super().__init__(module, theirs, ours)

@@ -65,6 +65,8 @@ class Capabilities:
     """It honours `rlimits` of the options, as `supervise(opts)` does. Without this they are refused."""
     security: bool = False
     """It honours `security` of the options, as `supervise(opts)` does. Without this it is refused."""
+    proc_bind: bool = False
+    """It honours `proc_bind` of the options, as `supervise(opts)` does. Without this it is refused."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,8 @@ class LaunchOptions:
     """Soft and hard limit by name without `RLIMIT_`, in small letters; None is unlimited."""
     security: dict[str, Any] = field(default_factory=dict)
     """`no_new_privs`, `drop_capabilities` ("all" or a list), `seccomp` (bytes): those that are asked for."""
+    proc_bind: dict[str, str] = field(default_factory=dict)
+    """`cpunodebind`, `membind`, `physcpubind`, `cpus`: lists as numactl takes them, those that are given."""
 
     @property
     def argv(self) -> list[str]:
@@ -381,7 +385,7 @@ async def supervise(
     arg0 = opts.arg0 if opts is not None and argv is None else None
     directory = None if cwd is None else os.fsdecode(cwd)
     lines = _validate.tail_lines("tail_lines", tail_lines)
-    confined = None if opts is None else _confine.of_options(opts.resources, opts.user, opts.rlimits, opts.security)
+    confined = None if opts is None else _confine.of_options(opts)
     return Supervised(_native.supervise(words, arg0, dict(env), directory, lines, channel, confined))
 
 

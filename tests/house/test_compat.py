@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from both import ABSENT, ENDED_BADLY, Program, Run, complaints, read, run
+from both import ABSENT, ENDED_BADLY, TOLD_TWICE, Program, Run, complaints, read, run
 from table import Outcome, render
 
 
@@ -32,6 +32,11 @@ def test_a_difference_has_to_be_declared_and_a_declared_one_to_be_there():
 
 def test_programs_that_fail_on_both_sides_are_not_the_same():
     assert "both sides failed" in told({ENDED_BADLY: 1}, {ENDED_BADLY: 1})[0]
+
+
+def test_what_tells_nothing_or_the_same_thing_twice_is_not_the_same():
+    assert "no fact" in told({}, {})[0]
+    assert "told twice" in told({"a": TOLD_TWICE}, {"a": TOLD_TWICE})[0]
 
 
 def test_what_is_pending_is_held_to_what_was_recorded():

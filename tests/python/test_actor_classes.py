@@ -189,6 +189,20 @@ def test_the_parameters_of_a_launcher_may_have_other_names_and_defaults():
     check_class(Free)
 
 
+@pytest.mark.parametrize("hook", ["__cleanup__", "__supervise__"])
+def test_a_hook_that_could_not_be_called_is_refused(hook):
+    for value, expected in (
+        (lambda self: True, "too many positional arguments"),
+        (lambda self, one, other: True, "missing a required argument"),
+        (True, "= True: has to be a method"),
+    ):
+        with pytest.raises(ValueError, match=expected) as caught:
+            check_class(type("Hooked", (Actor,), {hook: value}))
+        assert f"Hooked'>.{hook}" in str(caught.value)
+    for value in (lambda self, what: True, lambda self, *what: True, lambda self, what, more=None: True, None):
+        check_class(type("Hooked", (Actor,), {hook: value}))
+
+
 def test_a_launcher_keeps_its_params():
     class Full(ProcLauncher):
         async def launch(self, exit_port, proc_id, opts): ...

@@ -1,7 +1,9 @@
 """How actors end, and what those learn who still wait for them."""
 
+import asyncio
 import sys
 import threading
+from contextvars import copy_context
 
 import pytest
 
@@ -13,6 +15,7 @@ from procession.actor import (
     ActorError,
     Channel,
     SupervisionError,
+    concurrent_endpoint,
     context,
     endpoint,
     this_host,
@@ -23,6 +26,9 @@ pytestmark = pytest.mark.usefixtures("four")  # started before what each test is
 
 
 class Sync(Actor):
+    def __init__(self, *what):
+        pass
+
     @endpoint
     def echo(self, value):
         return value
@@ -180,6 +186,136 @@ def test_an_actor_that_no_thread_is_left_for_fails_to_spawn_and_others_live_on(s
     with pytest.raises(SupervisionError, match="could not be started: RuntimeError: can't start new thread"):
         failed.echo.call_one(1).get(10)
     assert spawned(Sync, procs=procs).echo.call_one(2).get(10) == 2
+
+
+class Beside(Actor):
+    """Handles other messages beside one that does not take well to being cancelled."""
+
+    def __init__(self, ends):
+        self.ends = ends
+
+    @concurrent_endpoint
+    async def wait(self):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise ValueError("while it was cancelled")
+
+    @endpoint
+    async def echo(self, value):
+        return value
+
+    async def __cleanup__(self, exc):
+        self.ends.send(exc)
+
+
+def test_an_actor_is_cleaned_up_after_a_message_that_fails_when_the_end_of_the_actor_cancels_it(failures, capfd):
+    port, ends = Channel.open()
+    beside = this_proc().spawn("beside", Beside, port)
+    for _ in range(2):
+        beside.wait.broadcast()
+    beside.echo.call_one(1).get(10)
+    beside.stop().get(10)
+    assert str(ends.recv().get(10)) == "while it was cancelled"
+    assert "while it was cancelled" in failures.get(timeout=10).message
+    assert "CancelledError: \n" not in capfd.readouterr().err
+
+
+class Unhandling(Gate):
+    """Has no hook for the failure of what it spawns."""
+
+    @endpoint
+    def spawn(self):
+        return this_proc().spawn("failing", Sync)
+
+
+def test_who_calls_an_actor_that_is_about_to_fail_of_its_own_mesh_is_told_why(failures, capfd):
+    Gate.inside.clear()
+    Gate.may_go_on.clear()
+    owner = this_proc().spawn("owner", Unhandling)
+    failing = owner.spawn.call_one().get(10)
+    (served,) = [thread for thread in threading.enumerate() if thread.name.startswith("procession failing-")]
+    owner.block.broadcast()
+    calls = [owner.echo.call_one(number) for number in range(3)]
+    assert Gate.inside.wait(10)
+    failing.leave.broadcast()
+    served.join(10)  # at its end it tells the owner, which looks before its next message
+    Gate.may_go_on.set()
+    for call in calls:
+        with pytest.raises(SupervisionError, match="did not handle a failure of the mesh failing"):
+            call.get(10)
+    assert failures.get(timeout=10).mesh_name == "owner"
+
+
+class Lasting(Actor):
+    """A thread of its lasts longer than the actor."""
+
+    go_on = threading.Event()
+
+    def __init__(self):
+        thread = threading.Thread(target=copy_context().run, args=[self.spawn_later], name="lasting")
+        thread.start()
+
+    def spawn_later(self):
+        self.go_on.wait(10)
+        Lasting.late = this_proc().spawn("late", Sync)
+
+
+def test_what_a_thread_of_an_actor_spawns_after_its_end_ends_too():
+    lasting = this_proc().spawn("lasting", Lasting)
+    lasting.initialized.get(10)
+    threads = {thread.name.partition("-")[0]: thread for thread in threading.enumerate()}
+    lasting.stop().get(10)
+    threads["procession lasting"].join(10)
+    Lasting.go_on.set()
+    threads["lasting"].join(10)
+
+    def call_until_it_has_ended():
+        while True:
+            Lasting.late.echo.call_one(1).get(10)
+
+    with pytest.raises(SupervisionError, match=r"its owner, actor .*/lasting-"):
+        call_until_it_has_ended()
+
+
+class Caller(Actor):
+    @endpoint
+    def call(self, other):
+        return str(other.echo.call_one(1).exception(10))
+
+    @endpoint
+    def tell(self, other):
+        other.echo.broadcast(1)
+
+
+def test_only_what_nobody_hears_of_otherwise_is_in_the_log_when_it_comes_back_from_an_actor_that_has_ended(four, capfd):
+    caller = this_proc().spawn("caller", Caller)
+    ended = four.slice(gpus=0).spawn("sync", Sync)
+    ended.stop().get(10)
+    assert "has ended" in caller.call.call_one(ended).get(10)
+    caller.tell.call_one(ended).get(10)
+    said = ""
+    while "came back" not in said:
+        said += capfd.readouterr().err
+    assert said.count("came back") == 1
+    assert "nobody waits for came back" in said
+    caller.stop().get(10)
+
+
+class Exiting:
+    """As a module that exits when it is imported."""
+
+    def __reduce__(self):
+        return sys.exit, ("not here",)
+
+
+def test_what_exits_while_it_is_unpickled_for_an_actor_costs_a_proc_no_others(failures):
+    with this_host().spawn_procs() as procs:
+        for _ in range(2):  # the first actor of a proc is built by its main thread
+            with pytest.raises(ActorError, match="SystemExit: not here"):
+                procs.spawn("sync", Sync, Exiting()).initialized.get(20)
+            assert procs.spawn("sync", Sync).echo.call_one(1).get(20) == 1
+    assert "not here" in failures.get(timeout=10).message
 
 
 class LateSpawner(Actor):

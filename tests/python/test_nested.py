@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from launching import Supervising, until
-from procession import Restart, launchers
+from procession import Restart, _host_service, launchers
+from procession._owned import LOOK_EVERY
 from procession._runtime import runtime
 from procession.actor import Actor, ActorError, context, current_rank, endpoint, this_host, this_proc
 from procession.errors import AlreadyExists, InvalidArgument, LauncherUnavailable, LaunchFailed, Unsupported
@@ -278,6 +279,17 @@ def test_what_is_launched_outside_of_any_actor_belongs_to_the_proc(tmp_path):
         assert "of-the-setup-0" in runtime().live()
     until(lambda: "of-the-setup-0" not in runtime().live())
     until(lambda: not Path(f"/proc/{pid}").exists())
+
+
+def hire_programs_that_end(count):
+    for _ in range(count):
+        hire_programs("true").wait(20).get()
+
+
+def test_an_actor_goes_on_launching_when_its_host_has_forgotten_what_it_launched_before(boss, monkeypatch):
+    monkeypatch.setattr(_host_service, "ENDED_KEPT", 0)
+    monkeypatch.setattr(_host_service.groups, "_look_at", 0)
+    boss.do.call_one(hire_programs_that_end, 2 * LOOK_EVERY).get(60)
 
 
 CLIENT = """

@@ -105,6 +105,15 @@ def test_a_port_can_be_sent_to_all_actors(spawned, four, channel):
     assert [receiver.recv().get(10) for _ in range(4)] == ["x"] * 4
 
 
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+def test_what_would_end_or_cancel_who_receives_it_is_raised_inside_of_an_actor_error(channel, kind):
+    port, receiver = channel
+    port.exception(kind("of the sender"))
+    with pytest.raises(ActorError, match="of the sender") as caught:
+        receiver.recv().get(10)
+    assert type(caught.value.exception) is kind
+
+
 def test_an_exception_sent_to_a_port_is_raised_at_the_receiver(sender, channel):
     port, receiver = channel
     sender.fail.call_one(port).get(10)
@@ -305,6 +314,17 @@ def test_send_has_the_answers_sent_to_a_port(spawned, four, channel):
         send(senders.value, (), {}, once)
     send(senders.slice(gpus=0).value, (), {}, once)
     assert last.recv().get(10) == "value"
+
+
+def test_who_can_be_reached_is_sent_what_others_cannot_be():
+    with this_host().spawn_procs(per_host={"gpus": 2}) as procs:
+        senders = procs.spawn("sender", Sender)
+        senders.initialized.get(20)
+        procs.slice(gpus=0).stop().get(20)
+        port, receiver = Channel.open()
+        with pytest.raises(ConnectionError, match="ended: stopped by us"):
+            send(senders.value, (), {}, port)
+        assert receiver.recv().get(10) == "value"
 
 
 def test_send_without_a_port_is_a_broadcast(sender):

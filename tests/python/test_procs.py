@@ -390,18 +390,6 @@ def test_bad_arguments_are_refused_before_anything_starts(kwargs, words):
         this_host().spawn_procs(**kwargs)
 
 
-@pytest.mark.parametrize(
-    "kwargs",
-    [
-        {"proc_bind": []},
-        {"preload": ["numpy"]},
-    ],
-)
-def test_what_does_not_exist_yet_is_refused_and_not_ignored(kwargs):
-    with pytest.raises(Unsupported, match=next(iter(kwargs))):
-        this_host().spawn_procs(**kwargs)
-
-
 def test_env_is_asked_for_each_point():
     asked = []
 

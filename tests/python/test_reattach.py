@@ -344,3 +344,68 @@ def test_procs_without_actors_are_not_asked_for_any(clients):
         except Exception as error: tell(refused=str(error))
     """)
     assert 'readiness="none"' in after["refused"]
+
+
+def test_actors_that_the_next_client_finds_are_watched_by_it_and_each_failure_is_told_once(clients):
+    before = clients.killed("""
+        procs = spawn("c", {"p": 3})
+        counters = procs.spawn("counter", Counter)
+        tell(pids=[one[0] for one in counters.add.call().get().values()])
+    """)
+    after = clients.run("""
+        import queue
+        told = queue.SimpleQueue()
+        procession.actor.unhandled_fault_hook = told.put
+        procs = meshes["c"]
+        first = procs.find("counter", Counter).get(20)
+        again = procs.slice(p=slice(0, 2)).find("counter", Counter).get(20)
+        again.slice(p=1).fail.broadcast()
+        actor = told.get(timeout=20)
+        os.kill(first.slice(p=0).add.call_one().get(20)[0], signal.SIGKILL)
+        proc = told.get(timeout=20)
+        first.slice(p=2).stop().get(20)
+        procs.slice(p=2).stop().get(20)
+        tell(
+            actor=[actor.mesh_name, actor.rank, actor.message],
+            proc=[proc.mesh_name, proc.rank, proc.signal, proc.exit.name],
+            more=told.empty(),
+        )
+    """)
+    assert len(before["pids"]) == 3
+    assert after["actor"][:2] == ["counter", 1]
+    assert "on purpose" in after["actor"][2]
+    assert after["proc"] == ["counter", 0, signal.SIGKILL, "c-0"]
+    assert after["more"]
+
+
+def test_a_failure_of_a_found_actor_ends_the_next_client_unless_it_says_otherwise(clients):
+    clients.killed("""
+        spawn("c", {"p": 1}).spawn("counter", Counter).add.call().get()
+    """)
+    clients.run(
+        """
+        procession.actor.unhandled_fault_hook = sys.modules["procession._failure"].unhandled_fault_hook
+        counter = meshes["c"].find("counter", Counter).get(20).slice(p=0)
+        counter.fail.broadcast()
+        signal.pause()
+        """,
+        code=1,
+    )
+
+
+def test_actors_that_are_found_by_an_actor_of_the_next_client_do_not_end_with_it(clients):
+    clients.killed("""
+        spawn("c", {"p": 1}).spawn("counter", Counter).add.call().get()
+    """)
+    after = clients.run("""
+        from procession import this_proc
+        class Finder(Actor):
+            @endpoint
+            def add(self):
+                return meshes["c"].find("counter", Counter).get(20).slice(p=0).add.call_one().get(20)[1]
+        finder = this_proc().spawn("finder", Finder)
+        second = finder.add.call_one().get(20)
+        finder.stop().get(20)
+        tell(counts=[second, meshes["c"].find("counter", Counter).get(20).slice(p=0).add.call_one().get(20)[1]])
+    """)
+    assert after["counts"] == [2, 3]

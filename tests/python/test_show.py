@@ -36,6 +36,10 @@ class Talker(Actor):
     def talk(self, text):
         print(text, current_rank().rank)
 
+    @endpoint
+    def say(self, text):
+        print(text)
+
 
 @pytest.mark.parametrize("wait", ["True", "False"])
 def test_what_procs_write_is_shown_with_the_rank_also_what_they_wrote_last(script, wait):
@@ -73,6 +77,39 @@ def test_it_can_be_ended_and_begun_again(monkeypatch):
 
     asyncio.run(main())
     assert shown.getvalue().count("one") == 1
+
+
+class Written(list):
+    """What is written, piece by piece."""
+
+    write = list.append
+
+    def flush(self):
+        pass
+
+
+def test_lines_are_written_whole_and_put_together_from_the_call_on_that_says_so(monkeypatch):
+    written = Written()
+    monkeypatch.setattr(sys, "stdout", written)
+
+    async def shows(*lines):
+        while not written[-len(lines) :] or sorted(written[-len(lines) :]) != sorted(lines):
+            await asyncio.sleep(0.005)
+
+    async def main():
+        async with this_host().spawn_procs({"gpus": 2}) as procs:
+            say = procs.spawn("talker", Talker).say
+            for window, shown in (
+                (None, ["[0] {}\n", "[1] {}\n"]),
+                (1, ["[0-1] {}\n"]),
+                (None, ["[0] {}\n", "[1] {}\n"]),
+            ):
+                await procs.logging_option(stream_to_client=True, aggregate_window_sec=window)
+                await say.call(f"with {window}")
+                await shows(*(line.format(f"with {window}") for line in shown))
+
+    asyncio.run(main())
+    assert len(written) == 5
 
 
 def test_options_that_mean_nothing_are_refused():

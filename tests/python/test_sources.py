@@ -149,6 +149,38 @@ def test_modules_on_a_path_that_the_procs_were_launched_without(tmp_path, packag
     assert run(str(tmp_path / "script.py"), cwd="/").count(PRINTED) == 2
 
 
+def test_what_cannot_be_sent_of_a_module_that_procs_were_launched_without_says_how_it_is_found_there(tmp_path):
+    folder = tmp_path / "late"
+    folder.mkdir()
+    (folder / "locking.py").write_text(
+        "import threading\n"
+        "from procession.actor import Actor, endpoint\n"
+        "lock = threading.Lock()\n"
+        "class Locking(Actor):\n"
+        "    @endpoint\n"
+        "    def locked(self):\n"
+        "        return lock.locked()\n"
+    )
+    script = f"""
+        import sys
+        from procession.actor import this_host
+        from procession.errors import NotPicklable
+
+        if __name__ == "__main__":
+            with this_host().spawn_procs() as procs:
+                sys.path.insert(0, {str(folder)!r})
+                import locking
+                try:
+                    procs.spawn("locking", locking.Locking)
+                except NotPicklable as error:
+                    print(error)
+    """
+    (tmp_path / "script.py").write_text(textwrap.dedent(script))
+    said = run(str(tmp_path / "script.py"), cwd="/")
+    assert "[0].locked.method.<global lock> is a _thread.lock" in said
+    assert "module locking is sent along, because procs were launched before its folder was on sys.path" in said
+
+
 CHANGED = """
     import os, sys
     from pathlib import Path
@@ -212,3 +244,37 @@ def test_where_that_is_wanted_a_changed_module_is_told_of_and_used(changing, mon
     out = changing("file.write_text(file.read_text().replace('return 1', 'return 22'))")
     assert "built: 22" in out
     assert "procession: module changing is not the one" in out
+
+
+DERIVED = """
+from basis import {base}
+from procession.actor import Actor, endpoint
+
+
+class Changing({base}{more}):
+    @endpoint
+    def version(self):
+        return self.number
+"""
+
+
+@pytest.mark.parametrize("by_value", [False, True], ids=["by_name", "by_value"])
+@pytest.mark.parametrize("base", ["Mixin", "Base"])
+def test_a_module_of_a_base_that_has_changed_is_refused_too(changing, tmp_path, base, by_value):
+    (tmp_path / "basis.py").write_text(
+        "from procession.actor import Actor\n\n\nclass Mixin:\n    number = 1\n\n\nclass Base(Actor):\n    number = 1\n"
+    )
+    source = DERIVED.format(base=base, more=", Actor" if base == "Mixin" else "")
+    (tmp_path / "changing.py").write_text(source)
+    script = textwrap.dedent(CHANGED)
+    if by_value:
+        script = script.replace(
+            "import changing\n", source.replace("class Changing", "import basis as changing\n\n\nclass Changing")
+        )
+        script = script.replace("changing.Changing", "Changing")
+    else:
+        script = script.replace("Path(changing.__file__)", "Path(changing.__file__).with_name('basis.py')")
+    (tmp_path / "script.py").write_text(script)
+    assert "built: 1" in changing("pass")
+    out = changing("file.write_text(file.read_text().replace('number = 1', 'number = 22'))")
+    assert "module basis is not the one that the caller has" in out

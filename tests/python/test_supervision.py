@@ -2,11 +2,15 @@
 
 import asyncio
 import os
+import re
 import signal
 import sys
+import threading
 
 import pytest
 
+from procession._agent import _actors
+from procession._watcher import watcher
 from procession.actor import Actor, MeshFailure, SupervisionError, endpoint, this_host, this_proc
 
 
@@ -300,10 +304,90 @@ def test_actors_that_are_built_again_fail_when_their_procs_are_given_up(failures
         assert (failure.kind, failure.signal) == ("proc", signal.SIGKILL)
 
 
+class Nesting(Actor):
+    @endpoint
+    def fail_of(self, folder):
+        """Of an actor whose class the client cannot have."""
+        if folder is None:
+            lock = threading.Lock()
+
+            class Inner(Actor):
+                def __init__(self):
+                    with lock:
+                        raise ValueError("from within")
+        else:
+            sys.path.append(folder)
+            from only_there import Inner
+        this_proc().spawn("inner", Inner)
+
+
+@pytest.mark.parametrize("of", ["a class that cannot be sent", "a module that is not found here"])
+def test_an_owner_is_told_of_a_failure_whose_cause_it_cannot_be_given(failures, procs, tmp_path, of):
+    (tmp_path / "only_there.py").write_text(
+        "from procession.actor import Actor\n"
+        "class Inner(Actor):\n"
+        "    def __init__(self):\n"
+        "        raise ValueError('from within')\n"
+    )
+    nesting = procs.slice(gpus=0).spawn("nesting", Nesting)
+    nesting.fail_of.call_one(str(tmp_path) if "module" in of else None).get(20)
+    failure = failures.get(timeout=20)
+    assert (failure.mesh_name, failure.kind, failure.cause) == ("nesting", "actor", None)
+    assert "did not handle a failure of the mesh inner" in failure.message
+    assert "in __init__" in failure.report().partition("because it did not handle another failure:")[2]
+
+
+def test_a_failure_is_told_also_when_its_proc_has_been_launched_again_meanwhile(failures, procs):
+    one = procs.slice(gpus=1)
+    mesh = one.spawn("fragile", Fragile)
+    mesh.initialized.get(20)
+    go_on = threading.Event()
+    (handle,) = one._procs.handles([1])
+    watcher.when_done(handle.ready(), go_on.wait)  # so that it looks only then
+    mesh.exit.broadcast(7)
+    assert one.wait(20).get().item().exit_code == 7
+    one.respawn().get(20)
+    go_on.set()
+    failure = failures.get(timeout=20)
+    assert (failure.kind, failure.exit_code, failure.exit.incarnation) == ("proc", 7, 1)
+
+
+def watched():
+    return len(watcher._waiting)
+
+
+class Hires(Owner):
+    @endpoint
+    async def hire_and_stop(self, procs):
+        mesh = procs.spawn("fragile", Fragile)
+        await mesh.initialized
+        await mesh.stop()
+
+    @endpoint
+    async def watched_by(self):
+        (actor,) = [one for name, one in _actors.items() if name.startswith("hires-")]
+        return len(actor._watchers)
+
+
+def test_actors_that_have_ended_leave_nothing_with_their_owner_or_in_their_proc(procs):
+    class Probe(Actor):
+        @endpoint
+        def watched(self):
+            return watched()
+
+    probe = procs.slice(gpus=1).spawn("probe", Probe)
+    hires = procs.slice(gpus=0).spawn("hires", Hires, True)
+    counts = set()
+    for _ in range(5):
+        hires.hire_and_stop.call_one(procs).get(20)
+        counts.add((probe.watched.call_one().get(20), hires.watched_by.call_one().get(20)))
+    assert len(counts) == 1, counts
+
+
 PROGRAM = """
-    import asyncio, atexit, signal, sys, time
+    import asyncio, atexit, signal, sys, threading, time
     import procession.actor
-    from procession.actor import Actor, endpoint, this_host
+    from procession.actor import Actor, endpoint, this_host, this_proc
 
     class Fragile(Actor):
         @endpoint
@@ -327,6 +411,19 @@ PROGRAM = """
     def busy(mesh):
         while True:
             pass
+
+    def cleaning_up(mesh):
+        others = [this_proc().spawn("fragile", Fragile) for _ in range(2)]
+        served = [thread for thread in threading.enumerate() if thread.name.startswith("procession fragile-")]
+        try:
+            time.sleep(100)
+        except KeyboardInterrupt:
+            for other in others:
+                other.fail.broadcast()
+            for thread in served:
+                thread.join(20)  # it tells of its failure at its end
+            print("cleaned up", flush=True)
+            raise
 
     def stubborn(mesh):
         while True:
@@ -372,6 +469,13 @@ def test_a_failure_that_nobody_handles_ends_the_client_with_its_report(script, b
     assert "KeyboardInterrupt" not in done.stderr
 
 
+def test_what_a_client_does_at_its_end_is_not_interrupted_by_further_failures(script):
+    done = script(PROGRAM, "cleaning_up", check=False)
+    assert done.returncode == 1
+    assert "cleaned up" in done.stdout
+    assert done.stderr.count("a failure was not handled") == 3
+
+
 def test_the_client_ends_also_where_interrupts_are_ignored(script):
     done = script(PROGRAM, "busy", "ignored", check=False)
     assert done.returncode == 1
@@ -391,6 +495,109 @@ def test_in_an_interactive_session_a_failure_ends_what_runs_and_no_more(script):
     done = script(PROGRAM, "in_a_session_of_somebodys")
     assert done.stdout == "only this line ended\nexit handlers ran\n"
     assert "nobody handles this" in done.stderr
+
+
+class Built(Actor):
+    """Fails of what somebody else says, which is a call's traceback, or of lines of its own."""
+
+    def __init__(self, mesh):
+        if mesh is None:
+            raise ValueError("the first line\nand another")
+        mesh.slice(gpus=0).fail.call_one("of another").get(20)
+
+    @endpoint
+    def echo(self, value):
+        return value
+
+
+def test_a_failure_is_one_line_and_its_report_has_the_rest(failures, procs):
+    mesh = procs.spawn("fragile", Fragile)
+    for argument, said in (
+        (mesh, "Actor call fragile.fail failed. RuntimeError: of another"),
+        (None, "the first line …"),
+    ):
+        built = this_proc().spawn("built", Built, argument)
+        failure = failures.get(timeout=20)
+        assert str(failure).endswith(said), str(failure)
+        assert "\n" not in str(failure)
+        assert "in __init__" in failure.report()
+        with pytest.raises(SupervisionError, match=re.escape(said)):
+            built.echo.call_one(1).get(10)
+
+
+class First(Actor):
+    @endpoint
+    def fail_what_the_proc_has_spawned(self):
+        sys.modules[__name__].of_the_proc.fail.broadcast()
+
+
+def spawn_in_the_proc():
+    sys.modules[__name__].of_the_proc = this_proc().spawn("fragile", Fragile)
+
+
+def test_a_failure_that_nobody_handles_in_a_launched_proc_ends_it_at_once_and_as_no_failure_of_its_actors(failures):
+    with this_host().spawn_procs(bootstrap=spawn_in_the_proc) as procs:
+        first = procs.spawn("first", First)
+        first.initialized.get(20)
+        first.fail_what_the_proc_has_spawned.broadcast()
+        end = procs.wait(20).get().item()
+        assert end.exit_code == 1
+        said = "\n".join(end.stderr_tail)
+        assert "has failed: RuntimeError: broken" in said
+        assert "has not ended within" not in said
+        failure = failures.get(timeout=20)
+        assert (failure.mesh_name, failure.kind, failure.exit_code) == ("first", "proc", 1)
+
+
+NOTEBOOK = """
+    from jupyter_client.manager import KernelManager
+
+    DEFINED = '''
+    import threading, time
+    from procession.actor import Actor, endpoint, this_host
+
+    class Fragile(Actor):
+        @endpoint
+        def fail(self):
+            raise RuntimeError("nobody handles this")
+        @endpoint
+        def echo(self, value):
+            return value
+
+    mesh = this_host().spawn_procs(per_host={"gpus": 2}).spawn("fragile", Fragile)
+    mesh.initialized.get()
+    mesh.slice(gpus=0).fail.broadcast()
+    '''
+
+    manager = KernelManager(transport="ipc")
+    manager.start_kernel()
+    client = manager.client()
+    client.start_channels()
+    client.wait_for_ready(timeout=40)
+    try:
+        client.execute(DEFINED)
+        said = ""
+        while "nobody handles this" not in said:  # the kernel is idle, or about to be
+            content = client.get_iopub_msg(timeout=40)["content"]
+            assert content.get("ename") in (None, "KeyboardInterrupt"), content
+            said += content.get("text", "")
+        shown = []
+        def show(message):
+            content = message["content"]
+            shown.extend(content[key].strip() for key in ("text", "ename") if content.get(key))
+        client.execute_interactive("print(mesh.slice(gpus=1).echo.call_one(42).get())", timeout=40, output_hook=show)
+        client.execute_interactive(
+            "mesh.slice(gpus=1).fail.broadcast(); time.sleep(30); print('not interrupted')", timeout=40, output_hook=show
+        )
+        print(shown[0], shown[-1])  # what is between them is the report
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel()
+"""
+
+
+def test_a_failure_ends_the_cell_of_a_notebook_and_never_its_kernel(script):
+    assert script(NOTEBOOK).stdout == "42 KeyboardInterrupt\n"
 
 
 def test_a_hook_decides_how_the_client_ends(script):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from procession import _native, _validate, config
-from procession.errors import InvalidArgument, LimitExceeded, Unsupported
+from procession.errors import InvalidArgument, LimitExceeded
 
 BAD_NAMES = [
     "",
@@ -195,12 +195,6 @@ def test_arguments_and_environment_share_the_limit_of_the_kernel():
     _validate.total_size(b"/bin/true", half, {})
     with pytest.raises(InvalidArgument, match=f"limit of {limit} bytes"):
         _validate.total_size(b"/bin/true", half, {str(n): "y" * 1000 for n in range(limit // 2000)})
-
-
-def test_what_does_not_exist_yet_is_refused_and_its_default_is_not():
-    _validate.not_yet(user=(None, None), preload=((), ()))
-    with pytest.raises(Unsupported, match='user = "nobody": not supported'):
-        _validate.not_yet(user=("nobody", None))
 
 
 def test_the_names_of_variables_are_those_of_the_runtime():

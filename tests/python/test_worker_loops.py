@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from procession import actor
-from procession.actor import ChannelTransport, attach, attach_to_workers, start_worker_loop_forever
+from procession.actor import ChannelTransport, start_worker_loop_forever
 from procession.errors import Unsupported
 
 TRANSPORTS = """
@@ -67,12 +67,3 @@ def test_a_loop_that_cannot_be_served_is_refused_with_what_is_wrong(loop):
         loop(address="127.0.0.1:0", private_key=b"key", ca="trust_all_connections")
     with pytest.raises(ValueError, match=r"^address = "):
         loop(ca="trust_all_connections", address=3)
-
-
-def test_attaching_to_other_hosts_is_refused_with_what_to_do_instead():
-    with pytest.raises(Unsupported, match=r"^tcp://a:1, tcp://b:1: hosts on other machines"):
-        attach_to_workers(ca="trust_all_connections", workers=["tcp://a:1", "tcp://b:1"])
-    with pytest.raises(ValueError, match=r"^workers = .*pass a list"):
-        attach_to_workers(ca="trust_all_connections", workers="tcp://a:1")
-    with pytest.raises(Unsupported, match=r"^tcp://a:1: "):
-        attach("tcp://a:1")

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use procession_actor::Proc;
 use procession_model::{DialBack, Head, HostId, InvalidArgument, LaunchId, Packet, ProcId};
 use procession_net::{Address, ClientTls, Crowd, ListenError, Listener, Serving, SessionCa};
+use procession_supervise::Event;
 use tokio::runtime::Handle;
 
 use crate::door::Door;
@@ -209,23 +210,30 @@ impl Core {
                 let pid = pid.filter(|_| !self.hub.is_host(from));
                 self.report(&proc_id, pid, handle, progress);
             }
-            Head::Unreachable { proc_id, why } => self.unreachable(&proc_id, why),
+            Head::Unreachable { proc_id, why } => self.unreachable(&proc_id, Some(why)),
             Head::ReportedAgain { proc_id } => self.reported_again(&proc_id),
             _ => {}
         }
     }
 
-    fn report(&self, proc_id: &ProcId, pid: Option<u32>, handle: Option<String>, progress: Option<String>) {
+    pub(crate) fn report(
+        &self,
+        proc_id: &ProcId,
+        pid: Option<u32>,
+        handle: Option<String>,
+        progress: Option<String>,
+    ) {
         match self.find(proc_id) {
             Some(proc_) => drop(proc_.0.driver.send(Input::ReportedBy { pid, handle, progress })),
             None => tracing::debug!(%proc_id, "a launcher reported on a proc that has ended, or never was"),
         }
     }
 
-    /// What `proc_id` runs on cannot be asked, until it is reported on again.
-    fn unreachable(&self, proc_id: &ProcId, why: String) {
+    /// What `proc_id` runs on cannot be asked, or can be again.
+    pub(crate) fn unreachable(&self, proc_id: &ProcId, why: Option<String>) {
         if let Some(proc_) = self.find(proc_id) {
-            let _ended = proc_.0.driver.send(Input::Unreachable(why));
+            let input = why.map_or_else(|| Input::Event(Event::HeardAgain), Input::Unreachable);
+            let _ended = proc_.0.driver.send(input);
         }
     }
 

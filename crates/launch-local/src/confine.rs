@@ -12,6 +12,8 @@ use procession_model::{
 };
 use procession_sys::{self as sys, Cgroups, Controller, Identity, Limits, Owner, Rlimit};
 
+use crate::binding;
+
 /// What loads code into programs, and so must not come from another user.
 const LOADING: [&str; 6] =
     ["LD_PRELOAD", "LD_AUDIT", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP"];
@@ -35,6 +37,7 @@ pub(crate) fn confines() -> Confines {
         user: true,
         rlimits: true,
         security: true,
+        binding: true,
     }
 }
 
@@ -67,7 +70,7 @@ pub(crate) fn check_resources(resources: &Resources) -> Result<(), InvalidArgume
 
 /// What a child is told, without limits on its group.
 pub(crate) fn resolve(confinement: &Confinement) -> Result<sys::Confinement, InvalidArgument> {
-    let Confinement { resources: _, user, rlimits, security } = confinement;
+    let Confinement { resources: _, user, rlimits, security, binding } = confinement;
     let rlimits = rlimits.iter().map(|(name, limits)| rlimit(name, *limits)).collect::<Result<_, _>>()?;
     let dropped = dropped(&security.drop_capabilities)?;
     let no_new_privs = security.no_new_privs || !security.seccomp.is_empty();
@@ -84,6 +87,7 @@ pub(crate) fn resolve(confinement: &Confinement) -> Result<sys::Confinement, Inv
         no_new_privs,
         dropped,
         seccomp: security.seccomp.clone(),
+        binding: binding::resolve(binding)?,
     })
 }
 

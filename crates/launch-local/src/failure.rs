@@ -69,6 +69,10 @@ impl LaunchFailure {
             (Stage::Privileges, _) => "its rights could not be taken away; see whether the seccomp program is a valid \
                                        one, and whether this process has CAP_SETPCAP"
                 .to_owned(),
+            (Stage::Binding, _) => {
+                "it could not be bound to its processors or memory; see which are available by now, and ask for those"
+                    .to_owned()
+            }
             (Stage::Directory, _) => format!("the cwd {cwd} cannot be entered; give one that this user may enter"),
             (Stage::Exec, libc::ENOENT) => {
                 format!("{program} is there, but the loader that it names is not; install its C library")

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod adopt;
+mod binding;
 mod confine;
 mod driver;
 #[path = "../keeper/src/exits.rs"]

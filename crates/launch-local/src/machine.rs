@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use procession_sys::{self as sys, Controller, Pidfd};
 
+use crate::binding;
 use crate::confine::{cgroups, confines, read_number};
 
 /// How long a sweep may take.
@@ -178,7 +179,20 @@ fn rights() -> Vec<Fact> {
     let user_namespaces = users > 0 && (unprivileged == 1 || may("sys_admin"));
     let fuse = Path::new("/dev/fuse").exists() && (may("sys_admin") || user_namespaces);
     let change_user = may("setuid") && may("setgid");
+    let (processors, memory) = binding::available();
     vec![
+        Fact::new(
+            "bind-processors",
+            !processors.is_empty(),
+            format!("procs can be bound to processors: {processors} (proc_bind)"),
+        ),
+        Fact::new(
+            "bind-memory",
+            memory.is_ok(),
+            memory
+                .err()
+                .unwrap_or_else(|| "procs can be bound to the memory of NUMA nodes (proc_bind)".to_owned()),
+        ),
         Fact::new(
             "change-user",
             change_user,

@@ -99,7 +99,8 @@ impl Supervised {
     /// Nothing was started: an argument is refused, or the operating system refused.
     pub async fn spawn(spec: SupervisedSpec) -> Result<Self, ProcLauncherError> {
         let SupervisedSpec { program, arg0, args, mut env, cwd, confinement, tail_lines, sink, hold } = spec;
-        let confines = Confines { user: true, rlimits: true, security: true, ..Confines::default() };
+        let confines =
+            Confines { user: true, rlimits: true, security: true, binding: true, ..Confines::default() };
         confines.check(&confinement, "supervise").map_err(refused_argument)?;
         let confinement = resolve(&confinement).map_err(refused_argument)?;
         let launch = LaunchId::fresh();

@@ -141,6 +141,8 @@ pub struct Confines {
     pub rlimits: bool,
     /// What a proc gives up.
     pub security: bool,
+    /// Where a proc runs.
+    pub binding: bool,
 }
 
 impl Confines {
@@ -149,10 +151,12 @@ impl Confines {
     /// # Errors
     /// Names the first of them, and the launcher.
     pub fn check(&self, confinement: &Confinement, launcher: &str) -> Result<(), InvalidArgument> {
-        let Confinement { resources, user, rlimits, security } = confinement;
+        let Confinement { resources, user, rlimits, security, binding } = confinement;
         let user = user.as_ref().map(|user| format!("{}:{}", user.uid, user.gid));
         let names = rlimits.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         let gives_up = (*security != Security::default()).then(|| format!("{security:?}"));
+        let bound =
+            binding.given().map(|(name, list)| format!("{name}={list}")).collect::<Vec<_>>().join(" ");
         let asked = [
             ("resources[\"memory\"]", resources.memory.map(|bytes| bytes.to_string()), self.memory),
             ("resources[\"pids\"]", resources.pids.map(|pids| pids.to_string()), self.pids),
@@ -160,6 +164,7 @@ impl Confines {
             ("user", user, self.user),
             ("rlimits", (!names.is_empty()).then_some(names), self.rlimits),
             ("security", gives_up, self.security),
+            ("proc_bind", (!bound.is_empty()).then_some(bound), self.binding),
         ];
         for (field, given, can) in asked {
             if let Some(given) = given

@@ -30,6 +30,37 @@ pub struct Confinement {
     /// What it gives up.
     #[serde(default)]
     pub security: Security,
+    /// Where it runs.
+    #[serde(default)]
+    pub binding: Binding,
+}
+
+/// Which processors, and memory of which nodes, a proc and all that it starts may use: lists in the form of `numactl`,
+/// `0-3,8` or `all`. What is given of processors holds together; none is no bound.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    /// The processors of these NUMA nodes.
+    pub cpunodebind: Option<String>,
+    /// Memory of these NUMA nodes alone.
+    pub membind: Option<String>,
+    /// These processors.
+    pub physcpubind: Option<String>,
+    /// These processors, too.
+    pub cpus: Option<String>,
+}
+
+impl Binding {
+    /// What is given, by name.
+    pub fn given(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let Self { cpunodebind, membind, physcpubind, cpus } = self;
+        let all = [
+            ("cpunodebind", cpunodebind),
+            ("membind", membind),
+            ("physcpubind", physcpubind),
+            ("cpus", cpus),
+        ];
+        all.into_iter().filter_map(|(name, list)| Some((name, list.as_deref()?)))
+    }
 }
 
 /// What a proc and all that it starts may use together; none is no limit.

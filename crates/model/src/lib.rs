@@ -17,7 +17,7 @@ mod text;
 
 pub use boot::{BootPhase, BootTiming, OwnBoot};
 pub use certificate::{ActorFailed, Certificate, ExitClass, Rung, Source, StopIntent, Verdict, Witness};
-pub use confinement::{Confinement, DropCapabilities, Resources, Rlimits, Security, User};
+pub use confinement::{Binding, Confinement, DropCapabilities, Resources, Rlimits, Security, User};
 pub use exit::{ProcExit, ProcExitKind, ProcExitResult, ReportedExit, StopRequest};
 pub use flight::{FlightRecord, Handling};
 pub use ids::{ActorId, HostId, LaunchId, ParseIdError, PortId, ProcId, check_name};

@@ -27,9 +27,9 @@ pub use procession_launch::{
 };
 pub use procession_launch_local::{Fact, Named, NativeLauncher, facts, find_user};
 pub use procession_model::{
-    ActorFailed, ActorId, BOOTSTRAP_ENV, BootPhase, BootTiming, BootstrapCommand, Certificate, ChannelAddr,
-    Confinement, DialBack, DropCapabilities, ExitClass, FlightRecord, Handling, HostId, InvalidArgument,
-    LOG_CHANNEL_ENV, LaunchId, LaunchOptions, PROCESS_NAME_ENV, PortId, ProcExit, ProcExitKind,
-    ProcExitResult, ProcId, ProcStatus, ReportedExit, Resources, Rlimits, Rung, Security, Source, StopIntent,
-    StopRequest, User, Verdict, Witness,
+    ActorFailed, ActorId, BOOTSTRAP_ENV, Binding, BootPhase, BootTiming, BootstrapCommand, Certificate,
+    ChannelAddr, Confinement, DialBack, DropCapabilities, ExitClass, FlightRecord, Handling, HostId,
+    InvalidArgument, LOG_CHANNEL_ENV, LaunchId, LaunchOptions, PROCESS_NAME_ENV, PortId, ProcExit,
+    ProcExitKind, ProcExitResult, ProcId, ProcStatus, ReportedExit, Resources, Rlimits, Rung, Security,
+    Source, StopIntent, StopRequest, User, Verdict, Witness,
 };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use procession_launch_local::{Fact, Named, facts, find_user as look_up};
-use procession_model::{Confinement, DropCapabilities, Resources, Rlimits, Security, User};
+use procession_model::{Binding, Confinement, DropCapabilities, Resources, Rlimits, Security, User};
 use pyo3::prelude::*;
 
 use crate::errors::invalid_argument;
@@ -24,6 +24,7 @@ pub(crate) struct GivenConfinement {
     drop_all_capabilities: bool,
     drop_capabilities: Vec<String>,
     seccomp: Vec<u8>,
+    binding: HashMap<String, String>,
 }
 
 impl From<GivenConfinement> for Confinement {
@@ -45,13 +46,24 @@ impl From<GivenConfinement> for Confinement {
                 drop_capabilities,
                 seccomp: given.seccomp,
             },
+            binding: binding(given.binding),
         }
     }
 }
 
-/// The arguments of `LaunchOptions` for it: resources, user, rlimits, security.
-pub(crate) fn arguments(confinement: &Confinement) -> [Pickle; 4] {
-    let Confinement { resources, user, rlimits, security } = confinement;
+fn binding(mut given: HashMap<String, String>) -> Binding {
+    let mut take = |name: &str| given.remove(name);
+    Binding {
+        cpunodebind: take("cpunodebind"),
+        membind: take("membind"),
+        physcpubind: take("physcpubind"),
+        cpus: take("cpus"),
+    }
+}
+
+/// The arguments of `LaunchOptions` for it: resources, user, rlimits, security, proc_bind.
+pub(crate) fn arguments(confinement: &Confinement) -> [Pickle; 5] {
+    let Confinement { resources, user, rlimits, security, binding } = confinement;
     let int = |number: u64| Pickle::Int(number.try_into().unwrap_or(i64::MAX));
     let limit = |number: Option<u64>| number.map_or(Pickle::None, int);
     let dict = |items: Vec<(&str, Option<Pickle>)>| {
@@ -84,6 +96,7 @@ pub(crate) fn arguments(confinement: &Confinement) -> [Pickle; 4] {
             ("drop_capabilities", dropped),
             ("seccomp", filter),
         ]),
+        dict(binding.given().map(|(name, list)| (name, Some(Pickle::Str(list.to_owned())))).collect()),
     ]
 }
 
@@ -132,5 +145,6 @@ pub(crate) fn read_confines(given: &HashMap<String, bool>) -> procession_launch:
         user: can("user"),
         rlimits: can("rlimits"),
         security: can("security"),
+        binding: can("proc_bind"),
     }
 }

@@ -1,4 +1,9 @@
-//! The Python module procession._native.
+//! The Python module procession._native; and, for Rust programs with an interpreter in them, actors written in Python.
+//!
+//! [`embed`] makes a node of the program's the one of its interpreter, [`PythonActor::spawn_object`] starts an actor there.
+//! Both languages send each other plain data, a [`Value`]: [`PythonActor::call`] calls an endpoint; a
+//! [`PythonMessage::result`] goes to a port of Python's, and [`PythonMessage::into_value`] reads what comes from there to a
+//! mailbox, or, with [`PythonPortRef::to_actor`], to an actor written in Rust.
 
 mod actor_launcher;
 mod answer;
@@ -41,6 +46,8 @@ mod object_actor;
 pub mod opened;
 mod pickle;
 mod python_actor;
+mod unpickle;
+mod value;
 
 pub use actor_launcher::ActorProcLauncher;
 pub use exit_decode::convert_py_exit_result;
@@ -52,3 +59,4 @@ pub use message::{
 pub use object_actor::embed;
 pub use pickle::Pickle;
 pub use python_actor::PythonActor;
+pub use value::{Value, ValueError};

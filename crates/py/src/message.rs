@@ -182,7 +182,22 @@ pub enum EitherPortRef {
     Unbounded(PythonPortRef),
 }
 
+impl PartialEq for EitherPortRef {
+    /// Whether both are the same port.
+    fn eq(&self, other: &Self) -> bool {
+        self.port() == other.port()
+    }
+}
+
 impl EitherPortRef {
+    /// The port.
+    pub fn port(&self) -> &PortId {
+        match self {
+            Self::Once(port) => port.port(),
+            Self::Unbounded(port) => port.port(),
+        }
+    }
+
     /// The right to answer, where there is exactly one.
     pub fn held(&self) -> Option<&Arc<Held>> {
         match self {
@@ -310,6 +325,12 @@ enum WirePort {
     Unbounded {
         id: PortId,
     },
+}
+
+/// Whether these are the parts of a call whose sender hears through a port what becomes of it.
+pub(crate) fn is_answered(parts: &[Bytes]) -> bool {
+    let head = parts.first().map(|head| rmp_serde::from_slice(head));
+    matches!(head, Some(Ok(WireKind::Call { port: Some(_), .. })))
 }
 
 impl Message for PythonMessage {

@@ -36,10 +36,7 @@ impl PortRef {
     }
 
     fn id(&self) -> &PortId {
-        match &*self.0 {
-            EitherPortRef::Once(port) => port.port(),
-            EitherPortRef::Unbounded(port) => port.port(),
-        }
+        self.0.port()
     }
 
     fn post(&self, message: PythonMessage) -> PyResult<()> {

@@ -1,10 +1,12 @@
 use std::sync::Arc;
 
-use procession_actor::{Actor, ActorFailure, ActorHandle, Handler, Handlers, Instance, Proc, StopCause};
+use procession_actor::{
+    Actor, ActorFailure, ActorHandle, Handler, Handlers, Instance, Proc, Returned, StopCause,
+};
 use procession_model::{ActorId, InvalidArgument, PortId};
 
 use crate::inbox::Inbox;
-use crate::message::PythonMessage;
+use crate::message::{PythonMessage, is_answered};
 
 /// An actor whose endpoints are methods of a Python object.
 ///
@@ -42,6 +44,15 @@ impl Actor for PythonActor {
         match self.inbox.ended().await {
             Some(failure) => Err(failure.into()),
             None => Ok(()),
+        }
+    }
+
+    async fn undelivered(&mut self, cx: &Instance<Self>, returned: Returned) {
+        let (actor, to, reason) = (cx.id(), &returned.to, &returned.reason);
+        if is_answered(&returned.parts) {
+            tracing::debug!(%actor, %to, reason, "a call came back, and its port tells");
+        } else {
+            tracing::warn!(%actor, %to, reason, "a message that nobody waits for came back");
         }
     }
 

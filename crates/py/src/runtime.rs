@@ -296,7 +296,7 @@ fn read_dial_back((kind, bind, advertise): (String, Option<String>, Option<Strin
 }
 
 fn read_capabilities(given: &HashMap<String, bool>, dial_back: DialBack) -> PyResult<Capabilities> {
-    const KNOWN: [&str; 10] = [
+    const KNOWN: [&str; 11] = [
         "pid",
         "stdio",
         "tail",
@@ -307,6 +307,7 @@ fn read_capabilities(given: &HashMap<String, bool>, dial_back: DialBack) -> PyRe
         "user",
         "rlimits",
         "security",
+        "proc_bind",
     ];
     if let Some(unknown) = given.keys().find(|key| !KNOWN.contains(&key.as_str())) {
         return Err(PyValueError::new_err(format!(

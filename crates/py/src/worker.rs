@@ -93,12 +93,16 @@ pub(crate) fn serve_worker(
     key: &SessionKey,
     lease: f64,
     until_asked: bool,
+    interpreter: Option<String>,
 ) -> PyResult<WorkerServer> {
     refuse_in_fork()?;
     trace::start();
     let (lease, key, bind) = (duration("lease", lease)?, key.0.clone(), address.clone());
-    let started =
-        || IoThread::start(move || async move { Server::listen(&bind, &key, lease, until_asked).await });
+    let started = || {
+        IoThread::start(
+            move || async move { Server::listen(&bind, &key, lease, until_asked, interpreter).await },
+        )
+    };
     let (server, handle, io) = py.detach(started).map_err(no_thread)?.map_err(|error| match error {
         WorkerError::Address(error) => {
             let rule = format!("{error}; give host:port");
@@ -171,6 +175,12 @@ impl Worker {
     #[getter]
     fn address(&self) -> String {
         self.0.address()
+    }
+
+    /// What runs Python there, if it says so.
+    #[getter]
+    fn interpreter(&self) -> Option<String> {
+        self.0.interpreter()
     }
 
     fn launcher(&self) -> Launcher {

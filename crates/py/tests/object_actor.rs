@@ -174,7 +174,7 @@ fn every_option_arrives_under_its_name() {
         let nine = "{'bootstrap_payload': 'payload', 'process_name': 'w @ h', 'program': 'tell', 'arg0': 'zero', \
                     'args': ['-c', 'päss'], 'env': {'A': '1', 'B': '2'}, 'want_stdio': True, 'tail_lines': 5, \
                     'log_channel': 'p.0@h#7'";
-        let free = "'resources': {}, 'user': None, 'rlimits': {}, 'security': {}";
+        let free = "'resources': {}, 'user': None, 'rlimits': {}, 'security': {}, 'proc_bind': {}";
         let told = exit_of(&launcher, &proc_id("w"), opts.clone()).await;
         assert_eq!(failed(&told), format!("{nine}, 'cwd': None, 'clear_env': False, 'env_remove': [], {free}}}"));
 

@@ -1,3 +1,5 @@
+use crate::binding::Binding;
+
 /// Who a process is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -38,6 +40,8 @@ pub struct Confinement {
     pub dropped: u64,
     /// A compiled filter of system calls; empty for none. It implies `no_new_privs`.
     pub seccomp: Vec<u8>,
+    /// Where it runs.
+    pub binding: Binding,
 }
 
 /// The names of capabilities, in the order of their numbers.

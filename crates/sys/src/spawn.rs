@@ -114,11 +114,13 @@ pub enum Stage {
     User,
     /// Its rights could not be taken away.
     Privileges,
+    /// It could not be bound to processors or to memory.
+    Binding,
 }
 
 impl Stage {
     /// All of them; the place of each is its number on the wire.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Clone,
         Self::Setup,
         Self::Directory,
@@ -127,6 +129,7 @@ impl Stage {
         Self::Limits,
         Self::User,
         Self::Privileges,
+        Self::Binding,
     ];
 
     fn of(number: u8) -> Self {
@@ -145,6 +148,7 @@ impl Stage {
     Stage::Limits => "a limit cannot be set",
     Stage::User => "the process cannot become that user",
     Stage::Privileges => "the rights cannot be taken away",
+    Stage::Binding => "the process cannot be bound to processors or memory",
 })]
 pub struct SpawnError {
     /// How far it came.

@@ -43,6 +43,18 @@ fn limits_and_given_up_rights_show_in_the_child() {
 }
 
 #[test]
+fn a_child_runs_on_its_processors_and_so_does_what_it_starts() {
+    let available = available_processors().unwrap();
+    for processor in available.numbers().take(2) {
+        let binding = Binding { processors: [processor].into_iter().collect(), nodes: Mask::default() };
+        let confinement = Confinement { binding, ..Confinement::default() };
+        let text = output("(grep Cpus_allowed_list /proc/self/status)", confinement);
+        assert_eq!(text, format!("Cpus_allowed_list:\t{processor}\n"));
+    }
+    assert_eq!(available_processors().unwrap(), available);
+}
+
+#[test]
 fn capabilities_that_are_dropped_stay_away_after_an_exec() {
     let confinement =
         Confinement { dropped: all_capabilities(), no_new_privs: true, ..Confinement::default() };
@@ -54,10 +66,12 @@ fn capabilities_that_are_dropped_stay_away_after_an_exec() {
 #[test]
 fn what_cannot_be_applied_is_told_with_its_stage_and_starts_nothing() {
     let nofile = rlimit_resource("nofile").unwrap();
+    let nowhere = Binding { processors: [Mask::MOST - 1].into_iter().collect(), nodes: Mask::default() };
     let above = Rlimit { resource: nofile, soft: 2, hard: 1 };
     for (confinement, stage, errno) in [
         (Confinement { rlimits: vec![above], ..Confinement::default() }, Stage::Limits, libc::EINVAL),
         (Confinement { seccomp: vec![0; 8], ..Confinement::default() }, Stage::Privileges, libc::EINVAL),
+        (Confinement { binding: nowhere, ..Confinement::default() }, Stage::Binding, libc::EINVAL),
     ] {
         let error = spawn(&shell("exit 0", confinement)).unwrap_err();
         assert_eq!((error.stage, error.source.raw_os_error()), (stage, Some(errno)));

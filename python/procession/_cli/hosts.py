@@ -131,7 +131,7 @@ def _serve_worker(options: argparse.Namespace) -> int:
     key = session_key("key", options.key_file)
     # Before there are other threads, which would get the signals.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
-    server = _native.serve_worker(options.listen, key, lease, False)
+    server = _native.serve_worker(options.listen, key, lease, False, sys.executable)
     print(f"serving tcp://{server.address} as process {os.getpid()}", flush=True)
     signal.sigwait((signal.SIGTERM, signal.SIGINT))
     server.stop()

@@ -6,15 +6,6 @@ from monarch.actor import Actor, endpoint, this_host
 
 from facts import raises, tried
 
-DIFFERENT = {
-    "a list of the wrong length": [
-        "ValueError",
-        "NotImplementedError",
-        "binding to processors is not there in this version",
-    ],
-    "to one": [True, "raises NotImplementedError", "binding to processors is not there in this version"],
-}
-
 
 class Bound(Actor):
     @endpoint
@@ -22,13 +13,22 @@ class Bound(Actor):
         return sorted(os.sched_getaffinity(0))
 
 
-def bound() -> list[int]:
+def bound() -> bool:
     first = min(os.sched_getaffinity(0))
     procs = this_host().spawn_procs(proc_bind=[{"cpus": str(first)}])
     return procs.spawn("bound", Bound).processors.call_one().get(timeout=20) == [first]
 
 
+def bound_apart() -> bool:
+    allowed = sorted(os.sched_getaffinity(0))
+    chosen = [allowed[0], allowed[-1]]
+    procs = this_host().spawn_procs(per_host={"gpus": 2}, proc_bind=[{"cpus": str(one)} for one in chosen])
+    found = procs.spawn("bound", Bound).processors.call().get(timeout=20)
+    return [value for _, value in found.items()] == [[one] for one in chosen]
+
+
 if __name__ == "__main__":
     tried("to one", bound)
+    tried("each to its own", bound_apart)
     with raises("a list of the wrong length"):
         this_host().spawn_procs(per_host={"gpus": 2}, proc_bind=[{"cpus": "0"}])

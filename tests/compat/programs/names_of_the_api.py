@@ -16,7 +16,6 @@ DIFFERENT = {
     "get_meter": [True, False, "telemetry is out of scope"],
     "span": [True, False, "telemetry is out of scope"],
     "traced": [True, False, "telemetry is out of scope"],
-    "returns_future": [True, False, "an `async def` that is awaited does it"],
 }
 
 NAMES = [

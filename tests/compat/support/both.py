@@ -32,6 +32,7 @@ HERE = Path(__file__).parent
 PROGRAMS = HERE.parent / "programs"
 ROOT = HERE.parents[2]
 ABSENT = "(absent)"
+TOLD_TWICE = "(told twice)"
 ENDED_BADLY = "did not end well"
 SECONDS = 40.0
 MARKER = "COMPAT_PROGRAM"
@@ -154,7 +155,7 @@ def run(program: Program, python: str, api: str) -> Run:
     for line in said.splitlines():
         if line.startswith("FACT "):
             name, value = json.loads(line[5:])
-            facts[name] = value if name not in facts else "(told twice)"
+            facts[name] = value if name not in facts else TOLD_TWICE
     if program.wants_exit:
         facts["exit code"] = code
     elif code != 0:
@@ -198,9 +199,13 @@ def complaints(program: Program, theirs: Run, ours: Run | None) -> list[str]:
             if now != then:
                 found.append(f"{name!r} on Monarch is {now!r}, and RECORDED says {then!r}")
         return found
+    if not theirs.facts and not ours.facts and not program.declared:
+        found.append("it tells no fact on either side")
     for name in sorted(theirs.facts.keys() | ours.facts.keys() | program.declared.keys()):
         pair = [theirs.facts.get(name, ABSENT), ours.facts.get(name, ABSENT)]
         declared = program.declared.get(name)
+        if TOLD_TWICE in pair:
+            found.append(f"{name!r} is told twice: which of the two is compared?")
         if declared is None and pair[0] != pair[1]:
             found.append(f"{name!r} differs, and is not declared: {pair[0]!r} on Monarch, {pair[1]!r} here")
         elif declared is None and name == ENDED_BADLY:

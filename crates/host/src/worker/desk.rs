@@ -19,6 +19,7 @@ pub(super) struct Desk {
     /// None: it could not be started, and why.
     pub(super) launcher: Result<Arc<NativeLauncher>, String>,
     pub(super) launching: Arc<Launching>,
+    pub(super) interpreter: Option<String>,
     /// How many procs have not told their exit yet.
     pub(super) running: watch::Sender<usize>,
     /// Asks for the end of the server, where clients may.
@@ -89,7 +90,7 @@ impl Actor for Desk {
 impl Handler<Greet> for Desk {
     async fn handle(&mut self, _: &Instance<Self>, Greet(answer): Greet) -> Result<(), ActorFailure> {
         let machine = match &self.launcher {
-            Ok(launcher) => Ok(Machine::of(&launcher.capabilities())),
+            Ok(launcher) => Ok(Machine::of(&launcher.capabilities(), self.interpreter.clone())),
             Err(why) => Err(why.clone()),
         };
         let greeting = Greeting { version: env!("CARGO_PKG_VERSION").to_owned(), machine };

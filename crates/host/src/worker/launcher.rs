@@ -168,6 +168,11 @@ impl WorkerLauncher {
         shown(&self.host, self.port)
     }
 
+    /// What runs Python there, if the worker says so.
+    pub fn interpreter(&self) -> Option<String> {
+        self.now().machine.interpreter.clone()
+    }
+
     /// Has `host` hear of each launch's process there, and of a connection that is lost for a while. The first call counts.
     pub fn report_to(&self, host: &Host) {
         let _known_before = self.hears.0.set(Arc::downgrade(host.core()));

@@ -33,24 +33,27 @@ wire_message!(Greeting, "worker.greeting");
 /// What its launcher can do.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Machine {
-    /// memory, pids, cpu, user, rlimits, security.
-    confines: [bool; 6],
+    /// memory, pids, cpu, user, rlimits, security, binding.
+    confines: [bool; 7],
     group_kill: bool,
     oom_facts: bool,
+    /// What runs Python there.
+    pub(super) interpreter: Option<String>,
 }
 
 impl Machine {
-    pub(super) fn of(capabilities: &Capabilities) -> Self {
-        let Confines { memory, pids, cpu, user, rlimits, security } = capabilities.confines;
+    pub(super) fn of(capabilities: &Capabilities, interpreter: Option<String>) -> Self {
+        let Confines { memory, pids, cpu, user, rlimits, security, binding } = capabilities.confines;
         Self {
-            confines: [memory, pids, cpu, user, rlimits, security],
+            confines: [memory, pids, cpu, user, rlimits, security, binding],
             group_kill: capabilities.group_kill,
             oom_facts: capabilities.oom_facts,
+            interpreter,
         }
     }
 
     pub(super) fn capabilities(&self) -> Capabilities {
-        let [memory, pids, cpu, user, rlimits, security] = self.confines;
+        let [memory, pids, cpu, user, rlimits, security, binding] = self.confines;
         Capabilities {
             // That of another machine: to the host it would be one of the numbers of this one.
             pid: false,
@@ -59,7 +62,7 @@ impl Machine {
             tree_kill: true,
             raw_paths: true,
             command_attributes: true,
-            confines: Confines { memory, pids, cpu, user, rlimits, security },
+            confines: Confines { memory, pids, cpu, user, rlimits, security, binding },
             group_kill: self.group_kill,
             oom_facts: self.oom_facts,
             adopt: false,

@@ -40,6 +40,7 @@ struct Clients {
     present: watch::Sender<usize>,
     closing: watch::Sender<bool>,
     asked: Option<watch::Sender<bool>>,
+    interpreter: Option<String>,
 }
 
 struct Door(Arc<Clients>);
@@ -50,7 +51,7 @@ impl WorkerServer {
 
     /// Serves at `bind`: `HOST:PORT`, `tcp:HOST:PORT` or `tcp://HOST:PORT`, with port 0 for any that is free. Whoever
     /// dials needs `key`, so that an address which everybody can reach is as good as any. With `until_asked` a client
-    /// can end it. Has to be called inside a runtime with time and I/O enabled.
+    /// can end it. `interpreter` is what runs Python here, for clients who ask. Has to be called inside a runtime with time and I/O enabled.
     ///
     /// # Errors
     /// The address is none, is none of this machine, or is taken.
@@ -59,6 +60,7 @@ impl WorkerServer {
         key: &SessionKey,
         lease: Duration,
         until_asked: bool,
+        interpreter: Option<String>,
     ) -> Result<Self, WorkerError> {
         let (host, port) = parse(bind)?;
         let ca = SessionCa::from_key(key, SERVER_NAME)?;
@@ -71,6 +73,7 @@ impl WorkerServer {
             present: watch::Sender::new(0),
             closing: watch::Sender::new(false),
             asked: until_asked.then(|| watch::Sender::new(false)),
+            interpreter,
         });
         let serving = listener.serve(Arc::new(Door(Arc::clone(&clients))), &Crowd::default());
         Ok(Self { serving, clients })
@@ -127,6 +130,7 @@ impl Clients {
             line: line.clone(),
             launcher: launcher.clone(),
             launching: Arc::new(Launching::default()),
+            interpreter: self.interpreter.clone(),
             running: running.clone(),
             shut_down: self.asked.clone(),
         };

@@ -28,7 +28,7 @@ async fn server() -> WorkerServer {
 }
 
 async fn server_at(address: &str) -> WorkerServer {
-    WorkerServer::listen(address, &key(), LEASE, false).await.unwrap()
+    WorkerServer::listen(address, &key(), LEASE, false, None).await.unwrap()
 }
 
 async fn connect(address: &str) -> Arc<WorkerLauncher> {
@@ -309,7 +309,7 @@ async fn where_nobody_serves_the_error_says_where_and_why() {
     assert!(text.contains(&address) && text.contains("200ms"), "{text}");
     for bad in ["", "host", "127.0.0.1:x"] {
         assert!(WorkerLauncher::connect(bad, &key(), WorkerDial::default()).await.is_err());
-        assert!(WorkerServer::listen(bad, &key(), LEASE, false).await.is_err());
+        assert!(WorkerServer::listen(bad, &key(), LEASE, false, None).await.is_err());
     }
 }
 
@@ -335,7 +335,7 @@ async fn a_worker_that_is_served_anew_is_found_by_the_next_launch() {
     let address = it.server.address();
     soon(it.launcher.shut_worker_down()).await.expect_err("it was not started to be ended by clients");
     soon(it.server.shutdown()).await;
-    let server = soon(WorkerServer::listen(&address, &key(), LEASE, true)).await.unwrap();
+    let server = soon(WorkerServer::listen(&address, &key(), LEASE, true, None)).await.unwrap();
     let proc_ = it.host.spawn(script("p", "exit 7"), it.launcher.clone()).unwrap();
     assert_eq!(soon(proc_.ended()).await.kind, ProcExitKind::Exited { code: 7 });
     soon(it.launcher.shut_worker_down()).await.unwrap();

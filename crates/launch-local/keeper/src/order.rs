@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use procession_sys::{Confinement, Identity, Limits, Rlimit, Rotation};
+use procession_sys::{Confinement, Identity, Limits, Mask, Rlimit, Rotation};
 
 /// The files that the output of a detached proc goes into.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl Order {
         for (key, limit) in limits.into_iter().filter_map(|(key, limit)| Some((key, limit?))) {
             push(&mut words, key, [limit]);
         }
-        let Confinement { rlimits, identity, no_new_privs, dropped, seccomp } = &self.confinement;
+        let Confinement { rlimits, identity, no_new_privs, dropped, seccomp, binding } = &self.confinement;
         for Rlimit { resource, soft, hard } in rlimits {
             push(&mut words, "rlimit", [u64::from(*resource), *soft, *hard]);
         }
@@ -70,6 +70,11 @@ impl Order {
         }
         push(&mut words, "no_new_privs", [u64::from(*no_new_privs)]);
         push(&mut words, "dropped", [*dropped]);
+        for (key, mask) in [("processors", &binding.processors), ("nodes", &binding.nodes)] {
+            if !mask.is_empty() {
+                push(&mut words, key, mask.numbers().map(u64::from));
+            }
+        }
         if let Some(output) = &self.output {
             words = format!("{words} output={}", output.encode());
         }
@@ -109,6 +114,8 @@ impl Order {
                 }
                 ("no_new_privs", &[flag]) => confinement.no_new_privs = flag != 0,
                 ("dropped", &[bits]) => confinement.dropped = bits,
+                ("processors", numbers) => confinement.binding.processors = mask(numbers)?,
+                ("nodes", numbers) => confinement.binding.nodes = mask(numbers)?,
                 ("seccomp", bytes) => {
                     let bytes = bytes.iter().map(|&byte| u8::try_from(byte));
                     confinement.seccomp = bytes.collect::<Result<_, _>>().ok()?;
@@ -118,6 +125,10 @@ impl Order {
         }
         Some(order)
     }
+}
+
+fn mask(numbers: &[u64]) -> Option<Mask> {
+    numbers.iter().map(|&number| u32::try_from(number).ok().filter(|&number| number < Mask::MOST)).collect()
 }
 
 fn push(words: &mut String, key: &str, numbers: impl IntoIterator<Item = u64>) {
@@ -130,6 +141,8 @@ fn push(words: &mut String, key: &str, numbers: impl IntoIterator<Item = u64>) {
 
 #[cfg(test)]
 mod tests {
+    use procession_sys::Binding;
+
     use super::*;
 
     #[test]
@@ -140,6 +153,7 @@ mod tests {
             no_new_privs: true,
             dropped: u64::MAX,
             seccomp: vec![0, 255, 10],
+            binding: Binding { processors: [0, 200].into_iter().collect(), nodes: [1].into_iter().collect() },
         };
         let limits = Limits { memory: Some(1 << 26), pids: Some(9), cpu_millis: Some(1500) };
         let paths = [PathBuf::from("/a b/ü.out"), PathBuf::from(OsString::from_vec(b"/\xff=,".to_vec()))];
@@ -156,5 +170,6 @@ mod tests {
         }
         assert_eq!(Order::decode(c"group=g user=1"), None);
         assert_eq!(Order::decode(c"what=1"), None);
+        assert_eq!(Order::decode(c"group=g processors=4294967296"), None);
     }
 }

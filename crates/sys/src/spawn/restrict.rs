@@ -37,8 +37,10 @@ impl<'a> Restrictions<'a> {
         }
     }
 
-    /// The limits; to be set while the child still has its parent's rights.
+    /// The limits, and where it runs; to be set while the child still has its parent's rights.
     pub(super) unsafe fn limit(&self) -> Result<(), Stage> {
+        // SAFETY: the kernel's own calls on prepared memory, in a process with one thread.
+        unsafe { self.confinement.binding.apply() }.map_err(|_| Stage::Binding)?;
         for limit in &self.confinement.rlimits {
             let values = libc::rlimit { rlim_cur: limit.soft, rlim_max: limit.hard };
             // SAFETY: reads one whole struct.
