@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from procession import _native, _validate
-from procession._runtime import is_launched, runtime
+from procession._runtime import runtime
 from procession._session_key import Key, session_key
 from procession.errors import InvalidArgument, LauncherUnavailable, Unsupported
 
@@ -68,7 +68,8 @@ class WorkerLauncher:
     def connect(self) -> WorkerLauncher:
         """Reaches the worker now, and gives this launcher.
 
-        LauncherUnavailable with the address and the cause, where that cannot be done within the timeout.
+        LauncherUnavailable with the address and the cause, where that cannot be done within the timeout. RuntimeError in a
+        proc, whose host connects for it when it launches something.
         """
         self._connected()
         return self
@@ -122,8 +123,6 @@ class WorkerLauncher:
         """What the machine there cannot do is refused when a proc is launched."""
 
     def _connected(self) -> Worker:
-        if is_launched():
-            raise Unsupported("the host connects for its procs: give this launcher to spawn_procs, and no more")
         with self._lock:
             if self._worker is None:
                 [found] = _dial([self])

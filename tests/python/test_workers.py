@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from launching import gone, only_exit, spawn, until
-from procession import actor
+from procession import actor, hosts_from_launcher
 from procession.actor import Actor, endpoint, this_host
 from procession.errors import InvalidArgument, LauncherUnavailable, LaunchFailed, Unsupported
 from procession.launchers import WorkerLauncher, connect_all
@@ -148,7 +148,7 @@ def test_a_stop_and_a_kill_take_the_whole_tree(launcher, tag):
     procs.slice(n=0).kill().get(10)
     assert len(running(tag)) == 4
     procs.stop().get(20)
-    assert not running(tag)
+    until(lambda: not running(tag), "nothing is left of the other one")
     assert [exit.signal for exit in procs.wait(5).get().values()] == [signal.SIGKILL, signal.SIGTERM]
 
 
@@ -196,6 +196,22 @@ def test_procs_launch_through_the_host_which_has_the_key(worker, key, script):
     code, refusal = done.stdout.splitlines()
     assert code == "5"
     assert "the host connects for its procs" in refusal
+
+
+def test_a_worker_can_carry_a_host_whose_procs_end_with_it(worker, launcher, connect, tag):
+    link = connect(worker)
+    hosts = hosts_from_launcher(link, 1, env=PATHS)
+    with hosts.spawn_procs({"n": 2}, env=PATHS) as procs:
+        parents = {parent for parent, _ in procs.spawn("place", Place).where.call().get(30).values()}
+        assert len(parents) == 1
+        assert worker.pid not in parents
+    sleepers = hosts.spawn_procs(bootstrap_command=["/bin/sh", "-c", sleeper(tag)], readiness="none")
+    sleepers.initialized.get(20)
+    until(lambda: len(running(tag)) == 4, "the tree runs")
+    link.close().get(10)
+    [exit] = sleepers.wait(20).get().values()
+    assert exit.kind == "lost"
+    until(lambda: not running(tag), "nothing is left of what it launched")
 
 
 def test_clients_are_served_independently_and_what_one_leaves_that_is_killed_is_ended(

@@ -312,6 +312,7 @@ impl Core {
                 self.run(async move {
                     if let Some(host) = host {
                         host.shutdown(timeout).await;
+                        leave_all().await;
                     }
                     child.goodbye().await;
                     Outcome::Nothing

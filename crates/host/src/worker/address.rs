@@ -54,7 +54,7 @@ mod tests {
         assert_eq!(parse("tcp://[::1]:7").unwrap(), ("::1".to_owned(), 7));
         assert_eq!(shown("::1", 7), "[::1]:7");
         for (text, position) in
-            [("", 0), ("host", 4), ("tcp://host:x", 11), ("tcp://:1", 6), ("udp://h:1", 4)]
+            [("", 0), ("host", 4), ("tcp://host:x", 11), ("tcp://:1", 6), ("udp://h:1", 0)]
         {
             let error = parse(text).unwrap_err();
             assert_eq!((error.text.as_str(), error.position), (text, position), "{error}");

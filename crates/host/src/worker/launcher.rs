@@ -9,7 +9,9 @@ use procession_actor::MailboxError;
 use procession_launch::{
     Admission, Capabilities, LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling,
 };
-use procession_model::{DialBack, LaunchId, LaunchOptions, ProcExitKind, ProcExitResult, ProcId};
+use procession_model::{
+    DialBack, Head, LaunchId, LaunchOptions, Packet, ProcExitKind, ProcExitResult, ProcId,
+};
 use procession_net::SessionKey;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
@@ -73,19 +75,25 @@ pub struct WorkerLauncher {
 pub(super) struct Hears(OnceLock<Weak<Core>>);
 
 impl Hears {
-    fn core(&self) -> Option<Arc<Core>> {
-        self.0.get()?.upgrade()
+    fn handle(&self, proc_id: &ProcId, handle: String) {
+        self.report(proc_id, Some(handle));
     }
 
-    fn handle(&self, proc_id: &ProcId, handle: String) {
-        if let Some(core) = self.core() {
-            core.report(proc_id, None, Some(handle), None);
+    /// None: it can be asked about again.
+    pub(super) fn unreachable(&self, proc_id: &ProcId, why: Option<String>) {
+        match why {
+            Some(why) => self.tell(Head::Unreachable { proc_id: proc_id.clone(), why }),
+            None => self.report(proc_id, None),
         }
     }
 
-    pub(super) fn unreachable(&self, proc_id: &ProcId, why: Option<String>) {
-        if let Some(core) = self.core() {
-            core.unreachable(proc_id, why);
+    fn report(&self, proc_id: &ProcId, handle: Option<String>) {
+        self.tell(Head::Report { proc_id: proc_id.clone(), pid: None, handle, progress: None });
+    }
+
+    fn tell(&self, head: Head) {
+        if let Some(core) = self.0.get().and_then(Weak::upgrade) {
+            core.take(Packet::bare(head), Some(core.proc_.id()));
         }
     }
 }
