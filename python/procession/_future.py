@@ -54,7 +54,7 @@ class Future(Generic[R]):
     ) -> Future[R]:
         """`pending` gives something to wait for, again and again, until None; then `finish` is called.
 
-        `pending` changes nothing. `finish` is called again after a KeyboardInterrupt, and after it raised `Missed`.
+        `pending` changes nothing that a second call would change again. `finish` is called again after a KeyboardInterrupt, and after it raised `Missed`.
         After a `cancel` that gave True nothing is pending any more, and `finish` raises.
         """
         future = object.__new__(cls)
@@ -236,7 +236,10 @@ def gather(
 
 
 def then(first: Future[Any], follow: Callable[[], Future[R]], *, whatever: bool = False) -> Future[R]:
-    """What `follow` gives, which is called when `first` is settled: well, or `whatever` it came to."""
+    """What `follow` gives, which is called when `first` is settled: well, or `whatever` it came to.
+
+    It is called by whoever waits for this then, or asks whether it is done: without that it never is.
+    """
     second: list[Future[R]] = []
 
     def pending() -> Waiter | None:

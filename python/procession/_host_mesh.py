@@ -312,7 +312,12 @@ class HostMesh(Mesh):
         from procession._hosted import HostedProcs
 
         since = time.time()
-        self.initialized.get()
+        there = self.initialized
+        if not there.done():
+            refuse_on_event_loop(
+                "the wait for hosts that are not there yet", "await hosts.initialized before spawn_procs"
+            )
+        there.get()
         hosts = self._each()
         per_host = len(slots) // len(hosts)
         asked: list[Callable[[], RemoteProcs]] = []

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, TypeVar
+from collections.abc import Callable, Container, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, TypeVar, cast
 
 from procession._future import Future, _deadline_in, gather
+from procession._merged import AnyOf, MergedEvents, NoEvents, UntilLost
 from procession._procs import HostOrigins, Standing, Streams
-from procession._shape import Region
+from procession._shape import Region, row_major
 from procession.errors import LaunchFailed, SupervisionError, Unsupported
 
 if TYPE_CHECKING:
     from procession._host_mesh import HostMesh
-    from procession._native import Buffer, PortRef
+    from procession._native import Buffer, PortRef, Waiter
     from procession._proc_mesh import ProcMesh
     from procession._procs import Events, Procs
 
@@ -78,16 +80,26 @@ class HostedProcs:
         return [found[place] for place in range(len(ranks))]
 
     def hosts_of(self, region: Region) -> HostMesh:
-        """Those on which the procs of `region` are, as far as their dimensions are left."""
-        hosts = self.hosts.extent
-        kept = [place for place, label in enumerate(region.labels) if label in hosts]
-        labels = tuple(region.labels[place] for place in kept)
-        sizes = tuple(region.sizes[place] for place in kept)
-        strides = tuple(region.strides[place] // self._per_host for place in kept)
-        bases = list(self.hosts._own_region.base_ranks())
-        if bases != list(range(len(bases))):  # a slice, whose hosts lie apart
-            return self.hosts
-        return self.hosts._with_region(Region(labels, sizes, strides, region.offset // self._per_host))
+        """Those on which the procs of `region` are."""
+        hosts = self.hosts._own_region
+        apart = dict(zip(hosts.labels, zip(row_major(hosts.sizes), hosts.strides, strict=True), strict=True))
+        first, base = region.offset // self._per_host, hosts.offset
+        for dense, stride in apart.values():
+            place, first = divmod(first, dense)
+            base += place * stride
+        labels, sizes, strides = [], [], []
+        for label, size, stride in zip(region.labels, region.sizes, region.strides, strict=True):
+            if label in apart and stride % self._per_host == 0:
+                dense, own = apart[label]
+                labels.append(label)
+                sizes.append(size)
+                strides.append(stride // self._per_host // dense * own)
+        found = self.hosts._with_region(Region(tuple(labels), tuple(sizes), tuple(strides), base))
+        wanted = {list(hosts.base_ranks())[rank // self._per_host] for rank in region.base_ranks()}
+        if wanted != set(found._own_region.base_ranks()):
+            rule = "ask the mesh from before it was flattened, split or renamed"
+            raise Unsupported(f"the hosts of a mesh of {region.extent!r} are not told by its dimensions: {rule}")
+        return found
 
     def proc_id(self, rank: int) -> str:
         return self.proc_ids([rank])[0]
@@ -97,7 +109,7 @@ class HostedProcs:
 
     def standing(self, ranks: Sequence[int]) -> list[Standing]:
         def lost(rank: int, proc_id: str, reason: str) -> Standing:
-            return Standing(proc_id, _name(proc_id), "lost", True, True)
+            return Standing(proc_id, _name(proc_id), self._lost_exit(rank, proc_id, reason)["kind"], True, True)
 
         return self._collect(ranks, lambda procs, local: procs.standing(local), lost)
 
@@ -118,7 +130,8 @@ class HostedProcs:
         each = [part.procs.ready(part.ranks) for part in parts]
 
         def finish() -> Literal[True]:
-            for part, one in zip(parts, each, strict=True):
+            settled = [(part, one) for part, one in zip(parts, each, strict=True) if one._next_waiter() is None]
+            for part, one in settled:
                 try:
                     one.get()
                 except LaunchFailed as error:
@@ -128,7 +141,14 @@ class HostedProcs:
                     raise LaunchFailed(proc_id, part.places[0], str(error)) from None
             return True
 
-        return gather(each, finish)
+        def pending() -> Waiter | None:
+            waiters = [one._next_waiter() for one in each]
+            if any(waiter is None and one.exception() for waiter, one in zip(waiters, each, strict=True)):
+                return None  # the others may take their time
+            left = [waiter for waiter in waiters if waiter is not None]
+            return cast("Waiter", AnyOf(left)) if left else None
+
+        return Future._of(pending, finish)
 
     def ended(
         self, ranks: Sequence[int], finish: Callable[[list[dict[str, Any]]], R], timeout: float | None
@@ -170,23 +190,28 @@ class HostedProcs:
             part.procs.respawn(part.ranks)
 
     def subscribe(self, ranks: Sequence[int], *, output: bool, lifecycle: bool) -> Events:
-        from procession._merged import MergedEvents
-
-        parts = self._parts(ranks)
-        return MergedEvents([part.procs.subscribe(part.ranks, output=output, lifecycle=lifecycle) for part in parts])
+        merged: list[Events] = []
+        for part in self._parts(ranks):
+            own = [ranks[place] for place in part.places]
+            lost = partial(self._lost_events, part, own) if lifecycle else _nothing
+            events: Events
+            try:
+                events = part.procs.subscribe(part.ranks, output=output, lifecycle=lifecycle)
+            except SupervisionError as error:
+                events = NoEvents(lost(str(error), ()))
+            merged.append(UntilLost(events, lost))
+        return MergedEvents(merged)
 
     def subscribe_with_past(self, ranks: Sequence[int], lines: int | None) -> tuple[Events, Streams]:
-        from procession._merged import MergedEvents
-
-        events: list[Events] = []
+        merged: list[Events] = []
 
         def ask(procs: Procs, local: list[int]) -> Streams:
-            subscription, past = procs.subscribe_with_past(local, lines)
-            events.append(subscription)
+            events, past = procs.subscribe_with_past(local, lines)
+            merged.append(UntilLost(events, _nothing))
             return past
 
         past = self._collect(ranks, ask, _silent)
-        return MergedEvents(events), past
+        return MergedEvents(merged), past
 
     def tails(self, ranks: Sequence[int], lines: int | None) -> Streams:
         return self._collect(ranks, lambda procs, local: procs.tails(local, lines), _silent)
@@ -225,18 +250,28 @@ class HostedProcs:
         return HostOrigins(self.hosts, origins, self._per_host, self._since)
 
     def _lost_status(self, rank: int, proc_id: str, reason: str) -> dict[str, Any]:
-        now = time.time()
+        exit_ = self._lost_exit(rank, proc_id, reason)
         return {
-            "status": "lost",
-            "pid": None,
+            "status": exit_["kind"],
+            "pid": exit_.get("pid"),
             "handle": None,
             "progress": None,
-            "launcher": "host",
-            "started_at": self._since,
+            "launcher": exit_.get("launcher", ""),
+            "started_at": exit_["started_at"],
             "running_at": None,
-            "ready_at": None,
-            "ended_at": now,
+            "ready_at": exit_["ready_at"],
+            "ended_at": exit_["ended_at"],
         }
+
+    def _lost_events(self, part: Part, ranks: Sequence[int], reason: str, told: Container[str]) -> list[dict[str, Any]]:
+        events = []
+        for rank, proc_id in zip(ranks, part.procs.proc_ids(part.ranks), strict=True):
+            if proc_id in told:
+                continue
+            exit_ = self._lost_exit(rank, proc_id, reason)
+            about = {key: exit_[key] for key in ("proc_id", "name", "rank", "incarnation")}
+            events.append({**about, "kind": "exit", "at": exit_["ended_at"], "exit": exit_})
+        return events
 
     def _remembered(self, ranks: Sequence[int], exits: Sequence[E]) -> list[E]:
         kept: list[Any] = []
@@ -281,6 +316,10 @@ class HostedProcs:
 
 def _name(proc_id: str) -> str:
     return proc_id.rpartition("@")[0].rpartition(".")[0]
+
+
+def _nothing(reason: str, told: Container[str]) -> list[dict[str, Any]]:
+    return []
 
 
 def _silent(rank: int, proc_id: str, reason: str) -> Sequence[Sequence[str]]:

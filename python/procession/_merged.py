@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Container, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from procession import _native
+from procession.errors import SupervisionError
 
 if TYPE_CHECKING:
     from procession._native import CompletionQueue, Waiter
     from procession._procs import Events
 
+T = TypeVar("T")
 SIGNALS = 0.2
 """Seconds within which a wait lets a signal handler run."""
 
@@ -51,6 +54,78 @@ class MergedEvents:
     @property
     def ended(self) -> bool:
         return all(part.ended for part in self._parts)
+
+
+class NoEvents:
+    """A subscription of procs of which nothing happens any more but what is given."""
+
+    def __init__(self, given: Sequence[dict[str, Any]] = ()) -> None:
+        self._given = deque(given)
+
+    def next(self, timeout: float | None) -> dict[str, Any] | None:
+        return self._given.popleft() if self._given else None
+
+    def drain(self) -> list[dict[str, Any]]:
+        some = list(self._given)
+        self._given.clear()
+        return some
+
+    def waiter(self) -> Waiter:
+        return cast("Waiter", AnyOf([]))
+
+    @property
+    def ended(self) -> bool:
+        return not self._given
+
+
+class UntilLost:
+    """What happens to the procs of one host: when that is gone, how the rest of them ended, as far as that is known."""
+
+    def __init__(self, events: Events, lost: Callable[[str, Container[str]], Sequence[dict[str, Any]]]) -> None:
+        """`lost` is given why, and the ids of those whose end was told, and makes events of the others."""
+        self._events: Events | None = events
+        self._lost = lost
+        self._told: set[str] = set()
+        self._rest: deque[dict[str, Any]] = deque()
+
+    def _asked(self, ask: Callable[[Events], T], otherwise: T) -> T:
+        if self._events is None:
+            return otherwise
+        try:
+            return ask(self._events)
+        except SupervisionError as error:
+            self._events = None
+            self._rest.extend(self._lost(str(error), self._told))
+            return otherwise
+
+    def next(self, timeout: float | None) -> dict[str, Any] | None:
+        given = self._asked(lambda events: events.next(timeout), None)
+        if given is None:
+            return self._rest.popleft() if self._rest else None
+        self._note(given)
+        return given
+
+    def drain(self) -> list[dict[str, Any]]:
+        none: list[dict[str, Any]] = []
+        some = self._asked(lambda events: events.drain(), none)
+        for given in some:
+            self._note(given)
+        rest = list(self._rest)
+        self._rest.clear()
+        return some + rest
+
+    def _note(self, given: dict[str, Any]) -> None:
+        if given["kind"] == "exit":
+            self._told.add(given["proc_id"])
+
+    def waiter(self) -> Waiter:
+        none: list[Waiter] = []
+        found = self._asked(lambda events: [events.waiter()], none)
+        return cast("Waiter", AnyOf(found))
+
+    @property
+    def ended(self) -> bool:
+        return self._asked(lambda events: events.ended, True) and not self._rest
 
 
 class AnyOf:

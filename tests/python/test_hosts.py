@@ -108,6 +108,9 @@ def test_the_procs_of_all_hosts_are_one_mesh_in_the_order_of_their_ranks(hosts, 
 
 def test_slices_of_hosts_and_of_procs_on_hosts_mean_the_same_machines(hosts, procs):
     assert procs.host_mesh.extent == hosts.extent
+    assert procs.rename(gpus="cards").slice(cards=1, hosts=1).host_mesh._nodes() == hosts._nodes()[1:]
+    with pytest.raises(Unsupported, match="flattened"):
+        assert procs.flatten("all").host_mesh
     assert procs.slice(hosts=1).host_mesh._nodes() == hosts.slice(hosts=1)._nodes()
     assert procs.slice(gpus=0).host_mesh._nodes() == hosts._nodes()
     with sh(hosts.slice(hosts=1), "exec sleep 300", {"x": 2}) as more:
@@ -188,7 +191,7 @@ def test_when_a_host_is_lost_its_procs_are_and_those_of_the_others_go_on(two, fa
         assert lost.verdict.startswith("host lost: ")
         assert "signal 9 (SIGKILL), not requested by us" in lost.failed_reason
         assert (before.kind, before.exit_code) == ("exited", 7)  # it had ended before
-    assert [status.status for status in procs.statuses().values()] == ["lost", "lost", "ready", "ready"]
+    assert [status.status for status in procs.statuses().values()] == ["lost", "exited", "ready", "ready"]
     assert sorted(failures.get(timeout=20).rank for _ in range(2)) == [0, 1]
     for pid in there:
         until(lambda pid=pid: gone(pid), "what the host had launched is gone")
@@ -272,6 +275,64 @@ def test_lines_and_events_of_all_hosts_come_in_one_stream(hosts):
 
 async def _killed(procs):
     await procs.kill()
+
+
+def test_events_and_lines_go_on_when_a_host_is_lost_and_tell_how_its_procs_ended(two):
+    with sh(two, "echo up; exec sleep 300", {"x": 2}) as procs:
+        lines = iter(procs.logs(follow=True))
+        assert len({next(lines) for _ in range(4)}) == 4
+
+        async def ends():
+            events, found = procs.events(), []
+            procs.slice(hosts=0, x=1).kill()
+            async for event in events:
+                if event.kind == "exit":
+                    found.append((event.rank, event.detail["exit"].kind))
+                    if len(found) == 1:
+                        os.kill(pids(two)[0], signal.SIGKILL)
+                    if len(found) == 2:
+                        procs.slice(hosts=1).kill()
+            return found
+
+        found = asyncio.run(ends())
+        assert found[:2] == [(1, "signaled"), (0, "lost")]
+        assert sorted(found[2:]) == [(2, "signaled"), (3, "signaled")]
+        assert list(lines) == []
+        assert [str(status) for status in procs.statuses().values()] == ["lost", "signaled", "signaled", "signaled"]
+
+        async def more():
+            return [(event.kind, event.rank) async for event in procs.events()]
+
+        assert ("exit", 0) in asyncio.run(more())
+
+
+def test_a_launch_that_fails_is_told_at_once_however_long_another_host_takes(hosts):
+    command = lambda point: (  # noqa: E731
+        ["/nonexistent/program"] if point["hosts"] else ["/bin/sh", "-c", "exec sleep 300"]
+    )
+    procs = hosts.spawn_procs(bootstrap_command=command, ready_timeout=60)
+    with pytest.raises(LaunchFailed, match="/nonexistent/program"):
+        procs.initialized.get(20)
+    procs.kill().get(20)
+
+
+def test_procs_are_not_spawned_on_hosts_that_an_event_loop_would_have_to_wait_for(script):
+    script("""
+        import asyncio
+        from procession import hosts_from_launcher
+        from procession.errors import WrongContext
+        async def main():
+            hosts = hosts_from_launcher(None, 1)
+            try:
+                hosts.spawn_procs()
+            except WrongContext as error:
+                assert "await hosts.initialized before" in str(error)
+            else:
+                assert hosts.initialized.done()
+            await hosts.initialized
+            await hosts.spawn_procs().initialized
+        asyncio.run(main())
+    """)
 
 
 def test_a_wait_for_procs_of_several_hosts_times_out_and_leaves_them_as_they_are(hosts):
