@@ -36,7 +36,7 @@ NEXTEST_REPORT = target/nextest/default/junit.xml
 
 WITH_DOCKER := engines/docker.sh with engines/with-image.sh
 
-.PHONY: help setup target demo test test-rust test-python test-faults test-compat soak counts fuzz test-engines lint bench engines wheel ci clean env
+.PHONY: help setup target demo test test-rust test-python test-faults test-compat soak counts fuzz test-engines test-remote lint bench engines wheel ci clean env
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14
@@ -83,7 +83,7 @@ test-rust: setup
 
 test-python: setup
 	@rm -f $(REPORTS)/python.xml
-	$(PY) -m pytest --ignore tests/engines --ignore tests/compat --junitxml $(REPORTS)/python.xml
+	$(PY) -m pytest --ignore tests/engines --ignore tests/remote --ignore tests/compat --junitxml $(REPORTS)/python.xml
 
 test-faults: setup ## the tests that hold a row of docs/faults.md, row by row; EVALUATE=1 reads what `make test` has left
 	$(EMBED) $(PY) scripts/faults.py $(if $(EVALUATE),--evaluate $(REPORTS)/python.xml \
@@ -106,6 +106,10 @@ fuzz: setup ## libFuzzer on what strangers can send, SECONDS=120 each; TARGET=fr
 
 test-engines: setup wheel ## the tests and the demo against a real Docker engine
 	$(WITH_DOCKER) bash -c '$(PY) -m pytest tests/engines && $(PY) examples/train_digits.py --launcher docker'
+
+test-remote: setup ## hosts over a real sshd and a real Slurm, on the loopback
+	engines/remote.sh install
+	$(PY) -m pytest tests/remote
 
 engines: ## installs Debian's Docker when root, and starts a private one: engines/docker.sh down ends it
 	@if engines/docker.sh check; then engines/docker.sh install && engines/docker.sh up; else [ $$? = 77 ]; fi

@@ -22,10 +22,7 @@ TEXT
 }
 
 missing() {
-    local tool
-    for tool in dockerd:docker.io docker:docker.io iptables:iptables ip:iproute2; do
-        PATH=$PATH:/usr/sbin:/sbin command -v "${tool%%:*}" >/dev/null || echo "${tool##*:}"
-    done | sort -u
+    packages_without dockerd:docker.io docker:docker.io iptables:iptables ip:iproute2
 }
 
 answers() { command -v docker >/dev/null && docker version >/dev/null 2>&1; }
@@ -42,21 +39,8 @@ check() {
 }
 
 install() {
-    local packages policy=/usr/sbin/policy-rc.d code=0
-    packages=$(missing)
-    [ -n "$packages" ] || return 0
-    [ "$(id -u)" = 0 ] || skip "not root: ask for apt-get install ${packages//$'\n'/ }"
-    command -v apt-get >/dev/null || skip "missing, and there is no apt-get: ${packages//$'\n'/ }"
-    say "installing ${packages//$'\n'/ }"
-    # The package would start a dockerd of its own, outside of any place.
-    if [ ! -e "$policy" ]; then
-        printf '#!/bin/sh\nexit 101\n' >"$policy"
-        chmod 755 "$policy"
-        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
-    fi
-    # shellcheck disable=SC2086
-    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages; } >&2 || code=$?
-    [ "$code" = 0 ] || die "apt-get could not install ${packages//$'\n'/ }"
+    # shellcheck disable=SC2046
+    install_packages $(missing)
 }
 
 up() {

@@ -12,6 +12,31 @@ say() { printf 'engines: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 skip() { printf '%s\n' "$*"; exit "$SKIP"; }
 
+# packages_without PROGRAM:PACKAGE...: those packages whose program is not here
+packages_without() {
+    local tool
+    for tool in "$@"; do
+        PATH=$PATH:/usr/sbin:/sbin command -v "${tool%%:*}" >/dev/null || echo "${tool##*:}"
+    done | sort -u
+}
+
+# install_packages PACKAGE...: as root on Debian
+install_packages() {
+    local policy=/usr/sbin/policy-rc.d code=0
+    [ "$#" -gt 0 ] || return 0
+    [ "$(id -u)" = 0 ] || skip "not root: ask for apt-get install $*"
+    command -v apt-get >/dev/null || skip "missing, and there is no apt-get: $*"
+    say "installing $*"
+    # A package would start a daemon of its own, outside of any place.
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    fi
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"; } >&2 || code=$?
+    [ "$code" = 0 ] || die "apt-get could not install $*"
+}
+
 # When a process started, in clock ticks after boot: with it a pid is unmistakable.
 started_at() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
 

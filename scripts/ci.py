@@ -41,6 +41,7 @@ LANES = [
     Lane(
         "engines docker", ["make", "test-engines"], 16, needs=["engines/docker.sh", "check"], quotes=r"^test accuracy "
     ),
+    Lane("engines remote", ["make", "test-remote"], 3, needs=["engines/remote.sh", "check"]),
 ]
 
 
