@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from procession import _native, _validate
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Key = bytes | str | os.PathLike[str] | _native.SessionKey | None
 
