@@ -83,7 +83,7 @@ def _serve_as_host(node: Runtime, agent: Agent) -> int:
     service = serve()
     threading.Thread(target=agent.serve, name="procession agent", daemon=True).start()
     node.ready()
-    reason = f"its host ends: {node.stopped(None)}"
+    reason = f"its host ends: {(node.stopped(None) or '').removeprefix('stop: ')}"
     node.stop_procs(reason, config.HOST_STOP_SECONDS)
     service.finish()
     node.stop_actors(reason)
