@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,9 @@ class Progress:
 
     def __init__(self) -> None:
         self.bar = None
+        self.lock = (
+            threading.Lock()
+        )  # failures are told on another thread, and are not to come between two halves of a line
         if sys.stdout.isatty():
             from rich.progress import Progress as Bar
 
@@ -138,13 +142,17 @@ class Progress:
             self.bar.start()
 
     def say(self, text: str) -> None:
-        (self.bar.console.print if self.bar else print)(text)
+        with self.lock:
+            if self.bar:
+                self.bar.console.print(text)
+            else:
+                print(text, flush=True)
 
     def at(self, step: int) -> None:
         if self.bar:
             self.bar.update(self.task, completed=step)
         elif step % CHECKPOINT_EVERY == 0:
-            print(f"step {step} of {STEPS}", flush=True)
+            self.say(f"step {step} of {STEPS}")
 
     def close(self) -> None:
         if self.bar:

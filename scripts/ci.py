@@ -36,12 +36,12 @@ LANES = [
     Lane("soak", ["make", "soak", "SECONDS=60"], 3, quotes=r"^soak: \w+, seed "),
     Lane("compat", ["make", "test-compat"], 6, needs=["tests/compat/environment.sh"]),
     Lane("lint", ["make", "lint"], 10),
-    Lane("demo python", ["make", "demo", "LAUNCHER=python"], 4, quotes=r"^test accuracy "),
-    Lane("demo native", ["make", "demo", "LAUNCHER=native"], 4, quotes=r"^test accuracy "),
+    Lane("demo python", ["make", "demo", "LAUNCHER=python"], 3, quotes=r"^test accuracy "),
+    Lane("demo native", ["make", "demo", "LAUNCHER=native"], 3, quotes=r"^test accuracy "),
     Lane(
         "engines docker", ["make", "test-engines"], 16, needs=["engines/docker.sh", "check"], quotes=r"^test accuracy "
     ),
-    Lane("engines remote", ["make", "test-remote"], 3, needs=["engines/remote.sh", "check"]),
+    Lane("engines remote", ["make", "test-remote"], 2, needs=["engines/remote.sh", "check"]),
 ]
 
 
