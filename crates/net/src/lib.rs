@@ -26,6 +26,7 @@ mod session;
 mod session_key;
 mod socket_file;
 mod tls;
+mod unix_socket;
 
 pub use address::{Address, InvalidAddress};
 pub use crowd::Crowd;

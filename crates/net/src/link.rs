@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use crate::carrier::{Connection, Next, carry};
 use crate::outbox::{Outbox, write_out};
 use crate::session::Session;
+use crate::unix_socket::{UnixReader, UnixWriter};
 use crate::{LinkReceiver, LinkSender};
 
 /// A connection to a peer that has proved itself.
@@ -86,7 +87,22 @@ impl Link {
         writer: impl AsyncWrite + Send + Unpin + 'static,
         peer: Peer,
     ) -> Self {
-        let outbox = Arc::new(Outbox::default());
+        Self::with(Outbox::default(), reader, writer, peer)
+    }
+
+    /// A link over a unix socket whose ends trust each other: who posts what nothing waits before writes it out at once.
+    /// Has to be called inside a runtime, where it spawns the task that writes the rest.
+    pub(crate) fn over_unix((reader, writer): (UnixReader, UnixWriter), peer: Peer) -> Self {
+        Self::with(Outbox::that_writes(writer.socket()), reader, writer, peer)
+    }
+
+    fn with(
+        outbox: Outbox,
+        reader: impl AsyncRead + Send + Unpin + 'static,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+        peer: Peer,
+    ) -> Self {
+        let outbox = Arc::new(outbox);
         tokio::spawn(write_out(outbox.clone(), writer));
         Self {
             sender: LinkSender::new(outbox.clone()),

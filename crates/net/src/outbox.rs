@@ -1,4 +1,5 @@
-use std::io;
+use std::io::{self, IoSlice};
+use std::os::unix::net::UnixStream as Socket;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -6,10 +7,12 @@ use bytes::Buf;
 use procession_model::{Head, Packet};
 use procession_wire::Limits;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::batch::Batch;
+use crate::unix_socket::try_write;
 use crate::{LinkError, PostError};
 
 /// How long a closed link waits for a peer that takes nothing more.
@@ -18,6 +21,8 @@ const LINGER: Duration = Duration::from_secs(10);
 /// counts: who only sends fast is not refused.
 pub(crate) const MOST_WAITING: u64 = 64 << 20;
 const STALL: Duration = Duration::from_secs(2);
+/// As many pieces as the kernel takes with little ado.
+const PIECES: usize = 16;
 
 /// What was posted on a link and has not left yet.
 #[derive(Default)]
@@ -33,6 +38,10 @@ pub(crate) struct Outbox {
 
 struct State {
     batch: Batch,
+    /// The writer has taken what came before, and is not done with it.
+    writing: bool,
+    /// Where whoever posts may write itself, while the link lives.
+    direct: Option<Arc<Socket>>,
     posted: u64,
     written: u64,
     /// When the peer has last taken something, or there began to be something to take.
@@ -44,7 +53,16 @@ struct State {
 impl Default for State {
     fn default() -> Self {
         let batch = Batch::default();
-        Self { batch, posted: 0, written: 0, moved: Instant::now(), closing: false, ended: false }
+        Self {
+            batch,
+            writing: false,
+            direct: None,
+            posted: 0,
+            written: 0,
+            moved: Instant::now(),
+            closing: false,
+            ended: false,
+        }
     }
 }
 
@@ -60,9 +78,29 @@ impl State {
             && self.waiting() >= MOST_WAITING
             && self.moved.elapsed() >= STALL
     }
+
+    /// Writes what is posted, as far as the peer takes it; whether that was all. What goes wrong the writer meets again.
+    fn write_through(&mut self) -> bool {
+        let Some(direct) = &self.direct else { return false };
+        while self.batch.has_remaining() {
+            let mut pieces = [IoSlice::new(&[]); PIECES];
+            let count = self.batch.chunks_vectored(&mut pieces);
+            let Ok(written @ 1..) = try_write(direct, &pieces[..count]) else { return false };
+            self.batch.advance(written);
+            self.written += written as u64;
+        }
+        true
+    }
 }
 
 impl Outbox {
+    /// One into whose `direct` whoever posts may write, as long as the writer has nothing to do.
+    pub(crate) fn that_writes(direct: Arc<Socket>) -> Self {
+        let outbox = Self::default();
+        outbox.state().direct = Some(direct);
+        outbox
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -82,12 +120,17 @@ impl Outbox {
             state.moved = Instant::now();
         }
         let idle = !state.batch.has_remaining();
+        let nothing_waits = idle && !state.writing;
         match state.batch.push(&packet, &Limits::default()) {
             Ok(bytes) => state.posted += bytes as u64,
             Err(error) => return Err((packet, PostError::Refused(error))),
         }
+        // On a thread of the runtime the writer comes next, and writes all at once that is posted until then.
+        let written = nothing_waits && Handle::try_current().is_err() && state.write_through();
         drop(state);
-        if idle {
+        if written {
+            self.progress.notify_waiters();
+        } else if idle {
             self.work.notify_one();
         }
         Ok(())
@@ -132,7 +175,8 @@ impl Outbox {
         loop {
             {
                 let mut state = self.state();
-                if state.batch.has_remaining() {
+                state.writing = state.batch.has_remaining();
+                if state.writing {
                     std::mem::swap(&mut state.batch, batch);
                     return true;
                 }
@@ -169,7 +213,9 @@ impl Drop for Ended {
         let mut state = self.0.state();
         (state.closing, state.ended) = (true, true);
         state.batch = Batch::default();
+        let direct = state.direct.take();
         drop(state);
+        drop(direct);
         self.0.progress.notify_waiters();
     }
 }

@@ -18,6 +18,7 @@ use crate::ration::Rationed;
 use crate::refusals::Refusals;
 use crate::resumable::Resumable;
 use crate::socket_file::is_trusted;
+use crate::unix_socket::split;
 use crate::{Address, Crowd, Doorkeeper, Link, Listener, Peer};
 
 /// How long no peer is accepted after that has failed, as for want of descriptors: it would fail
@@ -144,8 +145,8 @@ async fn unix(
     let proved = listening(&mut stream, doorkeeper, None, standing).await?;
     let _arriving = doorkeeper.arriving(proved.launch);
     accepting(&mut stream, &proved.acceptance).await?;
-    let (reader, writer) = stream.into_split();
-    admit(proved.launch, doorkeeper, || Link::over(reader, writer, peer))
+    let ends = split(stream)?;
+    admit(proved.launch, doorkeeper, || Link::over_unix(ends, peer))
 }
 
 async fn tcp(

@@ -10,6 +10,7 @@ mod confinement;
 mod environment;
 mod failpoint;
 mod fd;
+mod forked;
 mod limits;
 mod log_file;
 mod memfd;
@@ -20,6 +21,7 @@ mod program;
 mod shared_pages;
 mod socket;
 mod spawn;
+mod stream;
 mod tcp;
 mod this_process;
 mod tree;
@@ -36,6 +38,7 @@ pub use failpoint::{FAILPOINTS, failpoint_variable};
 #[cfg(feature = "failpoints")]
 pub use failpoint::{pass, set_failpoints};
 pub use fd::{bytes_waiting, enlarge_pipe, inherited, open_directory, open_null, pipe, pipe_capacity};
+pub use forked::{forget_fork, is_forked, watch_forks};
 pub use limits::{ArgumentsError, OpenFiles, check_arguments, own_rlimit, raise_open_files};
 pub use log_file::{LogFile, Rotation, Taken};
 pub use memfd::{executable_memfd, sealed_memfd};
@@ -49,6 +52,7 @@ pub use socket::{
     shut_down,
 };
 pub use spawn::{Child, Orphaned, Program, SpawnError, SpawnSpec, Spawning, Stage, Stdio, has_clone3, spawn};
+pub use stream::{Came, receive_stream, send_stream};
 pub use tcp::{TcpBacklog, tcp_backlog};
 pub use this_process::{
     SignalFd, become_subreaper, ignore_signal, oom_score_adj, set_name, watch_child_signals,
