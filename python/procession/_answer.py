@@ -22,8 +22,7 @@ def take(answer: Answer, endpoint: str | None = None) -> Any:
     when nobody can answer."""
     if answer.outcome == _native.RESULT:
         try:
-            with answer.claims(sender()):
-                return _pickle.loads(answer.payload)
+            return answer.load(sender())
         except Exception as failure:
             what = "a value" if endpoint is None else f"the result of {endpoint}"
             failure.add_note(f"raised while {what} was unpickled here")

@@ -188,11 +188,15 @@ class Context:
     @property
     def message_rank(self) -> Point:
         """This actor's place in the mesh, or slice of one, that the message was sent to."""
-        instance = self.actor_instance
         if self._message_region is None:
-            return instance.rank
-        region = Region(*self._message_region)
-        return Point(region.rank_of(instance.base_rank), region.extent)
+            return self.actor_instance.rank
+        return Point(self.rank_number(), Region(*self._message_region).extent)
+
+    def rank_number(self) -> int:
+        """As `message_rank`, its number alone."""
+        if self._message_region is None:
+            return self.actor_instance.rank.rank
+        return Region(*self._message_region).rank_of(self.actor_instance.base_rank)
 
 
 _current: ContextVar[Context | None] = ContextVar("procession", default=None)

@@ -355,6 +355,8 @@ class Answer:
     def payload(self) -> list[memoryview]: ...
     @property
     def rank(self) -> int | None: ...
+    def load(self, holder: Inbox | None = None) -> Any:
+        """The value; the once ports in it close with `holder`. As `loads(payload)` inside of `claims(holder)`."""
     def claims(self, holder: Inbox | None = None) -> Claims: ...
 
 @final
@@ -379,6 +381,9 @@ class PortRef:
         """Decodes `result` strictly by its five attributes; what cannot be decoded is reported as such, and raised here as TypeError naming the attribute."""
     def exception_exit(self, error: BaseException) -> None: ...
     def send_log(self, stream: str, data: Buffer) -> None: ...
+
+def is_plain(value: object) -> bool:
+    """Whether it is small and nothing but numbers, text, bytes and None, in tuples, lists and dicts: plain pickle suffices."""
 
 def report_launch(proc_id: str, pid: int | None, handle: str | None, progress: str | None) -> None:
     """From a launcher, at any time and from any thread: what it knows about a launch."""
@@ -434,6 +439,8 @@ class Message:
     @property
     def ack_port(self) -> PortRef | None:
         """For a launch: answered when its endpoint starts to run."""
+    def load(self) -> Any:
+        """What it was called with. As `loads(payload)` inside of `claims()`."""
     def claims(self, holder: Inbox | None = None) -> Claims: ...
 
 @final

@@ -12,6 +12,7 @@ from contextlib import suppress
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+from procession import _native
 from procession.errors import NotPicklable
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def dumps(value: object, *, here: bool = False, called: str = "") -> tuple[list[
     `here`: it is read in this process, which has every class already. Raises NotPicklable, which names the part that
     cannot be sent, as one of what is `called` so.
     """
+    if _native.is_plain(value):
+        return [pickle.dumps(value, 5)], []
     try:
         return _dump(pickle.Pickler if here else _Pickler, value)
     except _NeedsSource:
@@ -126,6 +129,8 @@ def _dump(pickler: Any, value: object) -> tuple[list[Buffer], list[PortRef]]:
 
 def loads(payload: Sequence[Buffer]) -> Any:
     """The value of a message. Call it inside of the message's `claims()`."""
+    if len(payload) == 1:
+        return pickle.loads(payload[0])
     buffers = [part if not memoryview(part).readonly else bytearray(part) for part in payload[1:]]
     return pickle.loads(payload[0], buffers=buffers)
 

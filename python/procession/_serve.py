@@ -170,9 +170,10 @@ class ActorServer:
         except BaseException:
             self._messages.appendleft(message)  # unread: who sent it learns how the actor has ended
             raise
-        if message.method == WAKE:
+        method = message.method
+        if method == WAKE:
             return
-        if message.method == STOP:
+        if method == STOP:
             self._stop(message)
             return
         port = message.reply_port  # held here until it is answered: it closes when it is let go of
@@ -182,9 +183,9 @@ class ActorServer:
             if not explicit:
                 self._answer(port, result)
         except Exception as error:
-            self._report(message.method, port, error)
+            self._report(method, port, error)
         except BaseException as error:
-            self._report_and_end(message.method, port, error)
+            self._report_and_end(method, port, error)
 
     def _supervise(self, actor: Actor) -> None:
         failure = self._unhandled = self._failures.popleft()
@@ -401,8 +402,7 @@ class ActorServer:
     ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], bool]:
         """The bound method, its arguments, and whether it answers through a port."""
         _context.enter(_context.Context(self._instance, message))
-        with message.claims():
-            args, kwargs, *region = _pickle.loads(message.payload)
+        args, kwargs, *region = message.load()
         if region:
             _context.enter(_context.Context(self._instance, message, region[0]))
         name = message.method
@@ -418,7 +418,7 @@ class ActorServer:
         return function, args, kwargs, explicit
 
     def _rank(self) -> int:
-        return _context.current_rank().rank
+        return _context.context().rank_number()
 
     def _answer(self, port: PortRef | None, result: object) -> None:
         if port is not None:

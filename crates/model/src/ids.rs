@@ -1,8 +1,14 @@
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 
 use ring::rand::{SecureRandom, SystemRandom};
+use serde::de::value::StrDeserializer;
+use serde::de::IntoDeserializer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::InvalidArgument;
@@ -111,11 +117,18 @@ impl fmt::Debug for LaunchId {
     }
 }
 
-#[derive(PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct ProcInner {
     text: Box<str>,
     name_len: usize,
     launch: LaunchId,
+}
+
+impl Hash for ProcInner {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // As good as the whole, which has to be read for it.
+        self.launch.hash(state);
+    }
 }
 
 /// One launch of one named proc on one host; displayed as `<name>.<32 hex digits>@<host>`.
@@ -276,7 +289,11 @@ impl FromStr for PortId {
     }
 }
 
-/// Ids travel as their display forms, so that a log line can be pasted into a query.
+/// How many ids of a kind a thread remembers.
+const REMEMBERED: usize = 256;
+
+/// Ids travel as their display forms, so that a log line can be pasted into a query. The same ones come again and again, so
+/// a thread that reads them remembers what it has parsed.
 macro_rules! serde_as_text {
     ($($id:ty),*) => {$(
         impl Serialize for $id {
@@ -287,14 +304,45 @@ macro_rules! serde_as_text {
 
         impl<'de> Deserialize<'de> for $id {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-                text.parse().map_err(de::Error::custom)
+                thread_local! {
+                    static KNOWN: RefCell<HashMap<Box<str>, $id>> = RefCell::default();
+                }
+                let text = <Cow<'de, str>>::deserialize(deserializer)?;
+                KNOWN.with_borrow_mut(|known| {
+                    if let Some(id) = known.get(&*text) {
+                        return Ok(id.clone());
+                    }
+                    let id: $id = text.parse().map_err(de::Error::custom)?;
+                    if known.len() >= REMEMBERED {
+                        known.clear();
+                    }
+                    known.insert(text.into(), id.clone());
+                    Ok(id)
+                })
             }
         }
     )*};
 }
 
-serde_as_text!(ProcId, ActorId, PortId);
+serde_as_text!(ProcId, ActorId);
+
+impl Serialize for PortId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for PortId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <Cow<'de, str>>::deserialize(deserializer)?;
+        // A number comes once, and its process again and again.
+        let known = text.rsplit_once('#').and_then(|(proc_id, index)| {
+            let proc_id: StrDeserializer<'_, de::value::Error> = proc_id.into_deserializer();
+            Some(Self { proc_id: ProcId::deserialize(proc_id).ok()?, index: index.parse().ok()? })
+        });
+        known.map_or_else(|| text.parse().map_err(de::Error::custom), Ok)
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -7,8 +7,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use crate::buffers::ReceivedPayload;
-use crate::claims::{Claims, Ports};
-use crate::fork::Owned;
+use crate::claims::{Claims, Ports, while_claiming};
+use crate::fork::{Owned, refuse_in_fork};
 use crate::inbox_py::Inbox;
 use crate::message::{PYTHON_TAG, PythonMessage, PythonMessageKind};
 
@@ -128,6 +128,12 @@ impl Answer {
     #[getter]
     fn rank(&self) -> Option<usize> {
         self.rank
+    }
+
+    #[pyo3(signature = (holder = None))]
+    fn load(&self, py: Python<'_>, holder: Option<PyRef<'_, Inbox>>) -> PyResult<Py<PyAny>> {
+        refuse_in_fork()?;
+        while_claiming(&self.ports, holder.as_deref(), || self.payload.load(py))
     }
 
     #[pyo3(signature = (holder = None))]

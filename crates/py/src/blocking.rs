@@ -3,12 +3,16 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
-/// How long the main thread may be deaf to signals.
+use crate::signals::Interrupts;
+
+/// How long the main thread waits before it has signals interrupt it, which has its price; and how long it may be deaf to
+/// them where they cannot.
 const SLICE: Duration = Duration::from_millis(50);
 
 /// Waits, without the interpreter, until `wait` gives something; none at `deadline`.
 ///
-/// Python's main thread, which handles the signals, waits in slices and handles them in between.
+/// `wait` is given until when, and may give nothing earlier, when this thread is interrupted. Python's main thread, which
+/// handles the signals, handles them in between.
 ///
 /// # Errors
 /// What a signal handler raised: `KeyboardInterrupt`.
@@ -20,18 +24,37 @@ pub(crate) fn block_on<T: Send>(
     if !is_main_thread(py)? {
         return Ok(py.detach(|| wait(deadline)));
     }
+    let slice = Instant::now() + SLICE;
+    let first = deadline.map_or(slice, |deadline| deadline.min(slice));
+    let found = py.detach(|| wait(Some(first)));
+    if found.is_some() {
+        return Ok(found);
+    }
+    let interrupts = Interrupts::begin(py)?;
+    let result = wait_on(py, deadline, &wait, interrupts.is_some());
+    if let Some(interrupts) = interrupts {
+        interrupts.end(py)?;
+    }
+    result
+}
+
+fn wait_on<T: Send>(
+    py: Python<'_>,
+    deadline: Option<Instant>,
+    wait: &(impl Fn(Option<Instant>) -> Option<T> + Sync),
+    interruptible: bool,
+) -> PyResult<Option<T>> {
     loop {
-        let slice = Instant::now() + SLICE;
-        let (until, last) = match deadline {
-            Some(deadline) if deadline <= slice => (deadline, true),
-            _ => (slice, false),
-        };
-        if let Some(found) = py.detach(|| wait(Some(until))) {
-            return Ok(Some(found));
-        }
         py.check_signals()?;
-        if last {
+        let now = Instant::now();
+        if deadline.is_some_and(|deadline| deadline <= now) {
             return Ok(None);
+        }
+        let slice = (!interruptible).then_some(now + SLICE);
+        let until = deadline.into_iter().chain(slice).min();
+        let found = py.detach(|| wait(until));
+        if found.is_some() {
+            return Ok(found);
         }
     }
 }

@@ -7,10 +7,13 @@ use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::sync::OnceLockExt;
+use pyo3::sync::{OnceLockExt, PyOnceLock};
 use pyo3::types::{PyBytes, PyList, PyMemoryView};
 
 use crate::message::Payload;
+
+/// To copy a pickle up to this size costs less than an object that shows it in place.
+const SMALL: usize = 16 << 10;
 
 /// Copies what Python gives: the caller may change its arrays, and no Python object may travel into the runtime.
 ///
@@ -130,6 +133,30 @@ impl ReceivedPayload {
         match self.views.get_or_init_py_attached(py, || self.make_views(py)) {
             Ok(views) => Ok(views.bind(py).clone()),
             Err(error) => Err(error.clone_ref(py)),
+        }
+    }
+
+    /// What is pickled in it: a small pickle that is all of it is read where it was received.
+    ///
+    /// # Errors
+    /// Whatever unpickling raises.
+    pub(crate) fn load(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let whole = {
+            let segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
+            match segments.as_slice() {
+                [pickle] if pickle.len() <= SMALL => Some(PyBytes::new(py, pickle)),
+                _ => None,
+            }
+        };
+        match whole {
+            Some(pickle) => {
+                static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+                LOADS.import(py, "pickle", "loads")?.call1((pickle,)).map(Bound::unbind)
+            }
+            None => {
+                static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+                LOADS.import(py, "procession._pickle", "loads")?.call1((self.views(py)?,)).map(Bound::unbind)
+            }
         }
     }
 

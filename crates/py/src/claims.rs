@@ -54,6 +54,34 @@ pub(crate) fn claim(port: &PortId) -> PyResult<Arc<Held>> {
     })
 }
 
+/// Runs `load`, which unpickles a message that `ports` came with; they close with `holder`, if any.
+pub(crate) fn while_claiming<T>(
+    ports: &Arc<Ports>,
+    holder: Option<&Inbox>,
+    load: impl FnOnce() -> PyResult<T>,
+) -> PyResult<T> {
+    struct Close<'a>(&'a Arc<Ports>);
+    impl Drop for Close<'_> {
+        fn drop(&mut self) {
+            close(self.0);
+        }
+    }
+    if let Some(holder) = holder {
+        ports.hand_to(&holder.shared());
+    }
+    OPEN.with_borrow_mut(|open| open.push(Arc::clone(ports)));
+    let _close = Close(ports);
+    load()
+}
+
+fn close(ports: &Arc<Ports>) {
+    OPEN.with_borrow_mut(|open| {
+        if let Some(index) = open.iter().rposition(|other| Arc::ptr_eq(other, ports)) {
+            open.remove(index);
+        }
+    });
+}
+
 /// `with message.claims(): pickle.loads(…)`
 ///
 /// With a holder, the ports close with that actor.
@@ -81,11 +109,7 @@ impl Claims {
     #[pyo3(signature = (*_exc))]
     fn __exit__(&self, _exc: &Bound<'_, pyo3::types::PyTuple>) -> PyResult<()> {
         refuse_in_fork()?;
-        OPEN.with_borrow_mut(|open| {
-            if let Some(index) = open.iter().rposition(|ports| Arc::ptr_eq(ports, &self.0.0)) {
-                open.remove(index);
-            }
-        });
+        close(&self.0.0);
         Ok(())
     }
 }

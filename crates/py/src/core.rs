@@ -16,6 +16,7 @@ use tokio::task::AbortHandle;
 use crate::fork::{refuse_in_fork, set_owner};
 use crate::inbox::Inbox;
 use crate::io_thread::IoThread;
+use crate::lead::Lead;
 use crate::opened;
 use crate::python_actor::PythonActor;
 use crate::trace;
@@ -84,6 +85,11 @@ pub(crate) fn current() -> PyResult<&'static Arc<Core>> {
 pub(crate) fn started() -> PyResult<Option<&'static Arc<Core>>> {
     refuse_in_fork()?;
     Ok(CURRENT.get())
+}
+
+/// Who runs the runtime of this process, if one was started that is this process's own.
+pub(crate) fn lead_of_this_process() -> Option<&'static Arc<Lead>> {
+    CURRENT.get().and_then(|core| core.io.as_ref()).map(IoThread::lead)
 }
 
 /// Starts the host of this client, or gives the one that runs.
@@ -170,11 +176,11 @@ fn start(make: impl FnOnce() -> PyResult<Core>) -> PyResult<&'static Arc<Core>> 
     refuse_in_fork()?;
     let _one_at_a_time = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
     if CURRENT.get().is_none() {
-        set_owner(true);
+        set_owner(true)?;
         match make() {
             Ok(core) => drop(CURRENT.set(Arc::new(core))),
             Err(error) => {
-                set_owner(false);
+                set_owner(false)?;
                 return Err(error);
             }
         }
@@ -203,6 +209,11 @@ impl Core {
             ending: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         }
+    }
+
+    /// Whether the runtime is this process's own, and not that of a program which embeds the interpreter.
+    pub(crate) fn is_own(&self) -> bool {
+        self.io.is_some()
     }
 
     pub(crate) fn has_ended(&self) -> bool {

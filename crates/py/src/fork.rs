@@ -1,20 +1,30 @@
+use std::io;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use procession_sys::{forget_fork, watch_forks};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-/// The process that has a runtime; 0 while there is none.
-static OWNER: AtomicU32 = AtomicU32::new(0);
+/// Whether this process, or the one that it was forked from, has a runtime.
+static OWNS: AtomicBool = AtomicBool::new(false);
 
 /// This process has a runtime from now on, or none any more.
-pub(crate) fn set_owner(owns: bool) {
-    OWNER.store(if owns { std::process::id() } else { 0 }, Ordering::Release);
+///
+/// # Errors
+/// There is no memory to have forks noticed.
+pub(crate) fn set_owner(owns: bool) -> io::Result<()> {
+    watch_forks()?;
+    if owns {
+        // Of one that had none.
+        forget_fork();
+    }
+    OWNS.store(owns, Ordering::Release);
+    Ok(())
 }
 
 fn is_forked() -> bool {
-    let owner = OWNER.load(Ordering::Acquire);
-    owner != 0 && owner != std::process::id()
+    procession_sys::is_forked() && OWNS.load(Ordering::Acquire)
 }
 
 /// Refuses to go on in a forked child: the runtime's threads exist only in its parent, and their locks may be taken.

@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use procession_actor::{ActorHandle, CANCELLED, Held};
@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::event_fd::EventFd;
 use crate::message::PythonMessage;
+use crate::parker::{Parked, Parker, park, parker};
 use crate::python_actor::PythonActor;
 
 /// What tells the failure of an actor that never came to be from that of one that did.
@@ -31,6 +32,8 @@ struct State {
     closed: Option<String>,
     /// Made when somebody first asks for it: most inboxes are read by a waiting thread.
     fd: Option<EventFd>,
+    /// The threads that wait for a message.
+    waiting: Vec<Arc<Parker>>,
     handed_out: Vec<Weak<Held>>,
     prune_at: usize,
     actor: Option<ActorHandle<PythonActor>>,
@@ -66,7 +69,6 @@ impl State {
 pub struct Inbox {
     actor_id: ActorId,
     state: Mutex<State>,
-    changed: Condvar,
     /// Outer none: it lives. Inner: why it failed.
     ended: watch::Sender<Option<Option<String>>>,
 }
@@ -76,7 +78,6 @@ impl Inbox {
         Arc::new(Self {
             actor_id,
             state: Mutex::default(),
-            changed: Condvar::new(),
             ended: watch::Sender::new(None),
         })
     }
@@ -112,7 +113,11 @@ impl Inbox {
                         fd.set();
                     }
                     state.queue.push_back(Incoming { sender, message });
-                    self.changed.notify_one();
+                    let waiting = state.waiting.pop();
+                    drop(state);
+                    if let Some(thread) = waiting {
+                        thread.unpark();
+                    }
                     return;
                 }
             }
@@ -120,7 +125,7 @@ impl Inbox {
         message.close(&refusal);
     }
 
-    /// Waits for the next message; none at `timeout`, or once closed and empty.
+    /// Waits for the next message; none at `timeout`, when the thread is interrupted, or once closed and empty.
     pub fn next(&self, timeout: Option<Duration>) -> Option<Incoming> {
         // A deadline beyond what a clock can say is none.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
@@ -136,15 +141,17 @@ impl Inbox {
     fn next_of_any(&self, deadline: Option<Instant>) -> Option<Incoming> {
         let mut state = self.state();
         while state.queue.is_empty() && state.closed.is_none() {
-            match deadline {
-                None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return None;
-                    }
-                    state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-                }
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return None;
+            }
+            let parker = parker();
+            state.waiting.push(Arc::clone(&parker));
+            drop(state);
+            let parked = park(&parker, deadline);
+            state = self.state();
+            state.waiting.retain(|waiting| !Arc::ptr_eq(waiting, &parker));
+            if parked == Parked::Interrupted {
+                break;
             }
         }
         let incoming = state.queue.pop_front()?;
@@ -252,7 +259,9 @@ impl Inbox {
         if let Some(fd) = &state.fd {
             fd.set();
         }
-        self.changed.notify_all();
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        waiting.iter().for_each(|thread| thread.unpark());
     }
 
     /// The actor has ended, by `failure` (a text that names the actor) or regularly. Every once port that it still

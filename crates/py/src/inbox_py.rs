@@ -9,7 +9,7 @@ use pyo3::types::{PyList, PyTuple};
 
 use crate::blocking::block_on;
 use crate::buffers::ReceivedPayload;
-use crate::claims::{Claims, Ports};
+use crate::claims::{Claims, Ports, while_claiming};
 use crate::core::started;
 use crate::fork::{Owned, refuse_in_fork};
 use crate::inbox::{self, Incoming};
@@ -261,6 +261,12 @@ impl Message {
     fn ack_port(&self) -> PyResult<Option<PortRef>> {
         refuse_in_fork()?;
         Ok((*self.ack_port).clone().map(|port| PortRef::new(EitherPortRef::Once(port))))
+    }
+
+    fn load(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        refuse_in_fork()?;
+        note(&self.handling, &self.actor, &self.method, &self.sender);
+        while_claiming(&self.ports, None, || self.payload.load(py))
     }
 
     #[pyo3(signature = (holder = None))]

@@ -8,14 +8,17 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
+use crate::lead::Lead;
 use crate::monitor::{Due, Monitor};
 
 const HAS_ENDED: Due<bool> = (|ended, _| *ended, 0);
 /// For what still runs on threads of the runtime's pool when it ends, such as a name that is being looked up.
 const POOL_GRACE: Duration = Duration::from_millis(200);
 
-/// The one thread on which everything of the runtime happens; it never touches the interpreter.
+/// The thread on which everything of the runtime happens, unless another one has the [`Lead`]; it never touches the
+/// interpreter.
 pub(crate) struct IoThread {
+    lead: Arc<Lead>,
     stop: Mutex<Option<oneshot::Sender<()>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     ended: Arc<Monitor<bool>>,
@@ -45,22 +48,24 @@ impl IoThread {
                     Ok(runtime) => runtime,
                     Err(error) => return drop(connected_tx.send(Err(error))),
                 };
-            runtime.block_on(async move {
+            let lead = Arc::new(Lead::new(runtime));
+            let (result, lives_on) = lead.block_on(async {
                 let result = connect().await.map(|part| (part, Handle::current()));
                 let lives_on = result.is_ok();
-                let _starter_gone = connected_tx.send(Ok(result));
-                if lives_on {
-                    let _either_way = stopped.await;
-                }
+                (result, lives_on)
             });
-            runtime.shutdown_timeout(POOL_GRACE);
+            let _starter_gone = connected_tx.send(Ok(result.map(|(part, handle)| (part, handle, Arc::clone(&lead)))));
+            if lives_on {
+                lead.serve(async { drop(stopped.await) });
+            }
+            lead.shut_down(POOL_GRACE);
         })?;
         let gone = || io::Error::other("the io thread ended while it was starting");
         let result = connected.recv().unwrap_or_else(|_| Err(gone()));
         match result {
-            Ok(Ok((part, handle))) => {
+            Ok(Ok((part, handle, lead))) => {
                 let (stop, thread) = (Mutex::new(Some(stop)), Mutex::new(Some(thread)));
-                Ok(Ok((part, handle, Self { stop, thread, ended })))
+                Ok(Ok((part, handle, Self { lead, stop, thread, ended })))
             }
             Ok(Err(error)) => {
                 let _panicked = thread.join();
@@ -73,9 +78,15 @@ impl IoThread {
         }
     }
 
+    /// Who runs the runtime.
+    pub(crate) fn lead(&self) -> &Arc<Lead> {
+        &self.lead
+    }
+
     /// Asks the thread to end.
     pub(crate) fn stop(&self) {
         let _asked_before = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.lead.end();
     }
 
     /// Waits for the end of the thread; false at `deadline`.

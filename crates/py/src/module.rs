@@ -8,6 +8,7 @@ use crate::claims::Claims;
 use crate::confinement;
 use crate::dead_hosts;
 use crate::inbox_py::{Busy, Inbox, Message};
+use crate::plain;
 use crate::port::{self, PortRef};
 use crate::port_receiver::PortReceiver;
 use crate::procs::{self, Launcher, ProcHandle, ProcSpec};
@@ -76,6 +77,7 @@ pub(crate) fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(subscription::subscribe, m)?)?;
     m.add_function(wrap_pyfunction!(subscription::subscribe_with_past, m)?)?;
     m.add_function(wrap_pyfunction!(call::call, m)?)?;
+    m.add_function(wrap_pyfunction!(plain::is_plain, m)?)?;
     m.add_function(wrap_pyfunction!(call::send_to_port, m)?)?;
     m.add_function(wrap_pyfunction!(respawn::spawn_actors, m)?)?;
     m.add_function(wrap_pyfunction!(port::log_port, m)?)?;

@@ -1,8 +1,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, Thread};
 use std::time::Instant;
 
 use crate::completions::Completions;
+use crate::parker::{Parked, Parker, park, parker};
 
 /// A condition on a state, with one number to tell its instances apart.
 pub(crate) type Due<S> = (fn(&S, usize) -> bool, usize);
@@ -25,7 +25,7 @@ struct Waiting<S> {
 }
 
 enum Wake {
-    Thread(Thread),
+    Thread(Arc<Parker>),
     Queue(Arc<Completions>, i64),
 }
 
@@ -92,21 +92,21 @@ impl<S> Monitor<S> {
         self.lock().holds(due)
     }
 
-    /// Blocks this thread until the condition has held; false at `deadline`.
+    /// Blocks this thread until the condition has held; false at `deadline`, or when the thread is interrupted.
     pub(crate) fn wait(&self, due: Due<S>, deadline: Option<Instant>) -> bool {
+        let parker = parker();
         let id = {
             let mut inner = self.lock();
             if inner.holds(due) {
                 return true;
             }
-            inner.enlist(due, Wake::Thread(thread::current()))
+            inner.enlist(due, Wake::Thread(Arc::clone(&parker)))
         };
         loop {
-            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-            match left {
-                None => thread::park(),
-                Some(left) if left.is_zero() => return !self.lock().strike(id),
-                Some(left) => thread::park_timeout(left),
+            if deadline.is_some_and(|at| at <= Instant::now())
+                || park(&parker, deadline) == Parked::Interrupted
+            {
+                return !self.lock().strike(id);
             }
             if !self.lock().waiting.iter().any(|waiting| waiting.id == id) {
                 return true;
@@ -135,6 +135,7 @@ impl<S> Monitor<S> {
 #[cfg(test)]
 mod tests {
     use std::sync::Barrier;
+    use std::thread;
     use std::time::Duration;
 
     use super::*;
@@ -179,7 +180,7 @@ mod tests {
     #[test]
     fn a_stray_wake_up_does_not_end_a_wait() {
         let monitor = Monitor::new(0);
-        thread::current().unpark();
+        parker().unpark();
         assert!(!monitor.wait((AT_LEAST, 1), Some(Instant::now() + Duration::from_millis(5))));
     }
 
