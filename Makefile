@@ -127,8 +127,9 @@ lint: setup ## format, lints, types, and the rules of the house
 	@if $(PY) -m pip_audit --version >/dev/null 2>&1; then $(PY) -m pip_audit --no-deps --disable-pip $(REQUIREMENTS:%=-r %); \
 	else echo 'skipped: pip-audit, which is not installed ($(PY) -m pip install pip-audit)'; fi
 
-bench: setup ## the figures of the README
-	$(PY) bench/run.py
+bench: setup wheel ## every figure beside bounds and peers, and whether its goal is met; ONLY=calls,spawn ROUNDS=5
+	cargo build --release $(LOCKED) -p procession-actor --example messages
+	$(PY) -m bench $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 wheel: $(VENV)/.wheel ## dist/procession-*.whl
 
