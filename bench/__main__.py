@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -17,7 +18,14 @@ from pathlib import Path
 import procession.actor
 from bench import report
 from bench.rounds import measure
+from bench.running import ROOT
 from bench.themes import THEMES
+
+
+def keep_bytecode() -> None:
+    """Has all that is measured compiled beforehand, as what is installed is. Some machines forbid it to keep that."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    subprocess.run([sys.executable, "-c", "import bench.themes, bench.programs.forks"], check=True, cwd=ROOT)
 
 
 def main() -> int:
@@ -31,6 +39,7 @@ def main() -> int:
         parser.error(f"there is no theme {', '.join(sorted(unknown))}: {parser.format_usage()}")
     themes = [theme for theme in THEMES if not wanted or theme.name in wanted]
 
+    keep_bytecode()
     procession.actor.unhandled_fault_hook = lambda failure: None  # procs are killed here, and that is measured
     with tempfile.TemporaryDirectory(prefix="procession-bench-") as records:
         # Hundreds of ends, which would take the place of those that `procession why` keeps for the user.

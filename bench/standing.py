@@ -22,8 +22,8 @@ FIGURES = [
 ALL = [MEMORY, THREADS, IDLE]
 
 
-def standing(side: str) -> list[float]:
-    return program("standing", side, PROCS)
+def standing(side: str, idle_seconds: float = 0) -> list[float]:
+    return program("standing", side, PROCS, idle_seconds)
 
 
 THEME = Theme(
@@ -32,9 +32,9 @@ THEME = Theme(
     [
         Group(
             [
-                Probe(OURS, ALL, lambda: standing("ours")),
-                Probe(FORKS, ALL[:2], lambda: standing("forks")[:2]),
-                Probe(pipes.FORKSERVER, ALL, lambda: standing("forkserver")),
+                Probe(OURS, ALL, lambda: standing("ours", 2)),
+                Probe(FORKS, ALL[:2], lambda: standing("forks")),
+                Probe(pipes.FORKSERVER, ALL, lambda: standing("forkserver", 2)),
                 Probe(pipes.SPAWN, ALL[:1], lambda: standing("spawn")[:1]),
             ]
         )

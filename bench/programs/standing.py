@@ -1,7 +1,7 @@
 """What processes cost that have answered once and now wait.
 
-`python -m bench.programs.standing ours 64` prints the bytes of memory for each, the threads of each, and the share of a
-core that all of them and this process use meanwhile, in percent; `forks`, `spawn` and `forkserver` the same of others.
+`python -m bench.programs.standing ours 64 2` prints the bytes of memory for each, the threads of each, and, measured for two
+seconds, the share of a core that all of them and this process use, in percent; `forks`, `spawn` and `forkserver` of others.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from bench import pipes
 from bench.processes import cpu_seconds, descendants, pss_bytes, threads
 
-SETTLE_SECONDS, IDLE_SECONDS = 1.0, 3.0
+SETTLE_SECONDS = 0.5
 
 
 @contextlib.contextmanager
@@ -50,18 +50,19 @@ def peers(count: int, method: str) -> Iterator[list[int]]:
         pipes.stop(made)
 
 
-def measure(pids: list[int]) -> list[float]:
+def measure(pids: list[int], idle_seconds: float) -> list[float]:
     time.sleep(SETTLE_SECONDS)
     below = descendants(os.getpid())
     cpu, own = cpu_seconds(below), time.process_time()  # of this process without what it takes to look at the others
-    time.sleep(IDLE_SECONDS)
+    time.sleep(idle_seconds)
     own = time.process_time() - own
-    idle = (cpu_seconds(below) - cpu + own) / IDLE_SECONDS
+    idle = cpu_seconds(below) - cpu + own
     memory = sum(map(pss_bytes, below))
-    return [memory / len(pids), statistics.mean(map(threads, pids)), 100 * idle]
+    figures = [memory / len(pids), statistics.mean(map(threads, pids))]
+    return [*figures, 100 * idle / idle_seconds] if idle_seconds else figures
 
 
 if __name__ == "__main__":
-    side, count = sys.argv[1], int(sys.argv[2])
+    side, count, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
     with {"ours": ours, "forks": forks}.get(side, lambda count: peers(count, side))(count) as pids:
-        print(json.dumps(measure(pids)))
+        print(json.dumps(measure(pids, seconds)))
