@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,14 +17,8 @@ from pathlib import Path
 import procession.actor
 from bench import report
 from bench.rounds import measure
-from bench.running import ROOT
+from bench.running import keep_bytecode
 from bench.themes import THEMES
-
-
-def keep_bytecode() -> None:
-    """Has all that is measured compiled beforehand, as what is installed is. Some machines forbid it to keep that."""
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    subprocess.run([sys.executable, "-c", "import bench.themes, bench.programs.forks"], check=True, cwd=ROOT)
 
 
 def main() -> int:

@@ -52,7 +52,8 @@ def compared(figure: Figure, sides: Sequence[str], values: dict[str, list[float]
     for side in sides:
         shown.append(f"{show(figure, values.get(side))} {side}")
         if values.get(OURS) and values.get(side):
-            ratios.append(f"{figure.summary(values[OURS]) / figure.summary(values[side]):.2f}x")
+            ratio = figure.summary(values[OURS]) / figure.summary(values[side])
+            ratios.append(f"{ratio:.2f}x" if ratio >= 0.1 else f"{digits(ratio)}x")
         else:
             ratios.append(NONE)
     return "; ".join(shown) or NONE, "; ".join(ratios) or NONE

@@ -51,3 +51,9 @@ def run(command: list[str], timeout: float = SECONDS, cwd: Path = ROOT, env: dic
 def program(name: str, *arguments: object, timeout: float = SECONDS) -> Any:
     """What `bench.programs.<name>` prints, run by the interpreter of this process."""
     return run([sys.executable, "-m", f"bench.programs.{name}", *map(str, arguments)], timeout)
+
+
+def keep_bytecode() -> None:
+    """Has all that is measured compiled beforehand, as what is installed is. Some machines forbid it to keep that."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    subprocess.run([sys.executable, "-c", "import bench.themes, bench.programs.forks"], check=True, cwd=ROOT)

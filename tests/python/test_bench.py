@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from bench import report, rounds, themes
+from bench import report, rounds, smoke, themes
 from bench.figures import OURS, Figure, Goal, Group, Probe, Skipped, Theme
 from bench.rounds import measure
 from bench.running import ROOT, ProgramFailed, run
@@ -105,3 +105,18 @@ def test_the_bounds_of_launches_measure_something(what):
     took = run([sys.executable, "-m", "bench.programs.forks", what, "3"])
     assert took
     assert all(value > 0 for value in took)
+
+
+def test_a_ratio_of_three_times_what_was_accepted_fails_when_a_second_look_finds_it_too(capsys):
+    accepted = {"calls": 2.0, "spawn": 1.0}
+    assert smoke.judge({"calls": 5.9, "spawn": 2.9}, accepted, again=pytest.fail) == 0
+    assert smoke.judge({"calls": 6.1, "spawn": 2.9}, accepted, again=lambda names: {"calls": 5.0}) == 0
+    assert smoke.judge({"calls": 6.1, "spawn": 2.9}, accepted, again=lambda names: {"calls": 7.0}) == 1
+    said = capsys.readouterr().out
+    assert "calls: 6.10x, 2.00x is accepted, 3 times that at most: too much" in said
+    assert "bench: 1 of 2 ratios are within 3 times what was accepted" in said
+
+
+def test_what_the_short_run_measures_is_what_was_accepted():
+    names = [figure.name for theme in smoke.themes() for figure in theme.figures]
+    assert names == list(json.loads(smoke.ACCEPTED.read_text()))
