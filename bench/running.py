@@ -53,7 +53,11 @@ def program(name: str, *arguments: object, timeout: float = SECONDS) -> Any:
     return run([sys.executable, "-m", f"bench.programs.{name}", *map(str, arguments)], timeout)
 
 
-def keep_bytecode() -> None:
-    """Has all that is measured compiled beforehand, as what is installed is. Some machines forbid it to keep that."""
+def keep_bytecode() -> dict[str, str]:
+    """Has all that is measured compiled beforehand, as what is installed is. Some machines forbid it to keep that.
+
+    Gives the environment of this process, which has changed.
+    """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    subprocess.run([sys.executable, "-c", "import bench.themes, bench.programs.forks"], check=True, cwd=ROOT)
+    subprocess.run([sys.executable, "-c", "import bench.themes, bench.programs.flat"], check=True, cwd=ROOT)
+    return dict(os.environ)
