@@ -36,7 +36,7 @@ NEXTEST_REPORT = target/nextest/default/junit.xml
 
 WITH_DOCKER := engines/docker.sh with engines/with-image.sh
 
-.PHONY: help setup target demo test test-rust test-python test-faults test-compat soak counts fuzz test-engines test-remote lint bench engines wheel ci clean env
+.PHONY: help setup target demo test test-rust test-python test-faults test-compat soak counts fuzz test-engines test-remote lint bench bench-smoke bench-peers bench-curve engines wheel ci clean env
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14
@@ -127,8 +127,19 @@ lint: setup ## format, lints, types, and the rules of the house
 	@if $(PY) -m pip_audit --version >/dev/null 2>&1; then $(PY) -m pip_audit --no-deps --disable-pip $(REQUIREMENTS:%=-r %); \
 	else echo 'skipped: pip-audit, which is not installed ($(PY) -m pip install pip-audit)'; fi
 
-bench: setup ## the figures of the README
-	$(PY) bench/run.py
+bench: setup wheel ## every figure beside bounds and peers, and whether its goal is met; ONLY=calls,spawn ROUNDS=5
+	cargo build --release $(LOCKED) -p procession-actor --example messages
+	$(PY) -m bench $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+bench-smoke: setup ## fails when a ratio to a peer is 3 times what was accepted; ACCEPT=1 accepts what is measured now
+	$(PY) -m bench.smoke $(if $(ACCEPT),--accept)
+
+bench-peers: setup ## the same programs on torchmonarch, Ray and xoscar, in environments in the cache folder; ONLY=Ray ROUNDS=3
+	$(PY) -m bench.peers $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+bench-curve: setup ## docs/flat-cost.json and .svg: what each proc costs beside 1 to 1,000 others; MOST=256 ROUNDS=3
+	$(PY) -m bench.curve $(if $(MOST),--most $(MOST)) $(if $(ROUNDS),--rounds $(ROUNDS))
+	$(PY) -m bench.plot
 
 wheel: $(VENV)/.wheel ## dist/procession-*.whl
 

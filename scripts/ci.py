@@ -31,9 +31,10 @@ class Lane:
 
 
 LANES = [
-    Lane("test", ["make", "test"], 36),
+    Lane("test", ["make", "test"], 33),
     Lane("faults", ["make", "test-faults", "EVALUATE=1"], 1, quotes=r"^\d+ rows: "),
     Lane("soak", ["make", "soak", "SECONDS=60"], 3, quotes=r"^soak: \w+, seed "),
+    Lane("bench", ["make", "bench-smoke"], 3, quotes=r"^bench: "),
     Lane("compat", ["make", "test-compat"], 6, needs=["tests/compat/environment.sh"]),
     Lane("lint", ["make", "lint"], 10),
     Lane("demo python", ["make", "demo", "LAUNCHER=python"], 3, quotes=r"^test accuracy "),

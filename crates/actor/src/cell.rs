@@ -2,6 +2,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use procession_model::{ActorId, PortId};
@@ -32,7 +33,7 @@ pub(crate) trait Work<A>: Any + Send {
 }
 
 struct Letter<M> {
-    from: ActorId,
+    from: Arc<ActorId>,
     message: M,
 }
 
@@ -56,11 +57,12 @@ impl<A: Handler<M>, M: Message> Work<A> for Letter<M> {
     }
 }
 
+/// What is rare is boxed, because every message takes the room of the largest.
 pub(crate) enum Mail<A> {
     Work(Box<dyn Work<A>>),
-    Returned(Returned),
+    Returned(Box<Returned>),
     Cancelled(PortId),
-    Stop(String),
+    Stop(Box<str>),
 }
 
 pub(crate) type MailSender<A> = mpsc::UnboundedSender<Mail<A>>;
@@ -68,7 +70,7 @@ pub(crate) type MailSender<A> = mpsc::UnboundedSender<Mail<A>>;
 /// Puts `message` into the mailbox, or hands it back when the actor has ended.
 pub(crate) fn put<A: Handler<M>, M: Message>(
     mail: &MailSender<A>,
-    from: ActorId,
+    from: Arc<ActorId>,
     message: M,
 ) -> Result<(), M> {
     let Err(mpsc::error::SendError(Mail::Work(work))) =
@@ -105,8 +107,9 @@ impl<A: Actor> Handlers<A> {
         A: Handler<M>,
     {
         let tag = M::TAG.expect("only a message with a wire form can come from another process");
-        let decoder: Decoder<A> =
-            |from, parts, claims| Ok(Box::new(Letter { from, message: decode::<M>(parts, claims)? }));
+        let decoder: Decoder<A> = |from, parts, claims| {
+            Ok(Box::new(Letter { from: Arc::new(from), message: decode::<M>(parts, claims)? }))
+        };
         assert!(
             self.0.insert(tag, decoder).is_none(),
             "two message types of one actor share the tag {tag:?}"
@@ -146,11 +149,11 @@ impl<A: Actor> Cell for TypedCell<A> {
     }
 
     fn returned(&self, returned: Returned) {
-        let _gone = self.mail.send(Mail::Returned(returned));
+        let _gone = self.mail.send(Mail::Returned(Box::new(returned)));
     }
 
     fn stop(&self, reason: &str) {
-        let _gone = self.mail.send(Mail::Stop(reason.to_owned()));
+        let _gone = self.mail.send(Mail::Stop(reason.into()));
     }
 
     fn cancelled(&self, port: &PortId) {

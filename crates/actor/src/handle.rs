@@ -59,14 +59,14 @@ impl<A: Actor> ActorHandle<A> {
     where
         A: Handler<M>,
     {
-        let from = cx.id().clone();
         match &self.local {
-            Some(local) => put(&local.mail, from, message).map_err(|message| {
+            Some(local) => put(&local.mail, cx.shared_id(), message).map_err(|message| {
                 let kind = SendErrorKind::Unreachable(life::read(&local.epitaph));
                 MailboxSenderError { message, kind }
             }),
             None => self.proc_.post_message(message, |tag, ports| {
-                Ok(Head::Deliver { to: self.id.clone(), from, tag, ports, answered: false })
+                let (to, from) = (self.id.clone(), cx.id().clone());
+                Ok(Head::Deliver { to, from, tag, ports, answered: false })
             }),
         }
     }
@@ -75,7 +75,7 @@ impl<A: Actor> ActorHandle<A> {
     pub fn stop(&self, reason: &str) {
         match &self.local {
             Some(local) => {
-                let _gone = local.mail.send(Mail::Stop(reason.to_owned()));
+                let _gone = local.mail.send(Mail::Stop(reason.into()));
             }
             None if self.id.proc_id == *self.proc_.id() => {
                 self.proc_.stop_actor(&self.id.name, reason);

@@ -123,9 +123,9 @@ async fn handle_all<A: Actor>(
                     return StopCause::Failed(error.to_string());
                 }
             }
-            Some(Mail::Returned(returned)) => actor.undelivered(cx, returned).await,
+            Some(Mail::Returned(returned)) => actor.undelivered(cx, *returned).await,
             Some(Mail::Cancelled(port)) => actor.cancelled(cx, &port).await,
-            Some(Mail::Stop(reason)) => return StopCause::Asked(reason),
+            Some(Mail::Stop(reason)) => return StopCause::Asked(reason.into()),
             None => unreachable!("the actor's own entry in the process keeps a sender"),
         }
     }

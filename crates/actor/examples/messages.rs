@@ -1,6 +1,7 @@
 //! What an actor costs over a bare channel of the same shape, in one process on one thread.
 //!
-//! `cargo bench -p procession-actor` prints the median of five runs each.
+//! `cargo run --release -p procession-actor --example messages` prints the median of five runs each. With the argument `actor`
+//! or `channel` it runs that one once, and prints messages a second and the p50 of an ask in seconds, as `make bench` reads it.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -123,13 +124,21 @@ fn median<T: Ord + Copy>(mut of: Vec<T>) -> T {
     of[of.len() / 2]
 }
 
+/// Messages a second.
+fn rate(took: Duration) -> f64 {
+    TELLS as f64 / took.as_secs_f64()
+}
+
 async fn report_tells(what: &str, tell: impl Fn(u64), caught_up: impl AsyncFn()) {
     let mut runs = Vec::new();
     for _ in 0..5 {
         runs.push(tells(&tell, &caught_up).await);
     }
-    let rate = TELLS as f64 / median(runs).as_secs_f64() / 1e6;
-    println!("tell  {what:<24} {rate:>8.2} M messages/s");
+    println!("tell  {what:<24} {:>8.2} M messages/s", rate(median(runs)) / 1e6);
+}
+
+fn print_once(tells: Duration, ask: Duration) {
+    println!("[{}, {}]", rate(tells), ask.as_secs_f64());
 }
 
 async fn report_asks(what: &str, ask: impl AsyncFn()) {
@@ -172,15 +181,23 @@ fn main() {
         let wire = ActorHandle::<Sum>::attach(&proc_, here.id().clone());
         let plain = spawn_plain();
 
-        report_tells(
-            "bare channel",
-            |n| assert!(plain.send(Plain::Tell(n)).is_ok()),
-            async || {
-                plain_ask(&plain).await;
-            },
-        )
-        .await;
+        let tell_plain = |n| assert!(plain.send(Plain::Tell(n)).is_ok());
         let tell = |to: &ActorHandle<Sum>, n| assert!(to.send(&cx, Tell(n)).is_ok());
+        match std::env::args().nth(1).as_deref() {
+            Some("actor") => {
+                let took = tells(|n| tell(&here, n), async || ask(&cx, &here).await).await;
+                print_once(took, asks(async || ask(&cx, &here).await).await.0);
+                return;
+            }
+            Some("channel") => {
+                let took = tells(tell_plain, async || plain_ask(&plain).await).await;
+                print_once(took, asks(async || plain_ask(&plain).await).await.0);
+                return;
+            }
+            _ => {}
+        }
+
+        report_tells("bare channel", tell_plain, async || plain_ask(&plain).await).await;
         report_tells("actor", |n| tell(&here, n), async || ask(&cx, &here).await).await;
         report_tells("actor, wire form", |n| tell(&wire, n), async || wire_ask(&cx, &wire).await).await;
 
