@@ -161,6 +161,7 @@ class ProcSpec:
         confinement: dict[str, Any] | None = None,  # of procession._confine
         detach: bool = False,
         mesh: str = ...,
+        preload: Sequence[str] | None = None,  # None: it is not to be forked
     ) -> ProcSpec:
         """Raises `InvalidArgument` for what is refused before anything starts."""
 
@@ -379,6 +380,12 @@ class PortRef:
         """Decodes `result` strictly by its five attributes; what cannot be decoded is reported as such, and raised here as TypeError naming the attribute."""
     def exception_exit(self, error: BaseException) -> None: ...
     def send_log(self, stream: str, data: Buffer) -> None: ...
+
+def clone_beside(group: int | None) -> int:
+    """A copy of this process, which has one thread, as a child of its parent, in the control group of version 2 whose directory is open under `group`.
+
+    0 in the copy, which is to fork at once and end; elsewhere its id, once it has ended. OSError where that cannot be done.
+    """
 
 def report_launch(proc_id: str, pid: int | None, handle: str | None, progress: str | None) -> None:
     """From a launcher, at any time and from any thread: what it knows about a launch."""

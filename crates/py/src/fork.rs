@@ -1,6 +1,8 @@
 use std::ops::Deref;
+use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use procession_launch_local as native;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
@@ -28,6 +30,14 @@ pub(crate) fn refuse_in_fork() -> PyResult<()> {
         ));
     }
     Ok(())
+}
+
+/// A copy of this process beside it, in the control group whose directory is open under `group`; see
+/// [`native::clone_beside`].
+#[pyfunction]
+#[pyo3(signature = (group))]
+pub(crate) fn clone_beside(group: Option<RawFd>) -> PyResult<u32> {
+    Ok(native::clone_beside(group)?)
 }
 
 /// Part of a runtime, behind a Python object. A forked child forgets it instead of dropping it: what dropping tells

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "this crate exists so that no other one needs it")]
 
 mod accounts;
+mod beside;
 mod binding;
 mod call;
 mod cgroup;
@@ -25,6 +26,7 @@ mod this_process;
 mod tree;
 
 pub use accounts::{Account, group_named, own_groups, own_ids, user_named, user_numbered};
+pub use beside::clone_beside;
 pub use binding::{Binding, Mask, available_processors};
 pub use cgroup::{Cgroups, Controller, Group, Limits, Owner, oom_kills};
 pub use children::{next_ended_child, reap_child};
