@@ -14,20 +14,29 @@ import socket
 import sys
 import time
 from contextlib import suppress
+from ctypes import pythonapi
+from typing import NamedTuple
 
 from procession import _native, config
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CONTROL_FD = 3
 READY = b"R"
 REFUSED = b"X"
 HERE = b"H"
 GO = b"G"
+for hook in (pythonapi.PyOS_BeforeFork, pythonapi.PyOS_AfterFork_Parent, pythonapi.PyOS_AfterFork_Child):
+    hook.argtypes, hook.restype = (), None
 LONGEST = 4000
 """Of what is said to the keeper, in bytes."""
 DESCRIPTORS = 8
 
 WARM = (
     "asyncio",
+    "cloudpickle",
     "traceback",
     "procession.actor",
     "procession._agent",
@@ -82,28 +91,26 @@ _creator = 0
 def _fork(group: int | None) -> bool:
     """Whether this is the fork. It is in the group, and an orphan soon, which the keeper adopts."""
     global _creator
-    joined = True
+    made, joined = None, True
+    pythonapi.PyOS_BeforeFork()
     try:
-        copy = _native.clone_beside(group)
-    except OSError:
-        if group is None:
-            return False
         try:
-            joined, copy = False, _native.clone_beside(None)
-        except OSError:  # it is executed instead
-            return False
-    if copy:
+            made = _native.fork_beside(group)
+        except OSError:
+            joined, made = group is None, _native.fork_beside(None)
+    except OSError:  # it is executed instead
+        pass
+    finally:
+        if made is None:
+            pythonapi.PyOS_AfterFork_Parent()
+        else:
+            pythonapi.PyOS_AfterFork_Child()
+    if made is None:
         return False
-    # This copy lives for the fork alone, which is one as any other: with all that is registered for forks, here and in libraries.
-    _creator = os.getpid()
-    try:
-        if os.fork():
-            os._exit(0)
-    except BaseException:
-        os._exit(1)
-    if not joined and group is not None:
-        _or_end(lambda: _join(group))
+    _creator = made
     if group is not None:
+        if not joined:
+            _or_end(lambda: _join(group))
         os.close(group)
     return True
 
@@ -116,12 +123,28 @@ def _join(group: int) -> None:
         os.close(entrance)
 
 
-def _or_end(step: object) -> None:
+def _or_end(step: Callable[[], None]) -> None:
     """Nothing of the user's has run yet, and the keeper executes what ends here."""
     try:
-        step()  # type: ignore[operator]
+        step()
     except BaseException:
         os._exit(127)
+
+
+class _Place(NamedTuple):
+    """Some of this process's memory that the kernel shows."""
+
+    at: int
+    room: int
+
+    @classmethod
+    def behind(cls, start: bytes, shown: bytes, address: int, includes_it: bool = False) -> _Place:
+        found = (b"\0" + shown).find(b"\0" + start)
+        if found < 0:
+            raise _Unfit("the kernel does not show this process's own arguments and environment (/proc)")
+        end = len(shown) - 1 if includes_it else shown.index(b"\0", found)
+        at = found if includes_it else found + len(start)
+        return cls(address + at, end - at)
 
 
 class _Template:
@@ -131,7 +154,6 @@ class _Template:
         self._umask = os.umask(0o077)
         os.umask(self._umask)
         self._zone = os.environ.get("TZ")
-        self._marker_at = self._name_at = self._name_room = 0
         self._find_places()
         modules, _, path = os.environ.pop(config.PRELOAD_ENV).partition(";")
         # What modules print when they are imported is for each proc to print.
@@ -151,18 +173,13 @@ class _Template:
         with open("/proc/self/stat", "rb") as stat:
             numbers = stat.read().rpartition(b")")[2].split()
         arguments, _, environment, _ = (int(number) for number in numbers[45:49])
-        with open("/proc/self/environ", "rb") as shown:
-            marker = f"{config.LAUNCH_ID_ENV}=".encode()
-            at = (b"\0" + shown.read()).find(b"\0" + marker)
         with open("/proc/self/cmdline", "rb") as shown:
             line = shown.read()
-        name = line.find(b"\0" + config.FORK_SERVER_ARG.encode() + b"\0")
-        if at < 0 or name < 0:
-            raise _Unfit("the kernel does not show this process's own arguments and environment")
-        self._marker_at = environment + at + len(marker)
-        self._name_at = arguments + name + 1
-        self._name_room = len(line) - name - 2
-        self._marker_size = len(os.environb[config.LAUNCH_ID_ENV.encode()])
+        with open("/proc/self/environ", "rb") as shown:
+            variables = shown.read()
+        self._line = _Place.behind(config.FORK_SERVER_ARG.encode() + b"\0", line, arguments, includes_it=True)
+        self._marker = _Place.behind(config.LAUNCH_ID_ENV.encode() + b"=", variables, environment)
+        self._name = _Place.behind(config.PROCESS_NAME_ENV.encode() + b"=", variables, environment)
 
     def become(self, gate_fd: int, strings: int, cwd: int, out: int, err: int) -> None:
         """Makes this fork the proc that was asked for; it ends when the keeper does not want it any more."""
@@ -193,13 +210,13 @@ class _Template:
     def _show(self, environment: dict[bytes, bytes]) -> None:
         """Before anything of the proc's is done: by its marker it is found."""
         marker = environment[config.LAUNCH_ID_ENV.encode()]
-        if len(marker) != self._marker_size:
-            raise _Unfit("its marker is longer than that of the server")
         name = environment.get(config.PROCESS_NAME_ENV.encode(), b"")
+        if len(marker) != self._marker.room:
+            raise _Unfit("its marker is longer than that of the server")
         memory = os.open("/proc/self/mem", os.O_WRONLY | os.O_CLOEXEC)
         try:
-            os.pwrite(memory, marker, self._marker_at)
-            os.pwrite(memory, name[: self._name_room].ljust(self._name_room, b"\0"), self._name_at)
+            for place, text in ((self._marker, marker), (self._name, name), (self._line, name)):
+                os.pwrite(memory, text[: place.room].ljust(place.room, b"\0"), place.at)
         finally:
             os.close(memory)
         with open("/proc/self/comm", "wb", buffering=0) as comm:
@@ -212,7 +229,8 @@ def _import(modules: str, path: list[str]) -> None:
     gc.disable()
     for name in WARM:
         import_module(name)
-    sys.path[:] = [entry for entry in path if os.path.exists(entry)] + [e for e in sys.path[1:] if e not in path]
+    if path:  # as a proc has it, which sets it anew all the same
+        sys.path[:] = [entry for entry in path if os.path.exists(entry)] + [e for e in sys.path[1:] if e not in path]
     for name in filter(None, modules.split(",")):
         try:
             import_module(name)

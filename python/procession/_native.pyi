@@ -381,10 +381,10 @@ class PortRef:
     def exception_exit(self, error: BaseException) -> None: ...
     def send_log(self, stream: str, data: Buffer) -> None: ...
 
-def clone_beside(group: int | None) -> int:
-    """A copy of this process, which has one thread, as a child of its parent, in the control group of version 2 whose directory is open under `group`.
+def fork_beside(group: int | None) -> int | None:
+    """A fork of this process, which has one thread, that soon is a child of its parent; in the control group of version 2 whose directory is open under `group`.
 
-    0 in the copy, which is to fork at once and end; elsewhere its id, once it has ended. OSError where that cannot be done.
+    None here; in the fork the id of who made it, which ends. The hooks of the interpreter are not run. OSError where it cannot be done.
     """
 
 def report_launch(proc_id: str, pid: int | None, handle: str | None, progress: str | None) -> None:

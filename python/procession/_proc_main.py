@@ -32,7 +32,7 @@ def main() -> int:
 
         serve()
         STARTED, is_fork = time.monotonic_ns(), True
-        del sys.argv[1:]
+        del sys.argv[1:], sys.orig_argv[3:]
     _note_start(os.environ.get(config.FLIGHT_ENV))
     payload = os.environ.get(config.BOOTSTRAP_ENV)
     # Secrets go before any code of the user's can see them, or pass them on to a child. The marker is none.

@@ -35,5 +35,5 @@ pub use keeper::Helper;
 pub use launcher::NativeLauncher;
 pub use machine::{Fact, facts, left_behind, sweep_groups};
 pub use prepare::{marker, session};
-pub use procession_sys::clone_beside;
+pub use procession_sys::fork_beside;
 pub use watched::watched;

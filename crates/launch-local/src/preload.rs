@@ -12,6 +12,8 @@ pub(crate) fn preload(command: &BootstrapCommand) -> Option<String> {
     if command.confinement != Confinement::default() {
         return None;
     }
+    // Without modules it is all the same where they would be looked for.
+    let path = if modules.is_empty() { &Vec::new() } else { path };
     let hex = |entry: &String| entry.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
     let word = format!("{};{}", modules.join(","), path.iter().map(hex).collect::<Vec<_>>().join(","));
     let is_a_word = !modules.iter().any(|module| module.contains([' ', ',', ';', '\0']));
@@ -28,6 +30,8 @@ mod tests {
         assert_eq!(preload(&command), None);
         command.preload = Some(Preload { modules: vec!["a.b".into(), "c".into()], path: vec!["/ü".into(), "x".into()] });
         assert_eq!(preload(&command).as_deref(), Some("a.b,c;2fc3bc,78"));
+        command.preload = Some(Preload { modules: vec![], path: vec!["/p".into()] });
+        assert_eq!(preload(&command).as_deref(), Some(";"), "all of these have one server");
         command.confinement.security.no_new_privs = true;
         assert_eq!(preload(&command), None);
     }
@@ -37,7 +41,7 @@ mod tests {
         let mut command = BootstrapCommand::new("python");
         command.preload = Some(Preload { modules: vec!["a b".into()], path: vec![] });
         assert_eq!(preload(&command), None);
-        command.preload = Some(Preload { modules: vec![], path: vec!["p".repeat(LONGEST)] });
+        command.preload = Some(Preload { modules: vec!["a".into()], path: vec!["p".repeat(LONGEST)] });
         assert_eq!(preload(&command), None);
     }
 }

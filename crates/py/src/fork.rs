@@ -32,12 +32,12 @@ pub(crate) fn refuse_in_fork() -> PyResult<()> {
     Ok(())
 }
 
-/// A copy of this process beside it, in the control group whose directory is open under `group`; see
-/// [`native::clone_beside`].
+/// A fork of this process that falls to its parent, in the control group whose directory is open under `group`; see
+/// [`native::fork_beside`]. The interpreter's own hooks are the caller's business.
 #[pyfunction]
 #[pyo3(signature = (group))]
-pub(crate) fn clone_beside(group: Option<RawFd>) -> PyResult<u32> {
-    Ok(native::clone_beside(group)?)
+pub(crate) fn fork_beside(group: Option<RawFd>) -> PyResult<Option<u32>> {
+    Ok(native::fork_beside(group)?)
 }
 
 /// Part of a runtime, behind a Python object. A forked child forgets it instead of dropping it: what dropping tells

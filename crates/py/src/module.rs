@@ -59,7 +59,7 @@ pub(crate) fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<SessionKey>()?;
     m.add_class::<WorkerServer>()?;
     m.add_class::<Worker>()?;
-    m.add_function(wrap_pyfunction!(fork::clone_beside, m)?)?;
+    m.add_function(wrap_pyfunction!(fork::fork_beside, m)?)?;
     m.add_function(wrap_pyfunction!(runtime::start_client, m)?)?;
     m.add_function(wrap_pyfunction!(runtime::start_client_in, m)?)?;
     m.add_function(wrap_pyfunction!(runtime::start_proc, m)?)?;

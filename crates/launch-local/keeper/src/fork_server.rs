@@ -9,11 +9,13 @@ use procession_sys::{self as sys, Child, OpenFiles, Orphaned, Program, SpawnSpec
 
 use crate::asked::{Asked, variable};
 
-/// What makes the proc's program one that forks, and room behind it for the name that a fork shows as its own.
+/// What makes the proc's program one that forks; and room for the name that a fork shows as its own.
 const ARGUMENT: &str = "--fork-server";
 const ROOM_FOR_NAME: usize = 96;
 /// What is to be imported.
 const PRELOAD: &str = "PROCESSION_PRELOAD";
+/// What it is called, for people who look at its environment.
+const NAME: &str = "PROCESSION_PROCESS_NAME";
 /// What every variable of the runtime starts with.
 const OURS: &[u8] = b"PROCESSION_";
 /// While a server imports: libraries whose threads would not be there after a fork start none then.
@@ -142,7 +144,8 @@ impl Server {
     }
 }
 
-/// That of the launch without what is its own. The marker is that of all launches, with room for the first.
+/// That of the launch without what is its own, and room for some of that: the marker, which is all of the common one but
+/// for the first launch in it, and the name.
 fn environment(kind: &Kind, asked: &Asked) -> io::Result<Vec<CString>> {
     let envp = &asked.strings.envp;
     let is_common = |entry: &&CString| {
@@ -153,6 +156,7 @@ fn environment(kind: &Kind, asked: &Asked) -> io::Result<Vec<CString>> {
     let marker = variable(envp, sys::MARKER).unwrap_or_default();
     let own = marker.iter().position(|&b| b == b':').unwrap_or(marker.len());
     all.push(CString::new([sys::MARKER.as_bytes(), b"=", &vec![b'0'; own], &marker[own..]].concat())?);
+    all.push(CString::new(format!("{NAME}={}", "-".repeat(ROOM_FOR_NAME)))?);
     all.push(CString::new(format!("{PRELOAD}={}", kind.preload))?);
     for name in THREADS {
         all.push(CString::new(format!("{name}=1"))?);

@@ -71,6 +71,9 @@ impl Keeper {
     }
 
     pub(super) fn look_after_forks(&mut self) {
+        if self.ending {
+            return;
+        }
         for news in self.forks.turn(&mut self.groups) {
             self.take(news);
         }
