@@ -245,11 +245,10 @@ impl Waiting {
     }
 }
 
-/// What has been forked already ends when its gate closes; or, where it does not get so far, with its group.
+/// What has been forked already ends when its gate closes. The group is not killed for that: Linux 6.18 kills what is
+/// made in a group that was killed before.
 fn execute(id: u64, asked: Asked, fork: Option<Fork>) -> News {
-    let group = fork.map(|fork| fork.group);
-    group.iter().for_each(ProcGroup::kill);
-    News::Execute { id, asked, group }
+    News::Execute { id, asked, group: fork.map(|fork| fork.group) }
 }
 
 /// None: it has said nothing. Some(None): it is gone.
