@@ -165,6 +165,7 @@ class _Template:
             with suppress(AttributeError, ValueError, OSError):
                 stream.flush()
         _check()
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         gc.collect()
         gc.freeze()
 
@@ -190,7 +191,6 @@ class _Template:
 
     def _become(self, strings: int, cwd: int, out: int, err: int) -> None:
         os.setsid()
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         environment = _environment(os.pread(strings, os.fstat(strings).st_size, 0))
         self._show(environment)
         os.fchdir(cwd)
@@ -219,8 +219,11 @@ class _Template:
                 os.pwrite(memory, text[: place.room].ljust(place.room, b"\0"), place.at)
         finally:
             os.close(memory)
-        with open("/proc/self/comm", "wb", buffering=0) as comm:
-            comm.write(name[:15])
+        comm = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(comm, name[:15])
+        finally:
+            os.close(comm)
 
 
 def _import(modules: str, path: list[str]) -> None:
