@@ -36,6 +36,8 @@ class Allowed:
 
     # The host's keeper and the guard above it live as long as the client does.
     KEEPER = re.compile("procession-(keeper|guard)")
+    # As does what it forks Python procs from.
+    FORK_SERVER = re.compile(r"-m procession\._proc_main --fork-server")
     # The proc of a launcher class is kept for the next spawn with that class.
     LAUNCHER_PROC = re.compile(r"^PROCESSION_PROCESS_NAME=launcher-")
     # Its connection, its two pipes, what watches it.
@@ -186,7 +188,8 @@ class World:
         for known in before.processes:
             new.pop((known.pid, known.start), None)
         for process in new.values():
-            if process.zombie or not (process.launcher or Allowed.KEEPER.search(process.what)):
+            stays = (Allowed.KEEPER, Allowed.FORK_SERVER)
+            if process.zombie or not (process.launcher or any(kind.search(process.what) for kind in stays)):
                 yield process.what
         launchers = sum(p.launcher for p in new.values())
 

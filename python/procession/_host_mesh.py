@@ -166,6 +166,7 @@ class HostMesh(Mesh):
         security: Mapping[str, Any] | None = None,
         restart: When | Restart | None = None,
         preload: Sequence[str] = (),
+        fork_server: bool = True,
         ready_timeout: float = config.READY_TIMEOUT,
         stop_grace: float = config.STOP_GRACE,
         ack_timeout: float = config.ACK_TIMEOUT,
@@ -187,6 +188,10 @@ class HostMesh(Mesh):
         per_host: the shape of the procs of each host, `{"gpus": 4}`; None is one proc.
         bootstrap: called in each proc, sync or async, before any actor is built.
         preload: modules that each proc imports before it is ready, and before `bootstrap` is called, in this order.
+        fork_server: procs of the native launcher that run this interpreter are forked from one that has imported the runtime and
+            `preload` already, once for all of them: in a few milliseconds, and with that memory shared. What a fork cannot be
+            given is executed as ever, and False does that always: what is detached or confined (user, rlimits, resources, security,
+            proc_bind), other programs, and where `preload` leaves threads or uses CUDA.
         bootstrap_command: what to run instead of this interpreter, as a `launch.BootstrapCommand` or a list of words; or
             a callable that is asked for each point.
         launcher: None or `launchers.native()`, a launcher actor, or a `ProcLauncher` subclass, which then gets a
@@ -261,6 +266,8 @@ class HostMesh(Mesh):
         chosen = resolve(launcher)
         if cwd is None and is_here and (readiness == "call_back" or isinstance(chosen, NativeLauncher)):
             common["cwd"] = _own_directory()
+        is_forked = _validate.flag("fork_server", fork_server) and readiness == "call_back"
+        is_forked = is_forked and os.environ.get(config.FORK_SERVER_ENV) != "off"
         bound_to = bindings(proc_bind, math.prod(sizes.values()))
         inherited = {} if clear_env else dict(os.environ)
         slots = []
@@ -281,6 +288,7 @@ class HostMesh(Mesh):
                 "args": args,
                 "env": added,
                 "env_remove": removed,
+                "preload": list(preload) if is_forked and bootstrap_command is None else None,
             }
             if bound_to is not None:
                 own["confinement"] = bound(common["confinement"], bound_to[rank % len(bound_to)])

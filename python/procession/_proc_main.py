@@ -12,18 +12,27 @@ from procession import config
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import NoReturn
 
     from procession._agent import Agent
     from procession._native import Runtime
 
 STARTED = time.monotonic_ns()
 """What is imported above is in any interpreter, or as good as nothing."""
+is_fork = False
 # Where the phase of the boot lies in a flight record, as `flight_layout.rs` has it, and this phase's number there.
 _PHASE_AT = 32
 _IMPORTS = 4
 
 
 def main() -> int:
+    global STARTED, is_fork
+    if config.FORK_SERVER_ARG in sys.argv:
+        from procession._fork_server import serve
+
+        serve()
+        STARTED, is_fork = time.monotonic_ns(), True
+        del sys.argv[1:], sys.orig_argv[3:]
     _note_start(os.environ.get(config.FLIGHT_ENV))
     payload = os.environ.get(config.BOOTSTRAP_ENV)
     # Secrets go before any code of the user's can see them, or pass them on to a child. The marker is none.
@@ -146,5 +155,24 @@ def _set_up(setup: bytes, say: Callable[[str], None]) -> bool:
     return True
 
 
+def _leave(code: int) -> NoReturn:
+    """Ends a fork as an interpreter ends, but for taking apart what it shares with others, which would copy all of it."""
+    import atexit
+    import threading
+
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+    except (AttributeError, ValueError, OSError):
+        code = 120  # as the interpreter's own end has it
+    with suppress(AttributeError, ValueError, OSError):
+        sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    ended = main()
+    if is_fork:
+        _leave(ended)
+    sys.exit(ended)

@@ -21,6 +21,10 @@ LOG_ENV: Final = "PROCESSION_LOG"
 """How much the runtime of a client tells on stderr: off, error, warn (the default), info, debug, trace."""
 CHANGED_SOURCES_ENV: Final = "PROCESSION_CHANGED_SOURCES"
 """`warn` in a client: an actor whose module is another file in its proc is built all the same, and the proc's stderr says so."""
+FORK_SERVER_ENV: Final = "PROCESSION_FORK_SERVER"
+"""`off` in a client: Python procs are executed, and not forked from an interpreter that has imported what they need."""
+PRELOAD_ENV: Final = "PROCESSION_PRELOAD"
+"""What an interpreter that procs are forked from is to import, and where from; opaque."""
 RESERVED_PREFIX: Final = "PROCESSION_"
 """What every variable of ours starts with; users may not set these."""
 
@@ -54,6 +58,8 @@ HOST_SECONDS: Final = 30.0
 """Seconds that a proc waits for what its host answers at once: its process may be stopped, or hold its interpreter."""
 HOST_ARG: Final = "--host"
 """With it a proc is a host too."""
+FORK_SERVER_ARG: Final = "--fork-server"
+"""With it a proc is none: procs are forked from it."""
 HOST_STOP_SECONDS: Final = 20.0
 """How long the procs of a host that is stopped have, until they are killed: half of it to end when asked, half when terminated."""
 HOST_STOP_GRACE: Final = 30.0

@@ -207,6 +207,7 @@ def test_spawn_procs_takes_what_the_contract_names():
         "security": None,
         "restart": None,
         "preload": (),
+        "fork_server": True,
         "ready_timeout": 30.0,
         "stop_grace": 10.0,
         "ack_timeout": 30.0,

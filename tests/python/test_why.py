@@ -159,7 +159,7 @@ def crashing_import(tmp_path):
 
 
 def test_a_crash_while_the_runtime_is_imported_names_that_phase(tmp_path):
-    procs = this_host().spawn_procs(env=crashing_import(tmp_path))
+    procs = this_host().spawn_procs(env=crashing_import(tmp_path), fork_server=False)
     with pytest.raises(LaunchFailed, match=r"while importing\)(?s:.*)the import crashes"):
         procs.initialized.get(30)
     one = only_exit(procs)

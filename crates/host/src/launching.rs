@@ -105,6 +105,10 @@ async fn options(
         core.door.keep(shared.id.launch_id(), file);
     }
     let mut command = spec.command.clone();
+    match &mut command.preload {
+        Some(preload) if !local => preload.path.clear(),
+        _ => {}
+    }
     if let Some(path) = flight {
         command.env.insert(FLIGHT_ENV.to_owned(), path.to_string_lossy().into_owned());
     }

@@ -3,8 +3,10 @@
 mod succession;
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::SystemTime;
@@ -387,6 +389,7 @@ impl Driver {
             Reply::Kept { id, .. } => drop(self.seen.insert(id)),
             Reply::All => self.go_on_with_guard(),
             Reply::Forget { .. } | Reply::Owned { .. } | Reply::Busy => {}
+            Reply::Warning => warn(fds),
             Reply::Gone { id } => {
                 if let Some(open) = self.open.remove(&id) {
                     self.forget(open.launch);
@@ -441,6 +444,17 @@ impl Drop for Driver {
         if self.owner == std::process::id() {
             sys::shut_down(self.socket.as_fd());
         }
+    }
+}
+
+/// Passes on what a keeper says to people.
+fn warn(fds: Vec<OwnedFd>) {
+    let Some(file) = fds.into_iter().next().map(File::from) else { return };
+    let length = file.metadata().map_or(0, |file| file.len());
+    let mut text = vec![0; usize::try_from(length).unwrap_or(0)];
+    // It was written by another process, whose place in the file is shared.
+    if file.read_exact_at(&mut text, 0).is_ok() {
+        tracing::warn!("{}", String::from_utf8_lossy(&text));
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use procession_launch::{Capabilities, LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling};
-use procession_model::{Confinement, DialBack, InvalidArgument, LaunchId, LaunchOptions, ProcId};
+use procession_model::{BootstrapCommand, Confinement, DialBack, InvalidArgument, LaunchId, LaunchOptions, ProcId};
 use procession_sys::{self as sys, Controller, Owner};
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -21,6 +21,7 @@ use crate::failure::{LaunchFailure, SHUT_DOWN, invalid, refused, whereabouts};
 use crate::home::{self, Home, Inheritance};
 use crate::keeper::Helper;
 use crate::order::{Order, Output};
+use crate::preload::preload;
 use crate::prepare::{environment, prepare};
 use crate::protocol::PATIENCE;
 
@@ -334,7 +335,7 @@ impl ProcLauncher for NativeLauncher {
             let command = opts.command;
             let cwd = command.cwd.as_deref();
             let mut prepared = prepare(&command.program, command.arg0.as_deref(), &command.args, &env, cwd)?;
-            prepared.strings.order = order(&command.confinement, launch, output)?;
+            prepared.strings.order = order(&command, launch, output)?;
             Ok::<_, ProcLauncherError>(prepared)
         });
         let prepared = prepared.await.map_err(|error| {
@@ -400,11 +401,13 @@ impl ProcLauncher for NativeLauncher {
 }
 
 fn order(
-    confinement: &Confinement,
+    command: &BootstrapCommand,
     launch: LaunchId,
     output: Option<Output>,
 ) -> Result<Order, ProcLauncherError> {
+    let confinement = &command.confinement;
     Ok(Order {
+        preload: if output.is_none() { preload(command) } else { None },
         group: match output {
             Some(_) => Owner::detached_group_name(launch),
             None => Owner::this_process().group_name(launch),

@@ -16,6 +16,7 @@ mod machine;
 #[path = "../keeper/src/order.rs"]
 mod order;
 mod own;
+mod preload;
 mod prepare;
 #[path = "../keeper/src/protocol.rs"]
 #[expect(dead_code, reason = "the keeper uses the other half")]
@@ -34,4 +35,5 @@ pub use keeper::Helper;
 pub use launcher::NativeLauncher;
 pub use machine::{Fact, facts, left_behind, sweep_groups};
 pub use prepare::{marker, session};
+pub use procession_sys::fork_beside;
 pub use watched::watched;

@@ -24,7 +24,7 @@ pub use ids::{ActorId, HostId, LaunchId, ParseIdError, PortId, ProcId, check_nam
 pub use invalid::InvalidArgument;
 pub use options::{
     BOOTSTRAP_ENV, BootstrapCommand, ChannelAddr, DialBack, LOG_CHANNEL_ENV, LaunchOptions, OutputFiles,
-    PROCESS_NAME_ENV, RESERVED_PREFIX,
+    PROCESS_NAME_ENV, Preload, RESERVED_PREFIX,
 };
 pub use packet::{Head, LOG_STDERR_TAG, LOG_STDOUT_TAG, Packet, Target};
 pub use secret::Secret;

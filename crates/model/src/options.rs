@@ -38,6 +38,19 @@ pub struct BootstrapCommand {
     /// What it is held to, who it is and what it gives up.
     #[serde(default)]
     pub confinement: Confinement,
+    /// Given for a proc of our Python runtime: a launcher may fork it from an interpreter that has these imported, instead of
+    /// executing the program.
+    #[serde(default)]
+    pub preload: Option<Preload>,
+}
+
+/// What an interpreter has imported before procs are forked from it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preload {
+    /// By name, in their order; the runtime's own are imported in any case.
+    pub modules: Vec<String>,
+    /// Where they are looked for, before the interpreter's own path.
+    pub path: Vec<String>,
 }
 
 impl BootstrapCommand {
@@ -52,6 +65,7 @@ impl BootstrapCommand {
             clear_env: false,
             cwd: None,
             confinement: Confinement::default(),
+            preload: None,
         }
     }
 }
@@ -69,6 +83,7 @@ impl fmt::Debug for BootstrapCommand {
             .field("clear_env", &self.clear_env)
             .field("cwd", &self.cwd)
             .field("confinement", &self.confinement)
+            .field("preload", &self.preload)
             .finish()
     }
 }

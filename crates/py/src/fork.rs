@@ -1,7 +1,9 @@
 use std::io;
 use std::ops::Deref;
+use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use procession_launch_local::fork_beside as fork_process_beside;
 use procession_sys::{forget_fork, watch_forks};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -38,6 +40,14 @@ pub(crate) fn refuse_in_fork() -> PyResult<()> {
         ));
     }
     Ok(())
+}
+
+/// A fork of this process that falls to its parent, in the control group whose directory is open under `group`; see
+/// [`fork_process_beside`]. The interpreter's own hooks are the caller's business.
+#[pyfunction]
+#[pyo3(signature = (group))]
+pub(crate) fn fork_beside(group: Option<RawFd>) -> PyResult<Option<u32>> {
+    Ok(fork_process_beside(group)?)
 }
 
 /// Part of a runtime, behind a Python object. A forked child forgets it instead of dropping it: what dropping tells

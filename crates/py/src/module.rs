@@ -7,6 +7,7 @@ use crate::certificate_dict;
 use crate::claims::Claims;
 use crate::confinement;
 use crate::dead_hosts;
+use crate::fork;
 use crate::inbox_py::{Busy, Inbox, Message};
 use crate::plain;
 use crate::port::{self, PortRef};
@@ -59,6 +60,7 @@ pub(crate) fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<SessionKey>()?;
     m.add_class::<WorkerServer>()?;
     m.add_class::<Worker>()?;
+    m.add_function(wrap_pyfunction!(fork::fork_beside, m)?)?;
     m.add_function(wrap_pyfunction!(runtime::start_client, m)?)?;
     m.add_function(wrap_pyfunction!(runtime::start_client_in, m)?)?;
     m.add_function(wrap_pyfunction!(runtime::start_proc, m)?)?;

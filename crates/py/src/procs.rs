@@ -8,7 +8,7 @@ use procession_host::{
     LogSpec, OwnerLoss, Policy, ProcRef, Readiness, Slot, SlotSnapshot, SpawnSpec, Stream,
 };
 use procession_launch::ProcLauncher;
-use procession_model::BootstrapCommand;
+use procession_model::{BootstrapCommand, Preload};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -31,7 +31,7 @@ pub(crate) struct ProcSpec(pub(crate) SpawnSpec);
 impl ProcSpec {
     #[new]
     #[pyo3(signature = (*, name, rank, program, arg0, args, env, env_remove, clear_env, cwd, readiness,
-        setup, sys_path, ready_timeout, stop_grace, ack_timeout, unknown_budget, lease, tail_lines, want_stdio, log, confinement = None, detach = false, mesh = String::new()))]
+        setup, sys_path, ready_timeout, stop_grace, ack_timeout, unknown_budget, lease, tail_lines, want_stdio, log, confinement = None, detach = false, mesh = String::new(), preload = None))]
     #[expect(
         clippy::too_many_arguments,
         reason = "all keywords: one for each thing that can be said about a launch"
@@ -60,6 +60,7 @@ impl ProcSpec {
         confinement: Option<GivenConfinement>,
         detach: bool,
         mesh: String,
+        preload: Option<Vec<String>>,
     ) -> PyResult<Self> {
         let readiness = match readiness {
             "call_back" => Readiness::CallBack,
@@ -80,6 +81,7 @@ impl ProcSpec {
             clear_env,
             cwd: cwd.map(path),
             confinement: confinement.map(Into::into).unwrap_or_default(),
+            preload: preload.map(|modules| Preload { modules, path: sys_path.clone() }),
         };
         let policy = Policy {
             readiness,

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "this crate exists so that no other one needs it")]
 
 mod accounts;
+mod beside;
 mod binding;
 mod call;
 mod cgroup;
@@ -19,6 +20,7 @@ mod poll;
 mod process;
 mod program;
 mod shared_pages;
+mod snapshot;
 mod socket;
 mod spawn;
 mod stream;
@@ -27,6 +29,7 @@ mod this_process;
 mod tree;
 
 pub use accounts::{Account, group_named, own_groups, own_ids, user_named, user_numbered};
+pub use beside::fork_beside;
 pub use binding::{Binding, Mask, available_processors};
 pub use cgroup::{Cgroups, Controller, Group, Limits, Owner, oom_kills};
 pub use children::{next_ended_child, reap_child};
@@ -44,9 +47,10 @@ pub use log_file::{LogFile, Rotation, Taken};
 pub use memfd::{executable_memfd, sealed_memfd};
 pub use pidfd::{ExitStatus, Pidfd};
 pub use poll::{Watch, poll};
-pub use process::{Looking, MARKER, Process, Snapshot};
+pub use process::{Looking, MARKER, Process};
 pub use program::{ProgramError, resolve_program};
 pub use shared_pages::SharedPages;
+pub use snapshot::Snapshot;
 pub use socket::{
     Received, accept, connect_seqpacket, is_gone, listen_seqpacket, peer_uid, receive, send, seqpacket_pair,
     shut_down,

@@ -1,10 +1,9 @@
 use std::cell::OnceCell;
-use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::time::{Duration, SystemTime};
 
-use crate::Pidfd;
+use crate::{Pidfd, Snapshot};
 use crate::pidfd::ExitStatus;
 
 /// The variable that a proc and its descendants carry their launch in; one that was launched from
@@ -132,62 +131,6 @@ impl Process {
         {
             let _ = pidfd.signal(signal);
         }
-    }
-}
-
-/// All processes at about one moment.
-#[derive(Debug)]
-pub struct Snapshot {
-    all: Vec<Process>,
-    children: HashMap<u32, Vec<usize>>,
-}
-
-impl Snapshot {
-    /// One pass over `/proc`.
-    ///
-    /// # Errors
-    /// `/proc` is not mounted, or no descriptor is left to read it with.
-    pub fn take() -> io::Result<Self> {
-        let mut looking = Looking::begin()?;
-        loop {
-            if let Some(all) = looking.go_on(usize::MAX)? {
-                return Ok(all);
-            }
-        }
-    }
-
-    pub(crate) fn of(all: Vec<Process>) -> Self {
-        let mut children: HashMap<u32, Vec<usize>> = HashMap::new();
-        for (index, process) in all.iter().enumerate() {
-            children.entry(process.parent).or_default().push(index);
-        }
-        Self { all, children }
-    }
-
-    /// All of them, by rising pid.
-    pub fn all(&self) -> &[Process] {
-        &self.all
-    }
-
-    /// The process with this id.
-    pub fn find(&self, pid: u32) -> Option<&Process> {
-        self.all.iter().find(|process| process.pid == pid)
-    }
-
-    /// Children, their children and so on, of all `roots`; the roots themselves are not among them.
-    pub fn descendants(&self, roots: impl IntoIterator<Item = u32>) -> Vec<&Process> {
-        let mut found = Vec::new();
-        let mut open: Vec<u32> = roots.into_iter().collect();
-        let mut seen = vec![false; self.all.len()];
-        while let Some(pid) = open.pop() {
-            for &index in self.children.get(&pid).into_iter().flatten() {
-                if !std::mem::replace(&mut seen[index], true) {
-                    found.push(&self.all[index]);
-                    open.push(self.all[index].pid);
-                }
-            }
-        }
-        found
     }
 }
 

@@ -61,16 +61,12 @@ impl Tree {
     /// Its members in `all`, zombies among them.
     pub fn members<'a>(&mut self, all: &'a Snapshot) -> Vec<&'a Process> {
         let own_session = all.find(std::process::id()).map_or(0, |own| own.session);
-        let candidates = match self.root {
-            Some(root) => all.descendants([root]),
-            None => all.all().iter().filter(|p| p.pid != std::process::id()).collect(),
-        };
         // A stranger that has the leader's pid by now says nothing about groups and sessions; and the
         // number of a session stays taken for as long as it has a member.
         let reused = all.find(self.leader).is_some_and(|found| found.started != self.started);
         self.sessions.retain(|&id, made| all.find(id).is_none_or(|found| *made == Some(found.started)));
         let mut members: BTreeMap<u32, &Process> = BTreeMap::new();
-        for process in candidates {
+        for process in self.candidates(all) {
             let kin = self.sessions.contains_key(&process.session)
                 || (process.group == self.leader && self.leader != 0 && !reused);
             let orphan = self.root.is_none_or(|root| process.parent == root);
@@ -93,6 +89,22 @@ impl Tree {
         }
         self.seen = members.values().map(|p| (p.pid, p.started)).collect();
         members.into_values().collect()
+    }
+
+    /// All that could be members but for having one above them: few, so that many trees in one look cost little.
+    fn candidates<'a>(&self, all: &'a Snapshot) -> Vec<&'a Process> {
+        let mut found: Vec<_> = self.sessions.keys().flat_map(|&session| all.in_session(session)).collect();
+        if self.leader != 0 {
+            found.extend(all.in_group(self.leader));
+        }
+        found.extend(all.find(self.leader));
+        found.extend(self.seen.iter().filter_map(|&(pid, _)| all.find(pid)));
+        found.extend(all.marked(&self.marker, self.root));
+        match self.root {
+            Some(root) => found.retain(|process| all.is_below(process, root)),
+            None => found.retain(|process| process.pid != std::process::id()),
+        }
+        found
     }
 
     /// Sends `signal` to all members in `all` that live; how many there were.

@@ -7,7 +7,9 @@ use std::time::SystemTime;
 
 use procession_actor::{OncePortRef, wire_message};
 use procession_launch::{Capabilities, Confines};
-use procession_model::{BootstrapCommand, Confinement, LaunchOptions, PortId, ProcExitResult, ProcId};
+use procession_model::{
+    BootstrapCommand, Confinement, LaunchOptions, PortId, Preload, ProcExitResult, ProcId,
+};
 use serde::{Deserialize, Serialize};
 
 /// The actor of the server with which a client speaks.
@@ -96,6 +98,7 @@ pub(super) struct Order {
     clear_env: bool,
     cwd: Option<Vec<u8>>,
     confinement: Confinement,
+    preload: Option<Preload>,
     want_stdio: bool,
     tail_lines: usize,
 }
@@ -109,7 +112,7 @@ impl std::fmt::Debug for Order {
 impl From<LaunchOptions> for Order {
     fn from(options: LaunchOptions) -> Self {
         let LaunchOptions { bootstrap_payload, process_name, command, want_stdio, tail_lines, .. } = options;
-        let BootstrapCommand { program, arg0, args, env, env_remove, clear_env, cwd, confinement } = command;
+        let BootstrapCommand { program, arg0, args, env, env_remove, clear_env, cwd, confinement, preload } = command;
         let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
         Self {
             bootstrap_payload,
@@ -122,6 +125,7 @@ impl From<LaunchOptions> for Order {
             clear_env,
             cwd: cwd.as_deref().map(bytes),
             confinement,
+            preload,
             want_stdio,
             tail_lines,
         }
@@ -143,6 +147,7 @@ impl From<Order> for LaunchOptions {
                 clear_env: order.clear_env,
                 cwd: order.cwd.map(path),
                 confinement: order.confinement,
+                preload: order.preload,
             },
             want_stdio: order.want_stdio,
             tail_lines: order.tail_lines,
@@ -217,6 +222,7 @@ mod tests {
         command.clear_env = true;
         command.cwd = Some(OsString::from_vec(b"/\xfe".to_vec()).into());
         command.confinement.resources.pids = Some(7);
+        command.preload = Some(Preload { modules: vec!["m".into()], path: vec!["/p".into()] });
         let options = LaunchOptions {
             bootstrap_payload: "canary".into(),
             process_name: "p @ h".into(),

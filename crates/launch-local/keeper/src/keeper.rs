@@ -1,15 +1,15 @@
 mod detached;
+mod launching;
 mod looking;
 
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use procession_sys::{
-    self as sys, Child, ENOUGH_EMPTY_LOOKS, ExitStatus, Group, LOOK_AGAIN, OpenFiles, Orphaned, Owner, Pidfd,
-    Process, Program, SignalFd, Snapshot, SpawnError, SpawnSpec, Spawning, Stage, Stdio, Tree,
+    self as sys, Child, ENOUGH_EMPTY_LOOKS, ExitStatus, Group, LOOK_AGAIN, OpenFiles, Owner, Pidfd, Process,
+    SignalFd, Snapshot, SpawnError, Spawning, Stage, Tree,
 };
 
 use self::detached::Files;
@@ -17,9 +17,10 @@ use self::looking::Look;
 pub(crate) use self::detached::{Detached, Legacy};
 use crate::adopting::Adopting;
 use crate::control::{Control, Pipes};
+use crate::forks::Forks;
 use crate::groups::{Groups, ProcGroup};
 use crate::kills::Kills;
-use crate::protocol::{Reply, Request, Strings};
+use crate::protocol::{Reply, Request};
 
 /// How many requests are handled before exits get their turn.
 const BATCH: usize = 16;
@@ -75,6 +76,8 @@ pub(crate) struct Keeper {
     kills: Kills,
     adopting: Adopting,
     groups: Groups,
+    /// Launches that are to be forked.
+    forks: Forks,
     terminations: Vec<u64>,
     /// The look at all processes that is under way.
     look: Option<Look>,
@@ -119,6 +122,7 @@ impl Keeper {
             kills: Kills::default(),
             adopting: if replaces { Adopting::Asking } else { Adopting::Done },
             groups: Groups::new(owner),
+            forks: Forks::default(),
             terminations: Vec::new(),
             look: None,
             open_files: sys::raise_open_files()?,
@@ -166,7 +170,8 @@ impl Keeper {
             } else {
                 let again = (!self.terminations.is_empty()).then(|| Instant::now() + LOOK_AGAIN);
                 let times = [self.kills.next_due(), self.adopting.next_due(), self.control.next_try(), again];
-                let due = times.into_iter().chain(self.detached_times()).flatten().min();
+                let times = times.into_iter().chain([self.forks.next_due()]).chain(self.detached_times());
+                let due = times.flatten().min();
                 due.map(|due| due.saturating_duration_since(Instant::now()))
             };
             self.refill_reserve();
@@ -178,6 +183,8 @@ impl Keeper {
             for id in executing {
                 self.finish_start(id);
             }
+            // Before any is reaped: the end of what is not known yet would mean nothing.
+            self.look_after_forks();
             self.control.flush();
             self.reap()?;
             self.look_after_trees();
@@ -187,6 +194,7 @@ impl Keeper {
                 self.ending = true;
             }
             if self.ending {
+                self.refuse_all_forks();
                 // Asked first: what a host leaves behind is only looked for once it is gone.
                 let host_gone = self.host.has_ended()?;
                 if self.end_all(host_gone) && (host_gone || self.may_leave()) {
@@ -217,6 +225,7 @@ impl Keeper {
         let (pumped, pumped_at) = (self.pumped(), watches.len());
         watches.extend(pumped.iter().filter_map(|&place| Some(sys::Watch::readable(self.pipe(place)?))));
         watches.extend(self.detached.iter().flat_map(Detached::watches));
+        watches.extend(self.forks.watches());
         sys::poll(&mut watches, timeout)?;
         let host_gone = self.detached.is_none() && !self.ending && watches[host_at].is_ready();
         let children = watches[0].is_ready();
@@ -255,8 +264,12 @@ impl Keeper {
                     self.refuse(id, stage, &source);
                 }
             }
-            Request::Terminate { id } => self.terminations.push(id),
+            Request::Terminate { id } => {
+                self.start_now(id);
+                self.terminations.push(id);
+            }
             Request::Kill { id } => {
+                self.start_now(id);
                 if let Some(proc) = self.procs.get(&id) {
                     proc.child().kill_group();
                     self.kills.add_asked(id, proc.tree.clone(), proc.group.clone());
@@ -288,56 +301,6 @@ impl Keeper {
     fn refuse(&mut self, id: u64, stage: Stage, source: &io::Error) {
         let errno = source.raw_os_error().unwrap_or(libc::EIO);
         self.control.send(Reply::Refused { id, stage, errno });
-    }
-
-    fn launch(&mut self, id: u64, captured: bool, fds: Vec<OwnedFd>) -> Result<(), SpawnError> {
-        let failed = |errno| SpawnError { stage: Stage::Clone, source: io::Error::from_raw_os_error(errno) };
-        if self.ending {
-            return Err(failed(libc::ECANCELED));
-        }
-        let mut fds = fds.into_iter();
-        // Descriptors that did not arrive are those that this process may not have.
-        let mut next = || fds.next().ok_or_else(|| failed(libc::EMFILE));
-        let (strings, cwd) = (next()?, next()?);
-        let kept = strings.try_clone().map_err(|_| failed(libc::EMFILE))?;
-        let strings = Strings::read(strings).ok_or_else(|| failed(libc::EINVAL))?;
-        let marker = strings.launch().map(str::to_owned);
-        let Strings { program, argv, envp, order } = strings;
-        let shared = if captured { None } else { Some((next()?, next()?)) };
-        let (stdout, stderr) = match &shared {
-            Some((out, err)) => (Stdio::Fd(out.as_fd()), Stdio::Fd(err.as_fd())),
-            None => (Stdio::Pipe, Stdio::Pipe),
-        };
-        let group = self.groups.make(&order)?;
-        let mut spawning = group.or_removed(Spawning::start(&SpawnSpec {
-            program: Program::Path(program),
-            argv,
-            envp,
-            cwd: Some(cwd.as_fd()),
-            stdout,
-            stderr,
-            fds: Vec::new(),
-            orphaned: Orphaned::DiesUntilExec,
-            open_files: Some(self.open_files),
-            oom_score_adj: self.oom_score_adj,
-            group: group.inner(),
-            confinement: order.confinement,
-        }))?;
-        let child = &mut spawning.child;
-        let files = order.output.map(Files::new);
-        let pipes = child.stdout.take().zip(child.stderr.take()).map(|(out, err)| {
-            let strings = files.as_ref().map(|_| kept);
-            Rc::new([out, err].into_iter().chain(strings).collect())
-        });
-        let pid = child.pid;
-        // Even a child that has ended is still there to be looked at, since only we reap it.
-        let started = Process::look(pid).map_or(0, |process| process.started);
-        let tree = Tree::new(pid, started, marker.unwrap_or_default(), Some(std::process::id()));
-        self.leaders.insert(pid, id);
-        let phase = Phase::Starting(spawning);
-        self.procs.insert(id, Proc { phase, tree, group, started, pipes, files, told: false });
-        self.tell_guard(id);
-        Ok(())
     }
 
     fn finish_start(&mut self, id: u64) {
@@ -431,7 +394,7 @@ impl Keeper {
         }
         self.kills.kill_groups();
         let Some(all) = self.look() else { return false };
-        let mut left = kill_descendants(&all);
+        let mut left = kill_descendants(&all, &[]);
         // A host that lives looks after its own children; its death leaves them to their marker.
         if host_gone {
             left += self.beside.signal(libc::SIGKILL, &all);
@@ -454,9 +417,15 @@ fn own_child(pid: u32, started: u64) -> Option<Child> {
     })
 }
 
-/// Kills all that descend from this process; how many there were, zombies among them.
-fn kill_descendants(all: &Snapshot) -> usize {
-    let descendants = all.descendants([std::process::id()]);
+/// Kills all that descend from this process, but `spared` and what descends from those; how many there were, zombies
+/// among them.
+fn kill_descendants(all: &Snapshot, spared: &[u32]) -> usize {
+    let mut descendants = all.descendants([std::process::id()]);
+    if !spared.is_empty() {
+        let below = all.descendants(spared.iter().copied());
+        let below: Vec<u32> = below.iter().map(|process| process.pid).chain(spared.iter().copied()).collect();
+        descendants.retain(|process| !below.contains(&process.pid));
+    }
     for process in descendants.iter().filter(|process| process.is_alive()) {
         process.signal(libc::SIGKILL);
     }

@@ -5,9 +5,12 @@
 //! host had; and they end everything that descends from them once the host is gone.
 
 mod adopting;
+mod asked;
 mod control;
 #[expect(dead_code, reason = "the host uses the other half")]
 mod exits;
+mod fork_server;
+mod forks;
 mod groups;
 mod guard;
 mod keeper;

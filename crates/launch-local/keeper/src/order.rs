@@ -51,6 +51,8 @@ pub(crate) struct Order {
     pub(crate) confinement: Confinement,
     /// Given for a proc that outlives its host.
     pub(crate) output: Option<Output>,
+    /// It may be forked from an interpreter that has imported this; a word for that alone to read.
+    pub(crate) preload: Option<String>,
 }
 
 impl Order {
@@ -78,6 +80,9 @@ impl Order {
         if let Some(output) = &self.output {
             words = format!("{words} output={}", output.encode());
         }
+        if let Some(preload) = &self.preload {
+            words = format!("{words} preload={preload}");
+        }
         if !seccomp.is_empty() {
             push(&mut words, "seccomp", seccomp.iter().map(|&byte| byte.into()));
         }
@@ -95,6 +100,10 @@ impl Order {
             }
             if key == "output" {
                 order.output = Some(Output::decode(value)?);
+                continue;
+            }
+            if key == "preload" {
+                order.preload = Some(value.to_owned());
                 continue;
             }
             let numbers = value.split(',').map(|number| number.parse().ok()).collect::<Option<Vec<u64>>>()?;
@@ -162,7 +171,7 @@ mod tests {
         let group = "procession-1.2.3-abc".to_owned();
         let unlimited = Output { paths, rotation: Rotation { max_bytes: None, keep: 0 } };
         for order in [
-            Order { group, limits, confinement, output },
+            Order { group, limits, confinement, output, preload: Some("a.b,c;2f".to_owned()) },
             Order { output: Some(unlimited), ..Order::default() },
             Order::default(),
         ] {

@@ -89,6 +89,8 @@ pub(crate) enum Reply {
     Owned { pid: u32, started: u64 },
     /// The other answer to `Own`: there is a living owner.
     Busy,
+    /// With a descriptor: a text for people, on something that goes on in another way than it should.
+    Warning,
 }
 
 type Fields = (u8, u64, u64, u64);
@@ -172,6 +174,7 @@ impl Reply {
             Self::Forget { id } => (21, id, 0, 0),
             Self::Owned { pid, started } => (22, 0, pid.into(), started),
             Self::Busy => (23, 0, 0, 0),
+            Self::Warning => (24, 0, 0, 0),
         })
     }
 
@@ -200,6 +203,7 @@ impl Reply {
             (21, id, ..) => Self::Forget { id },
             (22, _, pid, started) => Self::Owned { pid: pid as u32, started },
             (23, ..) => Self::Busy,
+            (24, ..) => Self::Warning,
             _ => return None,
         })
     }

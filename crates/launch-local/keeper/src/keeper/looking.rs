@@ -105,8 +105,9 @@ impl Keeper {
                 self.control.send(Reply::Killed { id });
             }
             // Without procs nobody owns what is left, whatever it made of its session and environment.
-            if self.procs.is_empty() {
-                kill_descendants(all);
+            if self.procs.is_empty() && !self.forks.is_busy() {
+                let servers: Vec<u32> = self.forks.pids().collect();
+                kill_descendants(all, &servers);
             }
         }
     }

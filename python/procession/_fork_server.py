@@ -1,0 +1,317 @@
+"""An interpreter that procs are forked from: it has one thread, and has imported what they need.
+
+Its other side is the keeper (`fork_server.rs`), which starts it, asks it for forks over descriptor 3, and executes a proc
+instead wherever something is amiss here.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from ctypes import pythonapi
+from typing import NamedTuple
+
+from procession import _native, config
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CONTROL_FD = 3
+READY = b"R"
+REFUSED = b"X"
+HERE = b"H"
+GO = b"G"
+for hook in (pythonapi.PyOS_BeforeFork, pythonapi.PyOS_AfterFork_Parent, pythonapi.PyOS_AfterFork_Child):
+    hook.argtypes, hook.restype = (), None
+LONGEST = 4000
+"""Of what is said to the keeper, in bytes."""
+DESCRIPTORS = 8
+
+WARM = (
+    "asyncio",
+    "cloudpickle",
+    "traceback",
+    "procession.actor",
+    "procession._agent",
+    "procession._answer",
+    "procession._setup",
+    "procession._value_mesh",
+    "procession._launcher_serve",
+)
+"""What procs are seldom without."""
+
+
+def serve() -> None:
+    """Forks as it is asked to; returns in each fork, once that is what it was asked to be. The server itself ends here."""
+    control = socket.socket(fileno=CONTROL_FD)
+    control.setblocking(True)
+    os.set_inheritable(CONTROL_FD, False)
+    try:
+        template = _Template()
+    except BaseException as error:  # a module that exits when it is imported, too
+        with suppress(OSError):
+            control.send(REFUSED + _reason(error).encode("utf-8", "backslashreplace")[:LONGEST])
+        os._exit(1)
+    with suppress(OSError):
+        control.send(READY)
+        while True:
+            message, fds, _, _ = socket.recv_fds(control, 1, DESCRIPTORS)
+            if not message:
+                break
+            if len(fds) >= 5 and _fork(fds[5] if len(fds) > 5 else None):
+                control.close()
+                template.become(*fds[:5])
+                return
+            for fd in fds:
+                os.close(fd)
+    os._exit(0)  # the keeper is gone, or wants no more
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, _Unfit):
+        return str(error)
+    return f"the fork server could not import: {type(error).__name__}: {error}"
+
+
+class _Unfit(Exception):
+    """What was imported cannot be forked."""
+
+
+_creator = 0
+"""In a fork: the process that made it."""
+
+
+def _fork(group: int | None) -> bool:
+    """Whether this is the fork. It is in the group, and an orphan soon, which the keeper adopts."""
+    global _creator
+    made, joined = None, True
+    pythonapi.PyOS_BeforeFork()
+    try:
+        try:
+            made = _native.fork_beside(group)
+        except OSError:
+            joined, made = group is None, _native.fork_beside(None)
+    except OSError:  # it is executed instead
+        pass
+    finally:
+        if made is None:
+            pythonapi.PyOS_AfterFork_Parent()
+        else:
+            pythonapi.PyOS_AfterFork_Child()
+    if made is None:
+        return False
+    _creator = made
+    if group is not None:
+        if not joined:
+            _or_end(lambda: _join(group))
+        os.close(group)
+    return True
+
+
+def _join(group: int) -> None:
+    entrance = os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=group)
+    try:
+        os.write(entrance, b"0")
+    finally:
+        os.close(entrance)
+
+
+def _or_end(step: Callable[[], None]) -> None:
+    """Nothing of the user's has run yet, and the keeper executes what ends here."""
+    try:
+        step()
+    except BaseException:
+        os._exit(127)
+
+
+class _Place(NamedTuple):
+    """Some of this process's memory that the kernel shows."""
+
+    at: int
+    room: int
+
+    @classmethod
+    def behind(cls, start: bytes, shown: bytes, address: int, includes_it: bool = False) -> _Place:
+        found = (b"\0" + shown).find(b"\0" + start)
+        if found < 0:
+            raise _Unfit("the kernel does not show this process's own arguments and environment (/proc)")
+        end = len(shown) - 1 if includes_it else shown.index(b"\0", found)
+        at = found if includes_it else found + len(start)
+        return cls(address + at, end - at)
+
+
+class _Template:
+    """What all forks begin with."""
+
+    def __init__(self) -> None:
+        self._umask = os.umask(0o077)
+        os.umask(self._umask)
+        self._zone = os.environ.get("TZ")
+        self._find_places()
+        modules, _, path = os.environ.pop(config.PRELOAD_ENV).partition(";")
+        # What modules print when they are imported is for each proc to print.
+        self._printed = [os.memfd_create("procession-printed", os.MFD_CLOEXEC) for _ in (1, 2)]
+        for fd, copy in zip((1, 2), self._printed, strict=True):
+            os.dup2(copy, fd)
+        _import(modules, [bytes.fromhex(entry).decode() for entry in path.split(",") if entry])
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(AttributeError, ValueError, OSError):
+                stream.flush()
+        _check()
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        gc.collect()
+        gc.freeze()
+
+    def _find_places(self) -> None:
+        """Where in this process's memory the kernel finds its arguments and its environment to show them."""
+        with open("/proc/self/stat", "rb") as stat:
+            numbers = stat.read().rpartition(b")")[2].split()
+        arguments, _, environment, _ = (int(number) for number in numbers[45:49])
+        with open("/proc/self/cmdline", "rb") as shown:
+            line = shown.read()
+        with open("/proc/self/environ", "rb") as shown:
+            variables = shown.read()
+        self._line = _Place.behind(config.FORK_SERVER_ARG.encode() + b"\0", line, arguments, includes_it=True)
+        self._marker = _Place.behind(config.LAUNCH_ID_ENV.encode() + b"=", variables, environment)
+        self._name = _Place.behind(config.PROCESS_NAME_ENV.encode() + b"=", variables, environment)
+
+    def become(self, gate_fd: int, strings: int, cwd: int, out: int, err: int) -> None:
+        """Makes this fork the proc that was asked for; it ends when the keeper does not want it any more."""
+        _or_end(lambda: self._become(strings, cwd, out, err))
+        gate = socket.socket(fileno=gate_fd)
+        _or_end(lambda: _wait_for_word(gate))
+        gate.close()
+
+    def _become(self, strings: int, cwd: int, out: int, err: int) -> None:
+        os.setsid()
+        environment = _environment(os.pread(strings, os.fstat(strings).st_size, 0))
+        self._show(environment)
+        os.fchdir(cwd)
+        os.umask(self._umask)
+        for copy, fd, to in zip(self._printed, (1, 2), (out, err), strict=True):
+            os.dup2(to, fd)
+            if size := os.fstat(copy).st_size:
+                os.write(fd, os.pread(copy, size, 0))
+        for fd in (strings, cwd, out, err, *self._printed):
+            os.close(fd)
+        _replace(environment)
+        if os.environ.get("TZ") != self._zone:
+            time.tzset()
+        _seed()
+        gc.enable()
+
+    def _show(self, environment: dict[bytes, bytes]) -> None:
+        """Before anything of the proc's is done: by its marker it is found."""
+        marker = environment[config.LAUNCH_ID_ENV.encode()]
+        name = environment.get(config.PROCESS_NAME_ENV.encode(), b"")
+        if len(marker) != self._marker.room:
+            raise _Unfit("its marker is longer than that of the server")
+        memory = os.open("/proc/self/mem", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            for place, text in ((self._marker, marker), (self._name, name), (self._line, name)):
+                os.pwrite(memory, text[: place.room].ljust(place.room, b"\0"), place.at)
+        finally:
+            os.close(memory)
+        comm = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(comm, name[:15])
+        finally:
+            os.close(comm)
+
+
+def _import(modules: str, path: list[str]) -> None:
+    from importlib import import_module
+
+    gc.disable()
+    for name in WARM:
+        import_module(name)
+    if path:  # as a proc has it, which sets it anew all the same
+        sys.path[:] = [entry for entry in path if os.path.exists(entry)] + [e for e in sys.path[1:] if e not in path]
+    for name in filter(None, modules.split(",")):
+        try:
+            import_module(name)
+        except BaseException as error:
+            raise _Unfit(f"import {name}: {type(error).__name__}: {error}; it fails in each proc now") from error
+
+
+def _check() -> None:
+    """Refuses what a fork would not have, or could not use."""
+    threads = os.listdir("/proc/self/task")
+    if len(threads) > 1:
+        named = ", ".join(sorted(_thread_name(thread) for thread in threads if int(thread) != os.getpid()))
+        raise _Unfit(
+            f"{len(threads) - 1} threads are left of what preload imports ({named}), which forks would not have; "
+            "start them in __init__ of an actor instead"
+        )
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    open_devices = {os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if _is_device(fd)}
+    if open_devices or (cuda is not None and cuda.is_initialized()):
+        raise _Unfit(
+            f"CUDA is in use after what preload imports ({', '.join(sorted(open_devices)) or 'torch.cuda'}), and no "
+            "fork can use it then; use the device in __init__ of an actor instead"
+        )
+
+
+def _is_device(fd: str) -> bool:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}").startswith(("/dev/nvidia", "/dev/kfd"))
+    except OSError:
+        return False
+
+
+def _thread_name(thread: str) -> str:
+    import threading
+
+    for known in threading.enumerate():
+        if known.native_id == int(thread):
+            return known.name
+    try:
+        with open(f"/proc/self/task/{thread}/comm") as comm:
+            return comm.read().strip()
+    except OSError:
+        return f"thread {thread}"
+
+
+def _environment(strings: bytes) -> dict[bytes, bytes]:
+    """Of a launch as `protocol.rs` writes it: the number of arguments, the order, the program, those, the environment."""
+    count, _, _, *rest = strings.split(b"\0")[:-1]
+    return dict(entry.partition(b"=")[::2] for entry in rest[int(count) :])
+
+
+def _replace(environment: dict[bytes, bytes]) -> None:
+    """All of it, since what stays the same lies where the server's was."""
+    for name in [name for name in os.environb if name not in environment]:
+        del os.environb[name]
+    for name, value in environment.items():
+        os.environb[name] = value
+
+
+def _seed() -> None:
+    """`random` does that for itself; numpy does not."""
+    numpy = sys.modules.get("numpy.random")
+    if numpy is not None:
+        numpy.seed()
+
+
+def _wait_for_word(gate: socket.socket) -> None:
+    # Until the copy that made it has ended, the keeper is not its parent.
+    with suppress(OSError):
+        creator = os.pidfd_open(_creator)
+        try:
+            if os.getppid() == _creator:
+                waiting = select.poll()
+                waiting.register(creator, select.POLLIN)
+                waiting.poll()
+        finally:
+            os.close(creator)
+    gate.setblocking(True)
+    gate.send(HERE + os.getpid().to_bytes(4, sys.byteorder))
+    if gate.recv(1) != GO:
+        os._exit(127)
