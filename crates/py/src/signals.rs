@@ -1,19 +1,19 @@
-use std::io;
+use std::io::{self, PipeWriter};
 use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixStream as Socket;
 use std::sync::OnceLock;
 
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use rustix::io::ioctl_fionbio;
 use tokio::io::AsyncReadExt;
-use tokio::net::UnixStream;
+use tokio::net::unix::pipe::Receiver;
 
 use crate::core::started;
 use crate::parker::parker;
 
 /// Where Python's own handler, in C, writes a byte for each signal; the other end interrupts the main thread.
-static SIGNALLED: OnceLock<Option<Socket>> = OnceLock::new();
+static SIGNALLED: OnceLock<Option<PipeWriter>> = OnceLock::new();
 
 /// While Python has this, a signal interrupts what its main thread waits for.
 pub(crate) struct Interrupts {
@@ -45,14 +45,13 @@ fn set_wakeup_fd(py: Python<'_>, fd: i32) -> PyResult<i32> {
     signal.call_method(intern!(py, "set_wakeup_fd"), (fd,), Some(&quietly))?.extract()
 }
 
-fn open() -> io::Result<Option<Socket>> {
+fn open() -> io::Result<Option<PipeWriter>> {
     let Some(core) = started().ok().flatten().filter(|core| core.is_own()) else { return Ok(None) };
-    let (write, read) = Socket::pair()?;
-    write.set_nonblocking(true)?;
-    read.set_nonblocking(true)?;
+    let (read, write) = io::pipe()?;
+    ioctl_fionbio(&write, true)?;
     let main = parker();
     core.handle.spawn(async move {
-        let Ok(mut read) = UnixStream::from_std(read) else { return };
+        let Ok(mut read) = Receiver::from_owned_fd(read.into()) else { return };
         while matches!(read.read(&mut [0; 64]).await, Ok(count) if count > 0) {
             main.interrupt();
         }
