@@ -33,6 +33,9 @@ R = TypeVar("R")
 LONG = 1.0
 """Seconds that an event loop may wait for a host before it is worth a word."""
 
+FORGET_AT = 64
+"""How many waits may be known before those that are over are looked for."""
+
 
 class HostRef:
     """A host, by its node."""
@@ -115,6 +118,7 @@ class RemoteProcs:
         self._on = on
         """Their host, where it is not the one that has launched this process."""
         self._waits: dict[tuple[str, tuple[int, ...]], Future[Any]] = {}
+        self._forget_at = FORGET_AT
 
     def _ask(self, verb: str, ranks: Sequence[int], *args: Any) -> Any:
         return self._host.ask(verb, self._origin.key, list(ranks), *args)
@@ -127,7 +131,9 @@ class RemoteProcs:
         key = (verb, tuple(ranks))
         known = self._waits.get(key)
         if known is None or known.done():
-            self._waits = {key: wait for key, wait in list(self._waits.items()) if not wait.done()}
+            if len(self._waits) >= self._forget_at:  # seldom, or each of n would cost a look at all n
+                self._waits = {key: wait for key, wait in list(self._waits.items()) if not wait.done()}
+                self._forget_at = max(FORGET_AT, 2 * len(self._waits))
             known = self._waits[key] = self._later(verb, ranks)
         return known
 

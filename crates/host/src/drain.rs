@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::core::Core;
 use crate::gate::Gate;
 use crate::input::Input;
+use crate::lent::{BUFFER, Lent};
 use crate::log_files::PATIENCE;
 use crate::output::Stream;
 use crate::proc_ref::Shared;
@@ -25,9 +26,7 @@ use crate::proc_ref::Shared;
 const PIPE_SILENCE: Duration = Duration::from_millis(5);
 const LINK_SILENCE: Duration = Duration::from_millis(20);
 const DRAIN: Duration = Duration::from_millis(200);
-/// What is read at once of a stream, in bytes.
-const BUFFER: usize = 64 << 10;
-/// The same of a pipe that was made to hold that much.
+/// What is read at once of a pipe that was made to hold that much, in bytes.
 const WIDE: usize = 512 << 10;
 /// How many such pipes there may be.
 static WIDE_PIPES: Semaphore = Semaphore::const_new(16);
@@ -75,9 +74,10 @@ impl Drain {
         let (output, files) = (Arc::clone(&shared.output), shared.files.clone());
         let mut ended = self.ended.subscribe();
         self.tasks.push(tokio::spawn(async move {
-            let (pipe, mut buffer, mut deadline) = (Arc::new(pipe), vec![0; BUFFER], None);
-            let mut wide = Wide::default();
+            let (pipe, mut deadline) = (Arc::new(pipe), None);
+            let (mut wide, mut kept) = (Wide::default(), None);
             while let Some(Ok(())) = next(pipe.readable(), &mut ended, &mut deadline, PIPE_SILENCE).await {
+                let mut buffer = kept.take().unwrap_or_else(|| Lent::of(BUFFER));
                 let taken = match &files {
                     Some(files) => {
                         let take = files.take(stream, Arc::clone(&pipe), buffer);
@@ -94,9 +94,12 @@ impl Drain {
                     Ok(Taken { bytes: 0, .. }) => break,
                     Ok(Taken { bytes, shown, .. }) => {
                         output.push(stream, &buffer[..shown]);
-                        wide.suit(&pipe, &mut buffer, bytes);
+                        kept = wide.suit(&pipe, buffer, bytes);
                     }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        kept = wide.suit(&pipe, buffer, 0);
+                        continue;
+                    }
                     Err(_) => break,
                 }
                 opened(&gate, &mut ended).await;
@@ -146,16 +149,19 @@ struct Wide {
 }
 
 impl Wide {
-    fn suit(&mut self, pipe: &Receiver, buffer: &mut Vec<u8>, taken: usize) {
+    /// What the next read uses too, after one of `taken` bytes into `buffer`; none: whatever is lent then.
+    fn suit(&mut self, pipe: &Receiver, buffer: Lent, taken: usize) -> Option<Lent> {
+        if self.place.is_some() {
+            return Some(buffer);
+        }
         if self.tried || taken < BUFFER / 2 {
-            return;
+            return None;
         }
-        let Ok(place) = WIDE_PIPES.try_acquire() else { return };
+        let place = WIDE_PIPES.try_acquire().ok()?;
         self.tried = true;
-        if procession_sys::enlarge_pipe(pipe.as_fd(), WIDE).is_ok() {
-            self.place = Some(place);
-            buffer.resize(WIDE, 0);
-        }
+        procession_sys::enlarge_pipe(pipe.as_fd(), WIDE).ok()?;
+        self.place = Some(place);
+        Some(Lent::of(WIDE))
     }
 }
 

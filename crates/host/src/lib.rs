@@ -25,6 +25,7 @@ mod kept;
 mod launching;
 mod leads;
 mod ledger;
+mod lent;
 mod line;
 mod log_files;
 mod notify;

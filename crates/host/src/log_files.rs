@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use crate::lent::Lent;
 use crate::observers::{Observers, ProcEvent};
 use crate::output::Stream;
 use crate::spec::LogSpec;
@@ -118,8 +119,8 @@ impl LogFiles {
         &self,
         stream: Stream,
         pipe: Arc<Receiver>,
-        mut buffer: Vec<u8>,
-    ) -> Option<(io::Result<Taken>, Vec<u8>)> {
+        mut buffer: Lent,
+    ) -> Option<(io::Result<Taken>, Lent)> {
         let work = move |log: &mut LogFile| {
             // Inside of `try_io`, so that no notice is missed that comes meanwhile.
             let taken = pipe.try_io(|| log.take(pipe.as_fd(), &mut buffer));
