@@ -272,6 +272,7 @@ def test_a_server_that_is_killed_touches_no_proc_and_the_next_launches_go_on():
         assert actors.is_forked.call_one().get(60)
         for pid in servers():
             os.kill(pid, signal.SIGKILL)
+            until(lambda pid=pid: not lives(pid), "the server is gone")
         assert is_forked()
         assert actors.is_forked.call_one().get(60)
         assert len(servers()) == 1
