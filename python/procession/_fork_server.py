@@ -164,6 +164,7 @@ class _Template:
         for stream in (sys.stdout, sys.stderr):
             with suppress(AttributeError, ValueError, OSError):
                 stream.flush()
+        os.chdir("/")  # the directory of the first launch may have to go while this lives
         _check()
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         gc.collect()
@@ -188,6 +189,11 @@ class _Template:
         gate = socket.socket(fileno=gate_fd)
         _or_end(lambda: _wait_for_word(gate))
         gate.close()
+        # Only now does somebody read it.
+        for copy, fd in zip(self._printed, (1, 2), strict=True):
+            with suppress(OSError):
+                _write_all(fd, os.pread(copy, os.fstat(copy).st_size, 0))
+            os.close(copy)
 
     def _become(self, strings: int, cwd: int, out: int, err: int) -> None:
         os.setsid()
@@ -195,11 +201,9 @@ class _Template:
         self._show(environment)
         os.fchdir(cwd)
         os.umask(self._umask)
-        for copy, fd, to in zip(self._printed, (1, 2), (out, err), strict=True):
-            os.dup2(to, fd)
-            if size := os.fstat(copy).st_size:
-                os.write(fd, os.pread(copy, size, 0))
-        for fd in (strings, cwd, out, err, *self._printed):
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        for fd in (strings, cwd, out, err):
             os.close(fd)
         _replace(environment)
         if os.environ.get("TZ") != self._zone:
@@ -224,6 +228,11 @@ class _Template:
             os.write(comm, name[:15])
         finally:
             os.close(comm)
+
+
+def _write_all(fd: int, text: bytes) -> None:
+    while text:
+        text = text[os.write(fd, text) :]
 
 
 def _import(modules: str, path: list[str]) -> None:

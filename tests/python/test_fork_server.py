@@ -194,12 +194,13 @@ def test_what_is_preloaded_is_imported_once_for_all_and_before_them(module):
 
 
 def test_what_modules_print_when_they_are_imported_is_in_the_output_of_each_proc(module):
-    name = module("printing", "import sys\nprint('told at import')\nprint('and this', file=sys.stderr)\n")
-    procs, actors = looking(per_host={"procs": 2}, preload=[name])
+    # More of it than a pipe holds.
+    text = "import sys\nfor _ in range(100_000): print('told at import')\nprint('and this', file=sys.stderr)\n"
+    procs, actors = looking(per_host={"procs": 2}, preload=[module("printing", text)], tail_lines=2)
     with procs:
         assert list(actors.is_forked.call().get(60).values()) == [True, True]
     for end in procs.wait(20).get().values():
-        assert (end.stdout_tail, end.stderr_tail) == (["told at import"], ["and this"])
+        assert (end.stdout_tail, end.stderr_tail) == (["told at import"] * 2, ["and this"])
 
 
 def test_two_forks_share_no_random_state():
@@ -272,6 +273,7 @@ def test_a_server_that_is_killed_touches_no_proc_and_the_next_launches_go_on():
         assert actors.is_forked.call_one().get(60)
         for pid in servers():
             os.kill(pid, signal.SIGKILL)
+            until(lambda pid=pid: not lives(pid), "the server is gone")
         assert is_forked()
         assert actors.is_forked.call_one().get(60)
         assert len(servers()) == 1

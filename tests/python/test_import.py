@@ -38,7 +38,9 @@ def test_importing_the_package_alone_loads_none_of_it():
 
 
 def test_importing_starts_no_thread():
-    code = "import os, procession.actor, procession.launch; print(len(os.listdir('/proc/self/task')))"
+    code = (
+        "import os, procession._native, procession.actor, procession.launch; print(len(os.listdir('/proc/self/task')))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout == "1\n"
 

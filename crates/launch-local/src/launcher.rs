@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use procession_launch::{Capabilities, LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling};
-use procession_model::{BootstrapCommand, Confinement, DialBack, InvalidArgument, LaunchId, LaunchOptions, ProcId};
+use procession_model::{
+    BootstrapCommand, Confinement, DialBack, InvalidArgument, LaunchId, LaunchOptions, ProcId,
+};
 use procession_sys::{self as sys, Controller, Owner};
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::{Semaphore, mpsc, oneshot};

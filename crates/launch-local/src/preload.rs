@@ -28,7 +28,8 @@ mod tests {
     fn what_is_confined_or_no_proc_of_ours_is_executed() {
         let mut command = BootstrapCommand::new("python");
         assert_eq!(preload(&command), None);
-        command.preload = Some(Preload { modules: vec!["a.b".into(), "c".into()], path: vec!["/ü".into(), "x".into()] });
+        command.preload =
+            Some(Preload { modules: vec!["a.b".into(), "c".into()], path: vec!["/ü".into(), "x".into()] });
         assert_eq!(preload(&command).as_deref(), Some("a.b,c;2fc3bc,78"));
         command.preload = Some(Preload { modules: vec![], path: vec!["/p".into()] });
         assert_eq!(preload(&command).as_deref(), Some(";"), "all of these have one server");

@@ -3,8 +3,8 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::time::{Duration, SystemTime};
 
-use crate::{Pidfd, Snapshot};
 use crate::pidfd::ExitStatus;
+use crate::{Pidfd, Snapshot};
 
 /// The variable that a proc and its descendants carry their launch in; one that was launched from
 /// inside another carries both, the inner first, with a colon between.

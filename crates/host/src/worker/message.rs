@@ -112,7 +112,8 @@ impl std::fmt::Debug for Order {
 impl From<LaunchOptions> for Order {
     fn from(options: LaunchOptions) -> Self {
         let LaunchOptions { bootstrap_payload, process_name, command, want_stdio, tail_lines, .. } = options;
-        let BootstrapCommand { program, arg0, args, env, env_remove, clear_env, cwd, confinement, preload } = command;
+        let BootstrapCommand { program, arg0, args, env, env_remove, clear_env, cwd, confinement, preload } =
+            command;
         let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
         Self {
             bootstrap_payload,

@@ -76,6 +76,8 @@ impl Forks {
         oom_score_adj: Option<i32>,
     ) -> Result<(), Asked> {
         let Some(kind) = Kind::of(&asked) else { return Err(asked) };
+        // One that has ended is known to have by now.
+        self.hear_servers();
         if self.lost.iter().any(|(lost, times)| *lost == kind && *times >= LOSSES) {
             return Err(asked);
         }
@@ -199,7 +201,8 @@ impl Forks {
     fn give_up_late_ones(&mut self) {
         let now = Instant::now();
         let mut mute = Vec::new();
-        let late: Vec<u64> = self.waiting.iter().filter(|(_, it)| it.due() <= now).map(|(&id, _)| id).collect();
+        let late: Vec<u64> =
+            self.waiting.iter().filter(|(_, it)| it.due() <= now).map(|(&id, _)| id).collect();
         for id in late {
             let Some(Waiting { asked, kind, fork, .. }) = self.waiting.remove(&id) else { continue };
             if fork.is_some() {
@@ -220,7 +223,9 @@ impl Forks {
         let mut under_way = self.waiting.values().filter(|waiting| waiting.fork.is_some()).count();
         let ids: Vec<u64> = self.waiting.keys().copied().collect();
         for id in ids {
-            let Some(waiting) = self.waiting.get_mut(&id).filter(|waiting| waiting.fork.is_none()) else { continue };
+            let Some(waiting) = self.waiting.get_mut(&id).filter(|waiting| waiting.fork.is_none()) else {
+                continue;
+            };
             let server = self.servers.iter().find(|server| server.kind == waiting.kind);
             match server {
                 Some(server) if !server.is_ready || under_way >= AT_ONCE => {}

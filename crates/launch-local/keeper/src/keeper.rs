@@ -13,8 +13,8 @@ use procession_sys::{
 };
 
 use self::detached::Files;
-use self::looking::Look;
 pub(crate) use self::detached::{Detached, Legacy};
+use self::looking::Look;
 use crate::adopting::Adopting;
 use crate::control::{Control, Pipes};
 use crate::forks::Forks;

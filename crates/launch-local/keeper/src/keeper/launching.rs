@@ -3,7 +3,9 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
-use procession_sys::{self as sys, Child, Orphaned, Pidfd, Process, Program, SpawnError, SpawnSpec, Spawning, Tree};
+use procession_sys::{
+    self as sys, Child, Orphaned, Pidfd, Process, Program, SpawnError, SpawnSpec, Spawning, Tree,
+};
 
 use super::detached::Files;
 use super::{Keeper, Phase, Proc};
@@ -117,9 +119,7 @@ impl Keeper {
         let pipes = fork.pipes.map(|pipes| Rc::new(pipes.into_iter().collect::<Vec<_>>()));
         self.control.send_with(Reply::Started { id, pid, started }, pipes.clone());
         self.leaders.insert(pid, id);
-        self.procs.insert(
-            id,
-            Proc { phase, tree, group: fork.group, started, pipes, files: None, told: false },
-        );
+        self.procs
+            .insert(id, Proc { phase, tree, group: fork.group, started, pipes, files: None, told: false });
     }
 }
