@@ -17,9 +17,11 @@ mod pidfd;
 mod poll;
 mod process;
 mod program;
+mod region;
 mod shared_pages;
 mod socket;
 mod spawn;
+mod stream;
 mod tcp;
 mod this_process;
 mod tree;
@@ -43,14 +45,16 @@ pub use pidfd::{ExitStatus, Pidfd};
 pub use poll::{Watch, poll};
 pub use process::{Looking, MARKER, Process, Snapshot};
 pub use program::{ProgramError, resolve_program};
+pub use region::{PrivateView, RefusedRegion, Region, SeenRegion, Slot, VacantSlot};
 pub use shared_pages::SharedPages;
 pub use socket::{
     Received, accept, connect_seqpacket, is_gone, listen_seqpacket, peer_uid, receive, send, seqpacket_pair,
     shut_down,
 };
 pub use spawn::{Child, Orphaned, Program, SpawnError, SpawnSpec, Spawning, Stage, Stdio, has_clone3, spawn};
+pub use stream::{Came, receive_stream, send_stream};
 pub use tcp::{TcpBacklog, tcp_backlog};
 pub use this_process::{
-    SignalFd, become_subreaper, ignore_signal, oom_score_adj, set_name, watch_child_signals,
+    SignalFd, become_subreaper, ignore_signal, oom_score_adj, set_name, total_memory, watch_child_signals,
 };
 pub use tree::{ENOUGH_EMPTY_LOOKS, LOOK_AGAIN, Tree};
