@@ -182,8 +182,7 @@ async fn dial_unix(dial: &Dial, address: &Address, path: &std::path::Path) -> Re
         uid: Some(found),
         address: address.to_string(),
     };
-    let (reader, writer) = stream.into_split();
-    Ok(Link::over(reader, writer, peer))
+    Ok(Link::on_this_machine(stream, peer))
 }
 
 fn call_back(dial: &Dial) -> Call<'_> {

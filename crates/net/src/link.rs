@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use procession_wire::ProtocolError;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use crate::carrier::{Connection, Next, carry};
 use crate::outbox::{Outbox, write_out};
 use crate::session::Session;
+use crate::shared::{Received, keep_time, split};
 use crate::{LinkReceiver, LinkSender};
 
 /// A connection to a peer that has proved itself.
@@ -90,7 +92,23 @@ impl Link {
         tokio::spawn(write_out(outbox.clone(), writer));
         Self {
             sender: LinkSender::new(outbox.clone()),
-            receiver: LinkReceiver::new(Box::new(reader), outbox),
+            receiver: LinkReceiver::new(Box::new(reader), outbox, None),
+            peer,
+            reachable: None,
+        }
+    }
+
+    /// A link to a process of this machine, which sees large payloads where they are instead of getting copies. Has to be called
+    /// inside a runtime, as [`Self::over`].
+    pub fn on_this_machine(stream: UnixStream, peer: Peer) -> Self {
+        keep_time();
+        let (reader, writer, descriptors) = split(stream);
+        let outbox = Arc::new(Outbox::sharing(descriptors.clone()));
+        let shared = outbox.shared.clone().map(|outgoing| Received::new(outgoing, descriptors));
+        tokio::spawn(write_out(outbox.clone(), writer));
+        Self {
+            sender: LinkSender::new(outbox.clone()),
+            receiver: LinkReceiver::new(Box::new(reader), outbox, shared),
             peer,
             reachable: None,
         }

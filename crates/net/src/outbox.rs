@@ -1,15 +1,17 @@
+use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Buf;
+use bytes::{Buf, BytesMut};
 use procession_model::{Head, Packet};
-use procession_wire::Limits;
+use procession_wire::{Limits, ProtocolError, encode_prefix};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::batch::Batch;
+use crate::shared::{ANSWER, Descriptors, Outgoing};
 use crate::{LinkError, PostError};
 
 /// How long a closed link waits for a peer that takes nothing more.
@@ -24,15 +26,19 @@ const STALL: Duration = Duration::from_secs(2);
 pub(crate) struct Outbox {
     state: Mutex<State>,
     /// Something was posted, or the link was closed: the writer has work.
-    work: Notify,
+    work: Arc<Notify>,
     /// Something was written, or the writer ended: flushers look again.
     progress: Notify,
     /// The link was closed: a stuck writer starts to count.
     closing: Notify,
+    /// What the peer can see of this process's memory, where both are on one machine.
+    pub(crate) shared: Option<Arc<Outgoing>>,
 }
 
 struct State {
     batch: Batch,
+    /// What follows after the peer has said whether it sees the memory that the first of them lies in, each with its bytes. They count as posted.
+    behind: VecDeque<(Packet, u64)>,
     posted: u64,
     written: u64,
     /// When the peer has last taken something, or there began to be something to take.
@@ -44,11 +50,40 @@ struct State {
 impl Default for State {
     fn default() -> Self {
         let batch = Batch::default();
-        Self { batch, posted: 0, written: 0, moved: Instant::now(), closing: false, ended: false }
+        let behind = VecDeque::new();
+        Self { batch, behind, posted: 0, written: 0, moved: Instant::now(), closing: false, ended: false }
     }
 }
 
 impl State {
+    #[expect(clippy::result_large_err, reason = "as `Outbox::post`")]
+    fn put_behind(&mut self, packet: Packet) -> Result<(), (Packet, PostError)> {
+        match whole_length(&packet) {
+            Ok(bytes) => {
+                self.posted += bytes;
+                self.behind.push_back((packet, bytes));
+                Ok(())
+            }
+            Err(error) => Err((packet, PostError::Refused(error))),
+        }
+    }
+
+    /// Encodes what need not wait for an answer of the peer any more, and what is to be said of shared memory.
+    fn advance(&mut self, shared: &Arc<Outgoing>) {
+        while let Some((packet, bytes)) = self.behind.pop_front() {
+            if !self.closing && shared.has_to_ask(&packet) {
+                self.behind.push_front((packet, bytes));
+                break;
+            }
+            // It was found to be within the limits when it was posted.
+            let made = self.batch.push(&packet, &Limits::default(), Some(shared));
+            let made = made.inspect_err(|error| tracing::error!(%error, "a packet was dropped")).unwrap_or(0);
+            // What is not written of it counts as written.
+            self.written += bytes - made as u64;
+        }
+        self.posted += self.batch.push_notes(shared) as u64;
+    }
+
     fn waiting(&self) -> u64 {
         self.posted - self.written
     }
@@ -62,7 +97,21 @@ impl State {
     }
 }
 
+/// How many bytes a packet makes that refers to nothing.
+fn whole_length(packet: &Packet) -> Result<u64, ProtocolError> {
+    let mut prefix = BytesMut::new();
+    encode_prefix(packet, &Limits::default(), &mut prefix)?;
+    Ok(prefix.len() as u64 + packet.parts.iter().map(|part| part.len() as u64).sum::<u64>())
+}
+
 impl Outbox {
+    /// One for a link that takes descriptors along.
+    pub(crate) fn sharing(descriptors: Arc<Descriptors>) -> Self {
+        let work = Arc::<Notify>::default();
+        let shared = Some(Outgoing::new(work.clone(), descriptors));
+        Self { work, shared, ..Self::default() }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -81,8 +130,13 @@ impl Outbox {
         if state.waiting() == 0 {
             state.moved = Instant::now();
         }
+        if let Some(shared) = &self.shared
+            && (!state.behind.is_empty() || shared.has_to_ask(&packet))
+        {
+            return state.put_behind(packet);
+        }
         let idle = !state.batch.has_remaining();
-        match state.batch.push(&packet, &Limits::default()) {
+        match state.batch.push(&packet, &Limits::default(), self.shared.as_ref()) {
             Ok(bytes) => state.posted += bytes as u64,
             Err(error) => return Err((packet, PostError::Refused(error))),
         }
@@ -130,8 +184,11 @@ impl Outbox {
     /// Swaps what was posted into the empty `batch`; false when nothing was and nothing will be.
     async fn take(&self, batch: &mut Batch) -> bool {
         loop {
-            {
+            let nothing_behind = {
                 let mut state = self.state();
+                if let Some(shared) = &self.shared {
+                    state.advance(shared);
+                }
                 if state.batch.has_remaining() {
                     std::mem::swap(&mut state.batch, batch);
                     return true;
@@ -139,8 +196,14 @@ impl Outbox {
                 if state.closing {
                     return false;
                 }
+                state.behind.is_empty()
+            };
+            if nothing_behind {
+                self.work.notified().await;
+            } else {
+                // Whether for an answer or in vain, it looks again.
+                let _ = timeout(ANSWER, self.work.notified()).await;
             }
-            self.work.notified().await;
         }
     }
 
@@ -168,8 +231,12 @@ impl Drop for Ended {
     fn drop(&mut self) {
         let mut state = self.0.state();
         (state.closing, state.ended) = (true, true);
-        state.batch = Batch::default();
+        let rest = (std::mem::take(&mut state.batch), std::mem::take(&mut state.behind));
         drop(state);
+        drop(rest);
+        if let Some(shared) = &self.0.shared {
+            shared.end();
+        }
         self.0.progress.notify_waiters();
     }
 }

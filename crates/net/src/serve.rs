@@ -144,8 +144,7 @@ async fn unix(
     let proved = listening(&mut stream, doorkeeper, None, standing).await?;
     let _arriving = doorkeeper.arriving(proved.launch);
     accepting(&mut stream, &proved.acceptance).await?;
-    let (reader, writer) = stream.into_split();
-    admit(proved.launch, doorkeeper, || Link::over(reader, writer, peer))
+    admit(proved.launch, doorkeeper, || Link::on_this_machine(stream, peer))
 }
 
 async fn tcp(
