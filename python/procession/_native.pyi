@@ -13,6 +13,7 @@ from procession._native_worker import serve_worker as serve_worker
 
 Buffer = bytes | bytearray | memoryview
 
+
 __version__: Final[str]
 BOOTSTRAP_ENV: Final[str]
 PROCESS_NAME_ENV: Final[str]
@@ -314,6 +315,9 @@ def spawn_actors(
     opens: str,
 ) -> Replies:
     """As `call` of the actor `agent` in each proc; and each further incarnation is sent the same before anything else, until its actor `opens` has ended regularly. None may be moved."""
+
+def join(pieces: Sequence[Buffer]) -> memoryview:
+    """Several large pieces as one segment of a message, which is not copied once more when it is sent."""
 
 def send_to_port(
     refs: Sequence[ActorRef],

@@ -36,6 +36,7 @@ mod subscription;
 mod supervised;
 mod time;
 mod trace;
+mod views;
 mod waiter;
 mod worker;
 
