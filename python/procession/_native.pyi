@@ -13,7 +13,6 @@ from procession._native_worker import serve_worker as serve_worker
 
 Buffer = bytes | bytearray | memoryview
 
-
 __version__: Final[str]
 BOOTSTRAP_ENV: Final[str]
 PROCESS_NAME_ENV: Final[str]
