@@ -316,6 +316,9 @@ def spawn_actors(
 ) -> Replies:
     """As `call` of the actor `agent` in each proc; and each further incarnation is sent the same before anything else, until its actor `opens` has ended regularly. None may be moved."""
 
+def join(pieces: Sequence[Buffer]) -> memoryview:
+    """Several large pieces as one segment of a message, which is not copied once more when it is sent."""
+
 def send_to_port(
     refs: Sequence[ActorRef],
     method: str,

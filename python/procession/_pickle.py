@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import pickle
 import sys
@@ -27,12 +26,32 @@ MADE_BY_PYTHON = frozenset({"__dict__", "__weakref__", "__doc__", "__module__", 
 OUT_OF_BAND_BYTES = 16 * 1024
 """Buffers smaller than this cost less inside the pickle."""
 
+JOIN_APART_BYTES = 512 * 1024
+"""From here on it pays to put a pickle together where its receiver can see it."""
+
 
 class _Local(threading.local):
     moved: list[PortRef] | None = None
 
 
 _local = _Local()
+
+
+class _Pieces:
+    """A file to pickle into. Large `bytes`, `bytearray` and `str` are pieces of their own, which are not copied."""
+
+    __slots__ = ("pieces", "write")
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes | bytearray] = []
+        self.write = self.pieces.append
+
+    def joined(self) -> Buffer:
+        if len(self.pieces) == 1:
+            return self.pieces[0]
+        if sum(map(len, self.pieces)) < JOIN_APART_BYTES:
+            return b"".join(self.pieces)
+        return _native.join(self.pieces)
 
 
 class _NeedsSource(Exception):
@@ -118,11 +137,11 @@ def _dump(pickler: Any, value: object) -> tuple[list[Buffer], list[PortRef]]:
         buffers.append(raw)
         return False
 
-    file = io.BytesIO()
+    file = _Pieces()
     outer, _local.moved = _local.moved, []
     try:
         pickler(file, protocol=5, buffer_callback=keep_inside).dump(value)
-        return [file.getvalue(), *buffers], _local.moved
+        return [file.joined(), *buffers], _local.moved
     finally:
         _local.moved = outer
 

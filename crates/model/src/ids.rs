@@ -7,8 +7,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use ring::rand::{SecureRandom, SystemRandom};
-use serde::de::value::StrDeserializer;
 use serde::de::IntoDeserializer;
+use serde::de::value::StrDeserializer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::InvalidArgument;

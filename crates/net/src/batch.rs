@@ -1,9 +1,12 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use procession_model::Packet;
-use procession_wire::{Limits, ProtocolError, encode_prefix};
+use procession_wire::{Limits, ProtocolError, encode_prefix_with, write_reference};
+
+use crate::shared::Outgoing;
 
 /// Copying a part up to this size costs less than a slot of its own in a vectored write.
 const COPY_UP_TO: usize = 4 << 10;
@@ -20,15 +23,27 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Appends a packet and returns how many bytes it makes.
-    pub(crate) fn push(&mut self, packet: &Packet, limits: &Limits) -> Result<usize, ProtocolError> {
+    /// Appends a packet and returns how many bytes it makes. What lies in memory that the peer of `shared` can see is only referred to.
+    pub(crate) fn push(
+        &mut self,
+        packet: &Packet,
+        limits: &Limits,
+        shared: Option<&Arc<Outgoing>>,
+    ) -> Result<usize, ProtocolError> {
+        let references = shared.map(|shared| shared.references(packet)).unwrap_or_default();
         if self.tail.len() >= CHUNK {
             self.seal();
         }
         let before = self.tail.len();
-        encode_prefix(packet, limits, &mut self.tail)?;
+        encode_prefix_with(packet, &references, limits, &mut self.tail)?;
         let mut bytes = self.tail.len() - before;
-        for part in &packet.parts {
+        for (index, part) in packet.parts.iter().enumerate() {
+            if let Some(Some(reference)) = references.get(index) {
+                let before = self.tail.len();
+                write_reference(reference, &mut self.tail);
+                bytes += self.tail.len() - before;
+                continue;
+            }
             bytes += part.len();
             if part.len() <= COPY_UP_TO {
                 self.tail.extend_from_slice(part);
@@ -37,7 +52,15 @@ impl Batch {
                 self.chunks.push_back(part.clone());
             }
         }
+        if let Some(shared) = shared {
+            shared.written(packet, &references);
+        }
         Ok(bytes)
+    }
+
+    /// Appends what is to be said of shared memory, and returns how many bytes that makes.
+    pub(crate) fn push_notes(&mut self, shared: &Outgoing) -> usize {
+        shared.write_notes(&mut self.tail)
     }
 
     fn seal(&mut self) {
@@ -96,6 +119,7 @@ impl Buf for Batch {
 #[allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 mod tests {
     use procession_model::Head;
+    use procession_wire::encode_prefix;
 
     use super::*;
 
@@ -108,7 +132,7 @@ mod tests {
             let parts = vec![Bytes::from(vec![size as u8; size]), Bytes::from_static(b"end")];
             let packet = Packet { head: Head::Ready { pid: size as u32 }, parts };
             let before = batch.remaining();
-            let bytes = batch.push(&packet, &limits).unwrap();
+            let bytes = batch.push(&packet, &limits, None).unwrap();
             assert_eq!(batch.remaining(), before + bytes);
             let mut prefix = BytesMut::new();
             encode_prefix(&packet, &limits, &mut prefix).unwrap();
@@ -139,7 +163,7 @@ mod tests {
         let mut batch = Batch::default();
         for index in 0..10_000 {
             let packet = Packet { head: Head::Ready { pid: index }, parts: vec![part.clone()] };
-            batch.push(&packet, &Limits::default()).unwrap();
+            batch.push(&packet, &Limits::default(), None).unwrap();
         }
         batch.advance(batch.remaining());
         batch.trim();

@@ -13,8 +13,8 @@ use crate::carrier::{Connection, Next};
 use crate::greet::{Call, DEADLINE, dialling};
 use crate::patience::Patience;
 use crate::redial::Redial;
+use crate::shared::split;
 use crate::socket_file::{is_trusted, own_uid};
-use crate::unix_socket::split;
 use crate::tls::client_config;
 use crate::{Address, ClientTls, Link, Peer, TlsError};
 
@@ -183,7 +183,7 @@ async fn dial_unix(dial: &Dial, address: &Address, path: &std::path::Path) -> Re
         uid: Some(found),
         address: address.to_string(),
     };
-    Ok(Link::over_unix(split(stream).map_err(DialCause::Io)?, peer))
+    Ok(Link::on_this_machine(split(stream).map_err(DialCause::Io)?, peer))
 }
 
 fn call_back(dial: &Dial) -> Call<'_> {

@@ -24,9 +24,9 @@ mod sender;
 mod serve;
 mod session;
 mod session_key;
+mod shared;
 mod socket_file;
 mod tls;
-mod unix_socket;
 
 pub use address::{Address, InvalidAddress};
 pub use crowd::Crowd;
@@ -38,4 +38,5 @@ pub use receiver::LinkReceiver;
 pub use sender::{LinkSender, PostError};
 pub use serve::Serving;
 pub use session_key::{KeyError, SessionKey};
+pub use shared::{LEAST_SHARED, PrivateBytes, Vacant, forget_pool, take_slot};
 pub use tls::{ClientTls, SessionCa, TlsError};

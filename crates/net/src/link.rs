@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use crate::carrier::{Connection, Next, carry};
 use crate::outbox::{Outbox, write_out};
 use crate::session::Session;
-use crate::unix_socket::{UnixReader, UnixWriter};
+use crate::shared::{Received, StreamReader, StreamWriter, keep_time};
 use crate::{LinkReceiver, LinkSender};
 
 /// A connection to a peer that has proved itself.
@@ -87,26 +87,30 @@ impl Link {
         writer: impl AsyncWrite + Send + Unpin + 'static,
         peer: Peer,
     ) -> Self {
-        Self::with(Outbox::default(), reader, writer, peer)
+        Self::with(Outbox::default(), reader, writer, None, peer)
     }
 
-    /// A link over a unix socket whose ends trust each other: who posts what nothing waits before writes it out at once.
-    /// Has to be called inside a runtime, where it spawns the task that writes the rest.
-    pub(crate) fn over_unix((reader, writer): (UnixReader, UnixWriter), peer: Peer) -> Self {
-        Self::with(Outbox::that_writes(writer.socket()), reader, writer, peer)
+    /// A link to a process of this machine, which sees large payloads where they are instead of getting copies; who posts what
+    /// nothing waits before writes it out at once. Has to be called inside a runtime, as [`Self::over`].
+    pub(crate) fn on_this_machine((reader, writer): (StreamReader, StreamWriter), peer: Peer) -> Self {
+        keep_time();
+        let outbox = Outbox::sharing(writer.ends());
+        let shared = outbox.shared.clone().map(|outgoing| Received::new(outgoing, writer.ends()));
+        Self::with(outbox, reader, writer, shared, peer)
     }
 
     fn with(
         outbox: Outbox,
         reader: impl AsyncRead + Send + Unpin + 'static,
         writer: impl AsyncWrite + Send + Unpin + 'static,
+        shared: Option<Received>,
         peer: Peer,
     ) -> Self {
         let outbox = Arc::new(outbox);
         tokio::spawn(write_out(outbox.clone(), writer));
         Self {
             sender: LinkSender::new(outbox.clone()),
-            receiver: LinkReceiver::new(Box::new(reader), outbox),
+            receiver: LinkReceiver::new(Box::new(reader), outbox, shared),
             peer,
             reachable: None,
         }

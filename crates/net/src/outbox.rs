@@ -1,18 +1,18 @@
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::os::unix::net::UnixStream as Socket;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Buf;
+use bytes::{Buf, BytesMut};
 use procession_model::{Head, Packet};
-use procession_wire::Limits;
+use procession_wire::{Limits, ProtocolError, encode_prefix};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::batch::Batch;
-use crate::unix_socket::try_write;
+use crate::shared::{ANSWER, Ends, Outgoing};
 use crate::{LinkError, PostError};
 
 /// How long a closed link waits for a peer that takes nothing more.
@@ -29,11 +29,13 @@ const PIECES: usize = 16;
 pub(crate) struct Outbox {
     state: Mutex<State>,
     /// Something was posted, or the link was closed: the writer has work.
-    work: Notify,
+    work: Arc<Notify>,
     /// Something was written, or the writer ended: flushers look again.
     progress: Notify,
     /// The link was closed: a stuck writer starts to count.
     closing: Notify,
+    /// What the peer can see of this process's memory, where both are on one machine.
+    pub(crate) shared: Option<Arc<Outgoing>>,
 }
 
 struct State {
@@ -41,7 +43,9 @@ struct State {
     /// The writer has taken what came before, and is not done with it.
     writing: bool,
     /// Where whoever posts may write itself, while the link lives.
-    direct: Option<Arc<Socket>>,
+    direct: Option<Arc<Ends>>,
+    /// What follows after the peer has said whether it sees the memory that the first of them lies in, each with its bytes. They count as posted.
+    behind: VecDeque<(Packet, u64)>,
     posted: u64,
     written: u64,
     /// When the peer has last taken something, or there began to be something to take.
@@ -53,10 +57,12 @@ struct State {
 impl Default for State {
     fn default() -> Self {
         let batch = Batch::default();
+        let behind = VecDeque::new();
         Self {
             batch,
             writing: false,
             direct: None,
+            behind,
             posted: 0,
             written: 0,
             moved: Instant::now(),
@@ -67,6 +73,47 @@ impl Default for State {
 }
 
 impl State {
+    #[expect(clippy::result_large_err, reason = "as `Outbox::post`")]
+    fn put_behind(&mut self, packet: Packet) -> Result<(), (Packet, PostError)> {
+        match whole_length(&packet) {
+            Ok(bytes) => {
+                self.posted += bytes;
+                self.behind.push_back((packet, bytes));
+                Ok(())
+            }
+            Err(error) => Err((packet, PostError::Refused(error))),
+        }
+    }
+
+    /// Encodes what need not wait for an answer of the peer any more, and what is to be said of shared memory.
+    fn advance(&mut self, shared: &Arc<Outgoing>) {
+        while let Some((packet, bytes)) = self.behind.pop_front() {
+            if !self.closing && shared.has_to_ask(&packet) {
+                self.behind.push_front((packet, bytes));
+                break;
+            }
+            // It was found to be within the limits when it was posted.
+            let made = self.batch.push(&packet, &Limits::default(), Some(shared));
+            let made = made.inspect_err(|error| tracing::error!(%error, "a packet was dropped")).unwrap_or(0);
+            // What is not written of it counts as written.
+            self.written += bytes - made as u64;
+        }
+        self.posted += self.batch.push_notes(shared) as u64;
+    }
+
+    /// Writes what is posted, as far as the peer takes it; whether that was all. What goes wrong the writer meets again.
+    fn write_through(&mut self) -> bool {
+        let Some(direct) = &self.direct else { return false };
+        while self.batch.has_remaining() {
+            let mut pieces = [IoSlice::new(&[]); PIECES];
+            let count = self.batch.chunks_vectored(&mut pieces);
+            let Ok(written @ 1..) = direct.try_write(&pieces[..count]) else { return false };
+            self.batch.advance(written);
+            self.written += written as u64;
+        }
+        true
+    }
+
     fn waiting(&self) -> u64 {
         self.posted - self.written
     }
@@ -78,26 +125,23 @@ impl State {
             && self.waiting() >= MOST_WAITING
             && self.moved.elapsed() >= STALL
     }
+}
 
-    /// Writes what is posted, as far as the peer takes it; whether that was all. What goes wrong the writer meets again.
-    fn write_through(&mut self) -> bool {
-        let Some(direct) = &self.direct else { return false };
-        while self.batch.has_remaining() {
-            let mut pieces = [IoSlice::new(&[]); PIECES];
-            let count = self.batch.chunks_vectored(&mut pieces);
-            let Ok(written @ 1..) = try_write(direct, &pieces[..count]) else { return false };
-            self.batch.advance(written);
-            self.written += written as u64;
-        }
-        true
-    }
+/// How many bytes a packet makes that refers to nothing.
+fn whole_length(packet: &Packet) -> Result<u64, ProtocolError> {
+    let mut prefix = BytesMut::new();
+    encode_prefix(packet, &Limits::default(), &mut prefix)?;
+    Ok(prefix.len() as u64 + packet.parts.iter().map(|part| part.len() as u64).sum::<u64>())
 }
 
 impl Outbox {
-    /// One into whose `direct` whoever posts may write, as long as the writer has nothing to do.
-    pub(crate) fn that_writes(direct: Arc<Socket>) -> Self {
-        let outbox = Self::default();
-        outbox.state().direct = Some(direct);
+    /// One for a link that takes descriptors along, and which whoever posts may write to as long as the writer has nothing
+    /// to do.
+    pub(crate) fn sharing(ends: Arc<Ends>) -> Self {
+        let work = Arc::<Notify>::default();
+        let shared = Some(Outgoing::new(work.clone(), Arc::clone(&ends)));
+        let outbox = Self { work, shared, ..Self::default() };
+        outbox.state().direct = Some(ends);
         outbox
     }
 
@@ -119,9 +163,14 @@ impl Outbox {
         if state.waiting() == 0 {
             state.moved = Instant::now();
         }
+        if let Some(shared) = &self.shared
+            && (!state.behind.is_empty() || shared.has_to_ask(&packet))
+        {
+            return state.put_behind(packet);
+        }
         let idle = !state.batch.has_remaining();
         let nothing_waits = idle && !state.writing;
-        match state.batch.push(&packet, &Limits::default()) {
+        match state.batch.push(&packet, &Limits::default(), self.shared.as_ref()) {
             Ok(bytes) => state.posted += bytes as u64,
             Err(error) => return Err((packet, PostError::Refused(error))),
         }
@@ -173,8 +222,11 @@ impl Outbox {
     /// Swaps what was posted into the empty `batch`; false when nothing was and nothing will be.
     async fn take(&self, batch: &mut Batch) -> bool {
         loop {
-            {
+            let nothing_behind = {
                 let mut state = self.state();
+                if let Some(shared) = &self.shared {
+                    state.advance(shared);
+                }
                 state.writing = state.batch.has_remaining();
                 if state.writing {
                     std::mem::swap(&mut state.batch, batch);
@@ -183,8 +235,14 @@ impl Outbox {
                 if state.closing {
                     return false;
                 }
+                state.behind.is_empty()
+            };
+            if nothing_behind {
+                self.work.notified().await;
+            } else {
+                // Whether for an answer or in vain, it looks again.
+                let _ = timeout(ANSWER, self.work.notified()).await;
             }
-            self.work.notified().await;
         }
     }
 
@@ -212,10 +270,12 @@ impl Drop for Ended {
     fn drop(&mut self) {
         let mut state = self.0.state();
         (state.closing, state.ended) = (true, true);
-        state.batch = Batch::default();
-        let direct = state.direct.take();
+        let rest = (std::mem::take(&mut state.batch), std::mem::take(&mut state.behind), state.direct.take());
         drop(state);
-        drop(direct);
+        drop(rest);
+        if let Some(shared) = &self.0.shared {
+            shared.end();
+        }
         self.0.progress.notify_waiters();
     }
 }

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::LinkError;
 use crate::outbox::Outbox;
+use crate::shared::Received;
 
 /// What is read at once; a packet of more is read by itself.
 const READ: usize = 64 << 10;
@@ -22,12 +23,17 @@ pub struct LinkReceiver {
     buffer: BytesMut,
     decoder: Decoder,
     outbox: Arc<Outbox>,
+    shared: Option<Received>,
     ended: bool,
 }
 
 impl LinkReceiver {
-    pub(crate) fn new(io: Box<dyn AsyncRead + Send + Unpin>, outbox: Arc<Outbox>) -> Self {
-        Self { io, buffer: BytesMut::new(), decoder: Decoder::default(), outbox, ended: false }
+    pub(crate) fn new(
+        io: Box<dyn AsyncRead + Send + Unpin>,
+        outbox: Arc<Outbox>,
+        shared: Option<Received>,
+    ) -> Self {
+        Self { io, buffer: BytesMut::new(), decoder: Decoder::default(), outbox, shared, ended: false }
     }
 
     /// The next packet; none when the peer has closed the link or is gone. Cancel safe.
@@ -52,7 +58,11 @@ impl LinkReceiver {
     async fn read(&mut self) -> Result<Option<Packet>, LinkError> {
         loop {
             let before = self.buffer.len();
-            if let Some(packet) = self.decoder.decode(&mut self.buffer)? {
+            let decoded = match &mut self.shared {
+                Some(shared) => self.decoder.decode_with(&mut self.buffer, shared),
+                None => self.decoder.decode(&mut self.buffer),
+            };
+            if let Some(packet) = decoded? {
                 if before - self.buffer.len() > READ {
                     // Its memory goes with the packet, and not at the end of the link.
                     self.buffer = BytesMut::from(&self.buffer[..]);

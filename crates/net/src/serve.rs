@@ -17,8 +17,8 @@ use crate::patience::Patience;
 use crate::ration::Rationed;
 use crate::refusals::Refusals;
 use crate::resumable::Resumable;
+use crate::shared::split;
 use crate::socket_file::is_trusted;
-use crate::unix_socket::split;
 use crate::{Address, Crowd, Doorkeeper, Link, Listener, Peer};
 
 /// How long no peer is accepted after that has failed, as for want of descriptors: it would fail
@@ -146,7 +146,7 @@ async fn unix(
     let _arriving = doorkeeper.arriving(proved.launch);
     accepting(&mut stream, &proved.acceptance).await?;
     let ends = split(stream)?;
-    admit(proved.launch, doorkeeper, || Link::over_unix(ends, peer))
+    admit(proved.launch, doorkeeper, || Link::on_this_machine(ends, peer))
 }
 
 async fn tcp(

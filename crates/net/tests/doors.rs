@@ -371,7 +371,7 @@ mod f97 {
         .await;
         assert!(!refused.is_temporary());
         let text = refused.to_string();
-        assert!(text.contains("version 9") && text.contains("version 1"), "{text}");
+        assert!(text.contains("version 9") && text.contains(&format!("version {VERSION}")), "{text}");
     }
 }
 

@@ -1,7 +1,8 @@
 use std::ffi::{c_int, c_void};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::{Bytes, BytesMut};
+use procession_net::{LEAST_SHARED, PrivateBytes, take_slot};
 use procession_wire::Limits;
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyBufferError, PyValueError};
@@ -10,7 +11,9 @@ use pyo3::prelude::*;
 use pyo3::sync::{OnceLockExt, PyOnceLock};
 use pyo3::types::{PyBytes, PyList, PyMemoryView};
 
+use crate::fork::Owned;
 use crate::message::Payload;
+use crate::views;
 
 /// To copy a pickle up to this size costs less than an object that shows it in place.
 const SMALL: usize = 16 << 10;
@@ -44,17 +47,28 @@ fn length(object: &Bound<'_, PyAny>) -> PyResult<usize> {
 #[expect(unsafe_code, reason = "buffer protocol: the bytes behind a buffer are reached by pointer")]
 pub(crate) fn copy_segment(object: &Bound<'_, PyAny>) -> PyResult<Bytes> {
     if let Ok(bytes) = object.cast::<PyBytes>() {
-        return Ok(Bytes::copy_from_slice(bytes.as_bytes()));
+        let bytes = bytes.as_bytes();
+        return Ok(if bytes.len() < LEAST_SHARED {
+            Bytes::copy_from_slice(bytes)
+        } else {
+            object.py().detach(|| copy_large(&[bytes]))
+        });
     }
-    let buffer = PyUntypedBuffer::get(object)?;
-    if !buffer.is_c_contiguous() {
-        return Err(PyBufferError::new_err(
-            "a payload segment is not C-contiguous; pass PickleBuffer.raw() or a contiguous copy",
-        ));
-    }
+    let buffer = contiguous(object)?;
     let length = buffer.len_bytes();
     if length == 0 {
         return Ok(Bytes::new());
+    }
+    if length >= LEAST_SHARED {
+        let address = buffer.buf_ptr() as usize;
+        if let Some(bytes) = joined(object, address, length) {
+            return Ok(bytes);
+        }
+        return Ok(object.py().detach(|| {
+            // SAFETY: the buffer is contiguous, `length` bytes long and stays exported until `buffer` is dropped. Who writes to an
+            // array while it is sent may see either of both arrive; bytes are valid whatever they are.
+            copy_large(&[unsafe { std::slice::from_raw_parts(address as *const u8, length) }])
+        }));
     }
     let mut copy = BytesMut::with_capacity(length);
     // SAFETY: the buffer is contiguous and `length` bytes long, stays exported until `buffer` is dropped, and nobody
@@ -66,25 +80,50 @@ pub(crate) fn copy_segment(object: &Bound<'_, PyAny>) -> PyResult<Bytes> {
     Ok(copy.freeze())
 }
 
+/// The bytes that [`join`] has made, where this is all or a part of what it has given.
+fn joined(object: &Bound<'_, PyAny>, address: usize, length: usize) -> Option<Bytes> {
+    let exporter = object.cast::<PyMemoryView>().ok()?.getattr("obj").ok()?;
+    let segment = exporter.cast::<Segment>().ok()?.get();
+    let Memory::Shared(bytes) = &*segment.0 else { return None };
+    let start = address.checked_sub(bytes.as_ptr() as usize)?;
+    (start + length <= bytes.len()).then(|| bytes.slice(start..start + length))
+}
+
+/// Copies so many bytes that it pays to do it into memory that the receiver can see. Other threads of Python run meanwhile.
+fn copy_large(pieces: &[&[u8]]) -> Bytes {
+    let length = pieces.iter().map(|piece| piece.len()).sum();
+    let Some(mut room) = take_slot(length) else { return pieces.concat().into() };
+    let mut rest = room.bytes();
+    for piece in pieces {
+        let (place, behind) = rest.split_at_mut(piece.len());
+        place.copy_from_slice(piece);
+        rest = behind;
+    }
+    room.filled()
+}
+
 /// Received bytes, which Python sees in place.
 #[pyclass(frozen, module = "procession._native")]
-struct Segment(Memory);
+struct Segment(Owned<Memory>);
 
 enum Memory {
     /// Somebody else looks at the same bytes.
     Shared(Bytes),
     /// Nobody else does: Python may write. The lock is for the type system; Rust never looks at the bytes again.
     Unique(Mutex<BytesMut>),
+    /// The bytes are in shared memory: Python writes to pages of its own.
+    Private(Arc<PrivateBytes>),
 }
 
 impl Segment {
     fn address(&self) -> (*mut u8, usize, bool) {
-        match &self.0 {
+        match &*self.0 {
             Memory::Shared(bytes) => (bytes.as_ptr().cast_mut(), bytes.len(), true),
             Memory::Unique(bytes) => {
                 let mut bytes = bytes.lock().unwrap_or_else(PoisonError::into_inner);
                 (bytes.as_mut_ptr(), bytes.len(), false)
             }
+            Memory::Private(view) => (view.pointer(), view.len(), false),
         }
     }
 }
@@ -163,14 +202,52 @@ impl ReceivedPayload {
     fn make_views(&self, py: Python<'_>) -> PyResult<Py<PyList>> {
         let segments = std::mem::take(&mut *self.segments.lock().unwrap_or_else(PoisonError::into_inner));
         let views = segments.into_iter().enumerate().map(|(index, bytes)| {
-            let memory = if index == 0 {
-                Memory::Shared(bytes)
-            } else {
-                bytes.try_into_mut().map_or_else(Memory::Shared, |bytes| Memory::Unique(Mutex::new(bytes)))
-            };
-            PyMemoryView::from(Bound::new(py, Segment(memory))?.as_any())
+            let memory = if index == 0 { Memory::Shared(bytes) } else { own(py, bytes)? };
+            PyMemoryView::from(Bound::new(py, Segment(Owned::new(memory)))?.as_any())
         });
         let views = views.collect::<PyResult<Vec<_>>>()?;
         Ok(PyList::new(py, views)?.unbind())
     }
+}
+
+/// Bytes that Python may write to, where that is possible without a copy.
+fn own(py: Python<'_>, bytes: Bytes) -> PyResult<Memory> {
+    Ok(match PrivateBytes::of(bytes) {
+        Ok(view) => Memory::Private(views::watched(py, view)?),
+        Err(bytes) => {
+            bytes.try_into_mut().map_or_else(Memory::Shared, |bytes| Memory::Unique(Mutex::new(bytes)))
+        }
+    })
+}
+
+/// Several large pieces as one segment, where its receivers can see it: it is not copied once more when it is sent.
+///
+/// # Errors
+/// `TypeError`, `BufferError`: a piece is no contiguous buffer.
+#[pyfunction]
+#[expect(unsafe_code, reason = "buffer protocol: the bytes behind a buffer are reached by pointer")]
+pub(crate) fn join<'py>(
+    py: Python<'py>,
+    pieces: Vec<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyMemoryView>> {
+    let buffers = pieces.iter().map(contiguous).collect::<PyResult<Vec<_>>>()?;
+    let bytes_of = |buffer: &PyUntypedBuffer| {
+        let (start, length) = (buffer.buf_ptr().cast::<u8>(), buffer.len_bytes());
+        // SAFETY: the buffer is contiguous, `length` bytes long and stays exported until `buffers` is dropped; an empty one may
+        // have no address. As for who writes to it meanwhile, see `copy_segment`.
+        if length == 0 { &[][..] } else { unsafe { std::slice::from_raw_parts(start, length) } }
+    };
+    let pieces: Vec<&[u8]> = buffers.iter().map(bytes_of).collect();
+    let bytes = py.detach(|| copy_large(&pieces));
+    PyMemoryView::from(Bound::new(py, Segment(Owned::new(Memory::Shared(bytes))))?.as_any())
+}
+
+fn contiguous(object: &Bound<'_, PyAny>) -> PyResult<PyUntypedBuffer> {
+    let buffer = PyUntypedBuffer::get(object)?;
+    if !buffer.is_c_contiguous() {
+        return Err(PyBufferError::new_err(
+            "a payload segment is not C-contiguous; pass PickleBuffer.raw() or a contiguous copy",
+        ));
+    }
+    Ok(buffer)
 }

@@ -75,11 +75,7 @@ pub struct Inbox {
 
 impl Inbox {
     pub(crate) fn new(actor_id: ActorId) -> Arc<Self> {
-        Arc::new(Self {
-            actor_id,
-            state: Mutex::default(),
-            ended: watch::Sender::new(None),
-        })
+        Arc::new(Self { actor_id, state: Mutex::default(), ended: watch::Sender::new(None) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -54,7 +54,8 @@ impl IoThread {
                 let lives_on = result.is_ok();
                 (result, lives_on)
             });
-            let _starter_gone = connected_tx.send(Ok(result.map(|(part, handle)| (part, handle, Arc::clone(&lead)))));
+            let _starter_gone =
+                connected_tx.send(Ok(result.map(|(part, handle)| (part, handle, Arc::clone(&lead)))));
             if lives_on {
                 lead.serve(async { drop(stopped.await) });
             }

@@ -40,6 +40,7 @@ mod subscription;
 mod supervised;
 mod time;
 mod trace;
+mod views;
 mod waiter;
 mod worker;
 

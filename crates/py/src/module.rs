@@ -2,6 +2,7 @@ use procession_model::{BOOTSTRAP_ENV, LOG_CHANNEL_ENV, PROCESS_NAME_ENV};
 use pyo3::prelude::*;
 
 use crate::answer::{self, Answer};
+use crate::buffers;
 use crate::call::{self, ActorRef};
 use crate::certificate_dict;
 use crate::claims::Claims;
@@ -78,6 +79,7 @@ pub(crate) fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(procs::all_ready, m)?)?;
     m.add_function(wrap_pyfunction!(subscription::subscribe, m)?)?;
     m.add_function(wrap_pyfunction!(subscription::subscribe_with_past, m)?)?;
+    m.add_function(wrap_pyfunction!(buffers::join, m)?)?;
     m.add_function(wrap_pyfunction!(call::call, m)?)?;
     m.add_function(wrap_pyfunction!(plain::is_plain, m)?)?;
     m.add_function(wrap_pyfunction!(call::send_to_port, m)?)?;

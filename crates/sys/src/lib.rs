@@ -19,6 +19,7 @@ mod pidfd;
 mod poll;
 mod process;
 mod program;
+mod region;
 mod shared_pages;
 mod snapshot;
 mod socket;
@@ -49,6 +50,7 @@ pub use pidfd::{ExitStatus, Pidfd};
 pub use poll::{Watch, poll};
 pub use process::{Looking, MARKER, Process};
 pub use program::{ProgramError, resolve_program};
+pub use region::{PrivateView, RefusedRegion, Region, SeenRegion, Slot, VacantSlot};
 pub use shared_pages::SharedPages;
 pub use snapshot::Snapshot;
 pub use socket::{
@@ -59,6 +61,6 @@ pub use spawn::{Child, Orphaned, Program, SpawnError, SpawnSpec, Spawning, Stage
 pub use stream::{Came, receive_stream, send_stream};
 pub use tcp::{TcpBacklog, tcp_backlog};
 pub use this_process::{
-    SignalFd, become_subreaper, ignore_signal, oom_score_adj, set_name, watch_child_signals,
+    SignalFd, become_subreaper, ignore_signal, oom_score_adj, set_name, total_memory, watch_child_signals,
 };
 pub use tree::{ENOUGH_EMPTY_LOOKS, LOOK_AGAIN, Tree};

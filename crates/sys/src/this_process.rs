@@ -37,6 +37,13 @@ pub fn ignore_signal(signal: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// Bytes of memory that the machine has.
+pub fn total_memory() -> usize {
+    // SAFETY: asks for numbers only.
+    let (pages, size) = unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
+    usize::try_from(pages).unwrap_or(0).saturating_mul(usize::try_from(size).unwrap_or(0))
+}
+
 /// How ready the kernel is to sacrifice this process when memory runs out: −1000..=1000.
 ///
 /// # Errors

@@ -6,6 +6,7 @@ use rmp_serde::decode::Error as HeadError;
 use serde::Deserialize;
 
 use crate::frame::{PREFIX_LEN, Prefix, TABLE_ENTRY, read_u64};
+use crate::memory::{self, NoMemory, Note, PeerMemory, REFERENCE_LEN, REFERRED, Reference};
 use crate::{Limits, ProtocolError};
 
 /// Heads are flat; anything that nests deeper was made to hurt.
@@ -35,6 +36,22 @@ impl Decoder {
     /// # Errors
     /// The bytes are no frame. Nothing after them can be understood, so the connection is over.
     pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Packet>, ProtocolError> {
+        self.decode_with(buffer, &mut NoMemory)
+    }
+
+    /// The same for ends that share `memory`: it gets the notes before the packet, and gives parts that are referred to.
+    ///
+    /// # Errors
+    /// As [`Self::decode`], and where `memory` says so.
+    pub fn decode_with(
+        &mut self,
+        buffer: &mut BytesMut,
+        memory: &mut impl PeerMemory,
+    ) -> Result<Option<Packet>, ProtocolError> {
+        while self.frame.is_none() && buffer.len() >= PREFIX_LEN && buffer[..2] == memory::MAGIC {
+            memory.note(Note::read(buffer)?)?;
+            buffer.advance(PREFIX_LEN);
+        }
         let Some(prefix) = self.checked(buffer)? else { return Ok(None) };
         if buffer.len() < prefix.total() {
             return Ok(None);
@@ -51,11 +68,14 @@ impl Decoder {
         let parts = frame[PREFIX_LEN..head_at]
             .chunks_exact(TABLE_ENTRY)
             .map(|entry| {
-                let start = at;
-                at += read_u64(entry) as usize;
-                frame.slice(start..at)
+                let (start, entry) = (at, read_u64(entry));
+                at += carried(entry) as usize;
+                if entry & REFERRED == 0 {
+                    return Ok(frame.slice(start..at));
+                }
+                memory.view(Reference::read(&frame[start..at], entry & !REFERRED)?)
             })
-            .collect();
+            .collect::<Result<_, _>>()?;
         Ok(Some(Packet { head, parts }))
     }
 
@@ -77,17 +97,27 @@ impl Decoder {
         if self.frame.is_none() && buffer.len() >= PREFIX_LEN {
             let prefix = Prefix::read(buffer, &self.limits)?;
             if buffer.len() >= prefix.head_at() {
-                let table = buffer[PREFIX_LEN..prefix.head_at()].chunks_exact(TABLE_ENTRY);
+                let table = buffer[PREFIX_LEN..prefix.head_at()].chunks_exact(TABLE_ENTRY).map(read_u64);
                 let sum = (prefix.segments * TABLE_ENTRY + prefix.head) as u128
-                    + table.map(|entry| u128::from(read_u64(entry))).sum::<u128>();
+                    + table.clone().map(|entry| u128::from(carried(entry))).sum::<u128>();
                 if sum != prefix.length as u128 {
                     return Err(ProtocolError::Sum { length: prefix.length as u64, sum });
+                }
+                let whole: u128 = table.map(|entry| u128::from(entry & !REFERRED)).sum();
+                if whole > self.limits.frame.into() {
+                    let length = u64::try_from(whole).unwrap_or(u64::MAX);
+                    return Err(ProtocolError::FrameLength { length, limit: self.limits.frame });
                 }
                 self.frame = Some(prefix);
             }
         }
         Ok(self.frame)
     }
+}
+
+/// How many bytes of a segment are in the frame, by its entry in the table.
+fn carried(entry: u64) -> u64 {
+    if entry & REFERRED == 0 { entry } else { REFERENCE_LEN as u64 }
 }
 
 fn decode_head(bytes: &[u8]) -> Result<Head, ProtocolError> {

@@ -1,5 +1,7 @@
 use procession_model::LaunchId;
 
+use crate::{Note, Reference};
+
 /// A frame that is not one of ours; the connection it came from cannot be read any further.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -80,6 +82,25 @@ pub enum ProtocolError {
     /// The head is not that of a packet.
     #[error("a packet's head cannot be read: {0}")]
     Head(String),
+    /// A note about shared memory is none.
+    #[error("a note about shared memory of kind {kind} with numbers {region} and {number} means nothing")]
+    Note {
+        /// Its kind.
+        kind: u16,
+        /// Its first number.
+        region: u32,
+        /// Its second number.
+        number: u64,
+    },
+    /// A note about shared memory does not fit to what was said before.
+    #[error("the peer says {0:?} of shared memory, which does not fit to what was said before")]
+    UnexpectedNote(Note),
+    /// A part of a packet is not in shared memory where it should be.
+    #[error("a packet refers to {} bytes of shared memory from {} in region {}, which are not there", .0.length, .0.offset, .0.region)]
+    Reference(Reference),
+    /// There are descriptors that nothing was said about.
+    #[error("the peer sends descriptors, and no word on what they are")]
+    Descriptors,
     /// Bytes follow the head inside the space that was given to it.
     #[error("a packet's head is followed by bytes that do not belong to it")]
     TrailingBytes,

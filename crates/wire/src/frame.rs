@@ -9,6 +9,8 @@
 //!     head              MessagePack with named fields
 //!     segments
 //! ```
+//!
+//! Between frames there may be notes about shared memory, and a segment may be a reference into that.
 
 use crate::ProtocolError;
 
