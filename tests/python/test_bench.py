@@ -3,9 +3,10 @@
 import json
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import pytest
-from bench import report, rounds, smoke, themes
+from bench import plot, report, rounds, smoke, themes
 from bench.figures import OURS, Figure, Goal, Group, Probe, Skipped, Theme
 from bench.rounds import measure
 from bench.running import ROOT, ProgramFailed, run
@@ -105,6 +106,14 @@ def test_the_bounds_of_launches_measure_something(what):
     took = run([sys.executable, "-m", "bench.programs.forks", what, "3"])
     assert took
     assert all(value > 0 for value in took)
+
+
+def test_what_each_proc_costs_beside_others_is_measured_and_drawn():
+    found = run([sys.executable, "-m", "bench.programs.flat", "2"])
+    assert {part.key for part in plot.PARTS} <= set(found)
+    drawn = ElementTree.fromstring(plot.plot({2: [found], 200: [found, found]}, "a machine"))
+    assert len(drawn.findall("{*}circle")) == 2 * len(plot.PARTS)
+    assert len(drawn.findall("{*}polyline")) == len(plot.PARTS)
 
 
 def test_a_ratio_of_three_times_what_was_accepted_fails_when_a_second_look_finds_it_too(capsys):

@@ -13,7 +13,6 @@ use crate::carrier::{Connection, Next};
 use crate::greet::{Call, DEADLINE, dialling};
 use crate::patience::Patience;
 use crate::redial::Redial;
-use crate::shared::split;
 use crate::socket_file::{is_trusted, own_uid};
 use crate::tls::client_config;
 use crate::{Address, ClientTls, Link, Peer, TlsError};
@@ -183,7 +182,7 @@ async fn dial_unix(dial: &Dial, address: &Address, path: &std::path::Path) -> Re
         uid: Some(found),
         address: address.to_string(),
     };
-    Ok(Link::on_this_machine(split(stream).map_err(DialCause::Io)?, peer))
+    Link::on_this_machine(stream, peer).map_err(DialCause::Io)
 }
 
 fn call_back(dial: &Dial) -> Call<'_> {

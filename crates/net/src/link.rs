@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use procession_wire::ProtocolError;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use crate::carrier::{Connection, Next, carry};
 use crate::outbox::{Outbox, write_out};
 use crate::session::Session;
-use crate::shared::{Received, StreamReader, StreamWriter, keep_time};
+use crate::shared::{Received, StreamReader, StreamWriter, keep_time, split};
 use crate::{LinkReceiver, LinkSender};
 
 /// A connection to a peer that has proved itself.
@@ -92,7 +93,14 @@ impl Link {
 
     /// A link to a process of this machine, which sees large payloads where they are instead of getting copies; who posts what
     /// nothing waits before writes it out at once. Has to be called inside a runtime, as [`Self::over`].
-    pub(crate) fn on_this_machine((reader, writer): (StreamReader, StreamWriter), peer: Peer) -> Self {
+    ///
+    /// # Errors
+    /// The runtime has ended.
+    pub fn on_this_machine(stream: UnixStream, peer: Peer) -> io::Result<Self> {
+        Ok(Self::between(split(stream)?, peer))
+    }
+
+    pub(crate) fn between((reader, writer): (StreamReader, StreamWriter), peer: Peer) -> Self {
         keep_time();
         let outbox = Outbox::sharing(writer.ends());
         let shared = outbox.shared.clone().map(|outgoing| Received::new(outgoing, writer.ends()));

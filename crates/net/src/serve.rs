@@ -146,7 +146,7 @@ async fn unix(
     let _arriving = doorkeeper.arriving(proved.launch);
     accepting(&mut stream, &proved.acceptance).await?;
     let ends = split(stream)?;
-    admit(proved.launch, doorkeeper, || Link::on_this_machine(ends, peer))
+    admit(proved.launch, doorkeeper, || Link::between(ends, peer))
 }
 
 async fn tcp(
