@@ -43,7 +43,6 @@ WARM = (
     "procession._answer",
     "procession._setup",
     "procession._value_mesh",
-    "procession._launcher_serve",
 )
 """What procs are seldom without."""
 

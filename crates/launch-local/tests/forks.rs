@@ -161,7 +161,8 @@ async fn forks_are_the_guards_when_their_keeper_is_killed_and_the_server_is_gone
 async fn nothing_of_a_fork_is_left_when_the_keeper_is_killed_before_it_lets_it_go_on() {
     let failpoints = Failpoints::new();
     let launcher = Arc::new(NativeLauncher::start().unwrap());
-    let guard = guard();
+    // Until the keeper executes its program it goes by the guard's name.
+    let (_, guard) = (keeper(), guard());
     failpoints.arm("keeper-forked");
     let (id, own) = (fresh(), launcher.clone());
     let launched = tokio::spawn({

@@ -54,12 +54,7 @@ impl Adopting {
 
     /// One round over the strays in `all`, if it was due when that look `began`; gives those whose kill is done
     /// now. `owned` is what belongs to procs that run.
-    pub(crate) fn run(
-        &mut self,
-        all: &Snapshot,
-        began: Instant,
-        owned: impl Iterator<Item = u32>,
-    ) -> Vec<u64> {
+    pub(crate) fn run(&mut self, all: &Snapshot, began: Instant, owned: impl Iterator<Item = u32>) -> Vec<u64> {
         let Self::Clearing { next, pause, empty, asked } = self else { return Vec::new() };
         if *next > began {
             return Vec::new();

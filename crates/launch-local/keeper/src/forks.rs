@@ -118,9 +118,10 @@ impl Forks {
         self.news.extend(news);
     }
 
-    /// All of them, when nothing is launched any more.
-    pub(crate) fn withdraw_all(&mut self) -> Vec<u64> {
-        std::mem::take(&mut self.waiting).into_keys().collect()
+    /// All of them, when nothing is launched any more, with the launch that each is marked with and its group.
+    pub(crate) fn withdraw_all(&mut self) -> Vec<(u64, String, Option<ProcGroup>)> {
+        let all = std::mem::take(&mut self.waiting).into_iter();
+        all.map(|(id, it)| (id, it.asked.marker(), it.fork.map(|fork| fork.group))).collect()
     }
 
     /// The servers, which belong to no proc; none are known of what is on its way, as [`Self::is_busy`] says.

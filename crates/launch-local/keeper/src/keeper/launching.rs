@@ -82,7 +82,11 @@ impl Keeper {
     }
 
     pub(super) fn refuse_all_forks(&mut self) {
-        for id in self.forks.withdraw_all() {
+        for (id, marker, group) in self.forks.withdraw_all() {
+            // What is there already ends by itself, and its group goes with the rest.
+            if let Some(group) = group {
+                self.kills.add_leftover(id, Tree::marked(marker), group);
+            }
             let SpawnError { stage, source } = failed(libc::ECANCELED);
             self.refuse(id, stage, &source);
         }
