@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use common::{Host, number, packet, soon};
 use procession_model::Packet;
-use procession_net::{LEAST_SHARED, Link, LinkError, LinkSender, Peer, PrivateBytes, forget_pool, take_slot};
+use procession_net::{LEAST_SHARED, Link, LinkError, LinkSender, Peer, PrivateBytes, take_slot};
 use procession_wire::{Decoder, Limits, Note, PeerMemory, ProtocolError, Reference};
 use procession_wire::{encode_prefix, encode_prefix_with, write_reference};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -205,20 +205,6 @@ async fn memory_is_given_back_at_both_ends_when_nobody_has_used_it_for_a_while()
     proc_end.sender.post(packet(2, large(MIB, 2))).unwrap();
     let got = part(&mut host_end).await;
     assert!(holds(&got, MIB, 2) && is_shared(&got));
-}
-
-#[tokio::test]
-async fn memory_is_given_back_at_once_when_that_is_asked_for() {
-    let (proc_end, mut host_end) = linked(&Host::unix()).await;
-    proc_end.sender.post(packet(1, large(MIB, 1))).unwrap();
-    drop(part(&mut host_end).await);
-    soon(async {
-        while mappings() > 0 {
-            forget_pool();
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await;
 }
 
 #[test]

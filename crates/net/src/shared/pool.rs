@@ -73,13 +73,6 @@ pub fn take_slot(length: usize) -> Option<Vacant> {
     }
 }
 
-/// Gives the memory of all regions back that nobody uses, now.
-pub fn forget_pool() {
-    if let Some(pool) = POOL.get() {
-        pool.trim(Duration::ZERO);
-    }
-}
-
 /// From now on what is idle is looked after on the caller's runtime.
 pub(crate) fn keep_time() {
     pool().state().clock = Some(Handle::current());
@@ -117,8 +110,8 @@ impl Pool {
         }
     }
 
-    /// Gives the memory back of regions that were vacant for as long as `idle`, and of those that cannot be used again.
-    fn trim(&self, idle: Duration) {
+    /// Gives the memory back of regions that were idle for long, and of those that cannot be used again.
+    fn trim(&self) {
         let now = Instant::now();
         let mut gone = Vec::new();
         let mut state = self.state();
@@ -126,7 +119,7 @@ impl Pool {
             let vacant = shelf.region.is_vacant();
             shelf.idle = if vacant { shelf.idle.or(Some(now)) } else { None };
             let goes =
-                shelf.memory.stays() || shelf.idle.is_some_and(|since| now.duration_since(since) >= idle);
+                shelf.memory.stays() || shelf.idle.is_some_and(|since| now.duration_since(since) >= IDLE);
             if goes {
                 gone.push(shelf.clone());
             }
@@ -167,7 +160,7 @@ impl State {
         self.next_look = Some(now + IDLE);
         clock.spawn(async {
             tokio::time::sleep(IDLE).await;
-            pool().trim(IDLE);
+            pool().trim();
         });
     }
 }
