@@ -47,7 +47,7 @@ class Allowed:
     # pytest's own; the client's agent, which serves copies of its mesh in other processes, the holder of its controllers, and
     # the watcher of all that it has spawned, until the client ends.
     PYTHON_THREAD = re.compile(r"^(pytest|procession (agent|controllers|watcher)$)")
-    # Memory that large payloads are sent in is kept for the next ones, until nobody has used it for 5 s.
+    # Memory that large payloads are sent in is kept for the next ones, until nobody has used it for 10 s.
     PAYLOADS = re.compile(r"^/memfd:procession-payloads")
     # A run directory holds its lock, the socket that procs call back on, and who is who for the next host.
     RUN_DIR = frozenset({"lock", "host", "record"})

@@ -38,5 +38,5 @@ pub use receiver::LinkReceiver;
 pub use sender::{LinkSender, PostError};
 pub use serve::Serving;
 pub use session_key::{KeyError, SessionKey};
-pub use shared::{LEAST_SHARED, PrivateBytes, Vacant, forget_pool, take_slot};
+pub use shared::{LEAST_SHARED, PrivateBytes, Vacant, take_slot};
 pub use tls::{ClientTls, SessionCa, TlsError};

@@ -18,7 +18,7 @@ mod stream;
 
 pub(crate) use outgoing::{ANSWER, Outgoing};
 pub(crate) use pool::keep_time;
-pub use pool::{Vacant, forget_pool, take_slot};
+pub use pool::{Vacant, take_slot};
 pub use private::PrivateBytes;
 pub(crate) use received::Received;
 pub(crate) use stream::{Ends, StreamReader, StreamWriter, split};

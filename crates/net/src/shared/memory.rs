@@ -94,6 +94,17 @@ impl Drop for Memory {
     }
 }
 
+/// Drops a region, which may be the last word on it: large ones go on a thread of their own, because to clear them away takes
+/// long enough to hold up a whole process.
+pub(crate) fn let_go(memory: Arc<Memory>) {
+    const LARGE: usize = 64 << 20;
+    if memory.len() > LARGE {
+        let thread = std::thread::Builder::new().name("procession-memory".to_owned());
+        // Where there is no thread for it, it has just been dropped here.
+        let _ = thread.spawn(move || drop(memory));
+    }
+}
+
 /// The region that `bytes` lie in, and where in it they start. It lives as long as they do.
 pub(crate) fn find(bytes: &[u8]) -> Option<(Arc<Memory>, usize)> {
     let start = bytes.as_ptr() as usize;

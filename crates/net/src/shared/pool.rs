@@ -7,7 +7,7 @@ use bytes::Bytes;
 use procession_sys::{Region, Slot, VacantSlot, total_memory};
 use tokio::runtime::Handle;
 
-use super::memory::{Kind, Memory};
+use super::memory::{Kind, Memory, let_go};
 
 /// What a region has at least: then a process has few of them, and each costs every reader a descriptor and a mapping.
 const REGION: usize = 64 << 20;
@@ -15,9 +15,9 @@ const REGION: usize = 64 << 20;
 /// and that needs no more than what is on its way; a machine that is smaller has other uses for its memory.
 const MOST: usize = 2 << 30;
 const PART_OF_MEMORY: usize = 8;
-/// How long what nobody uses keeps its memory.
+/// How long what nobody uses keeps its memory at least, and half of how long at most.
 const IDLE: Duration = Duration::from_secs(5);
-/// How long a sender waits for readers that have given nothing back.
+/// How long a sender waits for readers that give nothing back.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 static POOL: OnceLock<Pool> = OnceLock::new();
@@ -32,8 +32,8 @@ struct Pool {
 
 struct State {
     regions: Vec<Shelf>,
-    /// When a slot was given back last.
-    moved: Instant,
+    /// Since when all is taken, or when something was given back last while it was.
+    full: Option<Instant>,
     /// Where time is kept for what is idle; none before the first link.
     clock: Option<Handle>,
     /// When somebody looks next at what is idle.
@@ -51,7 +51,7 @@ struct Shelf {
 fn pool() -> &'static Pool {
     POOL.get_or_init(|| {
         OWNER.store(std::process::id(), Ordering::Release);
-        let state = State { regions: Vec::new(), moved: Instant::now(), clock: None, next_look: None };
+        let state = State { regions: Vec::new(), full: None, clock: None, next_look: None };
         let most = (total_memory() / PART_OF_MEMORY).min(MOST);
         Pool { most, state: Mutex::new(state), given_back: Condvar::new() }
     })
@@ -70,13 +70,6 @@ pub fn take_slot(length: usize) -> Option<Vacant> {
             tracing::debug!(%error, "no memory is shared: a payload is copied");
             None
         }
-    }
-}
-
-/// Gives the memory of all regions back that nobody uses, now.
-pub fn forget_pool() {
-    if let Some(pool) = POOL.get() {
-        pool.trim(Duration::ZERO);
     }
 }
 
@@ -100,6 +93,7 @@ impl Pool {
             for Shelf { memory, region, .. } in shelves {
                 // Pages that were never used are made now, which takes its time: nobody is kept out meanwhile.
                 if let Some(slot) = region.take(length)? {
+                    self.state().full = None;
                     return Ok(Some(Vacant { slot, memory }));
                 }
             }
@@ -110,13 +104,14 @@ impl Pool {
                 state.regions.push(Shelf { memory, region, idle: None });
                 continue;
             }
-            let Some(left) = PATIENCE.checked_sub(state.moved.elapsed()) else { return Ok(None) };
+            let since = *state.full.get_or_insert_with(Instant::now);
+            let Some(left) = PATIENCE.checked_sub(since.elapsed()) else { return Ok(None) };
             drop(self.given_back.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner));
         }
     }
 
-    /// Gives the memory back of regions that were vacant for as long as `idle`, and of those that cannot be used again.
-    fn trim(&self, idle: Duration) {
+    /// Gives the memory back of regions that were idle for long, and of those that cannot be used again.
+    fn trim(&self) {
         let now = Instant::now();
         let mut gone = Vec::new();
         let mut state = self.state();
@@ -124,7 +119,7 @@ impl Pool {
             let vacant = shelf.region.is_vacant();
             shelf.idle = if vacant { shelf.idle.or(Some(now)) } else { None };
             let goes =
-                shelf.memory.stays() || shelf.idle.is_some_and(|since| now.duration_since(since) >= idle);
+                shelf.memory.stays() || shelf.idle.is_some_and(|since| now.duration_since(since) >= IDLE);
             if goes {
                 gone.push(shelf.clone());
             }
@@ -136,7 +131,10 @@ impl Pool {
             state.look_later();
         }
         drop(state);
-        drop(gone);
+        gone.into_iter().for_each(|shelf| {
+            drop(shelf.region);
+            let_go(shelf.memory);
+        });
     }
 }
 
@@ -162,7 +160,7 @@ impl State {
         self.next_look = Some(now + IDLE);
         clock.spawn(async {
             tokio::time::sleep(IDLE).await;
-            pool().trim(IDLE);
+            pool().trim();
         });
     }
 }
@@ -205,7 +203,7 @@ impl Drop for Filled {
         self.slot = None;
         let pool = pool();
         let mut state = pool.state();
-        state.moved = Instant::now();
+        state.full = state.full.map(|_| Instant::now());
         if let Some(shelf) = state.regions.iter_mut().find(|shelf| shelf.memory.id == self.memory.id)
             && shelf.region.is_vacant()
         {

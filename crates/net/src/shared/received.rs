@@ -6,7 +6,7 @@ use procession_sys::{Came, SeenRegion};
 use procession_wire::{Note, PeerMemory, ProtocolError, Reference};
 
 use super::Ends;
-use super::memory::{Kind, Memory};
+use super::memory::{Kind, Memory, let_go};
 use super::outgoing::{Outgoing, release};
 
 /// How many regions of one peer are mapped at once: what it has itself, and what it passes on.
@@ -54,7 +54,7 @@ impl PeerMemory for Received {
             Note::Offer { region, length } => self.offered(region, length).is_some(),
             Note::Accept { region } => self.link.answered(region, true),
             Note::Refuse { region } => self.link.answered(region, false),
-            Note::Retire { region } => self.regions.remove(&region).is_some(),
+            Note::Retire { region } => self.regions.remove(&region).map(let_go).is_some(),
             Note::Release { reference, stays } => self.link.released(reference, stays),
         };
         if fits { Ok(()) } else { Err(ProtocolError::UnexpectedNote(note)) }

@@ -55,7 +55,7 @@ mod tests {
             number ^= number << 13;
             number ^= number >> 7;
             number ^= number << 17;
-            if number % 3 == 0 && !taken.is_empty() {
+            if number.is_multiple_of(3) && !taken.is_empty() {
                 let (start, length) = taken.swap_remove(number as usize / 3 % taken.len());
                 free.give_back(start, length);
             } else {
