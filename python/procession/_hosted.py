@@ -199,7 +199,7 @@ class HostedProcs:
                 events = part.procs.subscribe(part.ranks, output=output, lifecycle=lifecycle)
             except SupervisionError as error:
                 events = NoEvents(lost(str(error), ()))
-            merged.append(UntilLost(events, lost))
+            merged.append(UntilLost(events, lost, self._note_end))
         return MergedEvents(merged)
 
     def subscribe_with_past(self, ranks: Sequence[int], lines: int | None) -> tuple[Events, Streams]:
@@ -207,7 +207,7 @@ class HostedProcs:
 
         def ask(procs: Procs, local: list[int]) -> Streams:
             events, past = procs.subscribe_with_past(local, lines)
-            merged.append(UntilLost(events, _nothing))
+            merged.append(UntilLost(events, _nothing, self._note_end))
             return past
 
         past = self._collect(ranks, ask, _silent)
@@ -272,6 +272,10 @@ class HostedProcs:
             about = {key: exit_[key] for key in ("proc_id", "name", "rank", "incarnation")}
             events.append({**about, "kind": "exit", "at": exit_["ended_at"], "exit": exit_})
         return events
+
+    def _note_end(self, event: dict[str, Any]) -> None:
+        """Which whoever follows has seen, so that nobody is told anything else, also when the host is lost right then."""
+        self._exits.setdefault(event["proc_id"], {**event["exit"], "rank": event["rank"]})
 
     def _remembered(self, ranks: Sequence[int], exits: Sequence[E]) -> list[E]:
         kept: list[Any] = []

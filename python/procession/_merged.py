@@ -81,10 +81,16 @@ class NoEvents:
 class UntilLost:
     """What happens to the procs of one host: when that is gone, how the rest of them ended, as far as that is known."""
 
-    def __init__(self, events: Events, lost: Callable[[str, Container[str]], Sequence[dict[str, Any]]]) -> None:
-        """`lost` is given why, and the ids of those whose end was told, and makes events of the others."""
+    def __init__(
+        self,
+        events: Events,
+        lost: Callable[[str, Container[str]], Sequence[dict[str, Any]]],
+        told: Callable[[dict[str, Any]], None],
+    ) -> None:
+        """`lost` is given why, and the ids of those whose end was told, and makes events of the others; `told` each event of an end."""
         self._events: Events | None = events
         self._lost = lost
+        self._tell = told
         self._told: set[str] = set()
         self._rest: deque[dict[str, Any]] = deque()
 
@@ -117,6 +123,7 @@ class UntilLost:
     def _note(self, given: dict[str, Any]) -> None:
         if given["kind"] == "exit":
             self._told.add(given["proc_id"])
+            self._tell(given)
 
     def waiter(self) -> Waiter:
         none: list[Waiter] = []

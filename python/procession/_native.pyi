@@ -390,10 +390,7 @@ def is_plain(value: object) -> bool:
     """Whether it is small and nothing but numbers, text, bytes and None, in tuples, lists and dicts: plain pickle suffices."""
 
 def fork_beside(group: int | None) -> int | None:
-    """A fork of this process, which has one thread, that soon is a child of its parent; in the control group of version 2 whose directory is open under `group`.
-
-    None here; in the fork the id of who made it, which ends. The hooks of the interpreter are not run. OSError where it cannot be done.
-    """
+    """Forks this process beside it, into the control group of version 2 open as `group`. None here; in the fork the id of who made it, which ends."""
 
 def report_launch(proc_id: str, pid: int | None, handle: str | None, progress: str | None) -> None:
     """From a launcher, at any time and from any thread: what it knows about a launch."""

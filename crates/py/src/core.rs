@@ -19,6 +19,7 @@ use crate::io_thread::IoThread;
 use crate::lead::Lead;
 use crate::opened;
 use crate::python_actor::PythonActor;
+use crate::signals::listen;
 use crate::trace;
 use crate::waiter::{Once, Outcome, Promise};
 use crate::worker::leave_all;
@@ -177,7 +178,7 @@ fn start(make: impl FnOnce() -> PyResult<Core>) -> PyResult<&'static Arc<Core>> 
     let _one_at_a_time = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
     if CURRENT.get().is_none() {
         set_owner(true)?;
-        match make() {
+        match make().and_then(|core| core.hear_signals().map(|()| core).map_err(PyErr::from)) {
             Ok(core) => drop(CURRENT.set(Arc::new(core))),
             Err(error) => {
                 set_owner(false)?;
@@ -211,9 +212,9 @@ impl Core {
         }
     }
 
-    /// Whether the runtime is this process's own, and not that of a program which embeds the interpreter.
-    pub(crate) fn is_own(&self) -> bool {
-        self.io.is_some()
+    /// Where the runtime is this process's own, and not that of a program which embeds the interpreter.
+    fn hear_signals(&self) -> io::Result<()> {
+        if self.io.is_some() { listen(&self.handle) } else { Ok(()) }
     }
 
     pub(crate) fn has_ended(&self) -> bool {
