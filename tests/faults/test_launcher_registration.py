@@ -90,7 +90,9 @@ def test_a_syntax_error_in_the_module_of_a_launcher_is_told_at_registration(modu
 
 
 @pytest.mark.fault("F63")
-def test_a_launcher_process_without_cloudpickle_is_told_at_registration(module):
+def test_a_launcher_process_without_cloudpickle_is_told_at_registration(module, monkeypatch):
+    monkeypatch.setenv("PROCESSION_FORK_SERVER", "off")  # which has imported it before
+
     class ByValue(Supervising):
         """Its definition has to be sent along."""
 

@@ -43,7 +43,9 @@ pub use failpoint::{FAILPOINTS, failpoint_variable};
 pub use failpoint::{pass, set_failpoints};
 pub use fd::{bytes_waiting, enlarge_pipe, inherited, open_directory, open_null, pipe, pipe_capacity};
 pub use forked::{forget_fork, is_forked, watch_forks};
-pub use limits::{ArgumentsError, OpenFiles, check_arguments, own_rlimit, raise_open_files};
+pub use limits::{
+    ArgumentsError, OpenFiles, check_arguments, is_address_space_limited, own_rlimit, raise_open_files,
+};
 pub use log_file::{LogFile, Rotation, Taken};
 pub use memfd::{executable_memfd, sealed_memfd};
 pub use pidfd::{ExitStatus, Pidfd};

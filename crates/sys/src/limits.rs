@@ -51,6 +51,11 @@ pub fn own_rlimit(resource: u32) -> io::Result<(u64, u64)> {
     limit(resource as libc::__rlimit_resource_t).map(|found| (found.rlim_cur, found.rlim_max))
 }
 
+/// Whether there is a limit on how much this process may map.
+pub fn is_address_space_limited() -> bool {
+    limit(libc::RLIMIT_AS).is_ok_and(|found| found.rlim_cur != libc::RLIM_INFINITY)
+}
+
 /// Applies the kernel's own rules on the size of what execve is given.
 ///
 /// # Errors

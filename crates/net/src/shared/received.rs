@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use procession_sys::{Came, SeenRegion};
+use procession_sys::{Came, SeenRegion, is_address_space_limited};
 use procession_wire::{Note, PeerMemory, ProtocolError, Reference};
 
 use super::Ends;
@@ -31,6 +31,8 @@ impl Received {
         self.offers += 1;
         let opened = match came {
             _ if self.regions.len() >= MOST_REGIONS => Err(format!("{MOST_REGIONS} of it are mapped")),
+            // What is left of that is for what this process does itself.
+            _ if is_address_space_limited() => Err("this process may not map all that it wants".to_owned()),
             Came::Descriptor(file) => SeenRegion::open(file, length).map_err(|error| error.to_string()),
             Came::LostDescriptor | Came::Bytes => Err("this process has too many descriptors".to_owned()),
         };
