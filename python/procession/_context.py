@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import ref
 
 from procession import _native, _pickle
 from procession._runtime import runtime
@@ -14,7 +13,7 @@ from procession._shape import Extent, Point, Region
 
 if TYPE_CHECKING:
     from procession._failure import MeshFailure
-    from procession._native import Inbox, Message
+    from procession._native import Caller, Inbox
     from procession._owned import Owned
     from procession._proc_mesh import ProcMesh
 
@@ -141,6 +140,9 @@ class Instance:
 
     def wake(self) -> None:
         """Has it look what there is for it beside its messages. From any thread."""
+        inbox = self._inbox
+        if inbox is not None:
+            inbox.attend()
         payload, moved = _pickle.dumps(None)
         _native.call([_native.ActorRef(self.actor_id)], WAKE, _native.ONE_WAY, payload, moved, None)
 
@@ -164,17 +166,16 @@ class Instance:
 class Context:
     """What `context()` gives."""
 
-    __slots__ = ("_message", "_message_region", "actor_instance")
+    __slots__ = ("_caller", "_message_region", "actor_instance")
 
     def __init__(
         self,
         actor_instance: Instance,
-        message: Message | None = None,
+        caller: Caller | None = None,
         message_region: tuple[Any, ...] | None = None,
     ) -> None:
         self.actor_instance = actor_instance
-        # What came with a message goes when it is handled, and a context may last longer.
-        self._message = None if message is None else ref(message)
+        self._caller = caller
         self._message_region = message_region
 
     @property
@@ -182,8 +183,7 @@ class Context:
         """Whether nobody waits any more for the answer to the message that is handled: its caller has cancelled the
         call, or the deadline has passed. What an endpoint returns then is dropped. False outside of one, and once it
         has passed its response port on."""
-        message = None if self._message is None else self._message()
-        return message is not None and message.cancelled
+        return self._caller is not None and self._caller.cancelled
 
     @property
     def message_rank(self) -> Point:

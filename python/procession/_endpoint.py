@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, ParamSpec, Ty
 
 from procession import _answer, _native, _pickle, _validate
 from procession._context import sender
-from procession._future import Future, gather, when_done
+from procession._future import Future, gather, on_event_loop, when_done
 from procession._value_mesh import ValueMesh
 from procession.errors import CallTimeout
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from procession._actor import EndpointProperty
     from procession._actor_mesh import ActorMesh
-    from procession._native import ActorRef, Answer, Replies
+    from procession._native import ActorRef, Answer, Method, Replies, Waiter
     from procession._port import Port
 
 P = ParamSpec("P")
@@ -30,7 +30,7 @@ CO_VARARGS, CO_VARKEYWORDS = 0x04, 0x08
 class Endpoint(Generic[P, R]):
     """One endpoint of all actors of a mesh."""
 
-    __slots__ = ("_explicit", "_mesh", "_method", "_name", "_timeout")
+    __slots__ = ("_explicit", "_mesh", "_method", "_name", "_short", "_timeout")
 
     def __init__(
         self,
@@ -45,6 +45,7 @@ class Endpoint(Generic[P, R]):
         self._method = method
         self._explicit = explicit
         self._timeout = timeout
+        self._short = self._short_way() if len(mesh._refs) == 1 and timeout is None else None
 
     def options(self, *, timeout: float | timedelta | None) -> Endpoint[P, R]:
         """The same endpoint, each of whose calls has a deadline, `timeout` seconds after it is made; None: without one.
@@ -61,8 +62,11 @@ class Endpoint(Generic[P, R]):
         replies = self._send(mesh._refs, args, kwargs)
         extent = mesh.extent
         taken: list[Answer | None] = []
+        values: list[R] = []
 
         def finish() -> ValueMesh[R]:
+            if values or replies.fill(values):
+                return ValueMesh(extent, values)
             bad = replies.first_bad()
             ranks = range(len(replies)) if bad is None else [bad]
             return ValueMesh(extent, self._take(replies, ranks, taken))
@@ -71,6 +75,10 @@ class Endpoint(Generic[P, R]):
 
     def call_one(self, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Calls the one actor of this mesh; ValueError when there are several."""
+        if self._short is not None and not kwargs:
+            replies = self._short.ask(args, sender())
+            if replies is not None:
+                return _OneAnswer._of_call(self, replies)
         refs = self._mesh._refs
         if len(refs) != 1:
             raise ValueError(f"call_one requires exactly 1 actor, but mesh has {len(refs)}: slice it, or use call")
@@ -97,6 +105,8 @@ class Endpoint(Generic[P, R]):
 
     def broadcast(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Sends to every actor and waits for nothing. An exception ends the actor that raised it."""
+        if self._short is not None and not kwargs and self._short.tell(args, sender()):
+            return
         self._send_one_way(self._mesh._refs, args, kwargs)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -106,13 +116,15 @@ class Endpoint(Generic[P, R]):
         )
 
     def _one(self, refs: Sequence[ActorRef], args: Any, kwargs: Any) -> Future[R]:
-        replies = self._send(refs, args, kwargs)
-        taken: list[Answer | None] = []
+        return _OneAnswer._of_call(self, self._send(refs, args, kwargs))
 
-        def finish() -> R:
-            return cast(R, self._take(replies, [0], taken)[0])
-
-        return when_done(replies.one_done(0), finish, replies.cancel)
+    def _short_way(self) -> Method | None:
+        """None where every call has to be looked at more closely."""
+        takes = positional(self._method, 1 + self._explicit)
+        if takes is None:
+            return None
+        mesh, styles = self._mesh, (self._style, self._style_one_way)
+        return _native.Method.of(mesh._refs[0], self._name, styles, takes, mesh._message_region)
 
     def _send(self, refs: Sequence[ActorRef], args: Any, kwargs: Any) -> Replies:
         payload, moved = self._pack(args, kwargs)
@@ -121,8 +133,7 @@ class Endpoint(Generic[P, R]):
     def _send_one_way(self, refs: Sequence[ActorRef], args: Any, kwargs: Any) -> None:
         self._refuse_timeout("a broadcast waits for no answer: use call, call_one, choose or stream")
         payload, moved = self._pack(args, kwargs)
-        style = _native.EXPLICIT_ONE_WAY if self._explicit else _native.ONE_WAY
-        _native.call(refs, self._name, style, payload, moved, sender())
+        _native.call(refs, self._name, self._style_one_way, payload, moved, sender())
 
     def _refuse_timeout(self, why: str) -> None:
         if self._timeout is not None:
@@ -131,6 +142,10 @@ class Endpoint(Generic[P, R]):
     @property
     def _style(self) -> int:
         return _native.EXPLICIT if self._explicit else _native.RETURNS
+
+    @property
+    def _style_one_way(self) -> int:
+        return _native.EXPLICIT_ONE_WAY if self._explicit else _native.ONE_WAY
 
     def _pack(self, args: Any, kwargs: Any) -> tuple[list[_native.Buffer], list[_native.PortRef]]:
         check_arguments(self._method, 1 + self._explicit, args, kwargs)
@@ -169,6 +184,54 @@ class Endpoint(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<Endpoint {self._label} of {self._mesh!r}>"
+
+
+class _OneAnswer(Future[R]):
+    """The answer to a call of one actor."""
+
+    __slots__ = ("_endpoint", "_replies", "_taken")
+
+    _endpoint: Endpoint[..., R]
+    _replies: Replies | None
+    _taken: list[Answer | None]
+
+    @classmethod
+    def _of_call(cls, endpoint: Endpoint[..., R], replies: Replies) -> _OneAnswer[R]:
+        future = cls._new()
+        future._endpoint = endpoint
+        future._replies = replies
+        return future
+
+    def get(self, timeout: float | None = None) -> R:
+        try:
+            replies = self._replies
+            if replies is not None and timeout is None and not on_event_loop():
+                replies.wait()
+                with self._lock:
+                    if replies.settle(self):
+                        self._let_go()
+            return super().get(timeout)
+        finally:
+            del self
+
+    def _pending(self) -> Waiter | None:
+        if self._replies is None:
+            return None
+        waiter = self._replies.one_done(0)
+        return None if waiter.done() else waiter
+
+    def _finish(self) -> R:
+        if self._replies is None:
+            raise AssertionError("a future was settled twice")
+        if not hasattr(self, "_taken"):
+            self._taken = []
+        return cast(R, self._endpoint._take(self._replies, [0], self._taken)[0])
+
+    def _give_up(self) -> bool:
+        return self._replies is not None and self._replies.cancel()
+
+    def _let_go(self) -> None:
+        self._replies = None
 
 
 class NotAnEndpoint:
@@ -252,15 +315,22 @@ class Accumulator(Generic[P, R, A]):
 
 def check_arguments(method: Callable[..., Any], leading: int, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
     """TypeError where the call is made, when `method` could not take these arguments after its `leading` ones."""
-    code = getattr(method, "__code__", None)
-    if code is not None and not kwargs and not code.co_flags & (CO_VARARGS | CO_VARKEYWORDS):
-        most = code.co_argcount
-        least = most - len(getattr(method, "__defaults__", None) or ())
-        if not code.co_kwonlyargcount and least <= len(args) + leading <= most:
-            return
+    takes = positional(method, leading)
+    if takes is not None and not kwargs and takes[0] <= len(args) <= takes[1]:
+        return
     from inspect import signature
 
     signature(method).bind(*[None] * leading, *args, **kwargs)
+
+
+def positional(method: Callable[..., Any], leading: int) -> tuple[int, int] | None:
+    """How many arguments `method` takes by their place after its `leading` ones, at least and at most; None where that does
+    not say which calls are good."""
+    code = getattr(method, "__code__", None)
+    if code is None or code.co_flags & (CO_VARARGS | CO_VARKEYWORDS) or code.co_kwonlyargcount:
+        return None
+    most = code.co_argcount - leading
+    return max(0, most - len(getattr(method, "__defaults__", None) or ())), most
 
 
 def check_construction(cls: type, args: Sequence[Any], kwargs: dict[str, Any]) -> None:

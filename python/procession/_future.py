@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from procession import _validate
 from procession.errors import WrongContext
@@ -31,46 +31,58 @@ class Future(Generic[R]):
     # What raises the kept error lets go of `self`, or the error's traceback and the future would keep each other, and all
     # that the caller's frames hold, until the garbage collector comes.
 
-    __slots__ = ("_cancel", "_deadline", "_error", "_finish", "_lock", "_pending", "_value")
+    __slots__ = ("_deadline", "_error", "_lock", "_value")
 
-    _cancel: Callable[[], bool] | None
     _deadline: float | None
     _error: BaseException | None
-    _finish: Callable[[], R]
     _lock: threading.RLock
-    _pending: Callable[[], Waiter | None]
     _value: R
 
     def __init__(self) -> None:
         raise TypeError("a Future is what calls return; it cannot be constructed directly")
 
     @classmethod
-    def _of(
-        cls,
-        pending: Callable[[], Waiter | None],
-        finish: Callable[[], R],
-        deadline: float | None = None,
-        cancel: Callable[[], bool] | None = None,
-    ) -> Future[R]:
-        """`pending` gives something to wait for, again and again, until None; then `finish` is called.
-
-        `pending` changes nothing that a second call would change again. `finish` is called again after a KeyboardInterrupt, and after it raised `Missed`.
-        After a `cancel` that gave True nothing is pending any more, and `finish` raises.
-        """
+    def _new(cls) -> Self:
         future = object.__new__(cls)
-        future._pending = pending
-        future._finish = finish
-        future._deadline = deadline
-        future._cancel = cancel
+        future._deadline = None
         future._error = None
         future._lock = threading.RLock()  # a signal handler may ask for the same future
         return future
 
-    @classmethod
-    def _done_with(cls, value: R) -> Future[R]:
-        future = cls._of(lambda: None, lambda: value)
+    @staticmethod
+    def _of(
+        pending: Callable[[], Waiter | None],
+        finish: Callable[[], S],
+        deadline: float | None = None,
+        cancel: Callable[[], bool] | None = None,
+    ) -> Future[S]:
+        """One that is described by functions, see the methods of their names."""
+        return Described._by(pending, finish, deadline, cancel)
+
+    @staticmethod
+    def _done_with(value: S) -> Future[S]:
+        future = Future._of(lambda: None, lambda: value)
         future._next_waiter()
         return future
+
+    # What a kind of future has of its own
+
+    def _pending(self) -> Waiter | None:
+        """Something to wait for, again and again, until None; then `_finish` is called. Changes nothing that a second call
+        would change again."""
+        raise NotImplementedError
+
+    def _finish(self) -> R:
+        """The result. It is called again after a KeyboardInterrupt, and after it raised `Missed`."""
+        raise NotImplementedError
+
+    def _give_up(self) -> bool:
+        """After it gave True nothing is pending any more, and `_finish` raises."""
+        raise NotImplementedError
+
+    def _let_go(self) -> None:
+        """It is settled. What was waited for may hold buffers and ports."""
+        raise NotImplementedError
 
     def get(self, timeout: float | None = None) -> R:
         """The result, or what went wrong, raised. Waits `timeout` seconds at most (TimeoutError; None: for ever).
@@ -112,9 +124,7 @@ class Future(Generic[R]):
         cancels the call.
         """
         with self._lock:
-            if self._cancel is None or self._is_settled() or self._pending() is None:
-                return False
-            return self._cancel()
+            return not self._is_settled() and self._pending() is not None and self._give_up()
 
     def cancelled(self) -> bool:
         """Whether it was cancelled."""
@@ -172,8 +182,7 @@ class Future(Generic[R]):
         except BaseException as error:
             if not self._is_settled():
                 self._error = error.with_traceback(None)
-        # What was waited for may hold buffers and ports.
-        self._pending, self._finish, self._cancel = _nothing_pending, _already_finished, None
+        self._let_go()
 
     def _is_settled(self) -> bool:
         return self._error is not None or hasattr(self, "_value")
@@ -196,12 +205,43 @@ class Missed(Exception):
     """Somebody else was faster to take what a future had seen: it waits for the next."""
 
 
-def _nothing_pending() -> None:
-    return None
+class Described(Future[R]):
+    """One that is described by functions."""
 
+    __slots__ = ("_cancel_of", "_finish_of", "_pending_of")
 
-def _already_finished() -> NoReturn:
-    raise AssertionError("a future was settled twice")
+    _cancel_of: Callable[[], bool] | None
+    _finish_of: Callable[[], R] | None
+    _pending_of: Callable[[], Waiter | None] | None
+
+    @classmethod
+    def _by(
+        cls,
+        pending: Callable[[], Waiter | None],
+        finish: Callable[[], R],
+        deadline: float | None = None,
+        cancel: Callable[[], bool] | None = None,
+    ) -> Self:
+        future = cls._new()
+        future._pending_of = pending
+        future._finish_of = finish
+        future._deadline = deadline
+        future._cancel_of = cancel
+        return future
+
+    def _pending(self) -> Waiter | None:
+        return None if self._pending_of is None else self._pending_of()
+
+    def _finish(self) -> R:
+        if self._finish_of is None:
+            raise AssertionError("a future was settled twice")
+        return self._finish_of()
+
+    def _give_up(self) -> bool:
+        return self._cancel_of is not None and self._cancel_of()
+
+    def _let_go(self) -> None:
+        self._pending_of = self._finish_of = self._cancel_of = None
 
 
 def when_all(waiters: Sequence[Waiter], finish: Callable[[], R], timeout: float | None = None) -> Future[R]:

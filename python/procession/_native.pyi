@@ -3,6 +3,12 @@
 from collections.abc import Sequence
 from typing import Any, Final, final
 
+from procession._future import Future
+from procession._native_inbox import Busy as Busy
+from procession._native_inbox import Caller as Caller
+from procession._native_inbox import Inbox as Inbox
+from procession._native_inbox import Message as Message
+from procession._native_inbox import Serving as Serving
 from procession._native_waiter import CompletionQueue as CompletionQueue
 from procession._native_waiter import Waiter as Waiter
 from procession._native_worker import SessionKey as SessionKey
@@ -331,10 +337,30 @@ def send_to_port(
     """As `call`, with all answers sent to `port`, which a once port is moved by."""
 
 @final
+class Method:
+    """An endpoint of one actor, with what is the same in each of its calls: the short way for those with a few plain arguments by their place."""
+
+    @staticmethod
+    def of(
+        actor: ActorRef, name: str, styles: tuple[int, int], takes: tuple[int, int], region: tuple[Any, ...] | None
+    ) -> Method | None:
+        """`styles` with an answer and without; `takes`: how many arguments, at least and at most. None where no call can take it."""
+    def tell(self, args: tuple[Any, ...], sender: Inbox | None) -> bool:
+        """False, and nothing done: this one cannot take it."""
+    def ask(self, args: tuple[Any, ...], sender: Inbox | None) -> Replies | None:
+        """None, and nothing done: this one cannot take it."""
+
+@final
 class Replies:
     """The answers to one `call`, by position."""
 
     def __len__(self) -> int: ...
+    def wait(self) -> None:
+        """Until the first has come. Handles signals."""
+    def settle(self, future: Future[Any]) -> bool:
+        """Takes the first answer as the `_value` of `future`; false, and nothing done, where it has not come, was taken, or is no small plain value."""
+    def fill(self, values: list[Any]) -> bool:
+        """Takes all answers, by position, into `values`; false, and nothing done, where one of them is as of `settle`."""
     def all_done(self) -> Waiter:
         """Done when every answer has come, or at once when one is anything but a RESULT."""
     def one_done(self, index: int) -> Waiter: ...
@@ -386,8 +412,8 @@ class PortRef:
     def exception_exit(self, error: BaseException) -> None: ...
     def send_log(self, stream: str, data: Buffer) -> None: ...
 
-def is_plain(value: object) -> bool:
-    """Whether it is small and nothing but numbers, text, bytes and None, in tuples, lists and dicts: plain pickle suffices."""
+def dumps_plain(value: object) -> bytes | None:
+    """The pickle of what is small and nothing but numbers, text, bytes and None, in tuples, lists and dicts; None for what is anything else."""
 
 def fork_beside(group: int | None) -> int | None:
     """Forks this process beside it, into the control group of version 2 open as `group`. None here; in the fork the id of who made it, which ends."""
@@ -426,57 +452,6 @@ class Claims:
     """
 
     def __enter__(self) -> Claims: ...
-    def __exit__(self, *exc: object) -> None: ...
-
-@final
-class Message:
-    @property
-    def method(self) -> str: ...
-    @property
-    def explicit(self) -> bool:
-        """The caller takes it for an endpoint that gets a port."""
-    @property
-    def payload(self) -> list[memoryview]: ...
-    @property
-    def reply_port(self) -> PortRef | None:
-        """It closes when the last reference to what this gave is dropped, so ask once and keep it until it is answered."""
-    @property
-    def cancelled(self) -> bool:
-        """Nobody waits for its answer any more."""
-    @property
-    def ack_port(self) -> PortRef | None:
-        """For a launch: answered when its endpoint starts to run."""
-    def load(self) -> Any:
-        """What it was called with. As `loads(payload)` inside of `claims()`."""
-    def claims(self, holder: Inbox | None = None) -> Claims: ...
-
-@final
-class Inbox:
-    """The messages of one actor. What it never took is closed towards the senders when it ends."""
-
-    @property
-    def actor_id(self) -> str: ...
-    def next(self, timeout: float | None) -> Message | None:
-        """The next message; None at `timeout` or once closed and empty. Handles signals."""
-    def drain(self) -> list[Message]: ...
-    def fileno(self) -> int:
-        """Readable when `drain()` has something to give or the inbox is closed."""
-    @property
-    def closed(self) -> bool: ...
-    def some_cancelled(self) -> bool:
-        """Whether a call was cancelled since this was last asked, among those that were handed out or are queued."""
-    def close(self, reason: str) -> None:
-        """Takes no more; `next` gives what is queued and then None."""
-    def busy(self, what: str) -> Busy:
-        """`with inbox.busy("__init__"):` notes in the flight record what the actor does that is no message."""
-    def end(self, failure: str | None) -> None:
-        """The actor has ended (None: regularly). Every once port it still holds errs at its owner, saying `failure`."""
-    def end_uncreated(self, why: str) -> None:
-        """The actor never came to be."""
-
-@final
-class Busy:
-    def __enter__(self) -> None: ...
     def __exit__(self, *exc: object) -> None: ...
 
 @final

@@ -71,8 +71,9 @@ def dumps(value: object, *, here: bool = False, called: str = "") -> tuple[list[
     `here`: it is read in this process, which has every class already. Raises NotPicklable, which names the part that
     cannot be sent, as one of what is `called` so.
     """
-    if _native.is_plain(value):
-        return [pickle.dumps(value, 5)], []
+    plain = _native.dumps_plain(value)
+    if plain is not None:
+        return [plain], []
     try:
         return _dump(pickle.Pickler if here else _Pickler, value)
     except _NeedsSource:

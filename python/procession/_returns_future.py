@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 from procession import _answer, _validate
 from procession._actor import is_async
-from procession._future import Future, refuse_on_event_loop
+from procession._future import Described, Future, refuse_on_event_loop
 from procession._runtime import runtime
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def returns_future(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P,
     return call
 
 
-class _BodyFuture(Future[R]):
+class _BodyFuture(Described[R]):
     __slots__ = ("_body", "_done", "_taking")
 
     _body: tuple[Coroutine[Any, Any, R], Variables] | None
@@ -65,8 +65,7 @@ class _BodyFuture(Future[R]):
         def lost() -> R:
             raise RuntimeError("the runtime of this process was shut down before the body of this future had ended")
 
-        future = cls._of(lambda: None if waiter.done() else waiter, lost)
-        assert isinstance(future, cls)
+        future = cls._by(lambda: None if waiter.done() else waiter, lost)
         future._body = body, copy_context()
         future._done = done, receiver
         future._taking = Lock()
@@ -82,8 +81,8 @@ class _BodyFuture(Future[R]):
         with self._lock:
             if self._is_settled():
                 return
-            self._finish = finish
-            self._pending = lambda: None
+            self._finish_of = finish
+            self._pending_of = None
             self._next_waiter()
         _answer.send_value(self._done[0], None)
 

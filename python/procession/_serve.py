@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from procession._failure import Ending, MeshFailure
     from procession._interrupts import RunningCalls
-    from procession._native import Inbox, Message, PortRef
+    from procession._native import Inbox, Message, PortRef, Serving
 
 
 class ActorFailed(Exception):
@@ -144,13 +144,18 @@ class ActorServer:
         actor = self._construct()
         if actor is None:
             return
+        serving = self._serving(actor)
         try:
             while self._stop_reason is None:
-                message = self._inbox.next(None)
-                if message is None:
+                found = serving.next()
+                if found is None:
                     break
-                self._handle_sync(actor, message)
-                del message  # what it brought goes before the wait for the next, which may be long
+                message, error = found
+                if error is None:
+                    self._handle_sync(actor, message)
+                else:
+                    self._raised(message.method, message.reply_port, error)
+                del found, message, error  # what came goes before the wait for the next, which may be long
             self._messages.extend(self._inbox.drain())
             while self._messages:
                 message = self._messages.popleft()
@@ -160,6 +165,22 @@ class ActorServer:
         except BaseException as error:
             self._fail(error)
         self._clean_up(actor)
+
+    def _serving(self, actor: Actor) -> Serving:
+        """Handles by itself what needs nothing of what is done here beside calling an endpoint."""
+        short = {name: getattr(actor, name) for name, found in self._endpoints.items() if not found.explicit}
+
+        def rank_of(region: tuple[Any, ...] | None) -> int:
+            return _context.Context(self._instance, None, region).rank_number()
+
+        ways = {
+            "enter": _context.enter,
+            "context": _context.Context,
+            "instance": self._instance,
+            "rank_of": rank_of,
+            "answer": _answer.send_value,
+        }
+        return self._inbox.serve(actor, short, ways)
 
     def _handle_sync(self, actor: Actor, message: Message) -> None:
         try:
@@ -182,9 +203,13 @@ class ActorServer:
             result = function(*args, **kwargs)
             if not explicit:
                 self._answer(port, result)
-        except Exception as error:
-            self._report(method, port, error)
         except BaseException as error:
+            self._raised(method, port, error)
+
+    def _raised(self, method: str, port: PortRef | None, error: BaseException) -> None:
+        if isinstance(error, Exception):
+            self._report(method, port, error)
+        else:
             self._report_and_end(method, port, error)
 
     def _supervise(self, actor: Actor) -> None:
@@ -401,10 +426,10 @@ class ActorServer:
         self, actor: Actor, message: Message, port: PortRef | None
     ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], bool]:
         """The bound method, its arguments, and whether it answers through a port."""
-        _context.enter(_context.Context(self._instance, message))
+        _context.enter(_context.Context(self._instance, message.caller))
         args, kwargs, *region = message.load()
         if region:
-            _context.enter(_context.Context(self._instance, message, region[0]))
+            _context.enter(_context.Context(self._instance, message.caller, region[0]))
         name = message.method
         found = self._endpoints.get(name)
         if found is None and name.startswith("_"):

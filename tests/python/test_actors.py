@@ -41,6 +41,23 @@ def test_an_init_that_raises_is_told_by_initialized_and_by_calls(spawned, place,
         broken.ping.call().get(10)
 
 
+class Replaced(Actor):
+    @endpoint
+    def step(self):
+        return "of the class"
+
+    @endpoint
+    def replace(self):
+        self.step = lambda: "of its own"
+
+
+def test_an_endpoint_that_an_actor_has_replaced_on_itself_is_the_one_that_is_called(spawned):
+    replaced = spawned(Replaced)
+    assert replaced.step.call_one().get(10) == "of the class"
+    replaced.replace.call_one().get(10)
+    assert replaced.step.call_one().get(10) == "of its own"
+
+
 def test_an_actor_that_was_stopped_says_so(spawned):
     counter = spawned(Counter)
     counter.stop("enough of it").get(10)

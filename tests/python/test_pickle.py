@@ -1,6 +1,7 @@
 """What travels, how, and what is said of what cannot."""
 
 import functools
+import pickle
 import sys
 import threading
 import types
@@ -9,8 +10,11 @@ from abc import ABC
 import cloudpickle
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from procession import _pickle
+from procession import _native, _pickle
+from procession.actor import Actor, endpoint, this_proc
 from procession.errors import NotPicklable
 
 
@@ -181,3 +185,105 @@ def test_a_class_that_was_made_by_calling_its_metaclass_travels_and_leaves_the_o
     assert made.__module__ == "abc"
     assert not _pickle.travels_by_value("abc")
     assert issubclass(through(made), ABC)
+
+
+def numbers_text_and_what_holds_them():
+    leaves = (
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats(allow_nan=False)
+        | st.text(st.characters(exclude_categories=()), max_size=300)
+        | st.binary(max_size=300)
+    )
+    return st.recursive(
+        leaves,
+        lambda inner: (
+            st.lists(inner, max_size=5)
+            | st.tuples(inner)
+            | st.lists(inner, max_size=5).map(tuple)
+            | st.dictionaries(st.text(max_size=3) | st.integers(), inner, max_size=5)
+        ),
+        max_leaves=12,
+    )
+
+
+@given(numbers_text_and_what_holds_them())
+def test_what_the_short_way_writes_is_a_pickle_of_the_same(value):
+    pickled = _native.dumps_plain(value)
+    if pickled is not None:
+        loaded = pickle.loads(pickled)
+        assert loaded == value
+        assert repr(loaded) == repr(value)  # True is no 1, and 1.0 is none either
+
+
+def test_the_short_way_leaves_to_pickle_what_it_cannot_write():
+    class Text(str):
+        pass
+
+    twice = [1]
+    around = []
+    around.append(around)
+    deep = ()
+    for _ in range(100):
+        deep = (deep,)
+    for value in (
+        Text("x"),
+        1 << 63,
+        "\ud800",
+        {1},
+        object(),
+        (twice, twice),
+        around,
+        deep,
+        list(range(100)),
+        b"x" * 20_000,
+    ):
+        assert _native.dumps_plain(value) is None
+    ends = (-1, 255, 256, -(1 << 63), (1 << 63) - 1)
+    assert pickle.loads(_native.dumps_plain(ends)) == ends
+
+
+def test_what_is_in_a_message_twice_is_one_there_too():
+    twice = [1]
+    one, other = through((twice, twice))
+    assert one is other
+
+
+class Reader(Actor):
+    @endpoint
+    def take(self, *values):
+        return [(type(value).__name__, value) for value in values]
+
+    @endpoint
+    def same(self, one, other):
+        return one is other
+
+
+def test_every_kind_of_plain_value_gets_to_an_endpoint_and_back(embedded_reader):
+    values = (
+        None,
+        True,
+        1,
+        -1,
+        1 << 40,
+        1 << 80,
+        1.5,
+        "text",
+        "\ud800",
+        b"bytes",
+        (1, (2,)),
+        [1, [2]],
+        {"a": {"b": 1}},
+    )
+    for value in values:
+        assert embedded_reader.take.call_one(value).get(timeout=30) == [(type(value).__name__, value)]
+    twice = [1]
+    assert embedded_reader.same.call_one(twice, twice).get(timeout=30)
+
+
+@pytest.fixture
+def embedded_reader():
+    reader = this_proc().spawn("reader", Reader)
+    yield reader
+    reader.stop().get(timeout=30)

@@ -43,6 +43,14 @@ impl Received {
         Self::bare(CLOSED, text)
     }
 
+    /// The pickle of the value, where that came with nothing else.
+    pub(crate) fn plain(&self) -> Option<&Bytes> {
+        match self.payload.as_slice() {
+            [pickle] if self.outcome == RESULT && self.ports.is_empty() => Some(pickle),
+            _ => None,
+        }
+    }
+
     /// Neither a value nor output: nothing good will come of it.
     pub(crate) fn is_bad(&self) -> bool {
         matches!(self.outcome, EXCEPTION | CLOSED | CANCELLED | TIMED_OUT)

@@ -13,6 +13,7 @@ use pyo3::types::{PyBytes, PyList, PyMemoryView};
 
 use crate::fork::Owned;
 use crate::message::Payload;
+use crate::plain;
 use crate::views;
 
 /// To copy a pickle up to this size costs less than an object that shows it in place.
@@ -183,7 +184,10 @@ impl ReceivedPayload {
         let whole = {
             let segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
             match segments.as_slice() {
-                [pickle] if pickle.len() <= SMALL => Some(PyBytes::new(py, pickle)),
+                [pickle] if pickle.len() <= SMALL => match plain::loads(py, pickle) {
+                    Some(value) => return Ok(value.unbind()),
+                    None => Some(PyBytes::new(py, pickle)),
+                },
                 _ => None,
             }
         };

@@ -60,7 +60,7 @@ pub(crate) fn sender_id<'a>(core: &'a Core, sender: Option<&'a Inbox>) -> &'a Ac
     sender.map_or(&core.client, Inbox::id)
 }
 
-fn method_specifier(style: u8, name: &str) -> PyResult<MethodSpecifier> {
+pub(crate) fn method_specifier(style: u8, name: &str) -> PyResult<MethodSpecifier> {
     let name = name.to_owned();
     match style {
         RETURNS | ONE_WAY => Ok(MethodSpecifier::ReturnsResponse { name }),

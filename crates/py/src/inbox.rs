@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -71,11 +72,18 @@ pub struct Inbox {
     state: Mutex<State>,
     /// Outer none: it lives. Inner: why it failed.
     ended: watch::Sender<Option<Option<String>>>,
+    /// There is something for the actor beside its messages.
+    attention: AtomicBool,
 }
 
 impl Inbox {
     pub(crate) fn new(actor_id: ActorId) -> Arc<Self> {
-        Arc::new(Self { actor_id, state: Mutex::default(), ended: watch::Sender::new(None) })
+        Arc::new(Self {
+            actor_id,
+            state: Mutex::default(),
+            ended: watch::Sender::new(None),
+            attention: AtomicBool::new(false),
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -241,6 +249,16 @@ impl Inbox {
     /// Whether it takes no more messages.
     pub fn is_closed(&self) -> bool {
         self.state().closed.is_some()
+    }
+
+    /// The actor has to look what there is for it beside its messages, before the next one.
+    pub(crate) fn attend(&self) {
+        self.attention.store(true, Ordering::Release);
+    }
+
+    /// Whether it has to, which it does now.
+    pub(crate) fn take_attention(&self) -> bool {
+        self.attention.load(Ordering::Relaxed) && self.attention.swap(false, Ordering::AcqRel)
     }
 
     /// Why it takes no more messages.

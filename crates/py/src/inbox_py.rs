@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use procession_actor::{Handling, Held};
 use procession_model::ActorId;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
+use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::blocking::block_on;
 use crate::buffers::ReceivedPayload;
@@ -15,6 +15,7 @@ use crate::fork::{Owned, refuse_in_fork};
 use crate::inbox::{self, Incoming};
 use crate::message::{EitherPortRef, MethodSpecifier, PythonMessage, PythonMessageKind, PythonOncePortRef};
 use crate::port::PortRef;
+use crate::serving::Serving;
 use crate::time::deadline;
 
 /// The messages of one actor.
@@ -54,22 +55,21 @@ impl Inbox {
 
     #[pyo3(signature = (timeout))]
     fn next(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Message>> {
-        refuse_in_fork()?;
-        let deadline = deadline(timeout)?;
-        let inbox = &*self.0;
-        // What is queued already costs no change of threads.
-        if let Some(incoming) = inbox.next(Some(Duration::ZERO)) {
-            return Ok(Some(Message::new(incoming, inbox.actor_id())));
-        }
-        let wait = |until: Option<Instant>| {
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            match inbox.next(left) {
-                Some(incoming) => Some(Some(incoming)),
-                None => inbox.is_closed().then_some(None),
-            }
-        };
-        let incoming = block_on(py, deadline, wait)?.flatten();
-        Ok(incoming.map(|incoming| Message::new(incoming, inbox.actor_id())))
+        let incoming = next_of(py, &self.0, deadline(timeout)?)?;
+        Ok(incoming.map(|incoming| Message::new(incoming, self.id())))
+    }
+
+    fn serve(
+        &self,
+        actor: &Bound<'_, PyAny>,
+        endpoints: Bound<'_, PyDict>,
+        ways: Bound<'_, PyDict>,
+    ) -> PyResult<Serving> {
+        Serving::new(Arc::clone(&self.0), actor, endpoints, &ways)
+    }
+
+    fn attend(&self) {
+        self.0.attend();
     }
 
     fn drain(&self) -> PyResult<Vec<Message>> {
@@ -117,6 +117,27 @@ impl Inbox {
     fn __repr__(&self) -> String {
         format!("Inbox({})", self.id())
     }
+}
+
+/// The next message of `inbox`; none at the deadline, and once it is closed and empty.
+pub(crate) fn next_of(
+    py: Python<'_>,
+    inbox: &inbox::Inbox,
+    deadline: Option<Instant>,
+) -> PyResult<Option<Incoming>> {
+    refuse_in_fork()?;
+    // What is queued already costs no change of threads.
+    if let Some(incoming) = inbox.next(Some(Duration::ZERO)) {
+        return Ok(Some(incoming));
+    }
+    let wait = |until: Option<Instant>| {
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        match inbox.next(left) {
+            Some(incoming) => Some(Some(incoming)),
+            None => inbox.is_closed().then_some(None),
+        }
+    };
+    Ok(block_on(py, deadline, wait)?.flatten())
 }
 
 /// Notes in this proc's flight record what `actor` does.
@@ -170,6 +191,13 @@ impl Kept {
         }
     }
 
+    fn caller(&self) -> Option<Caller> {
+        match self {
+            Self::Here(port) => port.as_ref().and_then(EitherPortRef::held).map(Caller::of),
+            Self::HandedOver { port, .. } => port.upgrade().as_ref().map(Caller::of),
+        }
+    }
+
     fn port(&mut self, hand_over: bool) -> Option<EitherPortRef> {
         match self {
             Self::Here(port) => {
@@ -184,6 +212,25 @@ impl Kept {
                 Some(EitherPortRef::Once(if *exit { port.for_exit() } else { port }))
             }
         }
+    }
+}
+
+/// Who waits for the answer to a message, as long as that has not been given.
+#[pyclass(frozen, module = "procession._native")]
+pub(crate) struct Caller(Owned<Weak<Held>>);
+
+impl Caller {
+    pub(crate) fn of(answer: &Arc<Held>) -> Self {
+        Self(Owned::new(Arc::downgrade(answer)))
+    }
+}
+
+#[pymethods]
+impl Caller {
+    #[getter]
+    fn cancelled(&self) -> PyResult<bool> {
+        refuse_in_fork()?;
+        Ok(self.0.upgrade().is_some_and(|answer| answer.is_cancelled()))
     }
 }
 
@@ -203,7 +250,7 @@ pub(crate) struct Message {
 }
 
 impl Message {
-    fn new(Incoming { message, sender }: Incoming, actor: &ActorId) -> Self {
+    pub(crate) fn new(Incoming { message, sender }: Incoming, actor: &ActorId) -> Self {
         let PythonMessage { kind, message, ack_port, ports, .. } = message;
         let (method, explicit, reply_port) = match kind {
             PythonMessageKind::CallMethod { name, response_port } => {
@@ -255,6 +302,12 @@ impl Message {
     fn cancelled(&self) -> PyResult<bool> {
         refuse_in_fork()?;
         Ok(self.reply_port.lock().unwrap_or_else(PoisonError::into_inner).is_cancelled())
+    }
+
+    #[getter]
+    fn caller(&self) -> PyResult<Option<Caller>> {
+        refuse_in_fork()?;
+        Ok(self.reply_port.lock().unwrap_or_else(PoisonError::into_inner).caller())
     }
 
     #[getter]

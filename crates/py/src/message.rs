@@ -327,6 +327,13 @@ enum WirePort {
     },
 }
 
+/// The first part of a call of `method`, which may be `answered` through the first of its ports.
+pub(crate) fn first_of_call(method: MethodSpecifier, answered: bool) -> Result<Bytes, String> {
+    let port = answered.then_some(WirePort::Once { exit: false });
+    let kind = WireKind::Call { method, port, ack: None, opens: None };
+    rmp_serde::to_vec(&kind).map(Bytes::from).map_err(|error| error.to_string())
+}
+
 /// Whether these are the parts of a call whose sender hears through a port what becomes of it.
 pub(crate) fn is_answered(parts: &[Bytes]) -> bool {
     let head = parts.first().map(|head| rmp_serde::from_slice(head));
@@ -356,7 +363,7 @@ impl Message for PythonMessage {
             }
             PythonMessageKind::Exit(result) => WireKind::Exit(result.clone()),
         };
-        let head = rmp_serde::to_vec_named(&kind).map_err(|error| error.to_string())?;
+        let head = rmp_serde::to_vec(&kind).map_err(|error| error.to_string())?;
         let mut parts = Vec::with_capacity(1 + self.message.0.len());
         parts.push(head.into());
         parts.extend_from_slice(&self.message.0);

@@ -39,7 +39,7 @@ impl PortRef {
         self.0.port()
     }
 
-    fn post(&self, message: PythonMessage) -> PyResult<()> {
+    pub(crate) fn post(&self, message: PythonMessage) -> PyResult<()> {
         let core = core::started()?.filter(|core| !core.has_ended()).ok_or_else(|| {
             PyConnectionError::new_err(
                 "HostGone: the Procession runtime of this process was shut down, and with it whoever waited",

@@ -4,14 +4,18 @@ use std::time::Duration;
 use procession_actor::{Held, Proc};
 use procession_model::PortId;
 use pyo3::exceptions::{PyIndexError, PyRuntimeError};
+use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
 use crate::answer::{Answer, CANCELLED, Received, TIMED_OUT};
+use crate::blocking::block_on;
 use crate::core::{Core, current};
 use crate::fork::{Owned, refuse_in_fork};
 use crate::monitor::{Due, Monitor};
+use crate::plain;
 use crate::waiter::Waiter;
 
 enum Slot {
@@ -141,6 +145,16 @@ impl Replies {
         self.state.peek(|state| state.take(index)).expect("nobody took it before")
     }
 
+    /// The answer at `index`, where it is a plain value that has come and was not taken; it is not taken by this.
+    fn plain<'py>(&self, py: Python<'py>, index: usize) -> Option<Bound<'py, PyAny>> {
+        // Not read under the lock: what is made meanwhile may set the garbage collector off, which may run anything.
+        let pickle = self.state.peek(|state| match &state.slots[index] {
+            Slot::Here(received) => received.plain().cloned(),
+            Slot::Pending(_) | Slot::Taken => None,
+        });
+        plain::loads(py, &pickle?)
+    }
+
     fn check(&self, index: usize) -> PyResult<()> {
         refuse_in_fork()?;
         if index < self.count {
@@ -182,6 +196,33 @@ impl Replies {
         self.check(index)?;
         let taken = self.state.peek(|state| state.take(index)).map_err(PyRuntimeError::new_err)?;
         Ok(taken.map(Answer::from))
+    }
+
+    fn wait(&self, py: Python<'_>) -> PyResult<()> {
+        self.check(0)?;
+        if !self.state.is(one(0)) {
+            block_on(py, None, |until| self.state.wait(one(0), until).then_some(()))?;
+        }
+        Ok(())
+    }
+
+    fn settle(&self, future: &Bound<'_, PyAny>) -> PyResult<bool> {
+        self.check(0)?;
+        let py = future.py();
+        let Some(value) = self.plain(py, 0) else { return Ok(false) };
+        future.setattr(intern!(py, "_value"), value)?;
+        self.state.peek(|state| state.slots[0] = Slot::Taken);
+        Ok(true)
+    }
+
+    fn fill(&self, values: &Bound<'_, PyList>) -> PyResult<bool> {
+        refuse_in_fork()?;
+        let py = values.py();
+        let all = (0..self.count).map(|index| self.plain(py, index)).collect::<Option<Vec<_>>>();
+        let Some(all) = all else { return Ok(false) };
+        all.into_iter().try_for_each(|value| values.append(value))?;
+        self.state.peek(|state| state.slots.iter_mut().for_each(|slot| *slot = Slot::Taken));
+        Ok(true)
     }
 
     fn cancel(&self, py: Python<'_>) -> PyResult<bool> {

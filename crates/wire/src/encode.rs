@@ -61,7 +61,7 @@ fn append(
         }
     }
     let head_at = out.len();
-    rmp_serde::encode::write_named(&mut out.writer(), &packet.head)
+    rmp_serde::encode::write(&mut out.writer(), &packet.head)
         .map_err(|error| ProtocolError::Head(error.to_string()))?;
     let head = out.len() - head_at;
     let whole: u64 = packet.parts.iter().map(|part| part.len() as u64).sum();

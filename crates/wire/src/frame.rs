@@ -6,7 +6,7 @@
 //! 4   head length       u32
 //! 8   length            u64, of everything that follows this prefix
 //! 16  segment lengths   u64 each
-//!     head              MessagePack with named fields
+//!     head              MessagePack: the name of its kind, then its fields in their order
 //!     segments
 //! ```
 //!

@@ -16,7 +16,7 @@ use procession_model::LaunchId;
 use crate::HandshakeError;
 
 /// The version of the protocol that this end speaks.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 /// Bytes of the first message, which the dialling end sends.
 pub const CLIENT_HELLO_LEN: usize = 60;
 /// Bytes of the answer.
