@@ -217,6 +217,11 @@ impl Proc {
         self.0.cells.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
+    /// Whether an actor called `name` lives here, or did as far as is remembered.
+    pub fn knows_actor(&self, name: &Arc<str>) -> bool {
+        self.cell(name).is_some() || self.0.obituaries.read(name).is_some()
+    }
+
     /// Why there is no actor called `name` here.
     pub(crate) fn absence(&self, name: &Arc<str>) -> String {
         self.0.obituaries.read(name).unwrap_or_else(|| {

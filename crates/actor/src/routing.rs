@@ -44,7 +44,8 @@ pub(crate) fn destination(head: &Head) -> Option<&ProcId> {
         | Head::Unreachable { .. }
         | Head::ReportedAgain { .. }
         | Head::Ready { .. }
-        | Head::Stop { .. } => None,
+        | Head::Stop { .. }
+        | Head::Peer { .. } => None,
     }
 }
 

@@ -17,6 +17,7 @@ use crate::line::{HOST_GONE, Line};
 use crate::owner::{Leaving, end_with_owner, owner_gone};
 use crate::payload::Payload;
 use crate::payload_file::resolve;
+use crate::peers::Peers;
 
 /// How long a host is dialled that is there and does not answer: it may be stopped, or starved.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -76,6 +77,7 @@ pub struct Child {
 /// What the host has said so far.
 #[derive(Clone)]
 struct Told {
+    peers: Arc<Peers>,
     host: watch::Sender<ProcId>,
     setup: watch::Sender<Option<Bytes>>,
     stop: watch::Sender<Option<String>>,
@@ -123,7 +125,9 @@ impl Child {
         let own_boot = OwnBoot { imports, dial: linked - start, set_up: Duration::ZERO };
         let proc_ = Proc::new(payload.proc_id, actors);
         let line = Arc::new(Line::new(link.sender.clone(), payload.outlives));
-        let router: Arc<Line> = Arc::clone(&line);
+        let directory = meeting_place(&payload.dial).filter(|_| !payload.outlives);
+        let peers = Peers::new(&proc_, payload.host.clone(), Arc::clone(&line), directory);
+        let router: Arc<Peers> = Arc::clone(&peers);
         proc_.set_router(router);
         let (to_host, noting) = (Arc::clone(&line), recorder.clone());
         proc_.on_actor_end(move |actor, failure| {
@@ -137,6 +141,7 @@ impl Child {
             proc_.set_recorder(recorder);
         }
         let told = Told {
+            peers: Arc::clone(&peers),
             host: watch::Sender::new(payload.host),
             setup: watch::Sender::default(),
             stop: watch::Sender::default(),
@@ -241,6 +246,7 @@ impl Child {
 
     /// From now on this process is the host `core` too, which leads on what is for its procs.
     pub(crate) fn serves(&self, core: &Arc<Core>) {
+        self.told.peers.is_host_now();
         let _first = self.told.host_here.set(Arc::downgrade(core));
         core.hub.belongs_to(Arc::clone(&self.line));
     }
@@ -248,10 +254,25 @@ impl Child {
     /// Writes out what was posted and closes the connection; this process ends by itself now.
     pub async fn goodbye(&self) {
         self.leaving.begin();
+        self.told.peers.goodbye().await;
         let link = self.line.link();
         link.close();
         let _host_gone = link.flushed().await;
     }
+}
+
+/// Where procs of the same host find each other's sockets: beside that of the host, where they have reached it.
+fn meeting_place(dial: &Dial) -> Option<PathBuf> {
+    let path = dial.addresses.iter().find_map(|address| match address {
+        Address::Unix(path) => path.parent(),
+        _ => None,
+    });
+    path.map(Path::to_owned)
+}
+
+/// Whether it tells this process of the end of another one.
+fn is_of_a_peer(head: &Head, own: &Proc) -> bool {
+    matches!(head, Head::ProcGone { to, .. } if to == own.id())
 }
 
 /// Waits for what the host says once. When the host is gone this never resolves: the process is about to end.
@@ -357,6 +378,8 @@ async fn listen(proc_: &Proc, mut link: Link, told: &Told) {
                     proc_.stop_actors(&reason);
                 }
             }
+            Some(Ok(Packet { head: Head::Peer { from, news, .. }, .. })) => told.peers.hear(&from, news),
+            Some(Ok(packet)) if is_of_a_peer(&packet.head, proc_) => told.peers.gone(packet),
             Some(Ok(packet)) => match told.host_here.get().and_then(Weak::upgrade) {
                 Some(core) => core.take(packet, None),
                 None => proc_.receive(packet),

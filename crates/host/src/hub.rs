@@ -1,5 +1,6 @@
 //! The middle of the star; and where hosts belong to another host, a star of stars.
 
+mod introductions;
 mod passing;
 mod ways;
 
@@ -41,6 +42,8 @@ pub(crate) struct Hub {
     routes: RwLock<HashMap<ProcId, Route>>,
     /// Who waits for answers from whom: owners of once ports by holder.
     waiting: Mutex<HashMap<ProcId, HashSet<ProcId>>>,
+    /// Which procs of this host have links of their own, or may get one: each is told when the other ends.
+    introduced: Mutex<HashMap<ProcId, HashSet<ProcId>>>,
     /// What moves on at this moment.
     transit: Transit,
     /// Where messages to the actors of an ended proc go: to the latest incarnation of its slot.
@@ -60,6 +63,7 @@ impl Hub {
             proc_: OnceLock::new(),
             routes: RwLock::default(),
             waiting: Mutex::default(),
+            introduced: Mutex::default(),
             transit: Transit::default(),
             leads: RwLock::default(),
             obituaries: Obituaries::new(OBITUARIES),
@@ -175,8 +179,9 @@ impl Hub {
 
     /// Tells those who wait for answers of `dead`.
     fn bury(&self, proc_: &Proc, dead: &ProcId, reason: &str) {
-        let owners = self.waiting().remove(dead);
-        for owner in owners.into_iter().flatten() {
+        let mut owners = self.waiting().remove(dead).unwrap_or_default();
+        owners.extend(self.part(dead));
+        for owner in owners {
             let head = Head::ProcGone { to: owner.clone(), proc_id: dead.clone(), reason: reason.to_owned() };
             let _also_gone = self.hand_over(&owner, Packet::bare(head));
         }

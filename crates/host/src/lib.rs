@@ -35,6 +35,7 @@ mod output;
 mod owner;
 mod payload;
 mod payload_file;
+mod peers;
 mod place;
 mod proc_ref;
 mod reach;

@@ -104,7 +104,8 @@ impl Router for Line {
     }
 }
 
-fn reason(why: &PostError) -> String {
+/// Why a packet for the host could not be posted.
+pub(crate) fn reason(why: &PostError) -> String {
     match why {
         PostError::Closed => HOST_GONE.to_owned(),
         PostError::Full { .. } => format!("the host is not reading: {why}"),

@@ -26,7 +26,7 @@ pub use options::{
     BOOTSTRAP_ENV, BootstrapCommand, ChannelAddr, DialBack, LOG_CHANNEL_ENV, LaunchOptions, OutputFiles,
     PROCESS_NAME_ENV, Preload, RESERVED_PREFIX,
 };
-pub use packet::{Head, LOG_STDERR_TAG, LOG_STDOUT_TAG, Packet, Target};
+pub use packet::{Head, LOG_STDERR_TAG, LOG_STDOUT_TAG, Packet, PeerNews, Target};
 pub use secret::Secret;
 pub use status::ProcStatus;
 pub use text::{CUT, cut, cut_reason};

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{ActorId, OwnBoot, PortId, ProcId};
+use crate::{ActorId, OwnBoot, PortId, ProcId, Secret};
 
 /// The tag of a chunk of a proc's standard output, sent to its log channel.
 pub const LOG_STDOUT_TAG: &str = "log.stdout";
@@ -158,6 +158,45 @@ pub enum Head {
     Stop {
         /// Why.
         reason: String,
+    },
+    /// From one proc to another of the same host, about a link of the two alone.
+    Peer {
+        /// Who is told.
+        to: ProcId,
+        /// Who tells.
+        from: ProcId,
+        /// What.
+        news: PeerNews,
+    },
+}
+
+/// What two procs of one host tell each other about a link of their own. All but `Pause` goes through the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum PeerNews {
+    /// It would like one, and dials with this token.
+    Asks {
+        /// Good once.
+        token: Secret,
+    },
+    /// It waits to be dialled.
+    Listens {
+        /// The name of its socket, in the directory of their host.
+        socket: String,
+    },
+    /// What it sends from now on goes over the link, for the so manieth time: what comes there waits for this.
+    Switched {
+        /// From 1.
+        time: u64,
+    },
+    /// Over the link: what follows this goes through the host, once that has been confirmed.
+    Pause,
+    /// All that came over the link before the pause was taken.
+    Paused,
+    /// To itself: what the host had for it before this has come.
+    Echo {
+        /// Which of those that it has sent.
+        number: u64,
     },
 }
 

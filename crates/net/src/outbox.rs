@@ -193,6 +193,13 @@ impl Outbox {
         }
     }
 
+    pub(crate) fn hang_up(&self) {
+        self.close();
+        if let Some(shared) = &self.shared {
+            shared.hang_up();
+        }
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.state().closing
     }

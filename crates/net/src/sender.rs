@@ -64,6 +64,12 @@ impl LinkSender {
         self.0.0.close();
     }
 
+    /// Takes and writes nothing more, at once; what has arrived can still be read, and then the link ends, whether or not
+    /// its peer has closed it. Of a link to another machine this is [`Self::close`].
+    pub fn hang_up(&self) {
+        self.0.0.hang_up();
+    }
+
     /// Whether the link takes nothing more.
     pub fn is_closed(&self) -> bool {
         self.0.0.is_closed()

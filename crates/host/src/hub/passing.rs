@@ -30,6 +30,9 @@ impl Hub {
         if matches!(packet.head, Head::Cast { .. }) {
             return self.forward_all(&proc_, unbundle(packet), from);
         }
+        if matches!(packet.head, Head::Peer { .. }) {
+            return self.introduce(packet, from);
+        }
         let dest = match &packet.head {
             Head::Deliver { to, .. } => to.proc_id.clone(),
             Head::Send { port, .. } | Head::PortClosed { port, .. } => port.proc_id.clone(),

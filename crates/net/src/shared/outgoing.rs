@@ -191,6 +191,11 @@ impl Outgoing {
         held.is_some()
     }
 
+    /// Nothing more goes or comes; what has arrived can be read.
+    pub(crate) fn hang_up(&self) {
+        self.ends.hang_up();
+    }
+
     /// The link has ended. What the peer had not released it may read for as long as it lives.
     pub(crate) fn end(&self) {
         let mut state = self.state();

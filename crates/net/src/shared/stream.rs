@@ -37,6 +37,12 @@ impl Ends {
         lock(&self.arrived).take()
     }
 
+    /// Ends both directions. What has arrived can still be read.
+    pub(crate) fn hang_up(&self) {
+        // A peer that is gone already has nothing to be told.
+        let _gone = self.socket.shutdown(Shutdown::Both);
+    }
+
     /// Writes what the socket has room for.
     ///
     /// # Errors
