@@ -150,8 +150,8 @@ MESH_ATTRIBUTES = frozenset(
 class Actor(Mesh):
     """Isolated state with a mailbox: subclass it, mark methods with `@endpoint`, and spawn it on procs.
 
-    Messages are handled one at a time, in the order in which they come from each sender. Endpoints are all `def`
-    or all `async def`. `__cleanup__(self, exc)` runs when the actor ends; `exc` is the exception that ended it, or None. It
+    Messages are handled one at a time, in the order in which each sender has sent them; between what different ones send there
+    is no order, and only an answer says that a message was handled. Endpoints are all `def` or all `async def`. `__cleanup__(self, exc)` runs when the actor ends; `exc` is the exception that ended it, or None. It
     may be `async def` where the endpoints are. What the actor has spawned has ended by then.
 
     `__supervise__(self, failure)` is called with the `MeshFailure` of each actor of its own that fails, once and one at a
