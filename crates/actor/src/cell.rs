@@ -85,6 +85,25 @@ pub(crate) fn put<A: Handler<M>, M: Message>(
     }
 }
 
+/// Takes one type of message where it arrives.
+pub(crate) struct Feed {
+    tag: &'static str,
+    take: Box<dyn Fn(&ActorId, Vec<Bytes>, &mut Claims) -> Result<(), String> + Send + Sync>,
+}
+
+impl Feed {
+    /// # Panics
+    /// `M` has no wire form, which is a mistake of the program.
+    pub(crate) fn of<M: Message>(take: impl Fn(ActorId, M) + Send + Sync + 'static) -> Self {
+        let tag = M::TAG.expect("only a message with a wire form can come from another process");
+        let take = move |from: &ActorId, parts, claims: &mut Claims| {
+            take(from.clone(), decode::<M>(parts, claims)?);
+            Ok(())
+        };
+        Self { tag, take: Box::new(take) }
+    }
+}
+
 type Decoder<A> = fn(ActorId, Vec<Bytes>, &mut Claims) -> Result<Box<dyn Work<A>>, String>;
 
 /// The messages of an actor that may come from other processes.
@@ -121,12 +140,17 @@ pub(crate) struct TypedCell<A: Actor> {
     id: ActorId,
     mail: MailSender<A>,
     handlers: Handlers<A>,
+    feed: Option<Feed>,
     epitaph: Epitaph,
 }
 
 impl<A: Actor> TypedCell<A> {
-    pub(crate) fn new(id: ActorId, mail: MailSender<A>, epitaph: Epitaph) -> Self {
-        Self { id, mail, handlers: Handlers::of_actor(), epitaph }
+    pub(crate) fn new(id: ActorId, mail: MailSender<A>, feed: Option<Feed>, epitaph: Epitaph) -> Self {
+        Self { id, mail, handlers: Handlers::of_actor(), feed, epitaph }
+    }
+
+    fn undecodable(&self, tag: &str, why: &str) -> String {
+        format!("actor {} could not decode a {tag:?}: {why}", self.id)
     }
 }
 
@@ -138,13 +162,19 @@ impl<A: Actor> Cell for TypedCell<A> {
         parts: Vec<Bytes>,
         mut claims: Claims,
     ) -> Result<(), Refused> {
+        if let Some(feed) = self.feed.as_ref().filter(|feed| feed.tag == tag) {
+            return match (feed.take)(from, parts.clone(), &mut claims) {
+                Ok(()) => Ok(()),
+                Err(why) => Err((parts, self.undecodable(tag, &why))),
+            };
+        }
         let Some(decoder) = self.handlers.0.get(tag) else {
             let why = format!("actor {} takes no message of type {tag:?} from other processes", self.id);
             return Err((parts, why));
         };
         match decoder(from.clone(), parts.clone(), &mut claims) {
             Ok(work) => self.mail.send(Mail::Work(work)).map_err(|_| (parts, life::read(&self.epitaph))),
-            Err(why) => Err((parts, format!("actor {} could not decode a {tag:?}: {why}", self.id))),
+            Err(why) => Err((parts, self.undecodable(tag, &why))),
         }
     }
 

@@ -8,12 +8,13 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use crate::actor::Actor;
-use crate::cell::{Cell, TypedCell};
+use crate::cell::{Cell, Feed, TypedCell};
 use crate::handle::ActorHandle;
 use crate::held_table::HeldTable;
 use crate::instance::Instance;
 use crate::life::{Ending, live, unwritten};
 use crate::mailbox::Mailbox;
+use crate::message::Message;
 use crate::obituaries::Obituaries;
 use crate::port_table::PortTable;
 use crate::recorder::{FlightRecorder, Handling};
@@ -126,12 +127,38 @@ impl Proc {
     /// # Errors
     /// The name is not legal, or taken by an actor that lives.
     pub fn spawn<A: Actor>(&self, name: &str, actor: A) -> Result<ActorHandle<A>, InvalidArgument> {
+        self.spawn_with(name, actor, None)
+    }
+
+    /// As [`Self::spawn`], of an actor that only passes on each `M` that comes to it as a packet: `feed` gets that instead, with who has
+    /// sent it, where it arrives. It must neither block nor panic, and takes messages until the actor has ended.
+    ///
+    /// # Errors
+    /// As [`Self::spawn`].
+    ///
+    /// # Panics
+    /// `M` has no wire form.
+    pub fn spawn_fed<A: Actor, M: Message>(
+        &self,
+        name: &str,
+        actor: A,
+        feed: impl Fn(ActorId, M) + Send + Sync + 'static,
+    ) -> Result<ActorHandle<A>, InvalidArgument> {
+        self.spawn_with(name, actor, Some(Feed::of(feed)))
+    }
+
+    fn spawn_with<A: Actor>(
+        &self,
+        name: &str,
+        actor: A,
+        feed: Option<Feed>,
+    ) -> Result<ActorHandle<A>, InvalidArgument> {
         check_name("actor name", name)?;
         let id = ActorId::new(self.id().clone(), name);
         let (mail, inbox) = mpsc::unbounded_channel();
         let (ended_tx, ended) = watch::channel(None);
         let epitaph = unwritten(&id);
-        let cell = TypedCell::<A>::new(id.clone(), mail.clone(), Arc::clone(&epitaph));
+        let cell = TypedCell::<A>::new(id.clone(), mail.clone(), feed, Arc::clone(&epitaph));
         self.register(&id.name, Arc::new(cell))?;
         let ending = Ending::new(self.clone(), id.clone(), ended_tx, Arc::clone(&epitaph));
         self.0.runtime.spawn(live(ending, Instance::new(self.clone(), id.clone()), inbox, actor));

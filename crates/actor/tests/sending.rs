@@ -40,6 +40,28 @@ async fn one_handle_type_sends_to_actors_here_and_elsewhere() {
 }
 
 #[tokio::test]
+async fn what_comes_to_an_actor_that_is_fed_is_taken_at_once_and_what_cannot_be_decoded_comes_back() {
+    let hub = Arc::<Hub>::default();
+    let (a, b) = (hub.node("a"), hub.node("b"));
+    let (seen, _numbers) = b.proc_.mailbox().open_port();
+    let (fed_tx, mut fed) = tokio::sync::mpsc::unbounded_channel();
+    let feed = move |from: ActorId, Note(number)| fed_tx.send((from, number)).unwrap();
+    b.proc_.spawn_fed("echo", Echo::new(seen), feed).unwrap();
+    let (cx, there) = (a.proc_.instance(), attached(&a, &b, "echo"));
+    there.send(&cx, Note(7)).unwrap();
+    assert_eq!(soon(fed.recv()).await, Some((cx.id().clone(), 7)));
+    // Other types go the usual way.
+    let (reply, answer) = cx.mailbox().open_once_port();
+    there.send(&cx, Ask { value: 21, reply: reply.bind() }).unwrap();
+    assert_eq!(soon(answer.recv()).await, Ok(42));
+    let (to, from) = (ActorId::new(b.proc_.id().clone(), "echo"), cx.id().clone());
+    let tag = <Note as procession_actor::Message>::TAG.unwrap().to_owned();
+    let head = Head::Deliver { to, from, tag, ports: Vec::new(), answered: false };
+    let (packet, why) = b.proc_.post(Packet::bare(head)).unwrap_err();
+    assert!(packet.parts.is_empty() && why.contains("could not decode"), "{why}");
+}
+
+#[tokio::test]
 async fn a_message_without_a_wire_form_is_handed_back_when_the_actor_is_elsewhere() {
     let hub = Arc::<Hub>::default();
     let (a, b) = (hub.node("a"), hub.node("b"));

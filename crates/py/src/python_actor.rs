@@ -24,7 +24,9 @@ impl PythonActor {
     /// The name is not legal, or taken by an actor that lives.
     pub fn spawn(proc_: &Proc, name: &str) -> Result<(ActorHandle<Self>, Arc<Inbox>), InvalidArgument> {
         let inbox = Inbox::new(ActorId::new(proc_.id().clone(), name));
-        let handle = proc_.spawn(name, Self { inbox: Arc::clone(&inbox) })?;
+        let fed = Arc::clone(&inbox);
+        let feed = move |sender, message| fed.push(sender, message);
+        let handle = proc_.spawn_fed::<_, PythonMessage>(name, Self { inbox: Arc::clone(&inbox) }, feed)?;
         inbox.belongs_to(handle.clone());
         Ok((handle, inbox))
     }
