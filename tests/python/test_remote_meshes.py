@@ -183,7 +183,7 @@ def followed():
     """How many subscriptions the host holds for others, and how many calls wait for what comes next."""
     (service,) = [one for one in gc.get_objects() if type(one) is HostService]
     calls = [one for one in list(service._waiting.values()) if isinstance(one, Call)]
-    return len(service._followed), sum(isinstance(call.future._finish, More) for call in calls)
+    return len(service._followed), sum(isinstance(call.future._finish_of, More) for call in calls)
 
 
 async def follow_events(procs):
