@@ -244,6 +244,11 @@ class Described(Future[R]):
         self._pending_of = self._finish_of = self._cancel_of = None
 
 
+def finish_of(future: Future[Any]) -> Callable[[], Any] | None:
+    """What a described future finishes with; None of any other, and once it is settled."""
+    return future._finish_of if isinstance(future, Described) else None
+
+
 def when_all(waiters: Sequence[Waiter], finish: Callable[[], R], timeout: float | None = None) -> Future[R]:
     """A future of several things; TimeoutError when some are missing after `timeout` seconds from now."""
     left = list(reversed(waiters))

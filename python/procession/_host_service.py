@@ -17,7 +17,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from procession import _answer, _native, _plain, _validate
-from procession._future import Future, when_done
+from procession._future import Future, finish_of, when_done
 from procession._launcher import KnownLauncher
 from procession._port import Port
 from procession._procs import OwnedProcs, Slot, check_names, launch
@@ -196,7 +196,7 @@ class HostService:
             return
         token = next(self._tokens)
         self._waiting[token] = Call(future, port)
-        if isinstance(future._finish, Spawn):
+        if isinstance(finish_of(future), Spawn):
             self._spawning.add(token)
         waiter.notify(self._queue, token)
 
@@ -210,7 +210,7 @@ class HostService:
         elif isinstance(waiting, Lease):
             followed = self._followed.pop(waiting.name, None)
             # Whoever followed has asked for what comes next, as always: on a quiet day that would wait for long.
-            self._forget(lambda call: isinstance(call.future._finish, More) and call.future._finish.of is followed)
+            self._forget(lambda call: isinstance(more := finish_of(call.future), More) and more.of is followed)
         elif waiting is not None:
             answer = waiting.receiver.try_recv()
             if answer is not None and answer.outcome == _native.CLOSED:
