@@ -85,10 +85,12 @@ pub(crate) fn put<A: Handler<M>, M: Message>(
     }
 }
 
+type Take = dyn Fn(&ActorId, Vec<Bytes>, &mut Claims) -> Result<(), String> + Send + Sync;
+
 /// Takes one type of message where it arrives.
 pub(crate) struct Feed {
     tag: &'static str,
-    take: Box<dyn Fn(&ActorId, Vec<Bytes>, &mut Claims) -> Result<(), String> + Send + Sync>,
+    take: Box<Take>,
 }
 
 impl Feed {

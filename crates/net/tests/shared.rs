@@ -177,10 +177,14 @@ async fn what_was_received_stays_as_it_is_when_the_link_has_ended() {
         kept.push(part(&mut to).await);
     }
     // First the link to who reads ends, then that to who wrote.
-    drop((to, host_to));
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    drop((from, host_from));
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    for ends in [[to, host_to], [from, host_from]] {
+        for end in &ends {
+            end.sender.close();
+        }
+        for end in &ends {
+            soon(end.sender.flushed()).await.unwrap();
+        }
+    }
     for byte in 100..160 {
         drop(large(MIB, byte));
     }

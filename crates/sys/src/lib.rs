@@ -20,6 +20,7 @@ mod poll;
 mod process;
 mod program;
 mod region;
+mod rights;
 mod shared_pages;
 mod snapshot;
 mod socket;

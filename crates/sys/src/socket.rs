@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::call::{check, check_size, retry};
+use crate::rights;
 
 /// The most descriptors that one message carries.
 const MAX_FDS: usize = 8;
@@ -122,16 +123,7 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io:
         let mut message: libc::msghdr = std::mem::zeroed();
         message.msg_iov = &raw mut part;
         message.msg_iovlen = 1;
-        if !raw.is_empty() {
-            let size = size_of_val(raw.as_slice()) as libc::c_uint;
-            message.msg_control = control.as_mut_ptr().cast();
-            message.msg_controllen = libc::CMSG_SPACE(size) as _;
-            let header = libc::CMSG_FIRSTHDR(&raw const message);
-            (*header).cmsg_level = libc::SOL_SOCKET;
-            (*header).cmsg_type = libc::SCM_RIGHTS;
-            (*header).cmsg_len = libc::CMSG_LEN(size) as _;
-            std::ptr::copy_nonoverlapping(raw.as_ptr().cast(), libc::CMSG_DATA(header), size as usize);
-        }
+        rights::put(&mut message, &mut control, &raw);
         retry(|| check_size(libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL)))
             .map(drop)
     }
@@ -169,18 +161,6 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received
         let length = retry(|| {
             check_size(libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC))
         })?;
-        let mut fds = Vec::new();
-        let mut header = libc::CMSG_FIRSTHDR(&raw const message);
-        while !header.is_null() {
-            if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
-                let size = (*header).cmsg_len as usize - libc::CMSG_LEN(0) as usize;
-                for index in 0..size / size_of::<RawFd>() {
-                    let fd = libc::CMSG_DATA(header).cast::<RawFd>().add(index).read_unaligned();
-                    fds.push(OwnedFd::from_raw_fd(fd));
-                }
-            }
-            header = libc::CMSG_NXTHDR(&raw const message, header);
-        }
-        Ok(Received { length, fds })
+        Ok(Received { length, fds: rights::take(&message) })
     }
 }

@@ -1,11 +1,12 @@
 //! Streams over unix sockets whose bytes may have a descriptor with them.
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use bytes::BufMut;
 
 use crate::call::{check_size, retry};
+use crate::rights;
 
 /// Room for a control message with one descriptor, aligned as the kernel wants it.
 type Control = [u64; 3];
@@ -20,6 +21,7 @@ pub fn send_stream(
     parts: &[IoSlice<'_>],
     descriptor: Option<BorrowedFd<'_>>,
 ) -> io::Result<usize> {
+    let raw = descriptor.as_ref().map(AsRawFd::as_raw_fd);
     let mut control: Control = [0; 3];
     // SAFETY: all-zero is a valid msghdr; a slice of IoSlice is one of iovec by its definition; every pointer put in
     // outlives the call, and the control buffer has room for one descriptor.
@@ -27,16 +29,7 @@ pub fn send_stream(
         let mut message: libc::msghdr = std::mem::zeroed();
         message.msg_iov = parts.as_ptr().cast_mut().cast();
         message.msg_iovlen = parts.len().min(1024) as _;
-        if let Some(descriptor) = descriptor {
-            const SIZE: libc::c_uint = size_of::<RawFd>() as libc::c_uint;
-            message.msg_control = control.as_mut_ptr().cast();
-            message.msg_controllen = libc::CMSG_SPACE(SIZE) as _;
-            let header = libc::CMSG_FIRSTHDR(&raw const message);
-            (*header).cmsg_level = libc::SOL_SOCKET;
-            (*header).cmsg_type = libc::SCM_RIGHTS;
-            (*header).cmsg_len = libc::CMSG_LEN(SIZE) as _;
-            libc::CMSG_DATA(header).cast::<RawFd>().write_unaligned(descriptor.as_raw_fd());
-        }
+        rights::put(&mut message, &mut control, raw.as_slice());
         retry(|| check_size(libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL)))
     }
 }
@@ -76,19 +69,8 @@ pub fn receive_stream(socket: BorrowedFd<'_>, buffer: &mut impl BufMut) -> io::R
         if message.msg_flags & libc::MSG_CTRUNC != 0 {
             came = Came::LostDescriptor;
         }
-        let header = libc::CMSG_FIRSTHDR(&raw const message);
-        if !header.is_null()
-            && (*header).cmsg_level == libc::SOL_SOCKET
-            && (*header).cmsg_type == libc::SCM_RIGHTS
-        {
-            let count = ((*header).cmsg_len as usize - libc::CMSG_LEN(0) as usize) / size_of::<RawFd>();
-            for index in 0..count {
-                let fd = libc::CMSG_DATA(header).cast::<RawFd>().add(index).read_unaligned();
-                let descriptor = OwnedFd::from_raw_fd(fd);
-                if index == 0 {
-                    came = Came::Descriptor(descriptor);
-                }
-            }
+        if let Some(first) = rights::take(&message).into_iter().next() {
+            came = Came::Descriptor(first);
         }
         buffer.advance_mut(length);
         length
