@@ -335,14 +335,26 @@ def test_a_module_that_cannot_be_imported_fails_each_launch_with_its_traceback(z
     assert {exit.exit_code for exit in procs.wait(30).get().values()} == {1}
 
 
-def test_what_forks_would_not_have_is_executed_in_the_same_place_and_the_log_says_why(zygote, module, capfd):
-    text = "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True, name='left').start()\n"
-    procs, actors = looking(zygote(Supervising, preload=[module("threads", text)]), per_host={"n": 2})
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (
+            "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True, name='left').start()\n",
+            "1 threads are left of what preload imports (left)",
+        ),
+        (
+            "import sys, types\nsys.modules['torch'] = types.SimpleNamespace(cuda=types.SimpleNamespace(is_initialized=lambda: True))",
+            "CUDA is in use after what preload imports (torch.cuda)",
+        ),
+    ],
+    ids=["threads", "CUDA"],
+)
+def test_what_forks_would_not_have_is_executed_in_the_same_place_and_the_log_says_why(zygote, module, capfd, text, why):
+    procs, actors = looking(zygote(Supervising, preload=[module("unfit", text)]), per_host={"n": 2})
     with procs:
         assert set(actors.is_forked.call().get(60).values()) == {False}
         assert len({parent for _, parent in actors.pids.call().get(60).values()}) == 1
-    said = "procs are executed and not forked: 1 threads are left of what preload imports (left)"
-    until(lambda: said in capfd.readouterr().err, "the reason is told")
+    until(lambda: f"procs are executed and not forked: {why}" in capfd.readouterr().err, "the reason is told")
 
 
 def test_a_zygote_that_cannot_be_launched_fails_what_waits_for_it_with_the_reason(zygote):
