@@ -22,10 +22,11 @@ from procession._proc_mesh import ProcMesh
 from procession._procs import OtherProcs, Procs, Slot, check_output, launch
 from procession._remote import RemoteProcs, launch_through_host
 from procession._runtime import is_launched, runtime, shutdown_context
-from procession._setup import setup_of
+from procession._setup import modules_of, setup_of
 from procession._shape import Extent, Mesh, Point, Region
 from procession._value_mesh import ValueMesh
 from procession._worker_launcher import WorkerLauncher
+from procession._zygote import Zygote
 from procession.errors import InvalidArgument, LauncherUnavailable, Unsupported
 
 if TYPE_CHECKING:
@@ -188,14 +189,14 @@ class HostMesh(Mesh):
         per_host: the shape of the procs of each host, `{"gpus": 4}`; None is one proc.
         bootstrap: called in each proc, sync or async, before any actor is built.
         preload: modules that each proc imports before it is ready, and before `bootstrap` is called, in this order.
-        fork_server: procs of the native launcher that run this interpreter are forked from one that has imported the runtime and
+        fork_server: procs of the native launcher, and of a `launchers.Zygote`, that run this interpreter are forked from one that has imported the runtime and
             `preload` already, once for all of them: in a few milliseconds, and with that memory shared. What a fork cannot be
             given is executed as ever, and False does that always: what is detached or confined (user, rlimits, resources, security,
             proc_bind), other programs, and where `preload` leaves threads or uses CUDA.
         bootstrap_command: what to run instead of this interpreter, as a `launch.BootstrapCommand` or a list of words; or
             a callable that is asked for each point.
         launcher: None or `launchers.native()`, a launcher actor, or a `ProcLauncher` subclass, which then gets a
-            process of its own.
+            process of its own; or a configuration of `procession.launchers`.
         readiness: "none" for programs that never call back; they host no actors.
         env: what is added to the launcher's environment, None removes; or a callable that is asked for each point.
         clear_env: start from an empty environment instead of the launcher's.
@@ -235,11 +236,15 @@ class HostMesh(Mesh):
         # Absolute, because it is entered by the launcher and by the proc, and theirs may be another.
         directory = None if cwd is None else os.path.abspath(_validate.path("cwd", cwd))
         instance = current_instance()
+        chosen = resolve(launcher)
+        modules = modules_of("preload", preload)
+        if isinstance(chosen, Zygote) and readiness == "call_back" and bootstrap_command is None:
+            modules = [*chosen.preload, *modules]
         common: dict[str, Any] = {
             "clear_env": _validate.flag("clear_env", clear_env),
             "cwd": directory,
             "readiness": _validate.choice("readiness", readiness, ("call_back", "none")),
-            "setup": setup_of(bootstrap, preload),
+            "setup": setup_of(bootstrap, modules),
             "sys_path": _pickle.path_for_procs(),
             "ready_timeout": _validate.seconds("ready_timeout", ready_timeout),
             "stop_grace": _validate.seconds("stop_grace", stop_grace),
@@ -263,7 +268,6 @@ class HostMesh(Mesh):
             owner = f"actor {instance.actor_id}" if instance is not None else f"proc {runtime().proc_id}"
             rule = f"what {owner} spawns belongs to it, and ends with it; let the client spawn what is to outlive it"
             raise InvalidArgument("on_owner_loss", '"detach"', rule)
-        chosen = resolve(launcher)
         if cwd is None and is_here and (readiness == "call_back" or isinstance(chosen, NativeLauncher)):
             common["cwd"] = _own_directory()
         is_forked = _validate.flag("fork_server", fork_server) and readiness == "call_back"
@@ -288,11 +292,13 @@ class HostMesh(Mesh):
                 "args": args,
                 "env": added,
                 "env_remove": removed,
-                "preload": list(preload) if is_forked and bootstrap_command is None else None,
+                "preload": modules if is_forked and bootstrap_command is None else None,
             }
             if bound_to is not None:
                 own["confinement"] = bound(common["confinement"], bound_to[rank % len(bound_to)])
             slots.append(Slot(f"{mesh_name}-{rank}", rank, {**common, **own}))
+        if isinstance(chosen, Zygote):
+            chosen = chosen.fit_for(slots)
         chosen.check(slots)
         if log_dir is not None:
             check_output(chosen)

@@ -23,6 +23,7 @@ from procession._port import Port
 from procession._procs import OwnedProcs, Slot, check_names, launch
 from procession._restart import Restart
 from procession._runtime import runtime
+from procession._zygote import close as close_zygote
 from procession.errors import AlreadyExists, NotFound
 
 if TYPE_CHECKING:
@@ -305,6 +306,9 @@ class HostService:
         if is_spawner:  # a launcher class may have another process by now
             procs.launcher = KnownLauncher(launcher, procs.launcher.without_output)
         procs.respawn(ranks)
+
+    def do_close_zygote(self, name: str) -> Future[None]:
+        return close_zygote(name)
 
     def do_tails(self, key: str, ranks: list[int], lines: int | None) -> Any:
         procs = groups.get(key)

@@ -12,6 +12,7 @@ from procession._launcher_process import launcher_of, process_of
 from procession._procs import Slot
 from procession._runtime import runtime
 from procession._worker_launcher import WorkerLauncher, worker_from
+from procession._zygote import Zygote, zygote_from
 from procession.errors import InvalidArgument, Unsupported, VersionMismatch
 
 if TYPE_CHECKING:
@@ -125,14 +126,14 @@ class KnownLauncher:
         """That was done where they were spawned."""
 
 
-AnyLauncher = NativeLauncher | ActorLauncher | ClassLauncher | KnownLauncher | WorkerLauncher
+AnyLauncher = NativeLauncher | ActorLauncher | ClassLauncher | KnownLauncher | WorkerLauncher | Zygote
 
 
 def resolve(launcher: Any) -> AnyLauncher:
     """What the argument `launcher` stands for; refuses what is none."""
     if launcher is None:
         return NativeLauncher()
-    if isinstance(launcher, NativeLauncher | WorkerLauncher):
+    if isinstance(launcher, NativeLauncher | WorkerLauncher | Zygote):
         return launcher
     from procession.launch import ProcLauncher
 
@@ -251,6 +252,8 @@ def native_from(described: dict[str, Any]) -> Launcher:
     """The same one for the same actor, because how many launches wait for it is counted there."""
     if "worker" in described:
         return worker_from(described)
+    if "zygote" in described:
+        return zygote_from(described)
     key = (described["actor_id"], described["refusal"])
     launcher = _native_launchers.pop(key, None)
     if launcher is None:

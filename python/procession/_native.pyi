@@ -9,12 +9,16 @@ from procession._native_inbox import Caller as Caller
 from procession._native_inbox import Inbox as Inbox
 from procession._native_inbox import Message as Message
 from procession._native_inbox import Serving as Serving
+from procession._native_supervised import Supervised as Supervised
+from procession._native_supervised import supervise as supervise
 from procession._native_waiter import CompletionQueue as CompletionQueue
 from procession._native_waiter import Waiter as Waiter
 from procession._native_worker import SessionKey as SessionKey
 from procession._native_worker import Worker as Worker
 from procession._native_worker import WorkerServer as WorkerServer
+from procession._native_worker import Zygote as Zygote
 from procession._native_worker import connect_workers as connect_workers
+from procession._native_worker import serve_launches as serve_launches
 from procession._native_worker import serve_worker as serve_worker
 
 Buffer = bytes | bytearray | memoryview
@@ -453,23 +457,3 @@ class Claims:
 
     def __enter__(self) -> Claims: ...
     def __exit__(self, *exc: object) -> None: ...
-
-@final
-class Supervised:
-    @property
-    def pid(self) -> int: ...
-    def wait(self) -> Waiter:
-        """Result: (exit_code, signal, core_dumped, failed_reason, stderr_tail, stdout_tail)."""
-    def terminate(self, timeout: float) -> Waiter: ...
-    def kill(self) -> Waiter: ...
-
-def supervise(
-    argv: Sequence[str],
-    arg0: str | None,
-    env: dict[str, str],
-    cwd: str | None,
-    tail_lines: int,
-    log_channel: str | None,
-    confinement: dict[str, Any] | None = None,
-) -> Supervised:
-    """Starts an OS process of this process: own session, both pipes read in bounded memory, its tree killed when it ends. Raises `OSError` naming program and cause."""

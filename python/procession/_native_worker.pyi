@@ -1,4 +1,4 @@
-"""The part of `_native` that is about workers; there is no module of this name when it runs."""
+"""The part of `_native` that is about workers and zygotes; there is no module of this name when it runs."""
 
 from os import PathLike
 from typing import final
@@ -65,3 +65,18 @@ def connect_workers(
     addresses: list[str], key: SessionKey, within: float, lease: float, bind: str | None, advertise: str | None
 ) -> list[Worker | str]:
     """Dials all at the same time, within so many seconds; of each the connection, or why there is none."""
+
+@final
+class Zygote:
+    """One process that a launcher starts, and what that launches; nothing starts before its first launch."""
+
+    def __new__(cls, name: str, program: str, args: list[str], through: Launcher, owner: str | None) -> Zygote:
+        """`owner`: a proc of this host; it closes with that. RuntimeError in a proc that is no host."""
+    def launch_through(self, launcher: Launcher) -> None:
+        """The next process is launched through that."""
+    def launcher(self) -> Launcher: ...
+    def close(self) -> Waiter:
+        """Has the process end once nothing runs that it has launched; done then."""
+
+def serve_launches(interpreter: str) -> None:
+    """In a proc, before it is ready: launches for its host, as a zygote. RuntimeError where it cannot."""

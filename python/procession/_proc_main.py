@@ -1,4 +1,4 @@
-"""What a launched proc runs: `python -m procession._proc_main`; one that is to be a host too with `--host`."""
+"""What a launched proc runs: `python -m procession._proc_main`; one that is to be a host too with `--host`, a zygote with `--zygote`."""
 
 from __future__ import annotations
 
@@ -63,6 +63,8 @@ def main() -> int:
     _adopt(node.sys_path, node.cwd)
     if setup and not _set_up(setup, node.say):
         return 1
+    if sys.argv[1:] == [config.ZYGOTE_ARG]:
+        _native.serve_launches(sys.executable)
 
     from procession._agent import Agent, wait_for_all
 

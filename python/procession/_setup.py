@@ -20,13 +20,19 @@ class Step(NamedTuple):
     run: Callable[[], object]
 
 
+def modules_of(field: str, given: object) -> list[str]:
+    """Refuses what are no names of modules."""
+    if isinstance(given, (str, bytes)) or not isinstance(given, Sequence):
+        _validate.refuse(field, given, 'has to be a list of modules, e.g. ["numpy"]')
+    for place, module in enumerate(given):
+        if not isinstance(module, str) or not all(part.isidentifier() for part in module.split(".")):
+            _validate.refuse(f"{field}[{place}]", module, "has to be the name of a module, e.g. numpy.linalg")
+    return list(given)
+
+
 def setup_of(bootstrap: Setup | None, preload: Sequence[str]) -> bytes:
     """For `steps_of`; nothing where there is nothing to do."""
-    if isinstance(preload, (str, bytes)) or not isinstance(preload, Sequence):
-        _validate.refuse("preload", preload, 'has to be a list of modules, e.g. ["numpy"]')
-    for place, module in enumerate(preload):
-        if not isinstance(module, str) or not all(part.isidentifier() for part in module.split(".")):
-            _validate.refuse(f"preload[{place}]", module, "has to be the name of a module, e.g. numpy.linalg")
+    preload = modules_of("preload", preload)
     if bootstrap is not None and not callable(bootstrap):
         _validate.refuse("bootstrap", bootstrap, "has to be a callable without arguments")
     if bootstrap is None and not preload:

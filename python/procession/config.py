@@ -58,6 +58,8 @@ HOST_SECONDS: Final = 30.0
 """Seconds that a proc waits for what its host answers at once: its process may be stopped, or hold its interpreter."""
 HOST_ARG: Final = "--host"
 """With it a proc is a host too."""
+ZYGOTE_ARG: Final = "--zygote"
+"""With it a proc launches for its host."""
 FORK_SERVER_ARG: Final = "--fork-server"
 """With it a proc is none: procs are forked from it."""
 HOST_STOP_SECONDS: Final = 20.0

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from procession._launcher import NativeLauncher, resolve
 from procession._launcher_process import launcher_of, process_of
 from procession._worker_launcher import WorkerLauncher, connect_all
+from procession._zygote import Zygote
 from procession.errors import LauncherUnavailable
 
 if TYPE_CHECKING:
     from procession._future import Future
     from procession.launch import ProcLauncher
 
-__all__ = ["NativeLauncher", "WorkerLauncher", "connect_all", "native", "register"]
+__all__ = ["NativeLauncher", "WorkerLauncher", "Zygote", "connect_all", "native", "register"]
 
 
 def native() -> NativeLauncher:

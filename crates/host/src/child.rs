@@ -18,6 +18,7 @@ use crate::owner::{Leaving, end_with_owner, owner_gone};
 use crate::payload::Payload;
 use crate::payload_file::resolve;
 use crate::peers::Peers;
+use crate::worker::{Counter, Line as Worker};
 
 /// How long a host is dialled that is there and does not answer: it may be stopped, or starved.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -72,6 +73,7 @@ pub struct Child {
     recorder: Option<Arc<Recorder>>,
     own_boot: OwnBoot,
     linked: Instant,
+    counter: OnceLock<Counter>,
 }
 
 /// What the host has said so far.
@@ -161,6 +163,7 @@ impl Child {
             recorder,
             own_boot,
             linked,
+            counter: OnceLock::new(),
         })
     }
 
@@ -251,8 +254,25 @@ impl Child {
         core.hub.belongs_to(Arc::clone(&self.line));
     }
 
-    /// Writes out what was posted and closes the connection; this process ends by itself now.
+    /// Launches for the host from now on, as the process that its [`Zygote`](crate::Zygote) has started. `interpreter` is what
+    /// runs Python here. To be called before [`Self::ready`].
+    ///
+    /// # Errors
+    /// The keeper of what is launched could not be started.
+    pub async fn serve_launches(&self, interpreter: Option<String>) -> Result<(), String> {
+        let counter = Counter::open(&Worker::of(&self.proc_, self.line.link()), interpreter, None).await;
+        let opened = counter.launcher.as_ref().map(drop).map_err(Clone::clone);
+        let _first = self.counter.set(counter);
+        opened
+    }
+
+    /// Writes out what was posted and closes the connection; this process ends by itself now. What it has launched for
+    /// its host ends first.
     pub async fn goodbye(&self) {
+        if let Some(counter) = self.counter.get() {
+            counter.kill_all().await;
+            counter.all_told().await;
+        }
         self.leaving.begin();
         self.told.peers.goodbye().await;
         let link = self.line.link();

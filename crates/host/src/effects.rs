@@ -140,8 +140,7 @@ impl Driver {
         let (core, shared) = (Arc::clone(&self.core), Arc::clone(&self.shared));
         tokio::spawn(async move {
             let is_wanted = |proc_: &ProcRef| {
-                proc_.0.launched_in.as_ref() == Some(&own)
-                    && proc_.0.snapshot().status != ProcStatus::Stopping
+                proc_.0.launched_in.get() == Some(&own) && proc_.0.snapshot().status != ProcStatus::Stopping
             };
             let idle = async {
                 while let Some(wanted) = core.live().into_iter().find(is_wanted) {
@@ -238,7 +237,7 @@ impl Driver {
             flight: Some(shared.read_flight()),
             stdout_head: shared.output.head(Stream::Stdout),
             stderr_head: shared.output.head(Stream::Stderr),
-            launched_in: shared.launched_in.clone(),
+            launched_in: shared.launched_in.get().cloned(),
             // That it had dialled back was an earlier host's to see.
             calls_back: shared.calls_back
                 && !(shared.is_adopted && self.shared.snapshot().ready_at.is_some()),

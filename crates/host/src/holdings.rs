@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 
 use crate::core::Core;
 use crate::group::Group;
+use crate::proc_ref::Stage;
 use crate::slot::{Slot, slots_of};
 
 /// Who a group of procs belongs to: when the proc ends, they do.
@@ -62,11 +63,12 @@ pub(crate) fn owner_ended(core: &Arc<Core>, owner: &ProcId) {
         return;
     }
     core.runtime.spawn(async move {
-        let (native, launched): (Vec<_>, Vec<_>) =
-            slots.into_iter().partition(|(_, slot)| slot.current().0.native);
-        for slots in [launched, native] {
+        // Looked at once: one that gets into an earlier stage later is stopped all the same.
+        let staged = |(who, slot): (String, Slot)| (slot.current().stage(), who, slot);
+        let mut slots: Vec<_> = slots.into_iter().map(staged).collect();
+        for stage in Stage::ALL {
             let mut ends = JoinSet::new();
-            for (who, slot) in slots {
+            for (_, who, slot) in slots.extract_if(.., |(its, ..)| *its == stage) {
                 let current = slot.current();
                 let why = format!("its owner, {who}, ended");
                 current.ask(StopHow::AgentFirst, current.0.stop_grace, HOST, &why, None);

@@ -25,7 +25,7 @@ use crate::kept::Kept;
 use crate::ledger::{Ledger, Past};
 use crate::observers::{Audience, Observer, SlotObserver};
 use crate::outliving;
-use crate::proc_ref::ProcRef;
+use crate::proc_ref::{ProcRef, Stage};
 use crate::run_dir::RunDir;
 use crate::run_record::RunRecord;
 use crate::slot::{Slot, slots_of};
@@ -225,21 +225,7 @@ impl Host {
         launcher: Arc<dyn ProcLauncher>,
         observer: Option<Observer>,
     ) -> Result<ProcRef, InvalidArgument> {
-        spec.check()?;
-        launcher.check(&spec.command.confinement)?;
-        outliving::check(&self.0.core, &spec, launcher.as_ref())?;
-        let (core, mut spec) = (&self.0.core, spec);
-        outliving::number(std::slice::from_mut(&mut spec));
-        let id = ProcId::fresh(&spec.name, &core.id)?;
-        let audience = Arc::new(Audience::new(false));
-        let make = |incarnation| ProcRef::new(id, incarnation, &spec, launcher.as_ref(), audience);
-        let (proc_, inputs) = core.add(&spec, false, make)?;
-        outliving::write_group(core, std::iter::once(&spec), &RestartPolicy::default());
-        if let Some(observer) = observer {
-            proc_.watch(observer);
-        }
-        Driver::start(Arc::clone(core), Arc::clone(&proc_.0), launcher, spec, inputs, None);
-        Ok(proc_)
+        spawn_on(&self.0.core, spec, launcher, observer)
     }
 
     /// Launches a group of procs, each of which is launched again as `restart` says: one after the other in the order of
@@ -337,7 +323,7 @@ impl Host {
         core.take(Packet::bare(head), Some(core.proc_.id()));
     }
 
-    /// Ends every proc: those of other launchers first, since these may be procs themselves; each
+    /// Ends every proc: those that others have launched first, see [`ProcRef::stage`]; each
     /// has `timeout` before it is killed: half of it to end when asked, half when terminated. Then
     /// the keeper ends, and nothing is left but procs that outlive their host. Later launches fail.
     ///
@@ -359,9 +345,9 @@ impl Host {
         let core = &self.0.core;
         core.begin_closing();
         let bound = timeout.saturating_add(STUCK);
-        for is_native in [false, true] {
+        for stage in Stage::ALL {
             let mut stops = JoinSet::new();
-            let ends = |proc_: &ProcRef| proc_.0.native == is_native && !proc_.0.outlives;
+            let ends = |proc_: &ProcRef| proc_.stage() == stage && !proc_.0.outlives;
             for proc_ in core.live().into_iter().filter(ends) {
                 let reason = reason.to_owned();
                 stops.spawn(async move { proc_.stop(&reason, Some(timeout / 2)).await });
@@ -388,6 +374,29 @@ impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Host({})", self.id().as_str())
     }
+}
+
+/// As [`Host::spawn_watched`], of the host that has `core`.
+pub(crate) fn spawn_on(
+    core: &Arc<Core>,
+    mut spec: SpawnSpec,
+    launcher: Arc<dyn ProcLauncher>,
+    observer: Option<Observer>,
+) -> Result<ProcRef, InvalidArgument> {
+    spec.check()?;
+    launcher.check(&spec.command.confinement)?;
+    outliving::check(core, &spec, launcher.as_ref())?;
+    outliving::number(std::slice::from_mut(&mut spec));
+    let id = ProcId::fresh(&spec.name, &core.id)?;
+    let audience = Arc::new(Audience::new(false));
+    let make = |incarnation| ProcRef::new(id, incarnation, &spec, launcher.as_ref(), audience);
+    let (proc_, inputs) = core.add(&spec, false, make)?;
+    outliving::write_group(core, std::iter::once(&spec), &RestartPolicy::default());
+    if let Some(observer) = observer {
+        proc_.watch(observer);
+    }
+    Driver::start(Arc::clone(core), Arc::clone(&proc_.0), launcher, spec, inputs, None);
+    Ok(proc_)
 }
 
 fn machine_name() -> String {

@@ -40,6 +40,9 @@ pub(crate) async fn launch(
     if core.is_closing() {
         return Err(ProcLauncherError::Other(SHUTTING_DOWN.to_owned()));
     }
+    if let Some(own) = launcher.own_proc() {
+        let _known_before = shared.launched_in.set(own);
+    }
     if let Some(files) = &shared.files {
         files.start().await;
     }

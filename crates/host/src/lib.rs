@@ -51,6 +51,7 @@ mod transit;
 mod watchdog;
 mod witness;
 mod worker;
+mod zygote;
 
 pub use child::{Child, ChildError, take_bootstrap};
 pub use dead_hosts::{DeadHost, LeftProcess, dead_hosts};
@@ -72,3 +73,4 @@ pub use records::{Record, read_record, records_dir};
 pub use slot::{Slot, SlotSnapshot};
 pub use spec::{LogSpec, OwnerLoss, SpawnSpec};
 pub use worker::{WorkerDial, WorkerError, WorkerLauncher, WorkerServer};
+pub use zygote::Zygote;

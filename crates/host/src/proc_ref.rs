@@ -1,7 +1,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use procession_launch::ProcLauncher;
@@ -71,8 +71,8 @@ pub(crate) struct Shared {
     /// It had ended by the time it was taken over.
     pub(crate) was_over: AtomicBool,
     pub(crate) calls_back: bool,
-    /// The proc that its launcher has to itself.
-    pub(crate) launched_in: Option<ProcId>,
+    /// The proc that its launcher has to itself, once there is one.
+    pub(crate) launched_in: OnceLock<ProcId>,
     /// Without the end, which is in `exit`.
     pub(crate) snapshot: Mutex<ProcSnapshot>,
     pub(crate) boot: BootClock,
@@ -147,6 +147,21 @@ impl Shared {
     }
 }
 
+/// When a proc is stopped among others: those that others live by come later.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// What a zygote has launched.
+    Forked,
+    /// What launchers have that may be procs themselves; zygotes among it.
+    Launched,
+    /// What nobody but the host stands for.
+    Native,
+}
+
+impl Stage {
+    pub(crate) const ALL: [Self; 3] = [Self::Forked, Self::Launched, Self::Native];
+}
+
 /// One launch of one proc, from any thread. Cheap to clone.
 #[derive(Clone)]
 pub struct ProcRef(pub(crate) Arc<Shared>);
@@ -180,7 +195,7 @@ impl ProcRef {
             at: spec.at,
             is_adopted: adopted.is_some(),
             was_over: AtomicBool::new(false),
-            launched_in: launcher.own_proc(),
+            launched_in: launcher.own_proc().map_or_else(OnceLock::new, OnceLock::from),
             snapshot: Mutex::new(ProcSnapshot {
                 status: ProcStatus::Starting,
                 pid: None,
@@ -242,6 +257,14 @@ impl ProcRef {
     /// Its id.
     pub fn id(&self) -> &ProcId {
         &self.0.id
+    }
+
+    pub(crate) fn stage(&self) -> Stage {
+        match (self.0.native, self.0.launched_in.get()) {
+            (true, Some(_)) => Stage::Forked,
+            (false, _) => Stage::Launched,
+            (true, None) => Stage::Native,
+        }
     }
 
     /// Its place in its mesh.

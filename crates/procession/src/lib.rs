@@ -7,6 +7,7 @@
 //! * The launched program calls [`child_main`] first; it reaches back and hosts actors.
 //! * [`ActorHandle::send`] reaches an actor wherever it lives.
 //! * [`Host::start_in`] takes over what an earlier host of a directory has left.
+//! * [`Zygote`] has another launcher start one process, and procs come from that: those in Python by a fork.
 //! * [`ProcRef::ended`] gives the one report of how the proc ended.
 
 mod child_main;
@@ -20,7 +21,7 @@ pub use procession_actor::{
 pub use procession_host::{
     ActorsAfter, Backoff, Budgets, History, Host, HostError, Inherited, Launch, LogSpec, Observer, Owner,
     OwnerLoss, Policy, ProcEvent, ProcRef, ProcSnapshot, Readiness, Record, RestartPolicy, RestartStrategy,
-    RestartWhen, Slot, SlotObserver, SlotSnapshot, SpawnSpec, Stream, read_record, records_dir,
+    RestartWhen, Slot, SlotObserver, SlotSnapshot, SpawnSpec, Stream, Zygote, read_record, records_dir,
 };
 pub use procession_launch::{
     Capabilities, Confines, LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling,
@@ -29,7 +30,7 @@ pub use procession_launch_local::{Fact, Named, NativeLauncher, facts, find_user}
 pub use procession_model::{
     ActorFailed, ActorId, BOOTSTRAP_ENV, Binding, BootPhase, BootTiming, BootstrapCommand, Certificate,
     ChannelAddr, Confinement, DialBack, DropCapabilities, ExitClass, FlightRecord, Handling, HostId,
-    InvalidArgument, LOG_CHANNEL_ENV, LaunchId, LaunchOptions, PROCESS_NAME_ENV, PortId, ProcExit,
+    InvalidArgument, LOG_CHANNEL_ENV, LaunchId, LaunchOptions, PROCESS_NAME_ENV, PortId, Preload, ProcExit,
     ProcExitKind, ProcExitResult, ProcId, ProcStatus, ReportedExit, Resources, Rlimits, Rung, Security,
     Source, StopIntent, StopRequest, User, Verdict, Witness,
 };

@@ -45,6 +45,7 @@ mod trace;
 mod views;
 mod waiter;
 mod worker;
+mod zygote;
 
 pub mod exit_decode;
 mod inbox;

@@ -24,6 +24,7 @@ use crate::subscription::{self, Subscription};
 use crate::supervised::{self, Supervised};
 use crate::waiter::{CompletionQueue, Waiter};
 use crate::worker::{self, SessionKey, Worker, WorkerServer};
+use crate::zygote::{self, Zygote};
 
 /// The Rust runtime behind the package.
 #[pymodule]
@@ -66,6 +67,7 @@ pub(crate) fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<SessionKey>()?;
     m.add_class::<WorkerServer>()?;
     m.add_class::<Worker>()?;
+    m.add_class::<Zygote>()?;
     m.add_function(wrap_pyfunction!(fork::fork_beside, m)?)?;
     m.add_function(wrap_pyfunction!(runtime::start_client, m)?)?;
     m.add_function(wrap_pyfunction!(runtime::start_client_in, m)?)?;
@@ -93,5 +95,6 @@ pub(crate) fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(port::claim_port, m)?)?;
     m.add_function(wrap_pyfunction!(worker::serve_worker, m)?)?;
     m.add_function(wrap_pyfunction!(worker::connect_workers, m)?)?;
+    m.add_function(wrap_pyfunction!(zygote::serve_launches, m)?)?;
     m.add_function(wrap_pyfunction!(supervised::supervise, m)?)
 }

@@ -9,9 +9,9 @@ use tokio::time::sleep;
 /// How long is waited before something is sent again that the peer has no room for.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A node of its own at one end of a connection, whose only peer is at the other.
+/// A node at one end of a connection, to whose other end all that it sends goes.
 #[derive(Clone)]
-pub(super) struct Line {
+pub(crate) struct Line {
     pub(super) node: Proc,
     link: LinkSender,
 }
@@ -32,6 +32,11 @@ impl Line {
         let node = Proc::new(own, Handle::current());
         node.set_router(std::sync::Arc::new(Way(link.sender.clone())));
         Self { node, link: link.sender.clone() }
+    }
+
+    /// Of a node that has its way out over `link` already.
+    pub(crate) fn of(node: &Proc, link: LinkSender) -> Self {
+        Self { node: node.clone(), link }
     }
 
     /// Tells the other end which node this is.

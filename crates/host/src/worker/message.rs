@@ -13,7 +13,7 @@ use procession_model::{
 use serde::{Deserialize, Serialize};
 
 /// The actor of the server with which a client speaks.
-pub(super) const DESK: &str = "worker";
+pub(crate) const DESK: &str = "worker";
 /// What listens at the end that serves; who dials it knows it by this and by the key.
 pub(super) const SERVER_NAME: &str = "worker";
 /// The tag of a piece of output; an empty one is the last.
@@ -34,13 +34,13 @@ wire_message!(Greeting, "worker.greeting");
 
 /// What its launcher can do.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Machine {
+pub(crate) struct Machine {
     /// memory, pids, cpu, user, rlimits, security, binding.
     confines: [bool; 7],
     group_kill: bool,
     oom_facts: bool,
     /// What runs Python there.
-    pub(super) interpreter: Option<String>,
+    pub(crate) interpreter: Option<String>,
 }
 
 impl Machine {
@@ -54,7 +54,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn capabilities(&self) -> Capabilities {
+    pub(crate) fn capabilities(&self) -> Capabilities {
         let [memory, pids, cpu, user, rlimits, security, binding] = self.confines;
         Capabilities {
             // That of another machine: to the host it would be one of the numbers of this one.
@@ -187,7 +187,7 @@ pub(super) struct End {
 wire_message!(End, "worker.end");
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum How {
+pub(crate) enum How {
     Terminate,
     Kill,
 }

@@ -3,24 +3,16 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use procession_launch_local::NativeLauncher;
 use procession_model::{HostId, LaunchId, Secret};
 use procession_net::{Crowd, Doorkeeper, Link, Listener, Serving, SessionCa, SessionKey};
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::address::{parse, shown};
-use super::desk::{Desk, Launching};
+use super::counter::{Counter, FAREWELL};
 use super::error::WorkerError;
 use super::line::Line;
-use super::message::{DESK, SERVER_NAME};
-
-/// For exits to be told, and for what was posted to be written, when the server ends.
-const FAREWELL: Duration = Duration::from_secs(5);
-
-/// What cannot be killed is waited for no longer than that.
-const STUCK: Duration = Duration::from_secs(10);
+use super::message::SERVER_NAME;
 
 /// Has this machine launch procs for everybody who has the session key. Each client has a keeper of its own.
 ///
@@ -119,22 +111,10 @@ impl Clients {
     /// Serves one client to the end of its connection, or of the server.
     async fn serve(&self, launch: LaunchId, mut link: Link) {
         let line = Line::over(&link, "worker", &self.host);
-        let launcher = spawn_blocking(NativeLauncher::start).await;
-        let launcher = launcher.map_err(std::io::Error::other).flatten().map(Arc::new);
-        let launcher = launcher.map_err(|error| format!("its keeper could not be started: {error}"));
-        if let Err(why) = &launcher {
+        let counter = Counter::open(&line, self.interpreter.clone(), self.asked.clone()).await;
+        if let Err(why) = &counter.launcher {
             tracing::warn!(client = link.peer.address, why, "a client gets nothing launched");
         }
-        let running = watch::Sender::new(0);
-        let desk = Desk {
-            line: line.clone(),
-            launcher: launcher.clone(),
-            launching: Arc::new(Launching::default()),
-            interpreter: self.interpreter.clone(),
-            running: running.clone(),
-            shut_down: self.asked.clone(),
-        };
-        line.node.spawn(DESK, desk).expect("it is the first actor");
         line.introduce();
         let mut closing = self.closing.subscribe();
         let ended = tokio::select! {
@@ -144,15 +124,12 @@ impl Clients {
         if let Some(why) = &ended {
             tracing::info!(client = link.peer.address, why, "a client has gone; what it launched is ended");
         }
-        if let Ok(launcher) = &launcher
-            && timeout(STUCK, launcher.leave()).await.is_err()
-        {
+        if !counter.kill_all().await {
             tracing::error!(client = link.peer.address, "a process that it launched cannot be killed");
         }
         let is_there = ended.is_none() && link.reachable.as_ref().is_none_or(|reachable| *reachable.borrow());
         if is_there {
-            let mut running = running.subscribe();
-            let _somebody_is_slow = timeout(FAREWELL, running.wait_for(|running| *running == 0)).await;
+            counter.all_told().await;
         }
         line.end("the worker has ended");
         if is_there {

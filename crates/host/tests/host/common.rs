@@ -88,9 +88,12 @@ fn launched() {
             child.say("waits for ever");
             std::future::pending::<()>().await;
         }
+        if role == "zygote" {
+            child.serve_launches(None).await.unwrap();
+        }
         child.ready();
         match role.as_str() {
-            "proc" => {
+            "proc" | "zygote" => {
                 child.stopped().await;
                 child.goodbye().await;
             }

@@ -24,3 +24,4 @@ mod restarts;
 mod stopping;
 mod trees;
 mod workers;
+mod zygotes;
