@@ -185,6 +185,9 @@ class Endpoint(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<Endpoint {self._label} of {self._mesh!r}>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (self._mesh, self._name, self._explicit, self._timeout)
+
 
 class _OneAnswer(Future[R]):
     """The answer to a call of one actor."""
@@ -342,6 +345,13 @@ def check_construction(cls: type, args: Sequence[Any], kwargs: dict[str, Any]) -
         raise TypeError(
             f"{cls.__qualname__} has no __init__ and takes no arguments; given were {len(args) + len(kwargs)}"
         )
+
+
+def _again(mesh: ActorMesh[Any], name: str, explicit: bool, timeout: float | None) -> Endpoint[Any, Any]:
+    """One that has travelled."""
+    found = getattr(mesh, name)
+    endpoint = found if isinstance(found, Endpoint) else as_endpoint(found, explicit_response_port=explicit)
+    return endpoint if timeout is None else endpoint.options(timeout=timeout)
 
 
 def endpoint_of(mesh: ActorMesh[Any], name: str, found: EndpointProperty[Any, Any]) -> Endpoint[Any, Any]:

@@ -36,6 +36,19 @@ def test_call_gives_all_results_by_rank(counters):
     assert len({pid for pid, _ in counters.where.call().get(10).values()} - {os.getpid()}) == 4
 
 
+class Relay(Actor):
+    @endpoint
+    def call_it(self, endpoint, *args):
+        return endpoint.call_one(*args).get(10)
+
+
+def test_an_endpoint_can_be_passed_to_an_actor_that_calls_it(counter, spawned, four):
+    relay = spawned(Relay, procs=four.slice(gpus=0))
+    assert relay.call_it.call_one(counter.add, 5).get(10) == 15
+    assert relay.call_it.call_one(counter.add.options(timeout=10), 5).get(10) == 20
+    assert relay.call_it.call_one(as_endpoint(counter.plain), 5).get(10) == ("plain", 5)
+
+
 def test_call_on_one_actor_gives_a_mesh_of_one(counter):
     assert list(counter.add.call().get(10).values()) == [11]
 
