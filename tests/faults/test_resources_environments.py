@@ -18,6 +18,10 @@ ACTOR = """
         async def add(self, a, b):
             await asyncio.sleep(0)
             return a + b
+
+        @endpoint
+        async def hang(self):
+            await asyncio.Event().wait()
 """
 
 
@@ -222,7 +226,7 @@ def test_cells_of_a_notebook_can_await_and_a_kernel_that_is_restarted_leaves_not
         (refused,) = kernel.run(
             """
             try:
-                adder.add.call_one(2, 2).get(30)
+                adder.hang.call_one().get(30)
             except Exception as error:
                 print(error)
             """
