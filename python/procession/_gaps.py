@@ -13,8 +13,8 @@ SMALL = (*range(512, 32, -16), 16)
 """What the interpreter gives from pools of blocks of one size, in bytes; the rest comes from the C library. Those of 32 are used
 here meanwhile, for the addresses of the others."""
 POOL, HEAD = 16 << 10, 64
-MOST = 1 << 20
-"""Taken of one size when no end is found, as where the interpreter has another allocator; it is given back then."""
+MOST = 4 << 20
+"""Taken of one size, in bytes, before it is believed that there is no end, as where the interpreter has another allocator."""
 LARGE = (*(1 << power for power in range(16, 10, -1)), *range(1032, 0, -16))
 
 
@@ -38,8 +38,11 @@ def _fill_pools() -> None:
             at = allocate(size)
             in_a_row = in_a_row + 1 if taken and at == taken[-1] + size else 1
             taken.append(at)
-        for at in taken[-in_a_row:] if in_a_row >= whole else taken:
+        found = in_a_row >= whole
+        for at in taken[-in_a_row:] if found else taken:
             free(at)
+        if not found:
+            return
 
 
 class _Mallinfo2(ctypes.Structure):
