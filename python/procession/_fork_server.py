@@ -15,6 +15,7 @@ import sys
 import time
 from contextlib import suppress
 from ctypes import pythonapi
+from importlib import import_module
 from typing import NamedTuple, TypeVar
 
 from procession import _gaps, _native, config
@@ -47,8 +48,6 @@ THREADS = (
 """What the server has of its own while it imports, as in `fork_server.rs`."""
 
 WARM = (
-    "asyncio",
-    "cloudpickle",
     "traceback",
     "procession.actor",
     "procession._agent",
@@ -56,7 +55,10 @@ WARM = (
     "procession._setup",
     "procession._value_mesh",
 )
-"""What procs are seldom without."""
+"""What no proc is without."""
+LATER = ("asyncio", "cloudpickle")
+"""What few are without. It takes as long as all else: so it is imported when the first proc has been forked, which imports for
+itself what of it it needs, and shared by all others."""
 
 
 def serve(prepare: Callable[[], None]) -> dict[str, str]:
@@ -85,6 +87,7 @@ def serve(prepare: Callable[[], None]) -> dict[str, str]:
                 return template.become(*fds[:5])
             for fd in fds:
                 os.close(fd)
+            template.complete()
     os._exit(0)  # the keeper is gone, or wants no more
 
 
@@ -192,9 +195,17 @@ class _Template:
         for name in [name for name in os.environb if name not in self._variables]:
             del os.environb[name]
         os.environb.update(self._variables)
-        gc.collect()
-        _gaps.fill()
-        gc.freeze()
+        _settle()
+
+    def complete(self) -> None:
+        """After the first fork: imports the rest."""
+        if any(name not in sys.modules for name in LATER):
+            for name in LATER:
+                with suppress(
+                    Exception
+                ):  # of a module of the user's that has such a name, which each proc finds for itself
+                    import_module(name)
+            _settle()
 
     def _find_places(self) -> None:
         """Where in this process's memory the kernel finds its arguments and its environment to show them."""
@@ -274,9 +285,14 @@ def _write_all(fd: int, text: bytes) -> None:
         text = text[os.write(fd, text) :]
 
 
-def _import(modules: str, path: list[str]) -> None:
-    from importlib import import_module
+def _settle() -> None:
+    """What is there now is what forks share."""
+    gc.collect()
+    _gaps.fill()
+    gc.freeze()
 
+
+def _import(modules: str, path: list[str]) -> None:
     gc.disable()
     for name in WARM:
         import_module(name)
