@@ -195,11 +195,13 @@ class _Template:
         for name in [name for name in os.environb if name not in self._variables]:
             del os.environb[name]
         os.environb.update(self._variables)
+        self._is_complete = all(name in sys.modules for name in LATER)
         _settle()
 
     def complete(self) -> None:
         """After the first fork: imports the rest."""
-        if any(name not in sys.modules for name in LATER):
+        if not self._is_complete:
+            self._is_complete = True
             for name in LATER:
                 with suppress(
                     Exception
