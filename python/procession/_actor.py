@@ -27,7 +27,7 @@ CO_COROUTINE = 0x80  # inspect.CO_COROUTINE, without importing inspect
 class EndpointProperty(Generic[P, R]):
     """A method that can be called from other actors. On the actor itself it is the plain method."""
 
-    __slots__ = ("concurrent", "explicit", "method")
+    __slots__ = ("concurrent", "explicit", "is_async", "method")
 
     def __init__(self, method: Callable[..., Any], explicit: bool, concurrent: bool) -> None:
         if not callable(method):
@@ -37,6 +37,7 @@ class EndpointProperty(Generic[P, R]):
         """Whether the method answers through a port, its first argument, instead of by returning."""
         self.concurrent = concurrent
         """Whether other messages are handled while it awaits."""
+        self.is_async = is_async(method)
 
     @property
     def __isabstractmethod__(self) -> bool:
@@ -46,10 +47,6 @@ class EndpointProperty(Generic[P, R]):
     def __doc__(self) -> str | None:  # type: ignore[override]
         return self.method.__doc__
 
-    @property
-    def is_async(self) -> bool:
-        return is_async(self.method)
-
     # To the type checker an endpoint is what a mesh gives, because spawn is typed to give the actor's own class.
     def __get__(self, instance: Any, owner: type | None = None) -> Endpoint[P, R]:
         return self if instance is None else MethodType(self.method, instance)  # type: ignore[return-value]
@@ -57,6 +54,8 @@ class EndpointProperty(Generic[P, R]):
 
 def is_async(function: Any) -> bool:
     """Whether calling `function` gives a coroutine."""
+    if function is None:
+        return False
     function = getattr(function, "__func__", function)
     if isinstance(function, FunctionType):
         return bool(function.__code__.co_flags & CO_COROUTINE)
@@ -195,11 +194,12 @@ def endpoints_of(cls: type[Actor]) -> dict[str, EndpointProperty[Any, Any]]:
     """The endpoints of a class, inherited ones included."""
     found: dict[str, EndpointProperty[Any, Any]] = {}
     for base in reversed(cls.__mro__):
-        for name, value in vars(base).items():
-            if isinstance(value, EndpointProperty):
-                found[name] = value
-            else:
-                found.pop(name, None)
+        own = vars(base)
+        for name in found.keys() & own.keys():
+            del found[name]
+        # Those without are not looked through: what a fork looks at it has copied.
+        if base not in (object, Mesh, Actor):
+            found.update((name, value) for name, value in own.items() if isinstance(value, EndpointProperty))
     return found
 
 
@@ -232,8 +232,6 @@ HOOKS = {"__cleanup__": "the exception that ended the actor, or None", "__superv
 
 
 def _check_hooks(cls: type[Actor]) -> None:
-    from procession._endpoint import check_arguments
-
     for name, given in HOOKS.items():
         hook = getattr(cls, name, None)
         if hook is None:
@@ -241,6 +239,8 @@ def _check_hooks(cls: type[Actor]) -> None:
         if not callable(hook):
             raise ValueError(f"{cls!r}.{name} = {hook!r}: has to be a method, which is called with {given}")
         if isinstance(hook, FunctionType):
+            from procession._endpoint import check_arguments
+
             try:
                 check_arguments(hook, 2, (), {})
             except TypeError as error:

@@ -15,13 +15,16 @@ import sys
 import time
 from contextlib import suppress
 from ctypes import pythonapi
-from typing import NamedTuple
+from importlib import import_module
+from typing import NamedTuple, TypeVar
 
-from procession import _native, config
+from procession import _gaps, _native, config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+T = TypeVar("T")
 
 CONTROL_FD = 3
 READY = b"R"
@@ -33,10 +36,18 @@ for hook in (pythonapi.PyOS_BeforeFork, pythonapi.PyOS_AfterFork_Parent, pythona
 LONGEST = 4000
 """Of what is said to the keeper, in bytes."""
 DESCRIPTORS = 8
+OURS = config.RESERVED_PREFIX.encode()
+MARK = config.LAUNCH_ID_ENV.encode()
+THREADS = (
+    b"OPENBLAS_NUM_THREADS",
+    b"OMP_NUM_THREADS",
+    b"MKL_NUM_THREADS",
+    b"NUMEXPR_NUM_THREADS",
+    b"VECLIB_MAXIMUM_THREADS",
+)
+"""What the server has of its own while it imports, as in `fork_server.rs`."""
 
 WARM = (
-    "asyncio",
-    "cloudpickle",
     "traceback",
     "procession.actor",
     "procession._agent",
@@ -44,16 +55,23 @@ WARM = (
     "procession._setup",
     "procession._value_mesh",
 )
-"""What procs are seldom without."""
+"""What no proc is without."""
+LATER = ("asyncio", "cloudpickle")
+"""What few are without. It takes as long as all else: so it is imported when the first proc has been forked, which imports for
+itself what of it it needs, and shared by all others."""
 
 
-def serve() -> None:
-    """Forks as it is asked to; returns in each fork, once that is what it was asked to be. The server itself ends here."""
+def serve(prepare: Callable[[], None]) -> dict[str, str]:
+    """Forks as it is asked to; returns in each fork, once that is what it was asked to be. The server itself ends here.
+
+    `prepare` is called once, when all is imported. Gives the variables of its launch that are ours, but for its mark: they are
+    in no environment of a fork.
+    """
     control = socket.socket(fileno=CONTROL_FD)
     control.setblocking(True)
     os.set_inheritable(CONTROL_FD, False)
     try:
-        template = _Template()
+        template = _Template(prepare)
     except BaseException as error:  # a module that exits when it is imported, too
         with suppress(OSError):
             control.send(REFUSED + _reason(error).encode("utf-8", "backslashreplace")[:LONGEST])
@@ -66,10 +84,10 @@ def serve() -> None:
                 break
             if len(fds) >= 5 and _fork(fds[5] if len(fds) > 5 else None):
                 control.close()
-                template.become(*fds[:5])
-                return
+                return template.become(*fds[:5])
             for fd in fds:
                 os.close(fd)
+            template.complete()
     os._exit(0)  # the keeper is gone, or wants no more
 
 
@@ -122,10 +140,10 @@ def _join(group: int) -> None:
         os.close(entrance)
 
 
-def _or_end(step: Callable[[], None]) -> None:
+def _or_end(step: Callable[[], T]) -> T:
     """Nothing of the user's has run yet, and the keeper executes what ends here."""
     try:
-        step()
+        return step()
     except BaseException:
         os._exit(127)
 
@@ -149,25 +167,47 @@ class _Place(NamedTuple):
 class _Template:
     """What all forks begin with."""
 
-    def __init__(self) -> None:
+    def __init__(self, prepare: Callable[[], None]) -> None:
         self._umask = os.umask(0o077)
         os.umask(self._umask)
         self._zone = os.environ.get("TZ")
         self._find_places()
+        del os.environ[config.PROCESS_NAME_ENV]
         modules, _, path = os.environ.pop(config.PRELOAD_ENV).partition(";")
+        self._variables = dict(os.environb)
+        self._extra = [name for name in THREADS if name in self._variables]
+        common = [(name, value) for name, value in self._variables.items() if name not in (MARK, *self._extra)]
+        self._common = b"".join(b"%b=%b\0" % variable for variable in sorted(common))
         # What modules print when they are imported is for each proc to print.
-        self._printed = [os.memfd_create("procession-printed", os.MFD_CLOEXEC) for _ in (1, 2)]
-        for fd, copy in zip((1, 2), self._printed, strict=True):
+        for fd in (1, 2):
+            copy = os.memfd_create("procession-printed", os.MFD_CLOEXEC)
             os.dup2(copy, fd)
+            os.close(copy)
         _import(modules, [bytes.fromhex(entry).decode() for entry in path.split(",") if entry])
         for stream in (sys.stdout, sys.stderr):
             with suppress(AttributeError, ValueError, OSError):
                 stream.flush()
+        self._printed = [(fd, text) for fd in (1, 2) if (text := os.pread(fd, os.fstat(fd).st_size, 0))]
+        prepare()
         os.chdir("/")  # the directory of the first launch may have to go while this lives
         _check()
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        gc.collect()
-        gc.freeze()
+        for name in [name for name in os.environb if name not in self._variables]:
+            del os.environb[name]
+        os.environb.update(self._variables)
+        self._is_complete = all(name in sys.modules for name in LATER)
+        _settle()
+
+    def complete(self) -> None:
+        """After the first fork: imports the rest."""
+        if not self._is_complete:
+            self._is_complete = True
+            for name in LATER:
+                with suppress(
+                    Exception
+                ):  # of a module of the user's that has such a name, which each proc finds for itself
+                    import_module(name)
+            _settle()
 
     def _find_places(self) -> None:
         """Where in this process's memory the kernel finds its arguments and its environment to show them."""
@@ -182,37 +222,50 @@ class _Template:
         self._marker = _Place.behind(config.LAUNCH_ID_ENV.encode() + b"=", variables, environment)
         self._name = _Place.behind(config.PROCESS_NAME_ENV.encode() + b"=", variables, environment)
 
-    def become(self, gate_fd: int, strings: int, cwd: int, out: int, err: int) -> None:
+    def become(self, gate_fd: int, strings: int, cwd: int, out: int, err: int) -> dict[str, str]:
         """Makes this fork the proc that was asked for; it ends when the keeper does not want it any more."""
-        _or_end(lambda: self._become(strings, cwd, out, err))
+        ours = _or_end(lambda: self._become(strings, cwd, out, err))
         gate = socket.socket(fileno=gate_fd)
         _or_end(lambda: _wait_for_word(gate))
         gate.close()
         # Only now does somebody read it.
-        for copy, fd in zip(self._printed, (1, 2), strict=True):
+        for fd, text in self._printed:
             with suppress(OSError):
-                _write_all(fd, os.pread(copy, os.fstat(copy).st_size, 0))
-            os.close(copy)
+                _write_all(fd, text)
+        return ours
 
-    def _become(self, strings: int, cwd: int, out: int, err: int) -> None:
+    def _become(self, strings: int, cwd: int, out: int, err: int) -> dict[str, str]:
         os.setsid()
-        environment = _environment(os.pread(strings, os.fstat(strings).st_size, 0))
-        self._show(environment)
+        gone, new = self._differences(_environment(os.pread(strings, os.fstat(strings).st_size, 0)))
+        self._show(new)
         os.fchdir(cwd)
         os.umask(self._umask)
         os.dup2(out, 1)
         os.dup2(err, 2)
         for fd in (strings, cwd, out, err):
             os.close(fd)
-        _replace(environment)
+        ours = _replace(gone, new)
         if os.environ.get("TZ") != self._zone:
             time.tzset()
         _seed()
         gc.enable()
+        return ours
+
+    def _differences(self, environment: bytes) -> tuple[list[bytes], dict[bytes, bytes]]:
+        """Which variables the launch has not, and which it has beside those of the server.
+
+        Seldom are there others than ours, which lie in a row: to make an object of each would cost more than all else here.
+        """
+        begin = (b"\0" + environment).find(b"\0" + OURS)
+        end = environment.find(b"\0", environment.rfind(b"\0" + OURS) + 1) + 1
+        if environment[:begin] + environment[end:] == self._common:
+            return self._extra, _variables(environment[begin:end])
+        new = _variables(environment)
+        return [name for name in self._variables if name not in new], new
 
     def _show(self, environment: dict[bytes, bytes]) -> None:
         """Before anything of the proc's is done: by its marker it is found."""
-        marker = environment[config.LAUNCH_ID_ENV.encode()]
+        marker = environment[MARK]
         name = environment.get(config.PROCESS_NAME_ENV.encode(), b"")
         if len(marker) != self._marker.room:
             raise _Unfit("its marker is longer than that of the server")
@@ -234,9 +287,14 @@ def _write_all(fd: int, text: bytes) -> None:
         text = text[os.write(fd, text) :]
 
 
-def _import(modules: str, path: list[str]) -> None:
-    from importlib import import_module
+def _settle() -> None:
+    """What is there now is what forks share."""
+    gc.collect()
+    _gaps.fill()
+    gc.freeze()
 
+
+def _import(modules: str, path: list[str]) -> None:
     gc.disable()
     for name in WARM:
         import_module(name)
@@ -287,18 +345,27 @@ def _thread_name(thread: str) -> str:
         return f"thread {thread}"
 
 
-def _environment(strings: bytes) -> dict[bytes, bytes]:
-    """Of a launch as `protocol.rs` writes it: the number of arguments, the order, the program, those, the environment."""
-    count, _, _, *rest = strings.split(b"\0")[:-1]
-    return dict(entry.partition(b"=")[::2] for entry in rest[int(count) :])
+def _environment(strings: bytes) -> bytes:
+    """Of a launch as `protocol.rs` writes it: the number of arguments, the order, the program, those, the environment by name."""
+    count, _, _, rest = strings.split(b"\0", 3)
+    return rest.split(b"\0", int(count))[-1]
 
 
-def _replace(environment: dict[bytes, bytes]) -> None:
-    """All of it, since what stays the same lies where the server's was."""
-    for name in [name for name in os.environb if name not in environment]:
+def _variables(environment: bytes) -> dict[bytes, bytes]:
+    return dict(entry.partition(b"=")[::2] for entry in environment.split(b"\0")[:-1])
+
+
+def _replace(gone: list[bytes], new: dict[bytes, bytes]) -> dict[str, str]:
+    """The server's environment by that of the launch; gives what is ours in it, which nobody else has to see."""
+    ours = {}
+    for name in gone:
         del os.environb[name]
-    for name, value in environment.items():
-        os.environb[name] = value
+    for name, value in new.items():
+        if name.startswith(OURS) and name != MARK:
+            ours[name.decode()] = os.fsdecode(value)
+        else:
+            os.environb[name] = value
+    return ours
 
 
 def _seed() -> None:
@@ -309,17 +376,22 @@ def _seed() -> None:
 
 
 def _wait_for_word(gate: socket.socket) -> None:
-    # Until the copy that made it has ended, the keeper is not its parent.
-    with suppress(OSError):
-        creator = os.pidfd_open(_creator)
-        try:
-            if os.getppid() == _creator:
-                waiting = select.poll()
-                waiting.register(creator, select.POLLIN)
-                waiting.poll()
-        finally:
-            os.close(creator)
+    # Until the copy that made it has ended, the keeper is not its parent. As a rule it has by now.
+    if os.getppid() == _creator:
+        _wait_for_end(_creator)
     gate.setblocking(True)
     gate.send(HERE + os.getpid().to_bytes(4, sys.byteorder))
     if gate.recv(1) != GO:
         os._exit(127)
+
+
+def _wait_for_end(parent: int) -> None:
+    with suppress(OSError):
+        process = os.pidfd_open(parent)
+        try:
+            if os.getppid() == parent:
+                waiting = select.poll()
+                waiting.register(process, select.POLLIN)
+                waiting.poll()
+        finally:
+            os.close(process)

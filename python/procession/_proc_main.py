@@ -30,22 +30,25 @@ def main() -> int:
     if config.FORK_SERVER_ARG in sys.argv:
         from procession._fork_server import serve
 
-        serve()
+        ours = serve(_flush_every_line)
         STARTED, is_fork = time.monotonic_ns(), True
         del sys.argv[1:], sys.orig_argv[3:]
-    _note_start(os.environ.get(config.FLIGHT_ENV))
-    payload = os.environ.get(config.BOOTSTRAP_ENV)
-    # Secrets go before any code of the user's can see them, or pass them on to a child. The marker is none.
-    for name in [name for name in os.environ if name.startswith(config.RESERVED_PREFIX)]:
-        if name != config.LAUNCH_ID_ENV:
-            del os.environ[name]
+    else:
+        _note_start(os.environ.get(config.FLIGHT_ENV))
+        # Secrets go before any code of the user's can see them, or pass them on to a child. The marker is none.
+        names = [
+            name for name in os.environ if name.startswith(config.RESERVED_PREFIX) and name != config.LAUNCH_ID_ENV
+        ]
+        ours = {name: os.environ.pop(name) for name in names}
+    payload = ours.get(config.BOOTSTRAP_ENV)
     if payload is None:
         print(
             f"procession._proc_main: {config.BOOTSTRAP_ENV} is not set: this is started by a launcher only",
             file=sys.stderr,
         )
         return 2
-    _flush_every_line()
+    if not is_fork:
+        _flush_every_line()
     is_host = sys.argv[1:] == [config.HOST_ARG]
 
     from procession import _native
@@ -132,10 +135,13 @@ def _mark(launch_id: str) -> None:
 
 def _adopt(path: list[str], cwd: str | None) -> None:
     """The client's import path, as far as it exists here, goes before this interpreter's own."""
-    if cwd is not None and os.path.isdir(cwd):
-        os.chdir(cwd)
-    elsewhere = [entry for entry in sys.path[1:] if entry not in path]  # the first is where this was started
-    sys.path[:] = [entry for entry in path if os.path.exists(entry)] + elsewhere
+    if cwd is not None:
+        with suppress(OSError):
+            os.chdir(cwd)
+    own = sys.path[1:]  # the first is where this was started
+    known = set(own)
+    sys.path[:] = [entry for entry in path if entry in known or os.path.exists(entry)]
+    sys.path += [entry for entry in own if entry not in path]
 
 
 def _set_up(setup: bytes, say: Callable[[str], None]) -> bool:

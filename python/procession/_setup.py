@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -44,6 +45,8 @@ def steps_of(setup: bytes) -> Iterator[Step]:
     """In the proc, which runs each before it asks for the next."""
     modules, bootstrap = pickle.loads(setup)
     for module in modules:
+        if module in sys.modules:  # as in a fork
+            continue
         yield Step(f"imports {module}", f"the import of {module}, which is to be preloaded,", partial(_import, module))
     if bootstrap is not None:
         call = partial(_call, bootstrap)

@@ -154,17 +154,29 @@ def lives(pid):
         return False
 
 
-def test_a_fork_is_what_an_executed_proc_is(tmp_path):
+@pytest.mark.parametrize(
+    "environment", [{}, {"OMP_NUM_THREADS": "7", "ADDED": "1", "TERM": None}], ids=["same", "other"]
+)
+def test_a_fork_is_what_an_executed_proc_is(tmp_path, environment):
     facts = []
     for forked in (True, False):
-        environment = {"OMP_NUM_THREADS": "7", "ADDED": "1", "TERM": None}
         procs, actors = looking(fork_server=forked, name="same", env=environment, cwd=tmp_path)
         with procs:
             assert actors.is_forked.call_one().get(60) is forked
             facts.append(actors.facts.call_one().get(60))
     assert facts[0] == facts[1]
-    assert facts[0]["environment"]["OMP_NUM_THREADS"] == "7"
+    assert facts[0]["environment"].get("OMP_NUM_THREADS") == environment.get("OMP_NUM_THREADS")
+    assert not any(name.startswith("PROCESSION_") for name in facts[0]["environment"])
     assert facts[0]["leads"]
+
+
+def test_what_modules_change_in_the_environment_is_not_what_forks_get(module):
+    text = "import os\nos.environ['MADE'] = os.environ['HOME'] = 'by a module'\ndel os.environ['KEPT']\n"
+    procs, actors = looking(preload=[module("changing", text)], env={"KEPT": "1"})
+    with procs:
+        assert actors.is_forked.call_one().get(60)
+        environment = actors.facts.call_one().get(60)["environment"]
+        assert (environment.get("MADE"), environment["HOME"], environment["KEPT"]) == (None, os.environ["HOME"], "1")
 
 
 def test_a_fork_is_a_child_of_the_keeper_and_shows_its_own_name_and_mark():

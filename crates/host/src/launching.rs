@@ -97,7 +97,12 @@ async fn options(
     let mut bootstrap_payload = payload.encode()?;
     // Another user could not read the file.
     if dial_back == DialBack::Local && calls_back {
-        let file = PayloadFile::write(common, shared.id.launch_id(), &bootstrap_payload, shared.outlives);
+        // What other launchers start may see one file of this process and not another.
+        let is_ours = !shared.outlives && launcher.knows_status_by_parenthood();
+        let file = match flight.as_deref().filter(|_| is_ours) {
+            Some(flight) => PayloadFile::append(flight, &bootstrap_payload),
+            None => PayloadFile::write(common, shared.id.launch_id(), &bootstrap_payload, shared.outlives),
+        };
         let file = file.map_err(|error| {
             format!(
                 "the payload could not be written to {}: {error}; free some space or file descriptors",

@@ -3,6 +3,9 @@ use std::os::fd::RawFd;
 
 use crate::call::check;
 
+#[cfg(target_arch = "x86_64")]
+mod sharing;
+
 /// From Linux 5.7 on.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
@@ -23,15 +26,14 @@ pub fn fork_beside(group: Option<RawFd>) -> io::Result<Option<u32>> {
     }
     // This process goes on when the copy has ended.
     let flags = (libc::CLONE_PARENT | libc::CLONE_VFORK) as u64;
+    #[cfg(target_arch = "x86_64")]
+    if let Ok(made) = sharing::fork(flags, group) {
+        return Ok(made);
+    }
     // SAFETY: no flag shares memory or a stack, and the only thread there is goes on in all three. The C library does not
     // hear of the copy, which asks it for nothing but the fork.
     unsafe {
-        let mut args: libc::clone_args = std::mem::zeroed();
-        args.flags = flags;
-        if let Some(group) = group {
-            args.flags |= CLONE_INTO_CGROUP;
-            args.cgroup = u64::try_from(group).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
-        }
+        let mut args = arguments(flags, group)?;
         let copy = check(libc::syscall(libc::SYS_clone3, &raw mut args, size_of_val(&args)) as libc::c_int);
         let copy = match copy {
             // What sandboxes answer that do not know clone3.
@@ -53,6 +55,17 @@ pub fn fork_beside(group: Option<RawFd>) -> io::Result<Option<u32>> {
     }
 }
 
+fn arguments(flags: u64, group: Option<RawFd>) -> io::Result<libc::clone_args> {
+    // SAFETY: all of it are numbers.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = flags;
+    if let Some(group) = group {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = u64::try_from(group).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+    }
+    Ok(args)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,6 +75,75 @@ mod tests {
     fn a_process_with_threads_is_not_copied() {
         let error = fork_beside(None).expect_err("tests have threads");
         assert!(error.to_string().contains("threads is not copied"), "{error}");
+    }
+
+    /// What a child of this process that has one thread ends with.
+    fn ends_with(what: impl FnOnce() -> i32) -> i32 {
+        let mut status = 0;
+        // SAFETY: the child asks for nothing that another thread could hold, and goes at once.
+        unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                libc::_exit(what())
+            }
+            libc::waitpid(child, &raw mut status, 0);
+        }
+        assert!(libc::WIFEXITED(status), "{status}");
+        libc::WEXITSTATUS(status)
+    }
+
+    /// Of all children of this process, those that it has adopted too, the last.
+    fn wait_for_all() -> i32 {
+        let (mut status, mut last) = (0, 0);
+        // SAFETY: it waits for children, of which this process needs none.
+        while unsafe { libc::wait(&raw mut status) } > 0 {
+            last = last.max(libc::WEXITSTATUS(status));
+        }
+        last
+    }
+
+    #[test]
+    fn a_fork_knows_on_which_processor_it_runs() {
+        let asked = || match fork_beside(None) {
+            Ok(Some(_)) => {
+                let here = |processor: usize| {
+                    // SAFETY: a set of processors is numbers.
+                    unsafe {
+                        let mut set: libc::cpu_set_t = std::mem::zeroed();
+                        libc::CPU_SET(processor, &mut set);
+                        libc::sched_setaffinity(0, size_of_val(&set), &raw const set) != 0
+                            || libc::sched_getcpu() == processor as libc::c_int
+                    }
+                };
+                if (0..8).all(here) { 0 } else { 2 }
+            }
+            other => i32::from(other.is_err()),
+        };
+        let subreaper = move || {
+            crate::become_subreaper().expect("a plain call");
+            // SAFETY: as in `ends_with`.
+            if unsafe { libc::fork() } == 0 {
+                // SAFETY: it ends this process and does nothing else.
+                unsafe { libc::_exit(asked()) }
+            }
+            wait_for_all()
+        };
+        assert_eq!(ends_with(subreaper), 0);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn who_may_wait_for_a_lock_of_a_copy_that_was_killed_ends_too() {
+        extern "C" fn die() {
+            // SAFETY: it ends this process, in which the fork is about to be made.
+            unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+        }
+        let asked = || {
+            // SAFETY: `die` is there for as long as this process.
+            unsafe { libc::pthread_atfork(Some(die), None, None) };
+            i32::from(fork_beside(None).is_ok())
+        };
+        assert_eq!(ends_with(asked), 127);
     }
 
     #[test]
