@@ -42,7 +42,7 @@ FIGURES = [
 
 @contextlib.contextmanager
 def procs(count: int) -> Iterator[Any]:
-    mesh = this_host().spawn_procs(per_host={"workers": count})
+    mesh = this_host().spawn_procs(per_host={"workers": count}, preload=["bench.actors"])
     try:
         yield mesh.spawn("echo", Echo)
     finally:

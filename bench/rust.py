@@ -13,8 +13,8 @@ ASK = "Rust, one process: ask, p50"
 CHANNEL = "tokio mpsc"
 
 FIGURES = [
-    Figure(TELL, "1/s", [CHANNEL], [], [Goal(7e6)], more_is_better=True),
-    Figure(ASK, "s", [CHANNEL], [], [Goal(0.25e-6)]),
+    Figure(TELL, "1/s", [CHANNEL], [], [Goal(7e6), Goal(0.5, CHANNEL)], more_is_better=True),
+    Figure(ASK, "s", [CHANNEL], [], [Goal(0.25e-6), Goal(1.5, CHANNEL)]),
 ]
 
 

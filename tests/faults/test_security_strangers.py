@@ -28,7 +28,7 @@ def path():
 
 def hello(launch: bytes) -> bytes:
     """The first message of a proc, from its id on a nonce."""
-    return b"\xf5Process" + (2).to_bytes(2, "little") + b"\1\0" + launch + os.urandom(32)
+    return b"\xf5Process" + (3).to_bytes(2, "little") + b"\1\0" + launch + os.urandom(32)
 
 
 def talk(path: Path, *words: bytes, wait: int = 0) -> bytes:

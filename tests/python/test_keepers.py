@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,13 @@ def carriers(name: str) -> list[int]:
             except OSError:
                 continue  # it has just ended
     return found
+
+
+def command(pid: int) -> str:
+    """What it runs; nothing of one that has just ended."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ").decode()
+    return ""
 
 
 def until_gone(who):
@@ -123,7 +131,8 @@ def test_what_a_client_left_that_died_with_keeper_and_guard_is_shown_and_then_sw
     assert done.returncode == -signal.SIGKILL, done.stderr
     said = json.loads(done.stdout)
     until_gone(lambda: [one for role in ("keeper", "guard") for one in said[role] if lives(*one)])
-    until(lambda: len(carriers(name)) == 4, "the shells that made the daemons are gone")
+    programs = ["sleep 1000"] * 4
+    until(lambda: [command(pid) for pid in carriers(name)] == programs, "the shells that made the daemons are gone")
     left = carriers(name)
     assert {pid for pid, _ in said["leaders"]} < set(left)
 

@@ -283,7 +283,10 @@ def test_what_is_launched_outside_of_any_actor_belongs_to_the_proc(tmp_path):
 
 def hire_programs_that_end(count):
     for _ in range(count):
-        hire_programs("true").wait(20).get()
+        procs = hire_programs("exec sleep 1000")
+        ended = procs.wait(20)  # asked for while they live: their host remembers none that have ended
+        procs.kill()
+        ended.get()
 
 
 def test_an_actor_goes_on_launching_when_its_host_has_forgotten_what_it_launched_before(boss, monkeypatch):
