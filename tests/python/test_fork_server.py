@@ -283,10 +283,11 @@ def test_a_server_that_is_killed_touches_no_proc_and_the_next_launches_go_on():
     procs, actors = looking()
     with procs:
         assert actors.is_forked.call_one().get(60)
-        for pid in servers():
-            os.kill(pid, signal.SIGKILL)
-            until(lambda pid=pid: not lives(pid), "the server is gone")
-        assert is_forked()
+        for _ in range(4):  # more often than without a fork in between
+            for pid in servers():
+                os.kill(pid, signal.SIGKILL)
+                until(lambda pid=pid: not lives(pid), "the server is gone")
+            assert is_forked()
         assert actors.is_forked.call_one().get(60)
         assert len(servers()) == 1
 

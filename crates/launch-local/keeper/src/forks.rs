@@ -20,7 +20,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 const AT_ONCE: usize = 8;
 /// How many servers there are at one moment; the one that was used last stays longest.
 const MOST: usize = 4;
-/// How often a server of one kind may be lost before that kind is executed for good.
+/// How often a server of one kind may be lost, with no fork in between, before that kind is executed for good.
 const LOSSES: u32 = 3;
 
 /// A launch that waits for its fork.
@@ -191,9 +191,12 @@ impl Forks {
         let heard = |waiting: &Waiting| waiting.fork.as_ref().and_then(|fork| hear(&fork.gate));
         let heard: Vec<_> = self.waiting.iter().filter_map(|(&id, it)| Some((id, heard(it)?))).collect();
         for (id, pid) in heard {
-            let Some(Waiting { asked, fork, .. }) = self.waiting.remove(&id) else { continue };
+            let Some(Waiting { asked, kind, fork, .. }) = self.waiting.remove(&id) else { continue };
             self.news.push(match (pid, fork) {
-                (Some(pid), Some(fork)) => News::Forked { id, pid, asked, fork },
+                (Some(pid), Some(fork)) => {
+                    self.lost.retain(|(lost, _)| *lost != kind);
+                    News::Forked { id, pid, asked, fork }
+                }
                 (_, fork) => execute(id, asked, fork),
             });
         }
