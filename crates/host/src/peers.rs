@@ -153,13 +153,14 @@ impl Peers {
         }
     }
 
-    /// Sends through the host what had to wait.
+    /// Sends through the host what had to wait. What cannot go there is bounced by a task of its own: whoever calls this has the
+    /// ways locked, which the bounce looks at.
     fn resume(&self, waiting: Vec<Packet>) {
         for packet in waiting {
             if let Err((packet, why)) = self.through_host(packet)
                 && let Some(proc_) = self.proc_.upgrade()
             {
-                proc_.bounce(packet, &why);
+                drop(self.runtime.spawn(async move { proc_.bounce(packet, &why) }));
             }
         }
     }

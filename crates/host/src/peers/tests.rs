@@ -295,3 +295,24 @@ async fn only_who_was_asked_for_is_let_in() {
     one.send(&other, 100);
     assert_eq!(other.sees().await, 100);
 }
+
+#[tokio::test]
+async fn what_waits_for_a_host_that_is_gone_comes_back_and_holds_up_nobody() {
+    let directory = directory();
+    let [mut one, mut other] = linked(&directory).await;
+    one.pass(&other).await;
+    other.pass(&one).await;
+    let (port, answer) = one.node.mailbox().open_once_port::<u64>();
+    // A cancel has to go through the host, and so has what is sent behind it.
+    let cancelled = Head::PortCancelled {
+        port: PortId::new(one.node.id().clone(), u64::MAX),
+        holder: other.node.id().clone(),
+    };
+    one.node.post(Packet::bare(cancelled)).expect("it waits for the pause to be confirmed");
+    one.seer_of(&other).send(&one.node.instance(), Keep(port.bind())).expect("it waits too");
+    one.peers.line.link().close();
+    let paused = other.next().await;
+    let Head::Peer { from, news: news @ PeerNews::Paused, .. } = paused.head else { panic!("{paused:?}") };
+    one.peers.hear(&from, news);
+    assert!(soon(answer.recv()).await.is_err());
+}
