@@ -48,7 +48,10 @@ impl IoThread {
                     Ok(runtime) => runtime,
                     Err(error) => return drop(connected_tx.send(Err(error))),
                 };
-            let lead = Arc::new(Lead::new(runtime));
+            let lead = match Lead::new(runtime) {
+                Ok(lead) => Arc::new(lead),
+                Err(error) => return drop(connected_tx.send(Err(error))),
+            };
             let (result, lives_on) = lead.block_on(async {
                 let result = connect().await.map(|part| (part, Handle::current()));
                 let lives_on = result.is_ok();

@@ -6,6 +6,7 @@
 //! mailbox, or, with [`PythonPortRef::to_actor`], to an actor written in Rust.
 
 mod actor_launcher;
+mod alarm;
 mod answer;
 mod blocking;
 mod buffers;

@@ -3,9 +3,9 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::lead::current_lead;
+use crate::lead::{LONG, current_lead};
 
 /// What a thread is woken by that waits in [`park`].
 #[derive(Default)]
@@ -72,9 +72,6 @@ pub(crate) fn parker() -> Arc<Parker> {
     PARKER.with(|parker| Arc::clone(parker.get_or_init(Arc::default)))
 }
 
-/// Who waits longer leaves the runtime to the io thread, and waits for that to wake it; and so it does the next time.
-const LONG: Duration = Duration::from_millis(2);
-
 thread_local! {
     /// Whether the last wait of this thread was a long one: then this one may be too.
     static WAITED_LONG: Cell<bool> = const { Cell::new(false) };
@@ -82,24 +79,17 @@ thread_local! {
 
 /// Blocks this thread until its `parker` is woken, or until `deadline`; it may also return without either.
 ///
-/// Where that takes only moments the thread runs the runtime of this process meanwhile, so that what it waits for needs no
-/// other thread.
+/// The thread runs the runtime of this process meanwhile, so that what it waits for needs no other thread; unless another one
+/// does so and this one may have to wait long.
 pub(crate) fn park(parker: &Parker, deadline: Option<Instant>) -> Parked {
     let start = Instant::now();
-    let long = start + LONG;
-    if let Some(lead) = current_lead()
-        && !WAITED_LONG.get()
-    {
-        let until = deadline.map_or(long, |deadline| deadline.min(long));
-        if let Some(parked) = lead.run_until(poll_fn(|cx| parker.poll(cx)), until) {
-            return parked;
-        }
-        if until < long {
-            return Parked::Woken;
-        }
-    }
-    let parked = park_alone(parker, deadline);
-    WAITED_LONG.set(Instant::now() > long);
+    let parked = current_lead()
+        .filter(|lead| !(WAITED_LONG.get() && lead.is_taken()))
+        .and_then(|lead| {
+            lead.run_until(poll_fn(|cx| parker.poll(cx)), start, deadline, WAITED_LONG.get())
+        })
+        .unwrap_or_else(|| park_alone(parker, deadline));
+    WAITED_LONG.set(start.elapsed() > LONG);
     parked
 }
 
