@@ -15,6 +15,8 @@ PY := $(VENV)/bin/python
 NATIVE := python/procession/_native.abi3.so
 REQUIREMENTS := $(wildcard requirements/*.txt)
 LOCKED := $(if $(CI),--locked)
+# The launchers for substrates, which are features of the extension.
+ENGINES := --features engines
 
 # What the extension is made of; the folders are in the list so that a removed file counts as a change.
 RUST := Cargo.toml Cargo.lock pyproject.toml $(shell find crates \( -name target -o -path 'crates/*/tests' \) -prune -o \
@@ -36,7 +38,7 @@ NEXTEST_REPORT = target/nextest/default/junit.xml
 
 WITH_DOCKER := engines/docker.sh with engines/with-image.sh
 
-.PHONY: help setup target demo test test-rust test-python test-faults test-compat soak counts fuzz test-engines test-remote lint bench bench-smoke bench-peers bench-curve engines wheel ci clean env
+.PHONY: help setup target demo test test-rust test-python test-faults test-compat soak counts fuzz test-engines test-remote lint bench bench-smoke bench-peers bench-curve engines wheel wheel-core ci clean env
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14
@@ -54,7 +56,7 @@ $(VENV)/.requirements: $(REQUIREMENTS) scripts/prerequisites.sh
 # built. So what another checkout has built of them is forgotten first.
 $(NATIVE): $(VENV)/.requirements $(RUST) | target
 	touch $(VENV)/.began
-	exec 9> $(CARGO_TARGET_DIR)/.setup-lock && flock 9 && maturin develop --release $(LOCKED)
+	exec 9> $(CARGO_TARGET_DIR)/.setup-lock && flock 9 && maturin develop --release $(ENGINES) $(LOCKED)
 	touch -r $(VENV)/.began $@
 
 target:
@@ -116,7 +118,7 @@ engines: ## installs Debian's Docker when root, and starts a private one: engine
 
 lint: setup ## format, lints, types, and the rules of the house
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets $(LOCKED) -- -D warnings
+	cargo clippy --workspace --all-targets --features procession-py/engines,procession/docker $(LOCKED) -- -D warnings
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
@@ -127,7 +129,7 @@ lint: setup ## format, lints, types, and the rules of the house
 	@if $(PY) -m pip_audit --version >/dev/null 2>&1; then $(PY) -m pip_audit --no-deps --disable-pip $(REQUIREMENTS:%=-r %); \
 	else echo 'skipped: pip-audit, which is not installed ($(PY) -m pip install pip-audit)'; fi
 
-bench: setup wheel ## every figure beside bounds and peers, and whether its goal is met; ONLY=calls,spawn ROUNDS=5
+bench: setup wheel-core ## every figure beside bounds and peers, and whether its goal is met; ONLY=calls,spawn ROUNDS=5
 	cargo build --release $(LOCKED) -p procession-actor --example messages
 	$(PY) -m bench $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
@@ -141,11 +143,16 @@ bench-curve: setup ## docs/flat-cost.json and .svg: what each proc costs beside 
 	$(PY) -m bench.curve $(if $(MOST),--most $(MOST)) $(if $(ROUNDS),--rounds $(ROUNDS))
 	$(PY) -m bench.plot
 
-wheel: $(VENV)/.wheel ## dist/procession-*.whl
+wheel: $(VENV)/.wheel ## dist/procession-*.whl, with the launchers for every substrate
+
+# In a folder of its own: the extension has the same file name with other features.
+wheel-core: $(VENV)/.requirements ## dist/core/procession-*.whl, with the native launcher and those written in Python alone
+	rm -rf dist/core
+	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/core maturin build --release $(LOCKED) --out dist/core
 
 $(VENV)/.wheel: $(NATIVE) $(shell find python -name '*.py' -o -name '*.pyi') LICENSE-MIT LICENSE-APACHE
-	rm -rf dist
-	maturin build --release $(LOCKED) --out dist
+	rm -f dist/*.whl
+	maturin build --release $(ENGINES) $(LOCKED) --out dist
 	touch $@
 
 ci: ## test, and then every further lane; one line per lane at the end

@@ -39,10 +39,10 @@ def over_bare(module: str) -> list[float]:
 
 
 def installed() -> list[float]:
-    """Bytes and distributions in a fresh environment."""
-    wheels = sorted((ROOT / "dist").glob("procession-*.whl"))
+    """Bytes and distributions in a fresh environment, without the launchers that are features."""
+    wheels = sorted((ROOT / "dist" / "core").glob("procession-*.whl"))
     if not wheels:
-        raise Skipped("there is no wheel in dist: `make wheel` builds it")
+        raise Skipped("there is no wheel in dist/core: `make wheel-core` builds it")
     with tempfile.TemporaryDirectory(prefix="procession-bench-") as folder:
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
         pip = [

@@ -22,12 +22,13 @@ ARROWS: dict[str, set[str]] = {
     "net": {"wire", "sys", "model"},
     "supervise": {"launch", "model"},
     "launch-local": {"launch", "sys", "model"},
+    "launch-docker": {"launch", "model"},
     "keeper": {"sys", "model"},
     "host": {"actor", "net", "wire", "launch", "launch-local", "supervise", "sys", "model"},
-    "py": {"host", "actor", "launch", "launch-local", "model", "wire", "net", "sys"},
-    "procession": {"host", "actor", "launch", "launch-local", "model"},
+    "py": {"host", "actor", "launch", "launch-local", "launch-docker", "model", "wire", "net", "sys"},
+    "procession": {"host", "actor", "launch", "launch-local", "launch-docker", "model"},
 }
-ONLY_IN = {"pyo3": {"py"}}
+ONLY_IN = {"pyo3": {"py"}, "bollard": {"launch-docker"}}
 NEVER_IN = {"tokio": {"model", "sys", "wire", "supervise"}}
 
 LINES, TEST_LINES = 500, 800

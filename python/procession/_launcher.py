@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from procession import _validate
 from procession._actor import check_class
 from procession._actor_mesh import ActorMesh
+from procession._engines import EngineLauncher, engine_from
 from procession._launcher_process import launcher_of, process_of
 from procession._procs import Slot
 from procession._runtime import runtime
@@ -126,14 +127,14 @@ class KnownLauncher:
         """That was done where they were spawned."""
 
 
-AnyLauncher = NativeLauncher | ActorLauncher | ClassLauncher | KnownLauncher | WorkerLauncher | Zygote
+AnyLauncher = NativeLauncher | ActorLauncher | ClassLauncher | KnownLauncher | WorkerLauncher | EngineLauncher | Zygote
 
 
 def resolve(launcher: Any) -> AnyLauncher:
     """What the argument `launcher` stands for; refuses what is none."""
     if launcher is None:
         return NativeLauncher()
-    if isinstance(launcher, NativeLauncher | WorkerLauncher | Zygote):
+    if isinstance(launcher, NativeLauncher | WorkerLauncher | EngineLauncher | Zygote):
         return launcher
     from procession.launch import ProcLauncher
 
@@ -252,6 +253,8 @@ def native_from(described: dict[str, Any]) -> Launcher:
     """The same one for the same actor, because how many launches wait for it is counted there."""
     if "worker" in described:
         return worker_from(described)
+    if "engine" in described:
+        return engine_from(described)
     if "zygote" in described:
         return zygote_from(described)
     key = (described["actor_id"], described["refusal"])

@@ -240,6 +240,20 @@ class Launcher:
     @property
     def name(self) -> str: ...
 
+@final
+class Engine:
+    """A substrate that procs can be launched on."""
+
+    def launcher(self) -> Launcher: ...
+    def probe(self) -> Waiter:
+        """Its name and version; fails where it does not answer."""
+
+def connect_engine(kind: str, config: str) -> Engine:
+    """Reaches the engine of that kind, as `config` says, which is JSON. LauncherUnavailable, InvalidArgument."""
+
+def engine_kinds() -> list[str]:
+    """The kinds of engines that this build can reach."""
+
 def read_record(file: bytes) -> dict[str, Any]:
     """What the file of an ended proc's record holds: `exit` as `ProcHandle.exit()`, and what is kept beside it.
 

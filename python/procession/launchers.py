@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from procession._engines import Docker, Podman
 from procession._launcher import NativeLauncher, resolve
 from procession._launcher_process import launcher_of, process_of
 from procession._worker_launcher import WorkerLauncher, connect_all
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from procession._future import Future
     from procession.launch import ProcLauncher
 
-__all__ = ["NativeLauncher", "WorkerLauncher", "Zygote", "connect_all", "native", "register"]
+__all__ = ["Docker", "NativeLauncher", "Podman", "WorkerLauncher", "Zygote", "connect_all", "native", "register"]
 
 
 def native() -> NativeLauncher:

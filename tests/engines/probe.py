@@ -4,7 +4,7 @@ import os
 import socket
 import sys
 
-from procession.actor import Actor, current_rank, endpoint
+from procession.actor import Actor, current_rank, endpoint, this_host
 
 
 class Probe(Actor):
@@ -29,3 +29,15 @@ class Probe(Actor):
     @endpoint
     def fill_memory(self) -> int:
         return len(b"x" * (1 << 30))
+
+
+class Owner(Actor):
+    """Launches procs of its own."""
+
+    def __init__(self, launcher, actor) -> None:
+        self.launcher, self.actor = launcher, actor
+
+    @endpoint
+    def launch(self) -> int:
+        self.procs = this_host().spawn_procs(per_host={"w": 2}, launcher=self.launcher)
+        return len(list(self.procs.spawn("probes", self.actor).place.call().get(timeout=50).items()))

@@ -384,7 +384,10 @@ impl Driver {
         }
         match launched {
             Err(error) => self.feed(Event::LaunchRefused { reason: error.to_string() }).await,
-            Ok(LaunchResult { pid, stdio, mut exit_rx, .. }) => {
+            Ok(LaunchResult { pid, stdio, mut exit_rx, reports, .. }) => {
+                if let Some(reports) = reports {
+                    reach::pass_on(&self.shared, reports);
+                }
                 let streams = [Stream::Stdout, Stream::Stderr];
                 match stdio {
                     StdioHandling::Captured { stdout, stderr } => {

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use procession_actor::Answer;
-use procession_launch::{LaunchResult, ProcLauncher, ProcLauncherError};
+use procession_launch::{Admission, LaunchResult, ProcLauncher, ProcLauncherError};
 use procession_launch_local::marker;
 use procession_model::{
     ChannelAddr, DialBack, LOG_STDOUT_TAG, LaunchOptions, ProcExitKind, ProcExitResult, Secret,
@@ -59,14 +59,18 @@ pub(crate) async fn launch(
     let mut launching = launcher.launch(&shared.id, options);
     tokio::select! {
         biased;
-        launched = &mut launching => return launched,
+        launched = &mut launching => return launched.map(|launched| holding(launched, admission)),
         () = std::future::ready(()) => {}
     }
     // It was polled once: a terminate or kill that the launcher gets from here on comes second.
     shared.request.is_out();
-    let launched = launching.await;
-    drop(admission);
-    launched
+    launching.await.map(|launched| holding(launched, admission))
+}
+
+/// A launcher that reports lets go of the room of a launch when it says that it was started.
+fn holding(launched: LaunchResult, admission: Option<Admission>) -> LaunchResult {
+    let reports = launched.reports.map(|reports| reports.holding(admission));
+    LaunchResult { reports, ..launched }
 }
 
 async fn options(

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use procession_launch::{Report, Reports};
 use procession_supervise::Event;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -25,6 +26,22 @@ pub(crate) fn watch(shared: &Arc<Shared>, mut reachable: watch::Receiver<bool>) 
                 return;
             }
             let _driver_gone = driver.send(Input::Event(Event::HeardAgain));
+        }
+    });
+}
+
+/// Tells the driver what the launcher of its proc says, for as long as that says anything.
+pub(crate) fn pass_on(shared: &Arc<Shared>, mut reports: Reports) {
+    let driver = shared.driver.clone();
+    tokio::spawn(async move {
+        while let Some(report) = reports.next().await {
+            let said = |handle, progress| Input::ReportedBy { pid: None, handle, progress };
+            let _driver_gone = driver.send(match report {
+                Report::Progress(text) => said(None, Some(text)),
+                Report::Handle(handle) => said(Some(handle), None),
+                Report::Unreachable(why) => Input::Unreachable(why),
+                Report::Reachable => said(None, None),
+            });
         }
     });
 }

@@ -40,7 +40,13 @@ impl NativeLauncher {
         if let Some(Started { pid, pipes, exit }) = handed {
             let started_at = Process::look(pid).ok().and_then(|process| process.started_at());
             let started_at = started_at.unwrap_or_else(SystemTime::now);
-            return Ok(LaunchResult { pid: Some(pid), started_at, stdio: handling(pipes)?, exit_rx: exit });
+            return Ok(LaunchResult {
+                pid: Some(pid),
+                started_at,
+                stdio: handling(pipes)?,
+                exit_rx: exit,
+                reports: None,
+            });
         }
         if let Some(ended) = ended {
             return Ok(over(Some(ended.pid), exit_of(&ended)));
@@ -72,7 +78,13 @@ impl NativeLauncher {
             answer(look_after(vec![survivor], &mut asked, before, UNKEPT).await, ());
         });
         let started_at = process.started_at().unwrap_or_else(SystemTime::now);
-        LaunchResult { pid: Some(process.pid), started_at, stdio: StdioHandling::Inherited, exit_rx }
+        LaunchResult {
+            pid: Some(process.pid),
+            started_at,
+            stdio: StdioHandling::Inherited,
+            exit_rx,
+            reports: None,
+        }
     }
 }
 
@@ -100,5 +112,11 @@ fn over(pid: Option<u32>, exit: ProcExitResult) -> LaunchResult {
     let (sender, exit_rx) = oneshot::channel();
     // Its receiver is right here.
     let _ = sender.send(exit);
-    LaunchResult { pid, started_at: SystemTime::now(), stdio: StdioHandling::Inherited, exit_rx }
+    LaunchResult {
+        pid,
+        started_at: SystemTime::now(),
+        stdio: StdioHandling::Inherited,
+        exit_rx,
+        reports: None,
+    }
 }

@@ -363,7 +363,7 @@ impl ProcLauncher for NativeLauncher {
         })?;
         let stdio = handling(pipes)?;
         not_taken.0 = None;
-        Ok(LaunchResult { pid: Some(pid), started_at, stdio, exit_rx })
+        Ok(LaunchResult { pid: Some(pid), started_at, stdio, exit_rx, reports: None })
     }
 
     async fn adopt(

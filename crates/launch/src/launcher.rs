@@ -9,7 +9,7 @@ use tokio::io::AsyncRead;
 use tokio::net::unix::pipe;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::ProcLauncherError;
+use crate::{ProcLauncherError, Reports};
 
 /// What starts, stops and watches procs on one substrate.
 ///
@@ -86,7 +86,8 @@ pub trait ProcLauncher: Send + Sync + 'static {
     async fn kill(&self, proc_id: &ProcId) -> Result<(), ProcLauncherError>;
 }
 
-/// The room of one launch at a launcher; dropped once the launch was answered.
+/// The room of one launch at a launcher; dropped once the launch was answered, or, where the launcher reports, once it says
+/// that the proc was started.
 #[derive(Debug, Default)]
 pub struct Admission {
     _room: Option<OwnedSemaphorePermit>,
@@ -188,6 +189,8 @@ pub struct LaunchResult {
     pub stdio: StdioHandling,
     /// Resolves exactly once, with the exit.
     pub exit_rx: oneshot::Receiver<ProcExitResult>,
+    /// What the launcher has to say while it lives; none when it never has.
+    pub reports: Option<Reports>,
 }
 
 impl fmt::Debug for LaunchResult {

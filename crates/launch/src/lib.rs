@@ -6,9 +6,16 @@
 mod error;
 mod launcher;
 mod lines;
+mod managed;
+mod pipe;
+mod report;
+mod simple;
 mod tail;
 
 pub use error::ProcLauncherError;
 pub use launcher::{Admission, Capabilities, Confines, LaunchResult, ProcLauncher, StdioHandling};
 pub use lines::Lines;
+pub use managed::{Engine, Managed};
+pub use report::{Report, Reports};
+pub use simple::{Context, Launcher, Output, Signal, WaitError};
 pub use tail::Tail;

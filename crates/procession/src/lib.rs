@@ -24,8 +24,11 @@ pub use procession_host::{
     RestartWhen, Slot, SlotObserver, SlotSnapshot, SpawnSpec, Stream, Zygote, read_record, records_dir,
 };
 pub use procession_launch::{
-    Capabilities, Confines, LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling,
+    Capabilities, Confines, Context, Engine, LaunchResult, Launcher, Managed, Output, ProcLauncher,
+    ProcLauncherError, Report, Reports, Signal, StdioHandling, WaitError,
 };
+#[cfg(feature = "docker")]
+pub use procession_launch_docker::{Docker, DockerConfig, DockerError, Pull};
 pub use procession_launch_local::{Fact, Named, NativeLauncher, facts, find_user};
 pub use procession_model::{
     ActorFailed, ActorId, BOOTSTRAP_ENV, Binding, BootPhase, BootTiming, BootstrapCommand, Certificate,

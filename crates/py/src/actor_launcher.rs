@@ -307,7 +307,13 @@ impl ProcLauncher for ActorProcLauncher {
             _ = ack.recv() => {}
             _ = ended => {}
         }
-        Ok(LaunchResult { pid: None, started_at, stdio: StdioHandling::ManagedByLauncher, exit_rx })
+        Ok(LaunchResult {
+            pid: None,
+            started_at,
+            stdio: StdioHandling::ManagedByLauncher,
+            exit_rx,
+            reports: None,
+        })
     }
 
     /// Cancel safe: dropping the future gives up on the acknowledgement only.

@@ -1,7 +1,11 @@
 use std::cell::Cell;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use tokio::runtime::Handle;
 
 use crate::signals::Interrupts;
 
@@ -36,6 +40,34 @@ pub(crate) fn block_on<T: Send>(
         interrupts.end(py)?;
     }
     result
+}
+
+/// What `work` gives, which the runtime does meanwhile. It goes on where nobody waits for it any more.
+///
+/// # Errors
+/// As [`block_on`]; the runtime was shut down before.
+pub(crate) fn wait_for<T: Send + 'static>(
+    py: Python<'_>,
+    runtime: &Handle,
+    work: impl Future<Output = T> + Send + 'static,
+) -> PyResult<T> {
+    let (done_tx, done) = mpsc::channel();
+    runtime.spawn(async move {
+        let _given_up = done_tx.send(work.await);
+    });
+    let done = Mutex::new(done);
+    let found = block_on(py, None, |until| {
+        let done = done.lock().unwrap_or_else(PoisonError::into_inner);
+        match until.map(|until| until.saturating_duration_since(Instant::now())) {
+            None => Some(done.recv().ok()),
+            Some(left) => match done.recv_timeout(left) {
+                Ok(found) => Some(Some(found)),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => Some(None),
+            },
+        }
+    })?;
+    found.flatten().ok_or_else(|| PyRuntimeError::new_err("the runtime was shut down before this was done"))
 }
 
 fn wait_on<T: Send>(

@@ -249,7 +249,8 @@ impl<'a> Turn<'a> {
     fn begin(lead: &'a Lead, start: Instant) -> Self {
         if lead.others.fetch_add(1, Ordering::SeqCst) == 0 {
             lead.since.store(lead.nanos(start), Ordering::SeqCst);
-        } else if lead.nanos(start).saturating_sub(lead.since.load(Ordering::SeqCst)) > LONG.as_nanos() as u64 {
+        } else if lead.nanos(start).saturating_sub(lead.since.load(Ordering::SeqCst)) > LONG.as_nanos() as u64
+        {
             lead.crowded.notify_waiters();
         }
         Self(lead)

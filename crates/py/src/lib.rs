@@ -17,6 +17,7 @@ mod completions;
 mod confinement;
 mod core;
 mod dead_hosts;
+mod engine;
 mod errors;
 mod event_fd;
 mod event_queue;

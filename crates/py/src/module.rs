@@ -8,6 +8,7 @@ use crate::certificate_dict;
 use crate::claims::Claims;
 use crate::confinement;
 use crate::dead_hosts;
+use crate::engine::{self, Engine};
 use crate::fork;
 use crate::inbox_py::{Busy, Caller, Inbox, Message};
 use crate::method::Method;
@@ -48,6 +49,9 @@ pub(crate) fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<RestartPolicy>()?;
     m.add_class::<ProcHandle>()?;
     m.add_class::<Launcher>()?;
+    m.add_class::<Engine>()?;
+    m.add_function(wrap_pyfunction!(engine::connect_engine, m)?)?;
+    m.add_function(wrap_pyfunction!(engine::engine_kinds, m)?)?;
     m.add_class::<Subscription>()?;
     m.add_class::<Waiter>()?;
     m.add_class::<CompletionQueue>()?;

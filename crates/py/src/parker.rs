@@ -85,9 +85,7 @@ pub(crate) fn park(parker: &Parker, deadline: Option<Instant>) -> Parked {
     let start = Instant::now();
     let parked = current_lead()
         .filter(|lead| !(WAITED_LONG.get() && lead.is_taken()))
-        .and_then(|lead| {
-            lead.run_until(poll_fn(|cx| parker.poll(cx)), start, deadline, WAITED_LONG.get())
-        })
+        .and_then(|lead| lead.run_until(poll_fn(|cx| parker.poll(cx)), start, deadline, WAITED_LONG.get()))
         .unwrap_or_else(|| park_alone(parker, deadline));
     WAITED_LONG.set(start.elapsed() > LONG);
     parked

@@ -1,5 +1,5 @@
 use std::path::PathBuf;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
-use crate::blocking::block_on;
+use crate::blocking::{block_on, wait_for};
 use crate::core::{current, no_thread};
 use crate::errors::{LAUNCHER_UNAVAILABLE, invalid_argument};
 use crate::fork::{Owned, refuse_in_fork};
@@ -253,8 +253,7 @@ pub(crate) fn connect_workers(
         advertise,
     };
     let (count, key) = (addresses.len(), key.0.clone());
-    let (found_tx, found) = mpsc::channel();
-    core.handle.spawn(async move {
+    let dialling = async move {
         let mut dialling: JoinSet<_> = addresses
             .into_iter()
             .enumerate()
@@ -269,23 +268,10 @@ pub(crate) fn connect_workers(
                 all[at] = Some(dialled);
             }
         }
-        // Where nobody waits any more this lets go of the connections.
-        let _given_up = found_tx.send(all);
-    });
-    let found = Mutex::new(found);
-    let all = block_on(py, None, |until| {
-        let found = found.lock().unwrap_or_else(PoisonError::into_inner);
-        match until.map(|until| until.saturating_duration_since(Instant::now())) {
-            None => Some(found.recv().unwrap_or_default()),
-            Some(left) => match found.recv_timeout(left) {
-                Ok(all) => Some(all),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => Some(Vec::new()),
-            },
-        }
-    })?;
-    let all = all.filter(|all| all.len() == count);
-    let all = all.ok_or_else(|| PyRuntimeError::new_err("the runtime was shut down before this was done"))?;
+        all
+    };
+    // Where nobody waits any more that lets go of the connections.
+    let all = wait_for(py, &core.handle, dialling)?;
     all.into_iter()
         .map(|one| match one {
             Some(Ok(launcher)) => {

@@ -124,7 +124,7 @@ async fn run(line: &Line, launcher: &NativeLauncher, launch: Launch, begun: Begu
     let Launch { proc_id, order, streams, started, ended } = launch;
     let launched = launcher.launch(&proc_id, LaunchOptions::from(order)).await;
     drop(begun);
-    let LaunchResult { pid, started_at, stdio, exit_rx } = match launched {
+    let LaunchResult { pid, started_at, stdio, exit_rx, .. } = match launched {
         Ok(launched) => launched,
         Err(error) => return line.answer(started, Started(Err(error.to_string()))).await,
     };

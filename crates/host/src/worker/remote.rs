@@ -350,7 +350,7 @@ impl Remote {
         let stdio =
             if captured { StdioHandling::Captured { stdout, stderr } } else { StdioHandling::Inherited };
         // Its number may say nothing on this machine.
-        Ok(LaunchResult { pid: None, started_at, stdio, exit_rx })
+        Ok(LaunchResult { pid: None, started_at, stdio, exit_rx, reports: None })
     }
 
     /// Ends a proc, and waits so long for the answer.

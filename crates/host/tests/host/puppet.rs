@@ -34,7 +34,7 @@ pub(crate) fn puppet() -> (Arc<dyn ProcLauncher>, Strings) {
 pub(crate) fn accepted(pid: Option<u32>) -> (LaunchResult, oneshot::Sender<ProcExitResult>) {
     let (exit, exit_rx) = oneshot::channel();
     let stdio = StdioHandling::ManagedByLauncher;
-    (LaunchResult { pid, started_at: SystemTime::now(), stdio, exit_rx }, exit)
+    (LaunchResult { pid, started_at: SystemTime::now(), stdio, exit_rx, reports: None }, exit)
 }
 
 pub(crate) fn exited(code: i32) -> ProcExitResult {

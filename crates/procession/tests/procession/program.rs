@@ -119,7 +119,7 @@ impl ProcLauncher for Claiming {
             std::future::pending::<()>().await;
         });
         let stdio = StdioHandling::Inherited;
-        Ok(LaunchResult { pid, started_at: SystemTime::now(), stdio, exit_rx })
+        Ok(LaunchResult { pid, started_at: SystemTime::now(), stdio, exit_rx, reports: None })
     }
 
     async fn terminate(&self, _: &ProcId, _: Duration) -> Result<(), ProcLauncherError> {

@@ -1,0 +1,13 @@
+//! The launcher for container engines that speak Docker's API: Docker and Podman. Each proc is a container.
+
+mod config;
+mod docker;
+mod error;
+mod failure;
+mod outcome;
+mod request;
+
+pub use config::{DockerConfig, Pull};
+pub use docker::Docker;
+pub use error::DockerError;
+pub use request::{HOST_LABEL, LAUNCH_LABEL, PROC_LABEL};

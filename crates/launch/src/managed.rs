@@ -1,0 +1,307 @@
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use procession_model::{LaunchOptions, ProcExitKind, ProcExitResult, ProcId};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use crate::pipe::{Full, pipe};
+use crate::{
+    Admission, Capabilities, Context, LaunchResult, Launcher, Output, ProcLauncher, ProcLauncherError,
+    Report, Reports, Signal, StdioHandling, WaitError,
+};
+
+/// How long after its end the output of a proc may take to come, once all that came was read.
+const LAST_OUTPUT: Duration = Duration::from_secs(2);
+/// How long an exit waits for the rest of its proc's output, and for what is left of it to be taken away.
+const TIDY: Duration = Duration::from_secs(5);
+/// How long is waited between questions to what did not answer, first and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+/// How often it is tried to take away what is left of a proc.
+const TRIES: usize = 8;
+
+/// A [`ProcLauncher`] that is made of a [`Launcher`], which knows how to do the things of its substrate for one proc.
+#[derive(Debug)]
+pub struct Managed<L> {
+    launcher: Arc<L>,
+    room: Arc<Semaphore>,
+    procs: Arc<Procs>,
+}
+
+type Procs = Mutex<HashMap<ProcId, Arc<Entry>>>;
+
+/// What is known of one proc that has not ended.
+#[derive(Debug)]
+struct Entry {
+    handle: OnceLock<String>,
+    /// What it is to get as soon as it is there.
+    asked: watch::Sender<Option<Signal>>,
+}
+
+fn lock(procs: &Procs) -> MutexGuard<'_, HashMap<ProcId, Arc<Entry>>> {
+    procs.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What all launchers of substrates can do beside launching.
+#[async_trait]
+pub trait Engine: ProcLauncher {
+    /// Whether the substrate answers, and what it is: a name and a version, for people.
+    ///
+    /// # Errors
+    /// It does not answer.
+    async fn probe(&self) -> Result<String, ProcLauncherError>;
+
+    /// What would be asked of the substrate for that launch, in its own form; nothing is asked.
+    ///
+    /// # Errors
+    /// The launch would be refused.
+    fn dry_run(&self, proc_id: &ProcId, options: &LaunchOptions) -> Result<String, ProcLauncherError>;
+}
+
+#[async_trait]
+impl<L: Launcher> Engine for Managed<L> {
+    async fn probe(&self) -> Result<String, ProcLauncherError> {
+        self.launcher.probe().await
+    }
+
+    fn dry_run(&self, proc_id: &ProcId, options: &LaunchOptions) -> Result<String, ProcLauncherError> {
+        self.launcher.dry_run(proc_id, options)
+    }
+}
+
+impl<L: Launcher> Managed<L> {
+    /// `at_once` launches go on at the same time; others wait for them.
+    pub fn new(launcher: L, at_once: usize) -> Self {
+        let room = Arc::new(Semaphore::new(at_once.max(1)));
+        Self { launcher: Arc::new(launcher), room, procs: Arc::default() }
+    }
+
+    fn entry(&self, proc_id: &ProcId) -> Option<Arc<Entry>> {
+        lock(&self.procs).get(proc_id).cloned()
+    }
+
+    async fn signal(&self, proc_id: &ProcId, signal: Signal) -> Result<(), ProcLauncherError> {
+        let Some(entry) = self.entry(proc_id) else { return Ok(()) };
+        // First this, and then the look whether it is there: who launches does it the other way round.
+        entry.asked.send_modify(|asked| {
+            if *asked != Some(Signal::Kill) {
+                *asked = Some(signal);
+            }
+        });
+        match entry.handle.get() {
+            Some(handle) => self.launcher.signal(handle, signal).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Supervises what `start` starts.
+    fn supervise<F>(&self, proc_id: &ProcId, start: impl FnOnce(Context) -> F) -> LaunchResult
+    where
+        F: Future<Output = Result<String, ProcLauncherError>> + Send + 'static,
+    {
+        let (reports_tx, reports) = mpsc::unbounded_channel();
+        let (exit_tx, exit_rx) = oneshot::channel();
+        let (asked, is_asked) = watch::channel(None);
+        let entry = Arc::new(Entry { handle: OnceLock::new(), asked });
+        lock(&self.procs).insert(proc_id.clone(), Arc::clone(&entry));
+        let (stdio, output) = if self.launcher.capabilities().stdio {
+            let full = [Full::default(), Full::default()];
+            let (stdout, stdout_in) = pipe(&full[0]);
+            let (stderr, stderr_in) = pipe(&full[1]);
+            let output = Output { stdout: Box::new(stdout_in), stderr: Box::new(stderr_in) };
+            let stdio = StdioHandling::Captured { stdout: Box::new(stdout), stderr: Box::new(stderr) };
+            (stdio, Some((output, full)))
+        } else {
+            (StdioHandling::Inherited, None)
+        };
+        let started = start(Context::new(reports_tx.clone(), is_asked));
+        let watched = Watched {
+            launcher: Arc::clone(&self.launcher),
+            entry,
+            proc_id: proc_id.clone(),
+            reports: reports_tx,
+            _listed: Listed(Arc::clone(&self.procs), proc_id.clone()),
+        };
+        tokio::spawn(async move {
+            let exit = watched.run(started, output).await;
+            drop(watched);
+            let _host_gone = exit_tx.send(exit);
+        });
+        LaunchResult {
+            pid: None,
+            started_at: SystemTime::now(),
+            stdio,
+            exit_rx,
+            reports: Some(Reports::new(reports)),
+        }
+    }
+}
+
+#[async_trait]
+impl<L: Launcher> ProcLauncher for Managed<L> {
+    fn name(&self) -> &str {
+        self.launcher.name()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.launcher.capabilities()
+    }
+
+    async fn admit(&self) -> Result<Admission, ProcLauncherError> {
+        let permit = Arc::clone(&self.room).acquire_owned().await;
+        permit.map(Admission::from).map_err(|error| ProcLauncherError::Other(error.to_string()))
+    }
+
+    async fn launch(
+        &self,
+        proc_id: &ProcId,
+        options: LaunchOptions,
+    ) -> Result<LaunchResult, ProcLauncherError> {
+        let (launcher, id) = (Arc::clone(&self.launcher), proc_id.clone());
+        Ok(self.supervise(proc_id, |context| async move { launcher.launch(&id, &options, &context).await }))
+    }
+
+    async fn adopt(
+        &self,
+        proc_id: &ProcId,
+        _options: &LaunchOptions,
+        _pid: Option<(u32, u64)>,
+    ) -> Result<LaunchResult, ProcLauncherError> {
+        if let Some(handle) = self.launcher.recover(proc_id).await? {
+            return Ok(self.supervise(proc_id, |_| async move { Ok(handle) }));
+        }
+        let reason = format!("launcher {:?} knows nothing of it any more", self.name());
+        let (exit_tx, exit_rx) = oneshot::channel();
+        let _host_gone = exit_tx.send(ProcExitResult::new(ProcExitKind::Lost { reason }));
+        let (started_at, stdio) = (SystemTime::now(), StdioHandling::Inherited);
+        Ok(LaunchResult { pid: None, started_at, stdio, exit_rx, reports: None })
+    }
+
+    async fn terminate(&self, proc_id: &ProcId, _timeout: Duration) -> Result<(), ProcLauncherError> {
+        self.signal(proc_id, Signal::Terminate).await
+    }
+
+    async fn kill(&self, proc_id: &ProcId) -> Result<(), ProcLauncherError> {
+        self.signal(proc_id, Signal::Kill).await
+    }
+}
+
+/// Takes a proc off the list when it is dropped, also by a panic.
+#[derive(Debug)]
+struct Listed(Arc<Procs>, ProcId);
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        lock(&self.0).remove(&self.1);
+    }
+}
+
+/// One proc from its launch to its exit.
+struct Watched<L> {
+    launcher: Arc<L>,
+    entry: Arc<Entry>,
+    proc_id: ProcId,
+    reports: mpsc::UnboundedSender<Report>,
+    _listed: Listed,
+}
+
+impl<L: Launcher> Watched<L> {
+    async fn run(
+        &self,
+        started: impl Future<Output = Result<String, ProcLauncherError>>,
+        output: Option<(Output, [Full; 2])>,
+    ) -> ProcExitResult {
+        let handle = match started.await {
+            Ok(handle) => handle,
+            Err(error) if self.entry.asked.borrow().is_some() => {
+                return ProcExitResult::failed(format!("cancelled before it was started ({error})"));
+            }
+            Err(error) => return ProcExitResult::failed(error.to_string()),
+        };
+        self.report(Report::Handle(handle.clone()));
+        let handle = self.entry.handle.get_or_init(|| handle);
+        let asked = *self.entry.asked.borrow();
+        if let Some(signal) = asked
+            && let Err(error) = self.launcher.signal(handle, signal).await
+        {
+            tracing::warn!(proc_id = %self.proc_id, %error, "what was asked for before it was started could not be done");
+        }
+        let logs = output.map(|(output, full)| (self.read_logs(handle.clone(), output), full));
+        let exit = self.exit(handle).await;
+        let rest = tokio::spawn(rest(Arc::clone(&self.launcher), self.proc_id.clone(), handle.clone(), logs));
+        let _goes_on = timeout(TIDY, rest).await;
+        exit
+    }
+
+    fn report(&self, report: Report) {
+        let _nobody_listens = self.reports.send(report);
+    }
+
+    fn read_logs(&self, handle: String, output: Output) -> JoinHandle<()> {
+        let (launcher, proc_id) = (Arc::clone(&self.launcher), self.proc_id.clone());
+        tokio::spawn(async move {
+            if let Err(error) = launcher.logs(&handle, output).await {
+                tracing::warn!(%proc_id, %error, "its output could not be read to its end");
+            }
+        })
+    }
+
+    /// Asks until it is known how it ended, however long nobody answers: that is bounded by who listens.
+    async fn exit(&self, handle: &str) -> ProcExitResult {
+        loop {
+            match self.launcher.wait(handle).await {
+                Ok(exit) => return exit,
+                Err(WaitError::Gone(reason)) => return ProcExitResult::new(ProcExitKind::Lost { reason }),
+                Err(WaitError::Unreachable(why)) => {
+                    self.report(Report::Unreachable(why));
+                    let mut pauses = pauses(&self.proc_id);
+                    loop {
+                        sleep(pauses.next().unwrap_or(PAUSE.1)).await;
+                        if self.launcher.probe().await.is_ok() {
+                            break;
+                        }
+                    }
+                    self.report(Report::Reachable);
+                }
+            }
+        }
+    }
+}
+
+/// What is to be done for a proc that has ended: its output is read to the end, and what is left of it is taken away.
+async fn rest<L: Launcher>(
+    launcher: Arc<L>,
+    proc_id: ProcId,
+    handle: String,
+    logs: Option<(JoinHandle<()>, [Full; 2])>,
+) {
+    if let Some((mut logs, full)) = logs {
+        while timeout(LAST_OUTPUT, &mut logs).await.is_err() {
+            if !full.iter().any(Full::is_so) {
+                logs.abort();
+                tracing::warn!(%proc_id, "the end of its output did not come within {LAST_OUTPUT:?} of its end");
+                break;
+            }
+        }
+    }
+    let mut last = String::new();
+    for pause in pauses(&proc_id).take(TRIES) {
+        match launcher.destroy(&handle).await {
+            Ok(()) => return,
+            Err(error) => last = error.to_string(),
+        }
+        sleep(pause).await;
+    }
+    tracing::warn!(%proc_id, handle, error = last, "what is left of it could not be taken away");
+}
+
+/// Longer and longer, and for each proc a little different, so that many do not ask at the same moment.
+fn pauses(proc_id: &ProcId) -> impl Iterator<Item = Duration> {
+    let share = f64::from(proc_id.launch_id().to_bytes()[0]) / f64::from(u8::MAX);
+    let (first, most) = PAUSE;
+    std::iter::successors(Some(first), move |last| Some((*last * 2).min(most)))
+        .map(move |pause| pause.mul_f64(0.75 + share / 2.0))
+}

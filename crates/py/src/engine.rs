@@ -1,0 +1,92 @@
+use std::sync::Arc;
+
+use procession_launch::{Engine as AnyEngine, ProcLauncher};
+use pyo3::prelude::*;
+
+use crate::blocking::wait_for;
+use crate::core::current;
+use crate::errors::{LAUNCHER_UNAVAILABLE, failure, invalid_argument};
+use crate::fork::Owned;
+use crate::procs::Launcher;
+use crate::waiter::{Outcome, Waiter};
+
+/// A substrate that procs can be launched on.
+#[pyclass(frozen, module = "procession._native")]
+pub(crate) struct Engine(Owned<Arc<dyn AnyEngine>>);
+
+#[pymethods]
+impl Engine {
+    fn launcher(&self) -> Launcher {
+        let launcher: Arc<dyn ProcLauncher> = Arc::<dyn AnyEngine>::clone(&self.0);
+        Launcher::new(launcher)
+    }
+
+    /// Its name and version; fails where it does not answer.
+    fn probe(&self) -> PyResult<Waiter> {
+        let engine = Arc::clone(&self.0);
+        let asked = async move {
+            match engine.probe().await {
+                Ok(text) => Outcome::Text(text),
+                Err(error) => Outcome::Failed(format!("{LAUNCHER_UNAVAILABLE}: {error}")),
+            }
+        };
+        Ok(Waiter::once(current()?.run(asked)))
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Engine({})", self.0.name())
+    }
+}
+
+/// Why there is none.
+#[cfg_attr(
+    not(feature = "engines"),
+    expect(dead_code, reason = "this build has no engine that could say so")
+)]
+enum Refusal {
+    Invalid(procession_model::InvalidArgument),
+    Unavailable(String),
+}
+
+/// Reaches the engine of that kind, as `config` says, which is JSON.
+#[pyfunction]
+pub(crate) fn connect_engine(py: Python<'_>, kind: String, config: String) -> PyResult<Engine> {
+    let core = current()?;
+    let found = wait_for(py, &core.handle, async move { connect(&kind, &config).await })?;
+    match found {
+        Ok(engine) => Ok(Engine(Owned::new(engine))),
+        Err(Refusal::Invalid(error)) => Err(invalid_argument(error)),
+        Err(Refusal::Unavailable(why)) => Err(failure(py, format!("{LAUNCHER_UNAVAILABLE}: {why}"))),
+    }
+}
+
+/// The kinds of engines that this build can reach.
+#[pyfunction]
+pub(crate) fn engine_kinds() -> Vec<&'static str> {
+    vec![
+        #[cfg(feature = "docker")]
+        "docker",
+    ]
+}
+
+#[cfg_attr(
+    not(feature = "engines"),
+    expect(clippy::unused_async, reason = "this build has no engine to wait for")
+)]
+async fn connect(kind: &str, config: &str) -> Result<Arc<dyn AnyEngine>, Refusal> {
+    #[cfg(feature = "docker")]
+    if kind == "docker" {
+        use procession_launch_docker::{Docker, DockerConfig, DockerError};
+        let config: DockerConfig =
+            serde_json::from_str(config).map_err(|error| Refusal::Unavailable(error.to_string()))?;
+        return match Docker::connect(config).await {
+            Ok(docker) => Ok(Arc::new(docker)),
+            Err(DockerError::Invalid(error)) => Err(Refusal::Invalid(error)),
+            Err(error) => Err(Refusal::Unavailable(error.to_string())),
+        };
+    }
+    let _none_is_read = config;
+    Err(Refusal::Unavailable(format!(
+        "this build has no launcher of kind {kind:?}: build it with that feature, --features engines"
+    )))
+}

@@ -1,0 +1,190 @@
+"""Launchers that are built in: each starts procs on one kind of substrate, through its own interface."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from procession import _native, _validate
+from procession._runtime import runtime
+from procession.errors import Unsupported
+
+if TYPE_CHECKING:
+    from procession._host_mesh import HostMesh
+    from procession._native import Engine, Launcher
+    from procession._proc_mesh import ProcMesh
+    from procession._procs import Slot
+
+
+class EngineLauncher:
+    """What the launchers of substrates have in common. It connects at its first use, or by `connect()`."""
+
+    without_output: str | None = None
+    starts_a_process = False
+    _kind: ClassVar[str]
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self._config = {name: value for name, value in config.items() if value is not None}
+        self._lock = threading.Lock()
+        self._engine: Engine | None = None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What it was made with; what is not there has its default."""
+        return dict(self._config)
+
+    def connect(self) -> EngineLauncher:
+        """Reaches the engine now, and gives this launcher.
+
+        LauncherUnavailable with the address and the cause, where it does not answer; InvalidArgument for what it is asked for.
+        """
+        self._connected()
+        return self
+
+    def probe(self, timeout: float | None = 30.0) -> str:
+        """The name and version of what answers. LauncherUnavailable where nothing does; TimeoutError after that many seconds."""
+        waiter = self._connected().probe()
+        if not waiter.wait(timeout):
+            raise TimeoutError(f"{self!r} has not answered within {timeout} s")
+        found: str = waiter.result()
+        return found
+
+    def native(self) -> Launcher | None:
+        return self._connected().launcher()
+
+    def described(self, on: HostMesh | None = None) -> dict[str, Any]:
+        """For the host of a proc, or another one, which connects to the engine of its own machine."""
+        return {"engine": self._kind, "config": json.dumps(self._config, sort_keys=True)}
+
+    def process(self) -> ProcMesh:
+        raise Unsupported(f"{self!r} has no process of its own whose output could be read")
+
+    def check(self, slots: Sequence[Slot]) -> None:
+        """What it cannot hold procs to is refused by the host."""
+
+    def _connected(self) -> Engine:
+        with self._lock:
+            if self._engine is None:
+                runtime()
+                self._engine = _native.connect_engine(self._kind, json.dumps(self._config))
+            return self._engine
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), self._config)
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value!r}" for name, value in self._config.items())
+        return f"launchers.{type(self).__name__}({given})"
+
+
+def _again(cls: type[EngineLauncher], config: dict[str, Any]) -> EngineLauncher:
+    return cls(**config)
+
+
+class Docker(EngineLauncher):
+    """Launches each proc as a container of an engine that speaks Docker's API.
+
+    image: what containers are made of. For Python procs it needs Python of the client's minor version, procession and cloudpickle.
+    host: where the engine's API listens, `"unix:///run/user/1000/podman/podman.sock"`, `"tcp://10.0.0.2:2375"`; None is DOCKER_HOST, or
+        else `/var/run/docker.sock`.
+    python: the program in the image that runs Python procs, in the place of this interpreter.
+    pull: when the image is pulled: "missing" (the engine has none of that name), "always" (once by each launcher) or "never".
+    network: "bridge", "host", or the name of one that was made with the engine.
+    bind: where this machine waits for procs to reach back, `"address:port"` with port 0 for any; None is the gateway of the network.
+    advertise: what containers dial when that differs, `"address[:port]"`.
+    volumes: what containers see of this machine's files, `"source:target[:ro]"` each.
+    tmpfs: file systems in memory by their directory, with their mount options: `{"/scratch": "size=64m"}`.
+    shm_size: bytes of /dev/shm; None is the engine's default.
+    gpus: `["all"]`, or their ids.
+    extra_hosts: names that containers know, `"name:address"` each.
+    runtime: the OCI runtime, by the engine's name for it.
+    init: whether the engine's init is process 1, which passes signals on to all that a proc has started.
+    labels: labels of containers, beside those by which procession knows its own.
+    keep: whether containers stay when their procs have ended.
+    launches_at_once: how many containers are made at the same time.
+    patch: what is merged into each request to make a container, as the engine's API writes it (JSON merge patch):
+        `{"HostConfig": {"CapAdd": ["SYS_PTRACE"]}}`.
+
+    `resources`, `user`, `rlimits`, `cwd` and `env` of `spawn_procs` are those of the container; `clear_env` is refused, since a
+    container has the environment of its image. Exits have the engine's word on memory (`oom`), but with Podman, which has none.
+    """
+
+    _kind = "docker"
+
+    def __init__(
+        self,
+        image: str,
+        *,
+        host: str | None = None,
+        python: str = "python3",
+        pull: Literal["missing", "always", "never"] = "missing",
+        network: str = "bridge",
+        bind: str | None = None,
+        advertise: str | None = None,
+        volumes: Sequence[str] = (),
+        tmpfs: Mapping[str, str] | None = None,
+        shm_size: int | None = None,
+        gpus: Sequence[str] = (),
+        extra_hosts: Sequence[str] = (),
+        runtime: str | None = None,
+        init: bool = True,
+        labels: Mapping[str, str] | None = None,
+        keep: bool = False,
+        launches_at_once: int = 16,
+        patch: Mapping[str, Any] | None = None,
+    ) -> None:
+        if pull not in ("missing", "always", "never"):
+            _validate.refuse("pull", pull, 'pass "missing", "always" or "never"')
+        for name, value in {"volumes": volumes, "gpus": gpus, "extra_hosts": extra_hosts}.items():
+            if isinstance(value, str):
+                _validate.refuse(name, value, "pass a list of texts")
+        super().__init__(
+            {
+                "image": _validate.text("image", image),
+                "host": host,
+                "python": _validate.text("python", python),
+                "pull": pull,
+                "network": _validate.text("network", network),
+                "bind": bind,
+                "advertise": advertise,
+                "volumes": list(volumes),
+                "tmpfs": dict(tmpfs or {}),
+                "shm_size": shm_size,
+                "gpus": list(gpus),
+                "extra_hosts": list(extra_hosts),
+                "runtime": runtime,
+                "init": init,
+                "labels": dict(labels or {}),
+                "keep": keep,
+                "launches_at_once": launches_at_once,
+                "patch": None if patch is None else dict(patch),
+            }
+        )
+
+
+class Podman(Docker):
+    """As `Docker`, for Podman's service (`podman system service`): `host` is PODMAN_HOST, or else `/run/podman/podman.sock`.
+
+    It does not say whether a container was killed for want of memory: `oom` of exits is None.
+    """
+
+    def __init__(self, image: str, *, host: str | None = None, **more: Any) -> None:
+        if host is None:
+            host = os.environ.get("PODMAN_HOST") or "unix:///run/podman/podman.sock"
+        super().__init__(image, host=host, **more)
+
+
+_known: dict[tuple[str, str], Launcher] = {}
+_known_lock = threading.Lock()
+
+
+def engine_from(described: dict[str, Any]) -> Launcher:
+    """The launcher that a proc has described; one connection for all that describe the same."""
+    key = (described["engine"], described["config"])
+    with _known_lock:
+        if key not in _known:
+            _known[key] = _native.connect_engine(*key).launcher()
+        return _known[key]
