@@ -186,8 +186,13 @@ async fn dial_back(config: &DockerConfig, client: &Client, is_podman: bool) -> R
     let gateways = found.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
     let gateway = gateways.into_iter().find_map(|config| config.gateway);
     let gateway = gateway.ok_or_else(|| no_way("it has no gateway".to_owned()))?;
-    let bind = if gateway.contains(':') { format!("[{gateway}]:0") } else { format!("{gateway}:0") };
-    Ok(DialBack::Network { bind, advertise })
+    let (any, at) =
+        if gateway.contains(':') { ("[::]:0", format!("[{gateway}]")) } else { ("0.0.0.0:0", gateway) };
+    if is_podman {
+        // It makes its bridge with the first container: until then nobody can listen there.
+        return Ok(DialBack::Network { bind: any.to_owned(), advertise: advertise.or(Some(at)) });
+    }
+    Ok(DialBack::Network { bind: format!("{at}:0"), advertise })
 }
 
 #[async_trait]
@@ -247,7 +252,8 @@ impl Launcher for Docker {
             let found = self.client.inspect_container(handle, None::<InspectContainerOptions>).await;
             let state = found.map_err(|error| of_wait(&error, &self.host))?.state.unwrap_or_default();
             if state.running != Some(true) {
-                return Ok(outcome(&state));
+                let exit = outcome(&state);
+                return Ok(if self.is_podman { ProcExitResult { oom: None, ..exit } } else { exit });
             }
         }
     }
