@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from procession import _pickle, _validate, config
 from procession._confine import bindings, bound, confinement
 from procession._context import current_instance
+from procession._engines import EngineLauncher
 from procession._future import Future, gather, refuse_on_event_loop, then
 from procession._launcher import NativeLauncher, resolve
 from procession._owned import add_to
@@ -268,10 +269,13 @@ class HostMesh(Mesh):
             owner = f"actor {instance.actor_id}" if instance is not None else f"proc {runtime().proc_id}"
             rule = f"what {owner} spawns belongs to it, and ends with it; let the client spawn what is to outlive it"
             raise InvalidArgument("on_owner_loss", '"detach"', rule)
-        if cwd is None and is_here and (readiness == "call_back" or isinstance(chosen, NativeLauncher)):
+        has_own_files = isinstance(chosen, EngineLauncher)
+        shares_files = isinstance(chosen, NativeLauncher) or (readiness == "call_back" and not has_own_files)
+        if cwd is None and is_here and shares_files:
             common["cwd"] = _own_directory()
         is_forked = _validate.flag("fork_server", fork_server) and readiness == "call_back"
         is_forked = is_forked and os.environ.get(config.FORK_SERVER_ENV) != "off"
+        is_ours = bootstrap_command is None and readiness == "call_back"
         bound_to = bindings(proc_bind, math.prod(sizes.values()))
         inherited = {} if clear_env else dict(os.environ)
         slots = []
@@ -292,7 +296,8 @@ class HostMesh(Mesh):
                 "args": args,
                 "env": added,
                 "env_remove": removed,
-                "preload": modules if is_forked and bootstrap_command is None else None,
+                # Where the interpreter is another one, it has to be known that one is meant.
+                "preload": modules if is_ours and (is_forked or has_own_files) else None,
             }
             if bound_to is not None:
                 own["confinement"] = bound(common["confinement"], bound_to[rank % len(bound_to)])

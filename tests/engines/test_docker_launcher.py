@@ -57,6 +57,14 @@ def test_actors_in_containers_are_reached_over_the_bridge(engine):
     assert [(exit.kind, exit.exit_code) for exit in exits] == [("exited", 0)] * 3
 
 
+def test_a_proc_runs_the_interpreter_of_its_image_in_the_directory_of_its_image(engine):
+    with spawn(fork_server=False) as procs:
+        procs.initialized.get(timeout=50)
+        [container] = engine.containers()
+    assert container["Config"]["Entrypoint"] == ["python3"]
+    assert container["Config"]["WorkingDir"] in ("", "/")
+
+
 def test_the_engine_says_what_it_is(engine):
     assert docker().probe().startswith("Podman " if IS_PODMAN else "Docker ")
 
