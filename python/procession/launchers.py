@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from procession._launcher import NativeLauncher, resolve
+from procession._launcher_names import LauncherInfo, available, by_name
 from procession._launcher_process import launcher_of, process_of
 from procession._worker_launcher import WorkerLauncher, connect_all
 from procession._zygote import Zygote
@@ -14,7 +15,17 @@ if TYPE_CHECKING:
     from procession._future import Future
     from procession.launch import ProcLauncher
 
-__all__ = ["NativeLauncher", "WorkerLauncher", "Zygote", "connect_all", "native", "register"]
+__all__ = [
+    "LauncherInfo",
+    "NativeLauncher",
+    "WorkerLauncher",
+    "Zygote",
+    "available",
+    "by_name",
+    "connect_all",
+    "native",
+    "register",
+]
 
 
 def native() -> NativeLauncher:

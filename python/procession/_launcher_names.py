@@ -1,0 +1,131 @@
+"""Launchers by name: the built-in ones, and those that installed distributions declare as entry points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from procession import _validate
+from procession._launcher import NativeLauncher, resolve
+from procession._session_key import session_key
+from procession._worker_launcher import WorkerLauncher
+from procession.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+GROUP = "procession.launchers"
+"""The group of entry points; each names a launcher class, or a launcher's configuration."""
+
+
+@dataclass(frozen=True)
+class LauncherInfo:
+    """A launcher that can be named, and whether it can be used in this process."""
+
+    name: str
+    """What `by_name` takes; of a worker, with its address in place of HOST:PORT."""
+    kind: Literal["built-in", "entry point"]
+    status: Literal["ok", "unavailable"]
+    reason: str
+    """Why it is unavailable; empty where it is ok."""
+
+
+BUILT_IN: dict[str, Callable[[], object]] = {
+    "native": lambda: None,
+    "worker:HOST:PORT": lambda: session_key("key", None),
+}
+"""By what `by_name` takes; each raises where it cannot be used."""
+
+
+def available() -> list[LauncherInfo]:
+    """The built-in launchers, then those of installed distributions by name; each is loaded, to see whether it can be.
+
+    What an entry point raises is its reason, and touches no other.
+    """
+    infos = [LauncherInfo(name, "built-in", *_status(check)) for name, check in BUILT_IN.items()]
+    taken = dict.fromkeys((name.partition(":")[0] for name in BUILT_IN), "a built-in launcher")
+    for point in _entry_points():
+        if point.name in taken:
+            why = f"{taken[point.name]} has that name; {point.value} can be used as it is"
+            infos.append(LauncherInfo(point.name, "entry point", "unavailable", why))
+            continue
+        taken[point.name] = "another entry point"
+        infos.append(LauncherInfo(point.name, "entry point", *_status(partial(_loaded, point))))
+    return infos
+
+
+def by_name(name: str) -> Any:
+    """What `spawn_procs(launcher=...)` takes, by its name.
+
+    name: `"native"`; `"worker:HOST:PORT"`, with the session key of the environment; the name of an entry point of the group
+        `procession.launchers`; or `"module:Class"`, which is imported.
+
+    Raises InvalidArgument, with the cause, for what is none of these or cannot be imported, and TypeError for what is no launcher.
+    """
+    first, colon, rest = _validate.text("name", name).partition(":")
+    if name == "native":
+        return NativeLauncher()
+    if first == "worker" and ":" in rest:
+        return WorkerLauncher(rest)
+    if first and colon and rest:
+        found = _imported(name, partial(_attribute, first, rest))
+    else:
+        point = next((one for one in _entry_points() if one.name == name), None)
+        if point is None or name == "worker":
+            known = ", ".join(dict.fromkeys([*BUILT_IN, *(one.name for one in _entry_points())]))
+            _validate.refuse("name", name, f"has to be {known}, or module:Class; `procession launchers` lists them")
+        found = _imported(name, point.load)
+    resolve(found)
+    return found
+
+
+def _entry_points() -> list[EntryPoint]:
+    from importlib.metadata import entry_points
+
+    def order(one: EntryPoint) -> tuple[str, str]:
+        return one.name, "" if one.dist is None else one.dist.name
+
+    return sorted(entry_points(group=GROUP), key=order)
+
+
+def _status(check: Callable[[], object]) -> tuple[Literal["ok", "unavailable"], str]:
+    try:
+        check()
+    except InvalidArgument as error:
+        return "unavailable", error.rule
+    except (Exception, SystemExit) as error:  # what is imported is somebody's, and may raise anything
+        return "unavailable", _in_a_line(error)
+    return "ok", ""
+
+
+def _loaded(point: EntryPoint) -> None:
+    resolve(point.load())
+
+
+def _attribute(module: str, name: str) -> Any:
+    from importlib import import_module
+
+    return getattr(import_module(module), name)
+
+
+def _imported(name: str, load: Callable[[], Any]) -> Any:
+    """What `load` gives; its error in a line, and below it where it was raised, as far as that is in the module."""
+    from traceback import format_exception
+
+    try:
+        return load()
+    except (Exception, SystemExit) as error:
+        at = error.__traceback__
+        while at is not None and at.tb_frame.f_globals.get("__name__", "").startswith(("procession._", "importlib")):
+            at = at.tb_next
+        where = "" if at is None else "\n" + "".join(format_exception(type(error), error, at)).rstrip()
+        rule = f"it cannot be imported: {_in_a_line(error)}{where}"
+        raise InvalidArgument("name", _validate.shown(name), rule) from None
+
+
+def _in_a_line(error: BaseException) -> str:
+    from traceback import format_exception_only
+
+    return format_exception_only(type(error), error)[-1].strip()
