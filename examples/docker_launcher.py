@@ -12,13 +12,15 @@ from collections.abc import Mapping
 from subprocess import PIPE
 from typing import Any
 
-from procession.launch import DialBack, LaunchContext, Launcher, LaunchOptions, LogWriter, ProcExitResult
+from procession.launch import DialBack, LaunchContext, Launcher, LaunchOptions, LogWriter, ProcExitResult, Unreachable
 
 
 async def docker(*arguments: str, env: Mapping[str, str] | None = None) -> str:
     # Not in a thread: those are few, and some commands last as long as their container.
     process = await asyncio.create_subprocess_exec("docker", *arguments, stdout=PIPE, stderr=PIPE, env=env)
     out, err = await process.communicate()
+    if any(words in err for words in (b"Cannot connect to the Docker daemon", b"error during connect")):
+        raise Unreachable(err.decode().strip())
     if process.returncode != 0:
         raise RuntimeError(f"docker {arguments[0]}: {err.decode().strip()}")
     return out.decode().strip()
@@ -38,16 +40,8 @@ class DockerLauncher(Launcher):
         # Only the names stand in the argument list; the docker client takes the values from its own environment.
         names = [word for key in variables for word in ("--env", key)]
         image = self.params.get("image") or os.environ["DOCKER_IMAGE"]
-        create = [
-            "create",
-            "--name",
-            ctx.name,
-            "--init",
-            "--pull",
-            "never",
-            "--label",
-            f"procession.proc={ctx.proc_id}",
-        ]
+        label = f"procession.proc={ctx.proc_id}"
+        create = ["create", "--name", ctx.name, "--init", "--pull", "never", "--label", label]
         create += [*self.params.get("flags", []), *names, image, "python3", *spec.args]
         await docker(*create, env=os.environ | variables)
         await docker("start", ctx.name)
@@ -73,6 +67,9 @@ class DockerLauncher(Launcher):
 
     async def logs(self, handle: str, out: LogWriter) -> None:
         await out.run(["docker", "logs", "--follow", handle])
+
+    async def probe(self) -> str:
+        return await docker("version", "--format", "Docker {{.Server.Version}}")
 
 
 FORMAT = '{{.Label "procession.proc"}}\t{{.Names}}'

@@ -11,7 +11,7 @@ from procession import _validate
 from procession._launcher import NativeLauncher, resolve
 from procession._session_key import session_key
 from procession._worker_launcher import WorkerLauncher
-from procession.errors import InvalidArgument
+from procession.errors import InvalidArgument, Unreachable
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -29,20 +29,24 @@ class LauncherInfo:
     kind: Literal["built-in", "entry point"]
     status: Literal["ok", "unavailable"]
     reason: str
-    """Why it is unavailable; empty where it is ok."""
+    """Why it is unavailable; where it is ok what its `probe` says, if it is a `Launcher` that has one."""
 
 
-BUILT_IN: dict[str, Callable[[], object]] = {
-    "native": lambda: None,
-    "worker:HOST:PORT": lambda: session_key("key", None),
-}
-"""By what `by_name` takes; each raises where it cannot be used."""
+def _keyed() -> str:
+    session_key("key", None)
+    return ""
+
+
+BUILT_IN: dict[str, Callable[[], str]] = {"native": lambda: "", "worker:HOST:PORT": _keyed}
+"""By what `by_name` takes; each raises where it cannot be used, and has something to say else, or nothing."""
+PROBE_SECONDS = 5.0
 
 
 def available() -> list[LauncherInfo]:
-    """The built-in launchers, then those of installed distributions by name; each is loaded, to see whether it can be.
+    """The built-in launchers, then those of installed distributions by name.
 
-    What an entry point raises is its reason, and touches no other.
+    Each is imported, and the `probe` of a `Launcher` is asked, for 5 s at most. What it raises is its reason, and touches no
+    other.
     """
     infos = [LauncherInfo(name, "built-in", *_status(check)) for name, check in BUILT_IN.items()]
     taken = dict.fromkeys((name.partition(":")[0] for name in BUILT_IN), "a built-in launcher")
@@ -90,18 +94,38 @@ def _entry_points() -> list[EntryPoint]:
     return sorted(entry_points(group=GROUP), key=order)
 
 
-def _status(check: Callable[[], object]) -> tuple[Literal["ok", "unavailable"], str]:
+def _status(check: Callable[[], str]) -> tuple[Literal["ok", "unavailable"], str]:
     try:
-        check()
+        return "ok", check()
     except InvalidArgument as error:
         return "unavailable", error.rule
+    except Unreachable as error:
+        return "unavailable", str(error)
     except (Exception, SystemExit) as error:  # what is imported is somebody's, and may raise anything
         return "unavailable", _in_a_line(error)
-    return "ok", ""
 
 
-def _loaded(point: EntryPoint) -> None:
-    resolve(point.load())
+def _loaded(point: EntryPoint) -> str:
+    found = point.load()
+    resolve(found)
+    from procession.launch import Launcher
+
+    if not (isinstance(found, type) and issubclass(found, Launcher) and found._has("probe")):
+        return ""
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
+    async def ask() -> str:
+        try:
+            async with asyncio.timeout(PROBE_SECONDS) as bound:
+                return str(await found().probe())
+        except TimeoutError as error:
+            if bound.expired():
+                raise Unreachable(f"its probe has got no answer within {PROBE_SECONDS:g} s") from error
+            raise
+
+    with ThreadPoolExecutor(1) as apart:  # there may be a loop in this thread
+        return apart.submit(lambda: asyncio.run(ask())).result()
 
 
 def _attribute(module: str, name: str) -> Any:

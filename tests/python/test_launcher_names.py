@@ -8,13 +8,15 @@ import sys
 import pytest
 
 from launching import only_exit, spawn
-from procession import launchers
+from procession import _launcher_names, launchers
 from procession.errors import InvalidArgument
 from procession.launchers import LauncherInfo, NativeLauncher
 from workers import make_key, serving
 
 MODULE = """
-from procession.launch import Launcher, supervise
+import asyncio
+
+from procession.launch import Launcher, Unreachable, supervise
 from procession.launchers import Zygote
 
 print("it talks while it is imported")
@@ -34,6 +36,18 @@ class Mine(Launcher):
 class Half(Launcher):
     async def launch(self, spec, ctx): ...
 
+class Answering(Mine):
+    async def probe(self):
+        return "a daemon of version 3"
+
+class Mute(Mine):
+    async def probe(self):
+        raise Unreachable("no daemon listens")
+
+class Hanging(Mine):
+    async def probe(self):
+        await asyncio.Event().wait()
+
 configured = Zygote(None)
 """
 ENTRY_POINTS = """
@@ -45,6 +59,9 @@ missing = no_such_module_of_ours:Mine
 nameless = mine_launchers:Nobody
 leaving = leaving_launchers:Mine
 native = mine_launchers:Mine
+answering = mine_launchers:Answering
+mute = mine_launchers:Mute
+hanging = mine_launchers:Hanging
 """
 
 
@@ -67,16 +84,18 @@ def installed(tmp_path, monkeypatch):
         sys.modules.pop(name, None)
 
 
-STATUSES = {
-    "configured": "",
+OK = {"configured": "", "mine": "", "answering": "a daemon of version 3"}
+"""What those that can be used say."""
+REASONS = {
+    "hanging": "its probe has got no answer within 0.2 s",
     "half": "TypeError: Half does not define signal, wait: an abstract class cannot be spawned",
     "leaving": "SystemExit: it wants to leave",
-    "mine": "",
     "missing": "ModuleNotFoundError: No module named 'no_such_module_of_ours'",
+    "mute": "no daemon listens",
     "nameless": "AttributeError: module 'mine_launchers' has no attribute 'Nobody'",
     "native": "a built-in launcher has that name; mine_launchers:Mine can be used as it is",
 }
-"""The reason why each entry point cannot be used; none where it can."""
+"""Why the others cannot be."""
 
 
 def test_the_built_in_ones_are_always_there():
@@ -95,15 +114,20 @@ def test_a_worker_can_be_named_where_there_is_a_session_key(monkeypatch):
     assert launchers.available()[1].status == "ok"
 
 
-def test_each_entry_point_is_listed_and_those_that_cannot_be_used_break_no_other(installed):
+def test_each_entry_point_is_listed_and_those_that_cannot_be_used_break_no_other(installed, monkeypatch):
+    monkeypatch.setattr(_launcher_names, "PROBE_SECONDS", 0.2)
     infos = [one for one in launchers.available() if one.kind == "entry point"]
-    assert [one.name for one in infos] == sorted([*STATUSES, "mine"])
-    again = [one for one in infos if one.name == "mine"]
-    assert [one.status for one in again] == ["ok", "unavailable"]
-    assert "another entry point has that name" in again[1].reason
-    for one in infos:
-        if one not in again:
-            assert (one.status, one.reason) == ("unavailable" if STATUSES[one.name] else "ok", STATUSES[one.name])
+    assert [one.name for one in infos] == sorted([*OK, *REASONS, "mine"])
+    assert [(one.name, one.reason) for one in infos if one.status == "ok"] == sorted(OK.items())
+    again, *unavailable = sorted((one for one in infos if one.status != "ok"), key=lambda one: one.name != "mine")
+    assert "another entry point has that name; mine_launchers:Half" in again.reason
+    assert {one.name: one.reason for one in unavailable} == REASONS
+
+
+@pytest.mark.asyncio
+async def test_they_can_be_listed_on_an_event_loop(installed, monkeypatch):
+    monkeypatch.setattr(_launcher_names, "PROBE_SECONDS", 0.2)
+    assert "a daemon of version 3" in {one.reason for one in launchers.available()}
 
 
 def test_a_name_gives_what_a_spawn_takes(installed):
@@ -119,7 +143,11 @@ def test_a_name_gives_what_a_spawn_takes(installed):
 @pytest.mark.parametrize(
     ("name", "error", "words"),
     [
-        ("docker_", InvalidArgument, 'name = "docker_": has to be native, worker:HOST:PORT, configured, half, leaving'),
+        (
+            "docker_",
+            InvalidArgument,
+            'name = "docker_": has to be native, worker:HOST:PORT, answering, configured, half, hanging',
+        ),
         ("", InvalidArgument, "or module:Class"),
         ("worker", InvalidArgument, "has to be native, worker:HOST:PORT"),
         (":Class", InvalidArgument, "or module:Class"),
@@ -160,6 +188,7 @@ def test_the_command_lists_them_as_a_table_and_as_json(installed):
     assert [one["name"] for one in listed if one["status"] == "ok"] == [
         "native",
         "worker:HOST:PORT",
+        "answering",
         "configured",
         "mine",
     ]

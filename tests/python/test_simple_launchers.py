@@ -2,15 +2,20 @@
 
 import asyncio
 import os
+import re
 from contextlib import suppress
+from pathlib import Path
 from subprocess import PIPE
 
 import pytest
 
 from launching import Followed, Where, exit_told_once, gone, only_exit, spawn, until
-from procession import _one_launch
+from procession import _one_launch, launchers
 from procession.actor import endpoint
 from procession.launch import Capabilities, Launcher, ProcExitResult, Supervised, Unreachable, supervise
+from procession.launchers import Zygote
+
+PAGE = Path(__file__).parents[2] / "docs/writing-launchers.md"
 
 pytestmark = pytest.mark.usefixtures("four")  # started before what each test is compared with
 
@@ -44,6 +49,7 @@ class Processes(Launcher):
 
     async def destroy(self, handle):
         self.calls.append("destroy")
+        await self.running[handle].wait()
 
     @endpoint
     async def get_calls(self):
@@ -307,8 +313,7 @@ def test_twenty_at_once_are_launched_as_many_at_a_time_as_it_says(spawned):
     launcher = spawned(Gated)
     with spawn(launcher, per_host={"x": 20}) as procs:
         until(lambda: counts(launcher)[0] == 16)
-        waiting = [status for status in procs.statuses().values() if status.progress == "waits for its turn"]
-        assert len(waiting) == 4
+        until(lambda: [one.progress for one in procs.statuses().values()].count("waits for its turn") == 4)
         launcher.open.call_one().get(10)
         places = list(procs.spawn("where", Where).where.call().get(50).values())
         assert len({pid for _, pid, _ in places}) == 20
@@ -487,7 +492,7 @@ def test_its_handle_may_be_anything(spawned):
     procs = spawn(spawned(Handed), "echo out; echo err >&2; exec sleep 1000")
     lines = iter(procs.logs(follow=True))
     assert {next(lines) for _ in range(2)} == {"[0] out", "[0] err"}
-    assert Supervised.__name__ in procs.statuses().item().handle
+    assert Supervised.__name__ in until(lambda: procs.statuses().item().handle)
     procs.terminate().get(20)
     one = only_exit(procs)
     assert (one.signal, one.stderr_tail) == (15, ["err"])
@@ -498,6 +503,7 @@ def test_when_the_launcher_ends_nothing_of_its_procs_stays(spawned):
 
     class Noting(Processes):
         async def destroy(self, handle):
+            await super().destroy(handle)
             noted.append(handle)
 
     launcher = spawned(Noting)
@@ -633,3 +639,30 @@ def test_a_class_of_the_main_script_is_one_too(script):
     lines = script(source).stdout.splitlines()
     assert sorted(lines[:2]) == ["[0] 5", "[1] 5"]
     assert lines[2] == "[3, 3]"
+
+
+class Untidy(Handed):
+    async def destroy(self, handle):
+        raise OSError("it is busy")
+
+
+def test_a_class_warns_where_what_it_writes_is_read():
+    launchers.register(Untidy).get(30)
+    procs = spawn(Untidy, "exit 3")
+    assert only_exit(procs).exit_code == 3
+    said = next(iter(procs.launcher_logs(follow=True)))
+    assert "destroy has failed 4 times; look for it by hand: OSError: it is busy" in said
+
+
+def test_it_launches_for_a_zygote_too():
+    zygote = Zygote(Handed)
+    with spawn(zygote, per_host={"x": 2}) as procs:
+        parents = {parent for _, _, parent in procs.spawn("where", Where).where.call().get(40).values()}
+    assert len(parents) == 1
+    zygote.close().get(20)
+
+
+def test_the_program_of_its_page_does_what_it_says(script, tmp_path):
+    (program,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert script(program, cwd=tmp_path).stdout == "[3, 3]\n"
+    assert [path.read_text() for path in tmp_path.glob("*.log")] == ["to the file\n"] * 2
