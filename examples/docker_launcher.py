@@ -8,73 +8,71 @@ import asyncio
 import json
 import os
 import subprocess
+from collections.abc import Mapping
+from subprocess import PIPE
 from typing import Any
 
-from procession.actor import Port, endpoint
-from procession.launch import Capabilities, DialBack, LaunchOptions, ProcExitResult, ProcLauncher, safe_name, supervise
+from procession.launch import DialBack, LaunchContext, Launcher, LaunchOptions, LogWriter, ProcExitResult, Unreachable
 
 
-def docker(*arguments: str, env: dict[str, str] | None = None) -> str:
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, env=env)
-    if done.returncode != 0:
-        raise RuntimeError(f"docker {arguments[0]}: {done.stderr.strip()}")
-    return done.stdout.strip()
+async def docker(*arguments: str, env: Mapping[str, str] | None = None) -> str:
+    # Not in a thread: those are few, and some commands last as long as their container.
+    process = await asyncio.create_subprocess_exec("docker", *arguments, stdout=PIPE, stderr=PIPE, env=env)
+    out, err = await process.communicate()
+    if any(words in err for words in (b"Cannot connect to the Docker daemon", b"error during connect")):
+        raise Unreachable(err.decode().strip())
+    if process.returncode != 0:
+        raise RuntimeError(f"docker {arguments[0]}: {err.decode().strip()}")
+    return out.decode().strip()
 
 
 def bridge_address() -> str:
     """The host's address as containers see it."""
-    return docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}")
+    asked = ["docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"]
+    return subprocess.run(asked, check=True, stdout=PIPE, text=True).stdout.strip()
 
 
-class DockerLauncher(ProcLauncher):
-    capabilities = Capabilities()
+class DockerLauncher(Launcher):
     dial_back = DialBack.network(bind=f"{bridge_address()}:0")
 
-    def __init__(self, params: dict[str, Any] | None = None) -> None:
-        super().__init__(params)
-        self.started: dict[str, asyncio.Event] = {}
-
-    @endpoint(explicit_response_port=True)
-    async def launch(self, exit_port: Port[ProcExitResult], proc_id: str, opts: LaunchOptions) -> None:
-        name, started = safe_name(proc_id), self.started.setdefault(proc_id, asyncio.Event())
-        variables = opts.environment({})
+    async def launch(self, spec: LaunchOptions, ctx: LaunchContext) -> str:
+        variables = spec.environment({})
         # Only the names stand in the argument list; the docker client takes the values from its own environment.
         names = [word for key in variables for word in ("--env", key)]
         image = self.params.get("image") or os.environ["DOCKER_IMAGE"]
+        label = f"procession.proc={ctx.proc_id}"
+        create = ["create", "--name", ctx.name, "--init", "--pull", "never", "--label", label]
+        create += [*self.params.get("flags", []), *names, image, "python3", *spec.args]
+        await docker(*create, env=os.environ | variables)
+        await docker("start", ctx.name)
+        return ctx.name
+
+    async def wait(self, handle: str) -> ProcExitResult:
+        await docker("wait", handle)
+        return exit_of(json.loads(await docker("inspect", "--format", "{{json .State}}", handle)), [])
+
+    async def signal(self, handle: str, signal: int) -> None:
         try:
-            create = ["create", "--name", name, "--init", "--pull", "never", "--label", f"procession.proc={proc_id}"]
-            create += [*self.params.get("flags", []), *names, image, "python3", *opts.args]
-            await asyncio.to_thread(docker, *create, env=os.environ | variables)
-            await asyncio.to_thread(docker, "start", name)
-            self.report(proc_id, handle=name)
-            started.set()
-            logs = await supervise(opts, argv=["docker", "logs", "--follow", name], env=dict(os.environ))
-            # Not in a thread: those are few, and this one would be taken for as long as the container lives.
-            await (await supervise(argv=["docker", "wait", name])).wait()
-            tail = (await logs.wait()).stderr_tail
-            state = json.loads(await asyncio.to_thread(docker, "inspect", "--format", "{{json .State}}", name))
-        finally:
-            started.set()
-            del self.started[proc_id]
-            await asyncio.to_thread(subprocess.run, ["docker", "rm", "--force", name], capture_output=True)
-        exit_port.send(exit_of(state, tail))
+            await docker("kill", "--signal", str(signal), handle)
+        except RuntimeError as error:
+            if "is not running" not in str(error) and "No such container" not in str(error):
+                raise
 
-    @endpoint
-    async def terminate(self, proc_id: str, timeout_secs: float) -> None:
-        await self.signal(proc_id, "TERM")
+    async def destroy(self, handle: str) -> None:
+        await docker("rm", "--force", "--volumes", handle)
 
-    @endpoint
-    async def kill(self, proc_id: str) -> None:
-        await self.signal(proc_id, "KILL")
+    async def list(self) -> dict[str, str]:
+        shown = await docker("ps", "--all", "--filter", "label=procession.proc", "--format", FORMAT)
+        return dict(line.split("\t") for line in shown.splitlines())
 
-    async def signal(self, proc_id: str, signal: str) -> None:
-        if started := self.started.get(proc_id):
-            await started.wait()
-            try:
-                await asyncio.to_thread(docker, "kill", "--signal", signal, safe_name(proc_id))
-            except RuntimeError as error:
-                if "is not running" not in str(error) and "No such container" not in str(error):
-                    raise
+    async def logs(self, handle: str, out: LogWriter) -> None:
+        await out.run(["docker", "logs", "--follow", handle])
+
+    async def probe(self) -> str:
+        return await docker("version", "--format", "Docker {{.Server.Version}}")
+
+
+FORMAT = '{{.Label "procession.proc"}}\t{{.Names}}'
 
 
 def exit_of(state: dict[str, Any], stderr_tail: list[str]) -> ProcExitResult:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         this_host,
         this_proc,
     )
-    from procession.launch import LaunchOptions, ProcExitResult, ProcLauncher, supervise
+    from procession.launch import Launcher, LaunchOptions, ProcExitResult, ProcLauncher, supervise
 
 __all__ = [
     "Actor",
@@ -46,6 +46,7 @@ __all__ = [
     "Future",
     "HostMesh",
     "LaunchOptions",
+    "Launcher",
     "Point",
     "Port",
     "PortReceiver",
@@ -75,6 +76,7 @@ __all__ = [
 
 _ELSEWHERE = {
     "LaunchOptions": "launch",
+    "Launcher": "launch",
     "ProcEvent": "_exits",
     "ProcExit": "_exits",
     "ProcExitResult": "launch",

@@ -165,6 +165,10 @@ class Docker(EngineLauncher):
         )
 
 
+DOCKER_SOCKET = "unix:///var/run/docker.sock"
+PODMAN_SOCKET = "unix:///run/podman/podman.sock"
+
+
 class Podman(Docker):
     """As `Docker`, for Podman's service (`podman system service`): `host` is PODMAN_HOST, or else `/run/podman/podman.sock`.
 
@@ -173,7 +177,7 @@ class Podman(Docker):
 
     def __init__(self, image: str, *, host: str | None = None, **more: Any) -> None:
         if host is None:
-            host = os.environ.get("PODMAN_HOST") or "unix:///run/podman/podman.sock"
+            host = os.environ.get("PODMAN_HOST") or PODMAN_SOCKET
         super().__init__(image, host=host, **more)
 
 

@@ -13,7 +13,7 @@ from procession._actor import Actor, is_async
 from procession._answer import format_error, summary
 from procession._port import Port
 from procession._serve import ActorServer
-from procession.launch import LaunchOptions, LogWriter, ProcExitResult
+from procession.launch import LaunchOptions, LogWriter, ProcExitResult, ProcLauncher
 
 if TYPE_CHECKING:
     from procession._native import Message, PortRef
@@ -42,6 +42,8 @@ class LauncherServer(ActorServer):
         self, actor: Actor, message: Message, port: PortRef | None
     ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], bool]:
         function, args, kwargs, explicit = super()._open(actor, message, port)
+        if message.method == "launch" and isinstance(actor, ProcLauncher):
+            function = getattr(actor, actor._serves_launch)
         if message.method == "launch" and port is not None and port.style == _native.EXIT:
             args = (ExitPort(port, args[1]), *args[1:])
         given = (*args, *kwargs.values())

@@ -23,6 +23,7 @@ __all__ = [
     "RemoteException",
     "SourceChanged",
     "SupervisionError",
+    "Unreachable",
     "Unsupported",
     "VersionMismatch",
     "WrongContext",
@@ -100,6 +101,10 @@ class LauncherUnavailable(RuntimeError):
 
 class LauncherLost(RuntimeError):
     """A launcher that ended before it had done what it was asked. What it had launched ends too: see the exits."""
+
+
+class Unreachable(RuntimeError):
+    """What a proc runs on cannot be asked, for the reason given: `Launcher.wait` raises it, and its proc is unknown, never dead."""
 
 
 class SourceChanged(RuntimeError):

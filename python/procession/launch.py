@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from inspect import signature
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from procession import _confine, _native, _validate
 from procession._actor import Actor, EndpointProperty, endpoint
@@ -16,7 +16,10 @@ from procession._exits import ProcExit, ProcStatus, exit_table
 from procession._future import wait_for
 from procession._port import Port
 from procession.config import BOOTSTRAP_ENV, LOG_CHANNEL_ENV, PROCESS_NAME_ENV, RESERVED_PREFIX
-from procession.errors import VersionMismatch
+from procession.errors import Unreachable, VersionMismatch
+
+if TYPE_CHECKING:
+    from procession._simple_launcher import LaunchContext, Launcher
 
 __all__ = [
     "BOOTSTRAP_ENV",
@@ -28,7 +31,9 @@ __all__ = [
     "Certificate",
     "DialBack",
     "FlightRecord",
+    "LaunchContext",
     "LaunchOptions",
+    "Launcher",
     "LogWriter",
     "ProcExit",
     "ProcExitResult",
@@ -36,11 +41,21 @@ __all__ = [
     "ProcStatus",
     "StopIntent",
     "Supervised",
+    "Unreachable",
     "Witness",
     "exit_table",
     "safe_name",
     "supervise",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What derives from what is defined here, which is loaded when it is first used."""
+    if name not in ("LaunchContext", "Launcher"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from procession import _simple_launcher
+
+    return getattr(_simple_launcher, name)
 
 
 @dataclass(frozen=True)
@@ -220,6 +235,8 @@ class ProcExitResult:
 class ProcLauncher(Actor, ABC):
     """Starts, stops and watches procs on one substrate. Subclass it, and pass it to `spawn_procs(launcher=...)`.
 
+    This is the whole contract; `Launcher` is the short way, which keeps most of it by itself.
+
     The three endpoints run concurrently, whatever they are declared as: `async def` as tasks, `def` in a thread of
     their own. `terminate` or `kill` of a proc never begins before its `launch` did. Both mean the whole process tree,
     and do nothing for a proc that has ended.
@@ -234,6 +251,8 @@ class ProcLauncher(Actor, ABC):
     restart_seconds: ClassVar[float] = 60.0
     _is_launcher: ClassVar[bool] = True
     _sync_in_threads: ClassVar[bool] = True
+    _serves_launch: ClassVar[str] = "launch"
+    """The method that is called for the endpoint."""
 
     def __init__(self, params: dict[str, Any] | None = None) -> None:
         self.params = params or {}
@@ -241,6 +260,8 @@ class ProcLauncher(Actor, ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         for name in ("launch", "terminate", "kill"):
             own = vars(cls).get(name)
+            if name == "launch" and cls._serves_launch != name:
+                continue  # something else is called so there
             if own is not None:
                 method = own.method if isinstance(own, EndpointProperty) else own
                 _check_signature(f"{cls.__qualname__}.{name}", method, getattr(ProcLauncher, name).method)
@@ -254,14 +275,20 @@ class ProcLauncher(Actor, ABC):
         _validate.count(f"{cls.__qualname__}.max_restarts", cls.max_restarts)
         _validate.seconds(f"{cls.__qualname__}.restart_seconds", cls.restart_seconds)
 
-    @endpoint(explicit_response_port=True)
-    @abstractmethod
-    async def launch(self, exit_port: Port[ProcExitResult], proc_id: str, opts: LaunchOptions) -> None:
-        """Starts a proc, and sends its exit to `exit_port` when it has ended: now or later, exactly once.
+    if TYPE_CHECKING:
+        # Not as below, because the one that an author of a `Launcher` writes takes other arguments; they are checked when the
+        # class is made.
+        launch: Any
+    else:
 
-        The launch counts as acknowledged when this begins. It may await the whole life of the proc. What it raises
-        becomes the exit of this launch, as a failure.
-        """
+        @endpoint(explicit_response_port=True)
+        @abstractmethod
+        async def launch(self, exit_port: Port[ProcExitResult], proc_id: str, opts: LaunchOptions) -> None:
+            """Starts a proc, and sends its exit to `exit_port` when it has ended: now or later, exactly once.
+
+            The launch counts as acknowledged when this begins. It may await the whole life of the proc. What it raises
+            becomes the exit of this launch, as a failure.
+            """
 
     @endpoint
     @abstractmethod
@@ -313,7 +340,11 @@ def _check_signature(name: str, method: Any, contract: Any) -> None:
 class LogWriter:
     """Feeds a proc's output to whoever wants it: `LogWriter(opts.log_channel)`. Without a channel it drops it."""
 
+    _tail_lines = 0
+    """That are wanted of the stderr of what it runs."""
+
     def __init__(self, log_channel: str | None) -> None:
+        self._log_channel = log_channel
         self._port = None if log_channel is None else _native.log_port(log_channel)
 
     def stdout(self, data: bytes) -> None:
@@ -322,6 +353,23 @@ class LogWriter:
 
     def stderr(self, data: bytes) -> None:
         self._send("stderr", data)
+
+    async def run(self, argv: Sequence[str | os.PathLike[str]]) -> None:
+        """Runs a command whose output is the proc's, such as `docker logs --follow NAME`, to its end; killed when this is cancelled.
+
+        It is read no faster than its output is taken. Raises OSError where it cannot be started.
+        """
+        words = _validate.args("argv", argv)
+        native = _native.supervise(words, None, dict(os.environ), None, self._tail_lines, self._log_channel, None)
+        process = Supervised(native)
+        try:
+            await process.wait()
+        finally:
+            await process.kill()
+            self._keep_tail((await process.wait()).stderr_tail)
+
+    def _keep_tail(self, lines: list[str]) -> None:
+        """Nobody asks for it here."""
 
     def _send(self, stream: str, data: bytes) -> None:
         if self._port is not None and data:

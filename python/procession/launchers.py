@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from procession._engines import Docker, Podman
 from procession._launcher import NativeLauncher, resolve
+from procession._launcher_names import LauncherInfo, available, by_name
 from procession._launcher_process import launcher_of, process_of
 from procession._worker_launcher import WorkerLauncher, connect_all
 from procession._zygote import Zygote
@@ -15,7 +16,19 @@ if TYPE_CHECKING:
     from procession._future import Future
     from procession.launch import ProcLauncher
 
-__all__ = ["Docker", "NativeLauncher", "Podman", "WorkerLauncher", "Zygote", "connect_all", "native", "register"]
+__all__ = [
+    "Docker",
+    "LauncherInfo",
+    "NativeLauncher",
+    "Podman",
+    "WorkerLauncher",
+    "Zygote",
+    "available",
+    "by_name",
+    "connect_all",
+    "native",
+    "register",
+]
 
 
 def native() -> NativeLauncher:

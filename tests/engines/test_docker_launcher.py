@@ -1,6 +1,8 @@
 """The built-in launcher for Docker against a real engine: every proc is a container on the bridge network."""
 
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -63,6 +65,25 @@ def test_a_proc_runs_the_interpreter_of_its_image_in_the_directory_of_its_image(
         [container] = engine.containers()
     assert container["Config"]["Entrypoint"] == ["python3"]
     assert container["Config"]["WorkingDir"] in ("", "/")
+
+
+def test_a_program_is_run_in_a_container_from_the_command_line(engine):
+    name = "podman" if IS_PODMAN else "docker"
+    command = [
+        sys.executable,
+        "-m",
+        "procession",
+        "run",
+        "--launcher",
+        f"{name}:{os.environ['DOCKER_IMAGE']}",
+        "-n",
+        "2",
+    ]
+    command += ["--", "python3", "-c", "import os, sys; print('in', os.path.exists('/.dockerenv')); sys.exit(3)"]
+    environ = {**os.environ, "PODMAN_HOST": os.environ["DOCKER_HOST"]}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, env=environ)
+    assert done.returncode == 3, done.stderr
+    assert sorted(done.stdout.splitlines()) == [f"[{rank}] in {not IS_PODMAN}" for rank in (0, 1)]
 
 
 def test_the_engine_says_what_it_is(engine):

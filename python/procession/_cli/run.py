@@ -15,7 +15,7 @@ from procession._cli.command import add_command, environment, program_of, refuse
 from procession._cli.output import Output, Unwritable
 from procession._cli.spawning import add_limits, add_restart, limits_of, restart_of
 from procession._restart import Restart
-from procession.errors import InvalidArgument
+from procession.errors import InvalidArgument, LauncherUnavailable
 
 if TYPE_CHECKING:
     from procession._exits import ProcExit
@@ -44,6 +44,8 @@ TYPED = spawning.TYPED | {
     "stop_grace": "--stop-grace",
 }
 """What the command line calls the arguments of `spawn_procs`."""
+UNRUNNABLE = 125
+"""The exit code where nothing could be run."""
 BATCH = 1000
 """Lines that are written at once."""
 
@@ -59,7 +61,7 @@ def add_to(commands: Any) -> None:
         "--launcher",
         default="native",
         metavar="WHICH",
-        help="native, or module:Class of a ProcLauncher (default: native)",
+        help="native, worker:HOST:PORT, docker:IMAGE, module:Class, or what `procession launchers` lists (default: native)",
     )
     parser.add_argument("--name", default=None, help="name of the mesh; process r is called NAME-r")
     parser.add_argument("--cwd", default=None, metavar="DIR", help="working directory")
@@ -131,6 +133,9 @@ def run(options: argparse.Namespace) -> int:
             refuse(options, error, TYPED)
         except (NotImplementedError, TypeError) as error:
             parser.error(str(error))
+        except LauncherUnavailable as error:
+            output.say(str(error))
+            return UNRUNNABLE
         interrupts.stop_these(procs)
         return _follow(procs, subscription, interrupts, output)
 
@@ -259,27 +264,11 @@ def _code(exits: list[ProcExit]) -> int:
 
 
 def _launcher(text: str) -> Any:
-    if text == "native":
-        return None
-    from importlib import import_module
+    from procession.launchers import by_name
 
-    module, colon, name = text.partition(":")
-    if not (module and colon and name):
-        raise InvalidArgument("--launcher", _validate.shown(text), "has to be native, or module:Class")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # as `python -m` has it; the script of an installed command does not
     try:
-        return getattr(import_module(module), name)
-    except Exception as error:  # the module is the user's, and may raise anything
-        raise InvalidArgument("--launcher", _validate.shown(text), f"it cannot be imported: {_told(error)}") from None
-
-
-def _told(error: Exception) -> str:
-    """The error in a line, and below it where it was raised, as far as that is in the module."""
-    from traceback import format_exception, format_exception_only
-
-    at = error.__traceback__
-    while at is not None and at.tb_frame.f_globals.get("__name__", "").startswith(("procession._", "importlib")):
-        at = at.tb_next
-    line = format_exception_only(type(error), error)[-1].strip()
-    return line + ("" if at is None else "\n" + "".join(format_exception(type(error), error, at)).rstrip())
+        return by_name(text)
+    except InvalidArgument as error:
+        raise InvalidArgument("--launcher", error.value, error.rule) from None
