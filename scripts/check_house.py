@@ -24,6 +24,7 @@ ARROWS: dict[str, set[str]] = {
     "launch-local": {"launch", "sys", "model"},
     "keeper": {"sys", "model"},
     "host": {"actor", "net", "wire", "launch", "launch-local", "supervise", "sys", "model"},
+    "launch-test": {"host", "launch", "model"},
     "py": {"host", "actor", "launch", "launch-local", "model", "wire", "net", "sys"},
     "procession": {"host", "actor", "launch", "launch-local", "model"},
 }
