@@ -68,8 +68,6 @@ pub enum Need {
     RawPaths,
     /// [`Capabilities::command_attributes`].
     CommandAttributes,
-    /// [`Capabilities::oom_facts`].
-    OomFacts,
     /// [`Capabilities::adopt`].
     Adopt,
     /// That its procs are processes of this machine: [`DialBack::Local`].
@@ -109,10 +107,6 @@ impl Need {
             Self::CommandAttributes => (
                 claimed.command_attributes,
                 "it does not claim to honour cwd, clear_env and env_remove (command_attributes)",
-            ),
-            Self::OomFacts => (
-                claimed.oom_facts,
-                "it does not claim to say of every proc whether memory ran out (oom_facts)",
             ),
             Self::Adopt => {
                 (claimed.adopt, "it does not claim to take over what earlier hosts have left (adopt)")

@@ -14,8 +14,8 @@ use crate::programs::Programs;
 use crate::recorder::Recorder;
 use crate::run::Run;
 
-/// How long all that a check has started may take to end after it.
-const CLEARING: Duration = Duration::from_secs(10);
+/// How long all that a check has started may take to end after it, beyond the time after which a host gives it up.
+const CLEARING: Duration = Duration::from_secs(5);
 
 /// Where one check runs: a host, the launcher under test, and what was started on it.
 pub(crate) struct Stage {
@@ -64,6 +64,7 @@ impl Stage {
         // What is slow is told by the check's own patience, which says what it waited for.
         spec.policy.launch_ack = self.patience * 4;
         spec.policy.ready_timeout = self.patience * 4;
+        spec.policy.kill_gone = self.patience / 2;
         spec
     }
 
@@ -120,8 +121,9 @@ impl Stage {
             });
         }
         let all = async { while ends.join_next().await.is_some() {} };
-        let cleared = tokio::time::timeout(CLEARING, all).await;
-        cleared.map_err(|_| format!("{} procs of the check did not end within {CLEARING:?}", ends.len()))
+        let bound = self.patience / 2 + CLEARING;
+        let cleared = tokio::time::timeout(bound, all).await;
+        cleared.map_err(|_| format!("{} procs of the check did not end within {bound:?}", ends.len()))
     }
 }
 

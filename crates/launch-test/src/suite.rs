@@ -112,6 +112,8 @@ macro_rules! __each_check {
                 a_code_above_128_is_no_signal
                 a_signal_is_told_as_a_signal
                 a_crash_is_told_by_its_signal
+                a_termination_is_told_by_its_signal
+                a_kill_of_ours_is_told_by_its_signal
                 a_kill_from_outside_is_told
                 closed_output_is_no_end
                 an_end_is_told_although_a_child_holds_the_output

@@ -131,7 +131,9 @@ async fn raw_path(stage: &Stage) -> Verdict {
         return not_capable(format!("no such path could be made: {error}"));
     }
     spec.command.program = path;
-    stage.start_spec(spec)?.ends_with(23).await
+    let run = stage.start_spec(spec)?;
+    let exit = run.exit().await?;
+    demand(exit.kind == ProcExitKind::Exited { code: 23 }, "exit code 23", run.seen())
 }
 
 async fn sigterm(stage: &Stage) -> Verdict {

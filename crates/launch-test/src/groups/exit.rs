@@ -6,6 +6,7 @@ use procession_host::Stream;
 use procession_model::ProcExitKind;
 
 use super::check;
+use super::stop::{kill, running, terminate};
 use crate::check::Check;
 use crate::deed::{Apart, Deed};
 use crate::fault::{Verdict, demand, failed, not_capable};
@@ -69,6 +70,20 @@ pub(super) const CHECKS: &[Check] = &[
         "how a wait status is decoded, the core bit too",
         [Output],
         by_abort
+    ),
+    check!(
+        "exit.a-termination-is-told-by-its-signal",
+        "A program that terminate() ends, since it has no handler, is told as ended by signal 15.",
+        "terminate(): which signal it sends, and what is reported afterwards",
+        [Output],
+        by_termination
+    ),
+    check!(
+        "exit.a-kill-of-ours-is-told-by-its-signal",
+        "A program that kill() ends is told as ended by signal 9.",
+        "kill(): which signal it sends, and what is reported afterwards",
+        [Output],
+        by_our_kill
     ),
     check!(
         "exit.a-kill-from-outside-is-told",
@@ -170,6 +185,28 @@ async fn by_abort(stage: &Stage) -> Verdict {
     by_signal(stage, 6).await
 }
 
+/// As it was told once it was asked to end; `asked` is the answer.
+async fn by_request(run: &Run, number: i32, asked: Verdict) -> Verdict {
+    asked?;
+    match run.exit().await {
+        Ok(_) => run.ends_by(number).await,
+        Err(_) => not_capable("it does not end when it is asked to; the group stop tells why"),
+    }
+}
+
+async fn by_termination(stage: &Stage) -> Verdict {
+    let run = running(stage, &[]).await?;
+    may_be_signalled(&run)?;
+    let asked = terminate(stage, &run).await;
+    by_request(&run, 15, asked).await
+}
+
+async fn by_our_kill(stage: &Stage) -> Verdict {
+    let run = running(stage, &[Deed::IgnoreTerm]).await?;
+    let asked = kill(stage, &run).await;
+    by_request(&run, 9, asked).await
+}
+
 async fn from_outside(stage: &Stage) -> Verdict {
     let run = stage.start(&[Deed::PrintPid("pid"), Deed::Forever])?;
     let pid = run.number("pid").await?;
@@ -186,11 +223,19 @@ async fn from_outside(stage: &Stage) -> Verdict {
 
 async fn closed_output(stage: &Stage) -> Verdict {
     let run = stage.start(&[Deed::say("closes"), Deed::CloseOutput, Deed::Pause(2), Deed::Exit(6)])?;
-    run.ends_with(6).await?;
+    if let Err(fault) = run.ends_with(6).await {
+        tells_codes(stage).await?;
+        return Err(fault);
+    }
     demand(run.stdout() == ["closes"], "the line \"closes\"", run.seen())
 }
 
 async fn held_output(stage: &Stage) -> Verdict {
+    // Only who tells an end at all can tell it too late.
+    let plain = stage.start(&[Deed::Exit(0)])?;
+    if !matches!(plain.report().await, Ok(Some(_))) {
+        return not_capable("its ends are not told; see exit.every-end-is-told");
+    }
     stage.recorder.keep_pids();
     // From its fork on it holds the output, longer than anybody waits.
     let holder = Deed::Start(Apart::Child, vec![Deed::PrintPid("holder"), Deed::Pause(120)]);
@@ -201,6 +246,14 @@ async fn held_output(stage: &Stage) -> Verdict {
     match report? {
         Some(report) => demand(report.kind == ProcExitKind::Exited { code: 4 }, "exit code 4", report.kind),
         None => failed("a report", "that exit_rx was dropped without one"),
+    }
+}
+
+/// Fails a check for what it is about, and not for codes that are told wrongly each time.
+pub(super) async fn tells_codes(stage: &Stage) -> Verdict {
+    match stage.start(&[Deed::Exit(6)])?.ends_with(6).await {
+        Ok(()) => Ok(()),
+        Err(_) => not_capable("codes are not told as they are; see exit.a-code-is-told-as-it-is"),
     }
 }
 

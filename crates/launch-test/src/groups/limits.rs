@@ -35,7 +35,7 @@ pub(super) const CHECKS: &[Check] = &[
         "limits.want-of-memory-is-told",
         "The end of a proc that was killed for want of memory says so.",
         "ProcExitResult.oom: the counter of the control group, or what the substrate says of it",
-        [Output, Memory, OomFacts],
+        [Output, Memory],
         oom
     ),
     check!(
@@ -164,6 +164,9 @@ async fn oom(stage: &Stage) -> Verdict {
     let (oom, line, seen) = eats(stage, 256 * MIB).await?;
     if !line.is_empty() {
         return not_capable("the limit does not hold; see limits.memory-is-limited");
+    }
+    if oom.is_none() && !stage.capabilities().oom_facts {
+        return not_capable("it does not claim to say whether memory ran out (oom_facts), and does not");
     }
     demand(oom == Some(true), "oom to be true", format!("{oom:?}; {seen}"))
 }

@@ -1,9 +1,10 @@
 //! The tree: what a proc has started goes with it. The host is told of no pid, and so does nothing of it by itself.
 
 use super::check;
+use super::stop::{UNREACHED, terminate};
 use crate::check::Check;
 use crate::deed::{Apart, Deed};
-use crate::fault::{Verdict, demand};
+use crate::fault::{Verdict, demand, not_capable};
 use crate::looking::Look;
 use crate::run::{Run, answered};
 use crate::stage::Stage;
@@ -134,11 +135,14 @@ async fn stranger(stage: &Stage) -> Verdict {
 
 async fn terminated(stage: &Stage) -> Verdict {
     let told = Deed::Start(Apart::Child, vec![Deed::OnTerm(None), Deed::PrintPid(MEMBER), Deed::Forever]);
-    let (run, pids) = family(stage, &[told, Deed::IgnoreTerm], 1).await?;
+    let (run, pids) = family(stage, &[Deed::OnTerm(None), told], 1).await?;
     let look = Look::at(stage, pids).await?;
-    let asked = stage.launcher().terminate(run.id(), stage.patience * 4);
-    let answer = answered(stage.patience, "terminate()", asked).await;
-    let heard = run.says("got TERM").await.map(drop);
+    let answer = terminate(stage, &run).await;
+    // The proc itself says so, and what it has started.
+    let heard = match run.says_again("got TERM", 1).await {
+        Err(_) if !run.stdout().contains(&"got TERM".to_owned()) => not_capable(UNREACHED),
+        heard => heard.map(drop),
+    };
     let _its_end_is_not_the_point = run.proc_.kill("the check is over").await;
     let _asked_before = stage.launcher().kill(run.id()).await;
     look.sweep(stage).await;
@@ -151,7 +155,7 @@ async fn neighbour(stage: &Stage) -> Verdict {
     let look = Look::at(stage, of_second).await?;
     let of_first = Look::at(stage, of_first).await?;
     answered(stage.patience, "kill()", stage.launcher().kill(first.id())).await?;
-    first.exit().await?;
+    of_first.gone().await?;
     // A proc that begins and ends after it: by then the neighbour's would have been seen to end.
     stage.runs(&[Deed::Exit(0)]).await?;
     let lives = look.still_there();
