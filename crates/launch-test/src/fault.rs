@@ -5,6 +5,12 @@ pub(crate) enum Fault {
     Failed(String),
     /// What is missing for it to be tried.
     NotCapable(String),
+    /// As failed, by an end that did not come or that nobody could tell: of a launcher that tells no end the check says
+    /// nothing.
+    NoEnd(String),
+    /// As failed, by another code than the program's: of a launcher that tells codes wrongly each time the check says
+    /// nothing.
+    OtherCode(String),
 }
 
 /// What a check comes to.
@@ -13,6 +19,11 @@ pub(crate) type Verdict<T = ()> = Result<T, Fault>;
 /// Fails: `expected` did not happen, `seen` did.
 pub(crate) fn failed<T>(expected: &str, seen: impl std::fmt::Display) -> Verdict<T> {
     Err(Fault::Failed(format!("expected {expected}; saw {seen}")))
+}
+
+/// Fails for want of an end.
+pub(crate) fn no_end<T>(expected: &str, seen: impl std::fmt::Display) -> Verdict<T> {
+    Err(Fault::NoEnd(format!("expected {expected}; saw {seen}")))
 }
 
 /// It cannot be tried here.

@@ -76,6 +76,7 @@ impl Kit {
             patience: PATIENCE,
             deadline: DEADLINE,
             name: Arc::default(),
+            foundations: Arc::default(),
         };
         Self { theatre, only: Vec::new(), jobs: 1 }
     }

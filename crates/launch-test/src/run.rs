@@ -5,7 +5,7 @@ use procession_host::{ProcRef, Stream};
 use procession_model::{ProcExit, ProcExitKind, ProcExitResult, ProcId};
 use tokio::time::timeout;
 
-use crate::fault::{Verdict, demand, failed, not_capable};
+use crate::fault::{Fault, Verdict, failed, no_end, not_capable};
 use crate::heard::Heard;
 use crate::recorder::{Recorder, Told};
 
@@ -98,7 +98,7 @@ impl Run {
         };
         match timeout(self.patience, ended).await {
             Ok(exit) => Ok(exit),
-            Err(_) => failed(&format!("its end within {:?}", self.patience), self.seen()),
+            Err(_) => no_end(&format!("its end within {:?}", self.patience), self.seen()),
         }
     }
 
@@ -106,7 +106,7 @@ impl Run {
     pub(crate) async fn report(&self) -> Verdict<Option<ProcExitResult>> {
         match timeout(self.patience, self.recorder.wait(self.id(), |told| told.report.clone())).await {
             Ok(report) => Ok(report),
-            Err(_) => failed(
+            Err(_) => no_end(
                 &format!("the launcher's report of the end (exit_rx) within {:?}", self.patience),
                 format!("none; {}", self.seen()),
             ),
@@ -121,21 +121,44 @@ impl Run {
         Ok(own.map_or_else(|| exit.kind.clone(), |own| own.kind))
     }
 
-    /// It ends so.
-    pub(crate) async fn ends(&self, expected: &ProcExitKind) -> Verdict {
-        let kind = self.kind().await?;
-        demand(kind == *expected, &expected.to_string(), format!("{kind}; {}", self.seen()))
-    }
-
+    /// It exits with this code, in the launcher's own words.
     pub(crate) async fn ends_with(&self, code: i32) -> Verdict {
-        self.ends(&ProcExitKind::Exited { code }).await
+        let kind = self.kind().await?;
+        self.is_code(&kind, code)
     }
 
-    /// A signal ends it, this one.
-    pub(crate) async fn ends_by(&self, number: i32) -> Verdict {
+    /// It exits with this code, in the host's words.
+    pub(crate) async fn exits_with(&self, code: i32) -> Verdict {
+        let exit = self.exit().await?;
+        self.is_code(&exit.kind, code)
+    }
+
+    fn is_code(&self, kind: &ProcExitKind, code: i32) -> Verdict {
+        if *kind == (ProcExitKind::Exited { code }) {
+            return Ok(());
+        }
+        Err(Fault::OtherCode(format!("expected exit code {code}; saw {kind}; {}", self.seen())))
+    }
+
+    /// This signal ends it, in the launcher's own words.
+    pub(crate) async fn ends_by(&self, signal: i32) -> Verdict {
         let kind = self.kind().await?;
-        let is_it = matches!(kind, ProcExitKind::Signaled { signal, .. } if signal == number);
-        demand(is_it, &format!("an end by signal {number}"), format!("{kind}; {}", self.seen()))
+        self.is_signal(&kind, signal)
+    }
+
+    /// This signal ends it, in the host's words.
+    pub(crate) async fn exits_by(&self, signal: i32) -> Verdict {
+        let exit = self.exit().await?;
+        self.is_signal(&exit.kind, signal)
+    }
+
+    fn is_signal(&self, kind: &ProcExitKind, number: i32) -> Verdict {
+        let (expected, seen) = (format!("an end by signal {number}"), format!("{kind}; {}", self.seen()));
+        match kind {
+            ProcExitKind::Signaled { signal, .. } if *signal == number => Ok(()),
+            ProcExitKind::Failed { .. } | ProcExitKind::Lost { .. } => no_end(&expected, seen),
+            _ => failed(&expected, seen),
+        }
     }
 }
 

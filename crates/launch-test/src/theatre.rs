@@ -6,11 +6,12 @@ use procession_host::Host;
 use procession_launch::ProcLauncher;
 use procession_model::BootstrapCommand;
 use tokio::runtime::Builder;
-use tokio::sync::oneshot;
+use tokio::sync::{OnceCell, oneshot};
 use tokio::time::timeout;
 
-use crate::check::{Check, Running};
-use crate::fault::{Fault, Verdict};
+use crate::check::Check;
+use crate::deed::Deed;
+use crate::fault::Fault;
 use crate::kit::Source;
 use crate::programs::Programs;
 use crate::stage::Stage;
@@ -31,7 +32,19 @@ pub(crate) struct Theatre {
     pub(crate) deadline: Duration,
     /// The launcher's name, once one check has asked it.
     pub(crate) name: Arc<OnceLock<String>>,
+    pub(crate) foundations: Arc<Foundations>,
 }
+
+/// Whether the launcher does at all what nearly every check stands on, once one of them wants to know.
+#[derive(Default)]
+pub(crate) struct Foundations {
+    ends: OnceCell<bool>,
+    codes: OnceCell<bool>,
+}
+
+/// The checks that are about these.
+const ENDS: &str = "exit.every-end-is-told";
+const CODES: &str = "exit.a-code-is-told-as-it-is";
 
 impl Theatre {
     /// Runs one check in a thread and a runtime of its own, so that a launcher which blocks holds up no other.
@@ -99,7 +112,7 @@ impl Theatre {
                     self.ready_command.clone(),
                     self.patience,
                 );
-                let outcome = self.within_deadline((check.run)(&stage)).await;
+                let outcome = self.within_deadline(check, &stage).await;
                 match (stage.clear().await, outcome) {
                     (Err(left), Outcome::Passed) => {
                         Outcome::Failed(format!("expected nothing to be left; {left}"))
@@ -123,16 +136,45 @@ impl Theatre {
         Ok((host, launcher))
     }
 
-    async fn within_deadline(&self, running: Running<'_>) -> Outcome {
-        let verdict: Result<Verdict, _> = timeout(self.deadline, running).await;
-        match verdict {
-            Ok(Ok(())) => Outcome::Passed,
-            Ok(Err(Fault::Failed(why))) => Outcome::Failed(why),
-            Ok(Err(Fault::NotCapable(why))) => Outcome::NotCapable(why),
-            Err(_) => {
-                Outcome::Failed(format!("expected an end of the check within {:?}; saw none", self.deadline))
-            }
+    async fn within_deadline(&self, check: &Check, stage: &Stage) -> Outcome {
+        let Ok(verdict) = timeout(self.deadline, (check.run)(stage)).await else {
+            return Outcome::Failed(format!(
+                "expected an end of the check within {:?}; saw none",
+                self.deadline
+            ));
+        };
+        let why = match &verdict {
+            Ok(()) => return Outcome::Passed,
+            Err(Fault::NotCapable(why)) => return Outcome::NotCapable(why.clone()),
+            Err(Fault::Failed(why) | Fault::NoEnd(why) | Fault::OtherCode(why)) => why.clone(),
+        };
+        let on_ends = matches!(verdict, Err(Fault::NoEnd(_) | Fault::OtherCode(_))) && check.name != ENDS;
+        if on_ends && !self.foundations.tells_ends(stage).await {
+            return Outcome::NotCapable(format!("ends are not told; see {ENDS}"));
         }
+        let on_codes = matches!(verdict, Err(Fault::OtherCode(_))) && check.name != CODES;
+        if on_codes && !self.foundations.tells_codes(stage).await {
+            return Outcome::NotCapable(format!("codes are not told as they are; see {CODES}"));
+        }
+        Outcome::Failed(why)
+    }
+}
+
+impl Foundations {
+    async fn tells_ends(&self, stage: &Stage) -> bool {
+        let probe = async {
+            let Ok(run) = stage.start(&[Deed::Exit(0)]) else { return false };
+            matches!(run.report().await, Ok(Some(_)))
+        };
+        *self.ends.get_or_init(|| probe).await
+    }
+
+    async fn tells_codes(&self, stage: &Stage) -> bool {
+        let probe = async {
+            let Ok(run) = stage.start(&[Deed::Exit(6)]) else { return false };
+            run.ends_with(6).await.is_ok()
+        };
+        *self.codes.get_or_init(|| probe).await
     }
 }
 

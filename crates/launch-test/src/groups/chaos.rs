@@ -1,6 +1,5 @@
 //! Many at once, in the wrong order, and at the wrong time.
 
-use procession_model::ProcExitKind;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -90,8 +89,7 @@ fn all(stage: &Stage, count: u8, deeds: impl Fn(u8) -> Vec<Deed>) -> Verdict<Vec
 
 async fn at_once(stage: &Stage) -> Verdict {
     for (run, code) in all(stage, 20, |number| vec![Deed::Exit(20 + number)])?.iter().zip(20..) {
-        let exit = run.exit().await?;
-        demand(exit.kind == ProcExitKind::Exited { code }, &format!("exit code {code}"), run.seen())?;
+        run.exits_with(code).await?;
     }
     Ok(())
 }
@@ -99,9 +97,7 @@ async fn at_once(stage: &Stage) -> Verdict {
 async fn in_a_row(stage: &Stage) -> Verdict {
     for number in 0..20 {
         let run = stage.start(&[Deed::Exit(number)])?;
-        let exit = run.exit().await?;
-        let expected = ProcExitKind::Exited { code: i32::from(number) };
-        demand(exit.kind == expected, &format!("{expected} of launch {number}"), run.seen())?;
+        run.exits_with(i32::from(number)).await?;
     }
     Ok(())
 }
@@ -182,8 +178,7 @@ async fn flood(stage: &Stage) -> Verdict {
     let flood = stage.start(&[Deed::Flood])?;
     flood.says("flood").await?;
     let other = stage.start(&[Deed::say("ends"), Deed::Exit(3)])?;
-    let exit = other.exit().await?;
-    demand(exit.kind == ProcExitKind::Exited { code: 3 }, "exit code 3", other.seen())?;
+    other.exits_with(3).await?;
     demand(flood.proc_.exit().is_none(), "the flood to go on", "its end")
 }
 
@@ -200,9 +195,7 @@ async fn after_failure(stage: &Stage) -> Verdict {
         spec.command.program = "/nonexistent/of-a-conformance-check".into();
         let _not_the_point = stage.start_spec(spec)?;
         let run = stage.start(&[Deed::Exit(number)])?;
-        let exit = run.exit().await?;
-        let expected = ProcExitKind::Exited { code: i32::from(number) };
-        demand(exit.kind == expected, &expected.to_string(), run.seen())?;
+        run.exits_with(i32::from(number)).await?;
     }
     Ok(())
 }

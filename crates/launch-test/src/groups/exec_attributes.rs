@@ -132,8 +132,7 @@ async fn raw_path(stage: &Stage) -> Verdict {
     }
     spec.command.program = path;
     let run = stage.start_spec(spec)?;
-    let exit = run.exit().await?;
-    demand(exit.kind == ProcExitKind::Exited { code: 23 }, "exit code 23", run.seen())
+    run.exits_with(23).await
 }
 
 async fn sigterm(stage: &Stage) -> Verdict {

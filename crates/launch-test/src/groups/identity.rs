@@ -1,6 +1,5 @@
 //! Identity: a launch is itself, beside others and after them.
 
-use procession_model::ProcExitKind;
 use tokio::time::timeout;
 
 use super::check;
@@ -88,8 +87,7 @@ async fn again(stage: &Stage) -> Verdict {
     second.name.clone_from(&first.name);
     stage.runs_spec(first).await?;
     let run = stage.start_spec(second)?;
-    let exit = run.exit().await?;
-    demand(exit.kind == ProcExitKind::Exited { code: 12 }, "exit code 12", run.seen())
+    run.exits_with(12).await
 }
 
 async fn late_kill(stage: &Stage) -> Verdict {
@@ -112,12 +110,10 @@ async fn late_kill(stage: &Stage) -> Verdict {
 async fn codes(stage: &Stage) -> Verdict {
     let codes = [11_u8, 12, 13, 14];
     let runs: Vec<_> = codes.iter().map(|&code| stage.start(&[Deed::Exit(code)])).collect::<Verdict<_>>()?;
-    let mut seen = Vec::new();
-    for run in &runs {
-        seen.push(run.exit().await?.kind.to_string());
+    for (run, code) in runs.iter().zip(codes) {
+        run.exits_with(i32::from(code)).await?;
     }
-    let expected = codes.map(|code| format!("exit code {code}"));
-    demand(seen == expected, &format!("{expected:?}"), format!("{seen:?}"))
+    Ok(())
 }
 
 async fn long_name(stage: &Stage) -> Verdict {
@@ -125,8 +121,7 @@ async fn long_name(stage: &Stage) -> Verdict {
     spec.name = format!("{}.Long_Name-{:0>100}", spec.name, 9);
     spec.name.truncate(128);
     let run = stage.start_spec(spec)?;
-    let exit = run.exit().await?;
-    demand(exit.kind == ProcExitKind::Exited { code: 6 }, "exit code 6", run.seen())
+    run.exits_with(6).await
 }
 
 async fn constant(stage: &Stage) -> Verdict {

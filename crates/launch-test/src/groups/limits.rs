@@ -194,8 +194,9 @@ async fn rlimits(stage: &Stage) -> Verdict {
     let spec = confined(stage, &[Deed::PrintOpenFiles], |confinement| {
         confinement.rlimits = [("nofile".to_owned(), Rlimits { soft: Some(77), hard: Some(99) })].into();
     })?;
-    let (_, lines) = stage.runs_spec(spec).await?;
-    demand(lines == ["nofile 77"], "\"nofile 77\"", format!("{lines:?}"))
+    let run = stage.start_spec(spec)?;
+    run.exit().await?;
+    demand(run.stdout() == ["nofile 77"], "\"nofile 77\"", run.seen())
 }
 
 async fn unlimited(stage: &Stage) -> Verdict {

@@ -1,7 +1,6 @@
 //! The output: all of it, in order, on the stream that it was written to.
 
 use procession_host::Stream;
-use procession_model::ProcExitKind;
 
 use super::check;
 use crate::check::Check;
@@ -181,8 +180,7 @@ async fn not_on_stderr(stage: &Stage) -> Verdict {
 
 async fn silence(stage: &Stage) -> Verdict {
     let run = stage.start(&[Deed::Exit(3)])?;
-    let exit = run.exit().await?;
-    demand(exit.kind == ProcExitKind::Exited { code: 3 }, "exit code 3", run.seen())?;
+    run.exits_with(3).await?;
     demand(run.stdout().is_empty() && run.stderr().is_empty(), "no output", run.seen())
 }
 
@@ -260,8 +258,7 @@ async fn at_once(stage: &Stage) -> Verdict {
 async fn both(stage: &Stage) -> Verdict {
     let times = 8 << 10;
     let run = stage.start(&[Deed::Alternate(times), Deed::Exit(2)])?;
-    let exit = run.exit().await?;
-    demand(exit.kind == ProcExitKind::Exited { code: 2 }, "exit code 2", run.seen())?;
+    run.exits_with(2).await?;
     let lengths = (run.stdout().len(), run.stderr().len());
     demand(lengths.0 == times, &format!("{times} lines on stdout"), format!("{lengths:?}"))
 }
@@ -293,6 +290,5 @@ async fn unwanted(stage: &Stage) -> Verdict {
     let mut spec = stage.spec(&[Deed::Exit(8)]);
     (spec.want_stdio, spec.tail_lines) = (false, 0);
     let run = stage.start_spec(spec)?;
-    let exit = run.exit().await?;
-    demand(exit.kind == ProcExitKind::Exited { code: 8 }, "exit code 8", run.seen())
+    run.exits_with(8).await
 }

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use procession_host::{Readiness, SpawnSpec};
-use procession_model::{BOOTSTRAP_ENV, BootstrapCommand, ProcExitKind};
+use procession_model::{BOOTSTRAP_ENV, BootstrapCommand};
 use tokio::time::timeout;
 
 use super::check;
 use crate::check::Check;
 use crate::deed::Deed;
-use crate::fault::{Verdict, demand, failed};
+use crate::fault::{Verdict, demand, failed, no_end};
 use crate::run::Run;
 use crate::stage::Stage;
 
@@ -129,8 +129,8 @@ async fn not_ready(run: &Run) -> Verdict {
 
 async fn ends_early(stage: &Stage) -> Verdict {
     let run = stage.start_spec(booting(stage, &[Deed::Exit(3)]))?;
+    run.exits_with(3).await?;
     let exit = run.exit().await?;
-    demand(exit.kind == ProcExitKind::Exited { code: 3 }, "exit code 3", run.seen())?;
     demand(
         exit.verdict.starts_with("boot failed"),
         "a verdict that begins with \"boot failed\"",
@@ -182,8 +182,10 @@ async fn several(stage: &Stage) -> Verdict {
 async fn stopped(stage: &Stage) -> Verdict {
     let run = ready(stage, |_| ()).await?;
     let stopping = timeout(stage.patience, run.proc_.stop("the check is over", Some(stage.patience)));
-    let Ok(exit) = stopping.await else { return failed("its end", run.seen()) };
-    demand(exit.kind == ProcExitKind::Exited { code: 0 }, "exit code 0", run.seen())?;
+    if stopping.await.is_err() {
+        return no_end("its end", run.seen());
+    }
+    run.exits_with(0).await?;
     let asked = run.told().terminations + run.told().kills;
     demand(asked == 0, "no terminate and no kill", format!("{asked}"))
 }
@@ -191,8 +193,7 @@ async fn stopped(stage: &Stage) -> Verdict {
 async fn killed(stage: &Stage) -> Verdict {
     let run = ready(stage, |_| ()).await?;
     crate::run::answered(stage.patience, "kill", run.proc_.kill("check")).await?;
-    let exit = run.exit().await?;
-    demand(matches!(exit.kind, ProcExitKind::Signaled { signal: 9, .. }), "an end by signal 9", run.seen())
+    run.exits_by(9).await
 }
 
 async fn elsewhere(stage: &Stage) -> Verdict {

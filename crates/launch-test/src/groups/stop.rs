@@ -7,10 +7,10 @@ use procession_model::{HostId, ProcExitKind, ProcId};
 use tokio::time::timeout;
 
 use super::check;
-use super::exit::{may_be_signalled, tells_codes};
+use super::exit::may_be_signalled;
 use crate::check::Check;
 use crate::deed::Deed;
-use crate::fault::{Fault, Verdict, demand, failed, not_capable};
+use crate::fault::{Fault, Verdict, demand, failed, no_end, not_capable};
 use crate::run::{Run, answered};
 use crate::stage::Stage;
 
@@ -156,10 +156,7 @@ async fn own_code(stage: &Stage) -> Verdict {
     let run = running(stage, &[Deed::OnTerm(Some(9))]).await?;
     answered(stage.patience, "terminate", run.proc_.terminate(stage.patience / 2, "check")).await?;
     match run.says("got TERM").await {
-        Ok(_) => match run.ends_with(9).await {
-            Ok(()) => Ok(()),
-            Err(fault) => tells_codes(stage).await.and(Err(fault)),
-        },
+        Ok(_) => run.ends_with(9).await,
         Err(_) => not_capable(UNREACHED),
     }
 }
@@ -271,7 +268,9 @@ async fn neighbour(stage: &Stage) -> Verdict {
 async fn stopped(stage: &Stage) -> Verdict {
     let run = running(stage, &[Deed::IgnoreTerm]).await?;
     let stopping = run.proc_.stop("check", Some(Duration::from_millis(300)));
-    let Ok(exit) = timeout(stage.patience, stopping).await else { return failed("its end", run.seen()) };
-    let known = matches!(exit.kind, ProcExitKind::Exited { .. } | ProcExitKind::Signaled { .. });
-    demand(known, "a code or a signal", run.seen())
+    let Ok(exit) = timeout(stage.patience, stopping).await else { return no_end("its end", run.seen()) };
+    match exit.kind {
+        ProcExitKind::Exited { .. } | ProcExitKind::Signaled { .. } => Ok(()),
+        _ => no_end("a code or a signal", run.seen()),
+    }
 }

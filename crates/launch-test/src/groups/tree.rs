@@ -155,12 +155,15 @@ async fn neighbour(stage: &Stage) -> Verdict {
     let look = Look::at(stage, of_second).await?;
     let of_first = Look::at(stage, of_first).await?;
     answered(stage.patience, "kill()", stage.launcher().kill(first.id())).await?;
-    of_first.gone().await?;
+    let reached = of_first.gone().await.is_ok();
     // A proc that begins and ends after it: by then the neighbour's would have been seen to end.
     stage.runs(&[Deed::Exit(0)]).await?;
     let lives = look.still_there();
     of_first.sweep(stage).await;
     let _its_end_is_not_the_point = second.proc_.kill("the check is over").await;
     look.sweep(stage).await;
+    if !reached {
+        return not_capable("kill() does not reach what the proc has started; see tree.kill-reaches-a-child");
+    }
     demand(lives, "what the other has started to live", "that it has ended")
 }

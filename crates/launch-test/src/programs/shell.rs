@@ -64,7 +64,8 @@ fn step(deed: &Deed) -> String {
         Deed::Signal(pid, signal) => {
             format!("if kill -{signal} {pid} 2>/dev/null; then echo sent; else echo 'not sent'; fi")
         }
-        Deed::Pause(seconds) => format!("sleep {seconds}"),
+        // Whoever is killed leaves a sleep of its own behind, and that not for long.
+        Deed::Pause(seconds) => counted(*seconds as usize, "sleep 1 & wait $!"),
         // In the foreground it would put off traps for as long as it sleeps.
         Deed::Forever => "while :; do sleep 1 & wait $!; done".to_owned(),
     }

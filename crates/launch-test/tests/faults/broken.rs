@@ -226,17 +226,17 @@ impl ProcLauncher for Broken {
                         report = &mut told => report,
                         () = early => Some(ProcExitResult::new(ProcExitKind::Exited { code: 0 })),
                     };
-                    report.map(|report| sender.send(report))
+                    report.map(|report| sender.send(report).is_ok())
                 });
             }
             Fault::ToldAfterEndOfOutput if wanted => {
                 tokio::spawn(async move {
                     let report = told.await;
                     let _nobody_reads_any_more = over.await;
-                    report.map(|report| sender.send(report))
+                    report.map(|report| sender.send(report).is_ok())
                 });
             }
-            _ => drop(tokio::spawn(async move { told.await.map(|report| sender.send(report)) })),
+            _ => drop(tokio::spawn(async move { told.await.map(|report| sender.send(report).is_ok()) })),
         }
         Ok(inner)
     }
