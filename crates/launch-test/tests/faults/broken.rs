@@ -11,7 +11,9 @@ use async_trait::async_trait;
 use procession_launch::{
     Capabilities, Confines, LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling,
 };
-use procession_model::{Confinement, InvalidArgument, LaunchOptions, ProcExitKind, ProcExitResult, ProcId};
+use procession_model::{
+    Confinement, DialBack, InvalidArgument, LaunchOptions, ProcExitKind, ProcExitResult, ProcId,
+};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf, copy, empty, sink};
 use tokio::sync::{oneshot, watch};
 
@@ -42,6 +44,10 @@ pub(crate) enum Fault {
     NameServesOnce,
     MemoryNotLimited,
     ChecksNothing,
+    /// No fault: its procs are no processes that anybody here could see.
+    Elsewhere,
+    /// No fault: each proc is the first of a pid namespace, as in containers.
+    Contained,
 }
 
 /// Passes all on but for its fault.
@@ -88,6 +94,11 @@ impl Broken {
                 command.args.extend(joined.split_whitespace().map(str::to_owned));
             }
             Fault::DirectoryIgnored => command.cwd = None,
+            Fault::Contained => {
+                let program = command.program.display().to_string();
+                command.args.splice(0..0, ["-pf", "--kill-child", "--", &program].map(str::to_owned));
+                command.program = "unshare".into();
+            }
             Fault::MemoryNotLimited => command.confinement.resources.memory = None,
             _ => {}
         }
@@ -146,6 +157,10 @@ impl ProcLauncher for Broken {
         let claimed = self.inner.capabilities();
         match self.fault {
             Fault::ChecksNothing => Capabilities { confines: Confines::default(), ..claimed },
+            Fault::Elsewhere | Fault::Contained => {
+                let dial_back = DialBack::Network { bind: "127.0.0.1:0".to_owned(), advertise: None };
+                Capabilities { pid: false, dial_back, ..claimed }
+            }
             _ => claimed,
         }
     }
@@ -174,6 +189,9 @@ impl ProcLauncher for Broken {
         let (ended, over) = oneshot::channel();
         let report = std::mem::replace(&mut inner.exit_rx, exit_rx);
         let stdio = std::mem::replace(&mut inner.stdio, StdioHandling::Inherited);
+        if matches!(fault, Fault::Elsewhere | Fault::Contained) {
+            inner.pid = None;
+        }
         inner.stdio = match fault {
             _ if !wanted => stdio,
             Fault::StderrSwallowed => {

@@ -267,16 +267,22 @@ fn a_check_that_hangs_costs_its_own_deadline_and_no_more() {
 }
 
 #[test]
-fn zz_stress() {
-    for _ in 0..40 {
-        let make = |host: &procession_host::Host| -> Arc<dyn ProcLauncher> {
-            Broken::new(host.native_launcher(), Fault::None)
-        };
-        let table = run(&Kit::new(make).only("limits.*").only("exec.*").jobs(6));
-        for row in table.rows {
-            if let Outcome::Failed(why) = row.outcome {
-                println!("STRESS {} {why}", row.name);
-            }
-        }
+fn a_launcher_whose_procs_nobody_sees_from_here_passes() {
+    fails(Fault::Elsewhere, &[]);
+}
+
+#[test]
+fn a_launcher_whose_procs_are_the_first_of_a_namespace_passes() {
+    let may = std::process::Command::new("unshare").args(["-pf", "true"]).status();
+    if !may.is_ok_and(|status| status.success()) {
+        println!("not capable: no pid namespace can be made here");
+        return;
     }
+    // What makes the namespace has no right to any more under some limits.
+    let groups = ["exec.*", "ready.*", "exit.*", "output.*", "stop.*", "tree.*", "identity.*", "chaos.*"];
+    let kit = Kit::new(|host| Broken::new(host.native_launcher(), Fault::Contained));
+    let table = expect_failed(groups.into_iter().fold(kit, Kit::only), &[]);
+    assert!(table.passed().len() > 70, "{}", table.summary());
+    let unseen = |name: &&str| name.starts_with("tree.");
+    assert_eq!(table.not_capable().into_iter().filter(unseen).count(), 9, "{}", table.summary());
 }
