@@ -53,6 +53,8 @@ pub enum Deed {
     Signal(u32, i32),
     /// Goes on after so many seconds.
     Pause(u32),
+    /// Writes the line `tick` several times a second, for ever.
+    Tick,
     /// Sleeps for ever.
     Forever,
 }

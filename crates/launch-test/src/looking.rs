@@ -36,7 +36,11 @@ impl Look {
     /// All of them end.
     pub(crate) async fn gone(&self) -> Verdict {
         for pid in &self.pids {
-            self.run.says(&format!("gone {pid}")).await?;
+            let seen = self.run.says(&format!("gone {pid}")).await;
+            if seen.is_err() && self.run.proc_.exit().is_some() {
+                return not_capable("the proc that looks was ended too; see stop.a-neighbour-lives-on");
+            }
+            seen?;
         }
         Ok(())
     }
@@ -46,11 +50,6 @@ impl Look {
         let lines = self.run.stdout();
         let left = |pid: &&u32| !lines.contains(&format!("gone {pid}"));
         sweep(stage, self.pids.iter().copied().filter(|pid| left(&pid))).await;
-    }
-
-    /// None of them has ended so far.
-    pub(crate) fn still_there(&self) -> bool {
-        !self.run.stdout().iter().any(|line| line.starts_with("gone "))
     }
 }
 

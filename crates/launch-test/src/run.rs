@@ -68,6 +68,17 @@ impl Run {
         self.says_again(beginning, 0).await
     }
 
+    /// It goes on with [`Deed::Tick`](crate::deed::Deed::Tick): what it writes from now on shows that it lives.
+    pub(crate) async fn ticks_on(&self) -> Verdict {
+        let so_far = self.stdout().len();
+        // The first of them may have been written before.
+        self.says_again("tick", so_far + 1).await?;
+        match self.told().report {
+            None => Ok(()),
+            Some(report) => failed("no report of its end, since it lives", format!("{report:?}")),
+        }
+    }
+
     /// The number in the line `<label> <number>`.
     pub(crate) async fn number(&self, label: &str) -> Verdict<u32> {
         let wanted = format!("{label} ");

@@ -78,7 +78,8 @@ impl Table {
         self.names(|outcome| matches!(outcome, Outcome::NotCapable(_)))
     }
 
-    /// As JSON: `{"launcher", "rows": [{"name", "promise", "hint", "outcome", "why", "seconds"}]}`.
+    /// As JSON: `{"launcher", "rows": [{"name", "promise", "hint", "outcome", "why", "seconds"}]}`, where `outcome` is
+    /// `passed`, `failed` or `not_capable`, and what passed has no `why`.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).unwrap_or_else(|error| unreachable!("it is plain data: {error}"))
     }

@@ -79,10 +79,9 @@ async fn nothing(stage: &Stage) -> Verdict {
 }
 
 async fn stranger(stage: &Stage) -> Verdict {
-    let other = stage.start(&[Deed::PrintPid("pid"), Deed::OnTerm(None), Deed::Forever])?;
+    let other = stage.start(&[Deed::PrintPid("pid"), Deed::Tick])?;
     let pid = other.number("pid").await?;
     // Nothing was started in the first tick after boot.
     adopted(stage, Some((pid, 1))).await?;
-    stage.runs(&[Deed::Exit(0)]).await?;
-    demand(other.proc_.exit().is_none(), "the process to live", other.seen())
+    other.ticks_on().await
 }

@@ -92,19 +92,16 @@ async fn again(stage: &Stage) -> Verdict {
 
 async fn late_kill(stage: &Stage) -> Verdict {
     let first = stage.spec(&[Deed::Exit(0)]);
-    let mut second = stage.spec(&[Deed::say("runs"), Deed::Forever]);
+    let mut second = stage.spec(&[Deed::Tick]);
     second.name.clone_from(&first.name);
     let first = stage.start_spec(first)?;
     first.exit().await?;
     let second = stage.start_spec(second)?;
-    if second.says("runs").await.is_err() {
+    if second.says("tick").await.is_err() {
         return not_capable("a second proc of the name does not run; see identity.a-name-serves-again");
     }
     let _what_it_answers_is_another_matter = timeout(stage.patience, stage.launcher().kill(first.id())).await;
-    // A proc that begins and ends after it: until then the second would have ended too.
-    stage.runs(&[Deed::Exit(0)]).await?;
-    let lives = second.proc_.exit().is_none() && second.told().report.is_none();
-    demand(lives, "the second to live", second.seen())
+    second.ticks_on().await
 }
 
 async fn codes(stage: &Stage) -> Verdict {

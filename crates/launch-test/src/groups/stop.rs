@@ -94,7 +94,7 @@ pub(super) const CHECKS: &[Check] = &[
     ),
     check!(
         "stop.a-neighbour-lives-on",
-        "Who is killed is the proc that was asked for; its neighbour lives on, and can be asked to end.",
+        "Who is killed is the proc that was asked for; its neighbour lives on.",
         "by what kill() finds its process: names, groups or sessions that procs share",
         [Output],
         neighbour
@@ -252,17 +252,12 @@ async fn unknown(stage: &Stage) -> Verdict {
 }
 
 async fn neighbour(stage: &Stage) -> Verdict {
-    let first = running(stage, &[Deed::OnTerm(None)]).await?;
-    let second = running(stage, &[Deed::OnTerm(None)]).await?;
+    let first = running(stage, &[]).await?;
+    let second = stage.start(&[Deed::Tick])?;
+    second.says("tick").await?;
     kill(stage, &first).await?;
     first.exit().await?;
-    // A proc that begins and ends after it: until then the neighbour would have ended too.
-    stage.runs(&[Deed::Exit(0)]).await?;
-    demand(
-        second.proc_.exit().is_none() && second.told().report.is_none(),
-        "the other to live",
-        second.seen(),
-    )
+    second.ticks_on().await
 }
 
 async fn stopped(stage: &Stage) -> Verdict {

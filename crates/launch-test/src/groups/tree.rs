@@ -4,8 +4,8 @@ use super::check;
 use super::stop::{UNREACHED, terminate};
 use crate::check::Check;
 use crate::deed::{Apart, Deed};
-use crate::fault::{Verdict, demand, not_capable};
-use crate::looking::Look;
+use crate::fault::{Fault, Verdict, not_capable};
+use crate::looking::{Look, sweep};
 use crate::run::{Run, answered};
 use crate::stage::Stage;
 
@@ -150,20 +150,22 @@ async fn terminated(stage: &Stage) -> Verdict {
 }
 
 async fn neighbour(stage: &Stage) -> Verdict {
-    let (first, of_first) = family(stage, &[member(Apart::Child)], 1).await?;
-    let (second, of_second) = family(stage, &[member(Apart::Child)], 1).await?;
-    let look = Look::at(stage, of_second).await?;
-    let of_first = Look::at(stage, of_first).await?;
+    let (first, pids) = family(stage, &[member(Apart::Child)], 1).await?;
+    let ticking = Deed::Start(Apart::Child, vec![Deed::PrintPid(MEMBER), Deed::Tick]);
+    let (second, others) = family(stage, &[ticking], 1).await?;
+    let look = Look::at(stage, pids).await?;
     answered(stage.patience, "kill()", stage.launcher().kill(first.id())).await?;
-    let reached = of_first.gone().await.is_ok();
-    // A proc that begins and ends after it: by then the neighbour's would have been seen to end.
-    stage.runs(&[Deed::Exit(0)]).await?;
-    let lives = look.still_there();
-    of_first.sweep(stage).await;
-    let _its_end_is_not_the_point = second.proc_.kill("the check is over").await;
+    let reached = look.gone().await;
     look.sweep(stage).await;
-    if !reached {
-        return not_capable("kill() does not reach what the proc has started; see tree.kill-reaches-a-child");
+    let lives = second.ticks_on().await;
+    let _its_end_is_not_the_point = second.proc_.kill("the check is over").await;
+    sweep(stage, others).await;
+    lives?;
+    match reached {
+        Err(Fault::NotCapable(why)) => not_capable(why),
+        Err(_) => {
+            not_capable("kill() does not reach what the proc has started; see tree.kill-reaches-a-child")
+        }
+        Ok(()) => Ok(()),
     }
-    demand(lives, "what the other has started to live", "that it has ended")
 }

@@ -118,6 +118,7 @@ fn step(deed: &Deed) -> String {
         Deed::Look(pids) => format!("look({pids:?})"),
         Deed::Signal(pid, signal) => format!("send({pid}, {signal})"),
         Deed::Pause(seconds) => format!("time.sleep({seconds})"),
+        Deed::Tick => "while True: say('tick'); time.sleep(0.1)".to_owned(),
         Deed::Forever => "while True: time.sleep(60)".to_owned(),
     }
 }

@@ -66,6 +66,7 @@ fn step(deed: &Deed) -> String {
         }
         // Whoever is killed leaves a sleep of its own behind, and that not for long.
         Deed::Pause(seconds) => counted(*seconds as usize, "sleep 1 & wait $!"),
+        Deed::Tick => "while :; do echo tick; sleep 0.1 2>/dev/null || sleep 1; done".to_owned(),
         // In the foreground it would put off traps for as long as it sleeps.
         Deed::Forever => "while :; do sleep 1 & wait $!; done".to_owned(),
     }

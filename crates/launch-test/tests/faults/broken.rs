@@ -40,6 +40,7 @@ pub(crate) enum Fault {
     TerminateWaits,
     KillOfEndedErrs,
     KillByName,
+    KillsAll,
     RefusedNeverAnswers,
     NameServesOnce,
     MemoryNotLimited,
@@ -281,6 +282,13 @@ impl ProcLauncher for Broken {
         match self.fault {
             Fault::KillOfEndedErrs if self.has_ended(proc_id) => {
                 Err(ProcLauncherError::Kill("no such process".to_owned()))
+            }
+            Fault::KillsAll if !self.has_ended(proc_id) => {
+                let all: Vec<_> = self.by_name.lock().unwrap().values().cloned().collect();
+                for other in all {
+                    self.inner.kill(&other).await?;
+                }
+                self.inner.kill(proc_id).await
             }
             Fault::KillByName => {
                 let named = self.by_name.lock().unwrap().get(proc_id.name()).cloned();

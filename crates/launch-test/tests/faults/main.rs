@@ -207,6 +207,11 @@ fn a_kill_that_goes_by_the_name_is_found() {
 }
 
 #[test]
+fn a_kill_that_reaches_neighbours_is_found() {
+    fails(Fault::KillsAll, &["stop.a-neighbour-lives-on", "tree.kill-leaves-the-tree-of-a-neighbour-alone"]);
+}
+
+#[test]
 fn a_kill_that_reaches_the_leader_alone_is_found() {
     plain_fails(
         Fault::None,
