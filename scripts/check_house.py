@@ -25,7 +25,8 @@ ARROWS: dict[str, set[str]] = {
     "launch-docker": {"launch", "model"},
     "keeper": {"sys", "model"},
     "host": {"actor", "net", "wire", "launch", "launch-local", "supervise", "sys", "model"},
-    "py": {"host", "actor", "launch", "launch-local", "launch-docker", "model", "wire", "net", "sys"},
+    "launch-test": {"host", "launch", "model"},
+    "py": {"host", "actor", "launch", "launch-local", "launch-docker", "launch-test", "model", "wire", "net", "sys"},
     "procession": {"host", "actor", "launch", "launch-local", "launch-docker", "model"},
 }
 ONLY_IN = {"pyo3": {"py"}, "bollard": {"launch-docker"}}
