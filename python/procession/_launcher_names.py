@@ -42,7 +42,7 @@ def _keyed() -> str:
 
 def _listens(kind: str, variable: str, default: str) -> str:
     """Where the API of an engine listens; raises Unreachable where nothing does, or where this build cannot use it."""
-    if kind not in _native.engine_kinds():
+    if kind not in _native.features():
         raise Unreachable(f"this build has no launcher of kind {kind!r}: build it with --features engines")
     host = os.environ.get(variable) or default
     if host.startswith("unix://"):

@@ -251,8 +251,21 @@ class Engine:
 def connect_engine(kind: str, config: str) -> Engine:
     """Reaches the engine of that kind, as `config` says, which is JSON. LauncherUnavailable, InvalidArgument."""
 
-def engine_kinds() -> list[str]:
-    """The kinds of engines that this build can reach."""
+def features() -> list[str]:
+    """Which of its features this build has; without "conformance" it has none of the next three."""
+
+def conformance_checks() -> list[tuple[str, str]]:
+    """The name of each check of launchers, and what it is that is promised."""
+
+def conform(launcher: Launcher | None, name: str, python: str | None, ready: list[str], patience: float) -> str:
+    """Runs the check of that name, and gives what came out of it, as JSON. None is the native launcher.
+
+    `python`: what the programs of checks are run by where procs live; None runs them by a shell. `ready`: a command that calls back,
+    whose program the launcher may replace by an interpreter of its own. ValueError where there is no such check.
+    """
+
+def conformance_page(launcher: str, rows: list[str]) -> str:
+    """Those rows as a page of HTML."""
 
 def read_record(file: bytes) -> dict[str, Any]:
     """What the file of an ended proc's record holds: `exit` as `ProcHandle.exit()`, and what is kept beside it.

@@ -60,12 +60,14 @@ pub(crate) fn connect_engine(py: Python<'_>, kind: String, config: String) -> Py
     }
 }
 
-/// The kinds of engines that this build can reach.
+/// Which of its features this build has.
 #[pyfunction]
-pub(crate) fn engine_kinds() -> Vec<&'static str> {
+pub(crate) fn features() -> Vec<&'static str> {
     vec![
         #[cfg(feature = "docker")]
         "docker",
+        #[cfg(feature = "conformance")]
+        "conformance",
     ]
 }
 

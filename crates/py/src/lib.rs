@@ -14,6 +14,8 @@ mod call;
 mod certificate_dict;
 mod claims;
 mod completions;
+#[cfg(feature = "conformance")]
+mod conformance;
 mod confinement;
 mod core;
 mod dead_hosts;

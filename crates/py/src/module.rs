@@ -6,6 +6,8 @@ use crate::buffers;
 use crate::call::{self, ActorRef};
 use crate::certificate_dict;
 use crate::claims::Claims;
+#[cfg(feature = "conformance")]
+use crate::conformance;
 use crate::confinement;
 use crate::dead_hosts;
 use crate::engine::{self, Engine};
@@ -51,7 +53,13 @@ pub(crate) fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<Launcher>()?;
     m.add_class::<Engine>()?;
     m.add_function(wrap_pyfunction!(engine::connect_engine, m)?)?;
-    m.add_function(wrap_pyfunction!(engine::engine_kinds, m)?)?;
+    m.add_function(wrap_pyfunction!(engine::features, m)?)?;
+    #[cfg(feature = "conformance")]
+    {
+        m.add_function(wrap_pyfunction!(conformance::conformance_checks, m)?)?;
+        m.add_function(wrap_pyfunction!(conformance::conform, m)?)?;
+        m.add_function(wrap_pyfunction!(conformance::conformance_page, m)?)?;
+    }
     m.add_class::<Subscription>()?;
     m.add_class::<Waiter>()?;
     m.add_class::<CompletionQueue>()?;

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from procession._cli import doctor, hosts, launchers, run, why
+from procession._cli import conformance, doctor, hosts, launchers, run, why
 
 
 def run_cli(argv: Sequence[str]) -> int:
@@ -24,6 +24,7 @@ def run_cli(argv: Sequence[str]) -> int:
     why.add_to(commands)
     doctor.add_to(commands)
     launchers.add_to(commands)
+    conformance.add_to(commands)
     hosts.add_to(commands)
     options, unknown = parser.parse_known_args(argv)
     if unknown:

@@ -161,7 +161,7 @@ def _spawn(options: argparse.Namespace, subscription: Subscription) -> ProcMesh:
             per_host={"procs": count},
             name=options.name,
             bootstrap_command=[program, *words],
-            launcher=_launcher(options.launcher),
+            launcher=launcher_named(options.launcher),
             readiness="none",
             env=env,
             cwd=options.cwd,
@@ -263,7 +263,8 @@ def _code(exits: list[ProcExit]) -> int:
     return min(failed, key=lambda one: one.ended_at).shell_code if failed else 0
 
 
-def _launcher(text: str) -> Any:
+def launcher_named(text: str) -> Any:
+    """What `--launcher` stands for."""
     from procession.launchers import by_name
 
     if os.getcwd() not in sys.path:
