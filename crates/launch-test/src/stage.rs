@@ -15,7 +15,7 @@ use crate::recorder::Recorder;
 use crate::run::Run;
 
 /// How long all that a check has started may take to end after it, beyond the time after which a host gives it up.
-const CLEARING: Duration = Duration::from_secs(5);
+const CLEARING: Duration = Duration::from_secs(10);
 
 /// Where one check runs: a host, the launcher under test, and what was started on it.
 pub(crate) struct Stage {
@@ -113,8 +113,9 @@ impl Stage {
     /// Ends all that was started here; what does not end is left, and told.
     pub(crate) async fn clear(&self) -> Result<(), String> {
         let started = std::mem::take(&mut *self.started.lock().unwrap_or_else(PoisonError::into_inner));
+        let open: Vec<ProcRef> = started.into_iter().filter(|proc_| proc_.exit().is_none()).collect();
         let mut ends = tokio::task::JoinSet::new();
-        for proc_ in started.into_iter().filter(|proc_| proc_.exit().is_none()) {
+        for proc_ in open.clone() {
             ends.spawn(async move {
                 let _ended_anyhow = proc_.kill("its check is over").await;
                 proc_.ended().await;
@@ -122,8 +123,11 @@ impl Stage {
         }
         let all = async { while ends.join_next().await.is_some() {} };
         let bound = self.patience / 2 + CLEARING;
-        let cleared = tokio::time::timeout(bound, all).await;
-        cleared.map_err(|_| format!("{} procs of the check did not end within {bound:?}", ends.len()))
+        if tokio::time::timeout(bound, all).await.is_ok() {
+            return Ok(());
+        }
+        let left: Vec<_> = open.iter().filter(|proc_| proc_.exit().is_none()).collect();
+        Err(format!("procs of the check did not end within {bound:?} of a kill: {left:?}"))
     }
 }
 

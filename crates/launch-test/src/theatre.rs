@@ -77,7 +77,8 @@ impl Theatre {
     }
 
     fn run_here(&self, check: &'static Check) -> Outcome {
-        let runtime = match Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        // As a client runs its host: one thread, for launchers and observers too.
+        let runtime = match Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => return Outcome::Failed(format!("no runtime could be started: {error}")),
         };
