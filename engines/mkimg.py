@@ -105,7 +105,9 @@ class Image:
             link = tarfile.TarInfo(name)
             link.type, link.linkname = tarfile.SYMTYPE, str(interpreter)
             self.tar.addfile(link)
-        for name, mode in EMPTY_FOLDERS.items():
+        # Another user than root has to get there.
+        parents = {str(folder).lstrip("/") for name in self.names for folder in Path(name).parents} - {"", "."}
+        for name, mode in {**EMPTY_FOLDERS, **dict.fromkeys(parents, 0o755)}.items():
             folder = tarfile.TarInfo(name)
             folder.type, folder.mode = tarfile.DIRTYPE, mode
             self.tar.addfile(folder)

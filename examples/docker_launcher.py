@@ -12,7 +12,16 @@ from collections.abc import Mapping
 from subprocess import PIPE
 from typing import Any
 
-from procession.launch import DialBack, LaunchContext, Launcher, LaunchOptions, LogWriter, ProcExitResult, Unreachable
+from procession.launch import (
+    Capabilities,
+    DialBack,
+    LaunchContext,
+    Launcher,
+    LaunchOptions,
+    LogWriter,
+    ProcExitResult,
+    Unreachable,
+)
 
 
 async def docker(*arguments: str, env: Mapping[str, str] | None = None) -> str:
@@ -33,6 +42,7 @@ def bridge_address() -> str:
 
 
 class DockerLauncher(Launcher):
+    capabilities = Capabilities(folds_signals=True)
     dial_back = DialBack.network(bind=f"{bridge_address()}:0")
 
     async def launch(self, spec: LaunchOptions, ctx: LaunchContext) -> str:

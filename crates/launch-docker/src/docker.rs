@@ -109,8 +109,14 @@ impl Docker {
     }
 
     /// Passes its output on, without what was read before.
-    async fn follow(&self, handle: &str, output: &mut Output, read: &mut Read) -> Result<(), Error> {
-        let what = LogsOptionsBuilder::new().follow(true).stdout(true).stderr(true).build();
+    async fn pass_on(
+        &self,
+        handle: &str,
+        follow: bool,
+        output: &mut Output,
+        read: &mut Read,
+    ) -> Result<(), Error> {
+        let what = LogsOptionsBuilder::new().follow(follow).stdout(true).stderr(true).build();
         let mut pieces = Box::pin(self.client.logs(handle, Some(what)));
         let mut passed = Read::default();
         while let Some(piece) = pieces.next().await {
@@ -215,6 +221,7 @@ impl Launcher for Docker {
             tree_kill: true,
             group_kill: true,
             confines,
+            folds_signals: true,
             // Podman's answer is no, also where it was.
             oom_facts: !self.is_podman,
             dial_back: self.dial_back.clone(),
@@ -286,9 +293,11 @@ impl Launcher for Docker {
     }
 
     async fn logs(&self, handle: &str, mut output: Output) -> Result<(), ProcLauncherError> {
-        let mut read = Read::default();
+        let (mut read, mut follow) = (Read::default(), true);
         loop {
-            match self.follow(handle, &mut output, &mut read).await {
+            match self.pass_on(handle, follow, &mut output, &mut read).await {
+                // The engine may let go of who follows before the last line is there, which has no end maybe.
+                Ok(()) if follow => follow = false,
                 Ok(()) => return Ok(()),
                 Err(error) if has_answered(&error) => {
                     return Err(self.failed("its output could not be read", &error));

@@ -311,6 +311,7 @@ impl ProcLauncher for NativeLauncher {
             confines: confines(),
             group_kill: cgroups().has_unified(),
             oom_facts: cgroups().version_for(Controller::Memory) == Some(2),
+            folds_signals: false,
             adopt: self.known().has_home(),
             dial_back: DialBack::Local,
         }

@@ -84,6 +84,8 @@ pub enum Need {
     Security,
     /// Where a proc runs.
     Binding,
+    /// That not [`Capabilities::folds_signals`].
+    CodesApart,
     /// A command that calls back, which is an option of the kit.
     CallsBack,
 }
@@ -125,6 +127,10 @@ impl Need {
                 (confines.security, "it does not claim to take rights away (confines.security)")
             }
             Self::Binding => (confines.binding, "it does not claim to bind procs (confines.binding)"),
+            Self::CodesApart => (
+                !claimed.folds_signals,
+                "it says that it does not tell a signal from 128 and its number (folds_signals)",
+            ),
             Self::CallsBack => (calls_back, "no command that calls back was given"),
         };
         (!there).then_some(what)

@@ -121,6 +121,9 @@ pub struct Capabilities {
     /// It says of every proc whether the kernel has killed something of it for want of memory; without
     /// this of those that have a limit on memory, or of none.
     pub oom_facts: bool,
+    /// It does not tell an end by signal *n* from a return of 128 + *n*, as shells and engines do not; both are told as the
+    /// signal.
+    pub folds_signals: bool,
     /// It launches procs that outlive their host, and takes over what earlier hosts have left.
     pub adopt: bool,
     /// Where its procs live.

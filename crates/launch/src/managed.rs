@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -20,6 +20,8 @@ const LAST_OUTPUT: Duration = Duration::from_secs(2);
 const TIDY: Duration = Duration::from_secs(5);
 /// How long is waited between questions to what did not answer, first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+/// How many that have ended are told from those that were never launched.
+const ENDED: usize = 1024;
 /// How often it is tried to take away what is left of a proc.
 const TRIES: usize = 8;
 
@@ -31,7 +33,15 @@ pub struct Managed<L> {
     procs: Arc<Procs>,
 }
 
-type Procs = Mutex<HashMap<ProcId, Arc<Entry>>>;
+type Procs = Mutex<Known>;
+
+/// What was launched here.
+#[derive(Debug, Default)]
+struct Known {
+    live: HashMap<ProcId, Arc<Entry>>,
+    /// The latest that have ended.
+    ended: VecDeque<ProcId>,
+}
 
 /// What is known of one proc that has not ended.
 #[derive(Debug)]
@@ -41,7 +51,7 @@ struct Entry {
     asked: watch::Sender<Option<Signal>>,
 }
 
-fn lock(procs: &Procs) -> MutexGuard<'_, HashMap<ProcId, Arc<Entry>>> {
+fn lock(procs: &Procs) -> MutexGuard<'_, Known> {
     procs.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -80,11 +90,14 @@ impl<L: Launcher> Managed<L> {
     }
 
     fn entry(&self, proc_id: &ProcId) -> Option<Arc<Entry>> {
-        lock(&self.procs).get(proc_id).cloned()
+        lock(&self.procs).live.get(proc_id).cloned()
     }
 
     async fn signal(&self, proc_id: &ProcId, signal: Signal) -> Result<(), ProcLauncherError> {
-        let Some(entry) = self.entry(proc_id) else { return Ok(()) };
+        let Some(entry) = self.entry(proc_id) else {
+            let has_ended = lock(&self.procs).ended.contains(proc_id);
+            return if has_ended { Ok(()) } else { Err(ProcLauncherError::NotFound(proc_id.to_string())) };
+        };
         // First this, and then the look whether it is there: who launches does it the other way round.
         entry.asked.send_modify(|asked| {
             if *asked != Some(Signal::Kill) {
@@ -106,7 +119,7 @@ impl<L: Launcher> Managed<L> {
         let (exit_tx, exit_rx) = oneshot::channel();
         let (asked, is_asked) = watch::channel(None);
         let entry = Arc::new(Entry { handle: OnceLock::new(), asked });
-        lock(&self.procs).insert(proc_id.clone(), Arc::clone(&entry));
+        lock(&self.procs).live.insert(proc_id.clone(), Arc::clone(&entry));
         let (stdio, output) = if self.launcher.capabilities().stdio {
             let full = [Full::default(), Full::default()];
             let (stdout, stdout_in) = pipe(&full[0]);
@@ -170,6 +183,11 @@ impl<L: Launcher> ProcLauncher for Managed<L> {
         _options: &LaunchOptions,
         _pid: Option<(u32, u64)>,
     ) -> Result<LaunchResult, ProcLauncherError> {
+        if !self.capabilities().adopt {
+            let name = self.name();
+            let text = format!("launcher {name:?} does not take over what another process has launched");
+            return Err(ProcLauncherError::Other(text));
+        }
         if let Some(handle) = self.launcher.recover(proc_id).await? {
             return Ok(self.supervise(proc_id, |_| async move { Ok(handle) }));
         }
@@ -195,7 +213,12 @@ struct Listed(Arc<Procs>, ProcId);
 
 impl Drop for Listed {
     fn drop(&mut self) {
-        lock(&self.0).remove(&self.1);
+        let mut known = lock(&self.0);
+        known.live.remove(&self.1);
+        if known.ended.len() == ENDED {
+            known.ended.pop_front();
+        }
+        known.ended.push_back(self.1.clone());
     }
 }
 

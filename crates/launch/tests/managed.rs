@@ -69,7 +69,7 @@ impl Launcher for Scripted {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { stdio: true, ..Capabilities::default() }
+        Capabilities { stdio: true, adopt: true, ..Capabilities::default() }
     }
 
     async fn launch(
@@ -227,6 +227,8 @@ async fn what_is_asked_for_before_it_was_started_is_done_once_it_is_and_a_kill_o
     // It has ended, and is asked nothing any more.
     world.launcher.kill(&world.id).await.unwrap();
     assert_eq!(world.script.signals(), [Signal::Kill]);
+    let never = world.launcher.kill(&an_id()).await;
+    assert!(matches!(never, Err(ProcLauncherError::NotFound(_))), "{never:?}");
 }
 
 #[tokio::test]

@@ -39,6 +39,8 @@ pub(crate) fn conform(
     if let Some((program, args)) = ready.split_first() {
         let mut command = BootstrapCommand::new(program);
         command.args = args.to_vec();
+        // An interpreter finds its environment by the path that it was started as.
+        command.arg0 = Some(program.clone());
         command.preload = Some(Preload::default());
         kit = kit.ready_command(command);
     }

@@ -14,9 +14,9 @@ mod call;
 mod certificate_dict;
 mod claims;
 mod completions;
+mod confinement;
 #[cfg(feature = "conformance")]
 mod conformance;
-mod confinement;
 mod core;
 mod dead_hosts;
 mod engine;

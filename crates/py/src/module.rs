@@ -6,9 +6,9 @@ use crate::buffers;
 use crate::call::{self, ActorRef};
 use crate::certificate_dict;
 use crate::claims::Claims;
+use crate::confinement;
 #[cfg(feature = "conformance")]
 use crate::conformance;
-use crate::confinement;
 use crate::dead_hosts;
 use crate::engine::{self, Engine};
 use crate::fork;

@@ -296,7 +296,7 @@ fn read_dial_back((kind, bind, advertise): (String, Option<String>, Option<Strin
 }
 
 fn read_capabilities(given: &HashMap<String, bool>, dial_back: DialBack) -> PyResult<Capabilities> {
-    const KNOWN: [&str; 11] = [
+    const KNOWN: [&str; 12] = [
         "pid",
         "stdio",
         "tail",
@@ -308,6 +308,7 @@ fn read_capabilities(given: &HashMap<String, bool>, dial_back: DialBack) -> PyRe
         "rlimits",
         "security",
         "proc_bind",
+        "folds_signals",
     ];
     if let Some(unknown) = given.keys().find(|key| !KNOWN.contains(&key.as_str())) {
         return Err(PyValueError::new_err(format!(
@@ -326,6 +327,7 @@ fn read_capabilities(given: &HashMap<String, bool>, dial_back: DialBack) -> PyRe
         confines: read_confines(given),
         group_kill: false,
         oom_facts: false,
+        folds_signals: can("folds_signals"),
         adopt: false,
         dial_back,
     })

@@ -67,6 +67,7 @@ impl Machine {
             confines: Confines { memory, pids, cpu, user, rlimits, security, binding },
             group_kill: self.group_kill,
             oom_facts: self.oom_facts,
+            folds_signals: false,
             adopt: false,
             dial_back: procession_model::DialBack::Local,
         }

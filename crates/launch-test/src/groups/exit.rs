@@ -53,7 +53,7 @@ pub(super) const CHECKS: &[Check] = &[
         "exit.a-code-above-128-is-no-signal",
         "A program that returns 143 has exited with code 143, and no signal has ended it.",
         "whether codes above 128 are taken for signals, as shells write them",
-        [],
+        [CodesApart],
         code_143
     ),
     check!(

@@ -53,11 +53,12 @@ fn step(deed: &Deed) -> String {
             format!("({})", counted(*count, "sleep 60 & echo \"forked $((i+1))\""))
         }
         Deed::Look(pids) => {
+            // In a namespace of its own another process has that number: this one, or what it was started by.
             let pids = pids.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
             format!(
                 "alive() {{ kill -0 $1 2>/dev/null || return 1; case $(cat /proc/$1/status 2>/dev/null) in \
                  *\"State:\tZ\"*|*\"State:\tX\"*) return 1;; esac; }}\n\
-                 for p in {pids}; do if alive $p; then echo \"there $p\"; else echo \"not there $p\"; fi; done\n\
+                 for p in {pids}; do if alive $p && [ $p != $$ ] && [ $p != $PPID ]; then echo \"there $p\"; else echo \"not there $p\"; fi; done\n\
                  for p in {pids}; do while alive $p; do sleep 0.1 2>/dev/null || sleep 1; done; echo \"gone $p\"; done"
             )
         }

@@ -147,5 +147,5 @@ fn launched_as(
     stdio: StdioHandling,
     exit_rx: oneshot::Receiver<ProcExitResult>,
 ) -> LaunchResult {
-    LaunchResult { pid, started_at, stdio, exit_rx }
+    LaunchResult { pid, started_at, stdio, exit_rx, reports: None }
 }
