@@ -8,7 +8,8 @@ pub(crate) fn is_missing(error: &Error) -> bool {
 
 /// It is in that state already, such as not running.
 pub(crate) fn is_done(error: &Error) -> bool {
-    matches!(status(error), Some(304 | 404 | 409))
+    // Podman has no code for it.
+    matches!(status(error), Some(304 | 404 | 409)) || words(error).contains("container state improper")
 }
 
 fn status(error: &Error) -> Option<u16> {
