@@ -133,7 +133,7 @@ def test_what_is_asked_of_a_container_is_asked_of_the_engine(engine, open_direct
         extra_hosts=["elsewhere:192.0.2.7"],
         patch={"HostConfig": {"ReadonlyRootfs": True}},
     )
-    source = "import os; print(open('/outside/shared').read(), os.getcwd(), os.getgid(), os.environ['A'])"
+    source = "import os, time; print(open('/outside/shared').read(), os.getcwd(), os.getgid(), os.environ['A'], flush=True)\nwhile not os.path.exists('/outside/end'): time.sleep(0.02)"
     procs = program(
         source,
         launcher=launcher,
@@ -143,13 +143,14 @@ def test_what_is_asked_of_a_container_is_asked_of_the_engine(engine, open_direct
         cwd="/scratch",
         env={"A": "b c"},
     )
-    [container] = engine.containers() or [None]
+    assert next(iter(procs.logs(follow=True))).endswith("from outside /scratch 1234 b c")
+    [container] = engine.containers()
+    (open_directory / "end").touch()
     exit = the_exit(procs)
     assert exit.stdout_tail == ["from outside /scratch 1234 b c"], exit
-    if container is not None:  # it may be over by now
-        host = container["HostConfig"]
-        assert (host["NanoCpus"], host["PidsLimit"], host["ReadonlyRootfs"]) == (500_000_000, 64, True)
-        assert container["Config"]["Labels"]["team"] == "one"
+    host = container["HostConfig"]
+    assert (host["NanoCpus"], host["PidsLimit"], host["ReadonlyRootfs"]) == (500_000_000, 64, True)
+    assert container["Config"]["Labels"]["team"] == "one"
 
 
 def test_terminate_reaches_the_program_and_kill_ends_what_ignores_it(engine):

@@ -2,11 +2,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use procession_model::InvalidArgument;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How containers are made. The names of the fields are those of the keyword arguments in Python and of the keys in TOML.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DockerConfig {
     /// The image that containers are made of.
@@ -52,7 +51,7 @@ pub struct DockerConfig {
 }
 
 /// When the image is pulled.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pull {
     /// When the engine has none of that name.
