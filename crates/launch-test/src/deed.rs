@@ -18,6 +18,8 @@ pub enum Deed {
     CloseOutput,
     /// Writes the line `<label> <pid>`.
     PrintPid(&'static str),
+    /// Writes the line `<label> <pid>` of the child that it has started last.
+    PrintChild(&'static str),
     /// Writes the line `<name>=<value>` of a variable of its environment, or `<name> is not set`.
     PrintVariable(String),
     /// Writes the line `name <name>` of each variable of its environment, then `no more names`.

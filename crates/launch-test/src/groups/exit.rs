@@ -232,9 +232,9 @@ async fn held_output(stage: &Stage) -> Verdict {
         return not_capable("its ends are not told; see exit.every-end-is-told");
     }
     stage.recorder.keep_pids();
-    // From its fork on it holds the output, longer than anybody waits.
-    let holder = Deed::Start(Apart::Child, vec![Deed::PrintPid("holder"), Deed::Pause(300)]);
-    let run = stage.start(&[holder, Deed::Exit(4)])?;
+    // From its fork on it holds the output, longer than anybody waits. It may be told of before it says anything itself.
+    let holder = Deed::Start(Apart::Child, vec![Deed::Pause(300)]);
+    let run = stage.start(&[holder, Deed::PrintChild("holder"), Deed::Exit(4)])?;
     let report = run.report().await;
     let pid = run.stdout().iter().find_map(|line| line.strip_prefix("holder ")?.parse().ok());
     sweep(stage, pid).await;

@@ -15,7 +15,9 @@ def on_term(code):
         if code is not None: os._exit(code)
     signal.signal(signal.SIGTERM, handle)
 def start(session, double, bare, script):
-    if os.fork():
+    global child
+    child = os.fork()
+    if child:
         if double: os.wait()
         return
     if session: os.setsid()
@@ -90,6 +92,7 @@ fn step(deed: &Deed) -> String {
         Deed::Flood => "while True: w(1, b'flood ' * 20 + b'\\n')".to_owned(),
         Deed::CloseOutput => "os.close(1); os.close(2)".to_owned(),
         Deed::PrintPid(label) => format!("say('{label} %d' % os.getpid())"),
+        Deed::PrintChild(label) => format!("say('{label} %d' % child)"),
         Deed::PrintVariable(name) => format!("variable('{name}')"),
         Deed::PrintNames => "names()".to_owned(),
         Deed::PrintDirectory => "say('cwd ' + os.path.realpath(os.getcwd()))".to_owned(),

@@ -22,6 +22,7 @@ fn step(deed: &Deed) -> String {
         Deed::Flood => format!("while :; do echo {}; done", "flood ".repeat(20).trim_end()),
         Deed::CloseOutput => "exec >&- 2>&-".to_owned(),
         Deed::PrintPid(label) => format!("echo \"{label} $$\""),
+        Deed::PrintChild(label) => format!("echo \"{label} $!\""),
         Deed::PrintVariable(name) => {
             format!(
                 "if [ \"${{{name}+x}}\" ]; then printf '{name}=%s\\n' \"${name}\"; else echo '{name} is not set'; fi"
