@@ -10,7 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from procession import _native, _validate
-from procession._engines import DOCKER_SOCKET, PODMAN_SOCKET, Docker, EngineLauncher, Podman
+from procession._docker import DOCKER_SOCKET, PODMAN_SOCKET, Docker, Podman
+from procession._engines import EngineLauncher
 from procession._launcher import NativeLauncher, resolve
 from procession._session_key import session_key
 from procession._worker_launcher import WorkerLauncher

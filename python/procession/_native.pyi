@@ -247,6 +247,9 @@ class Engine:
     def launcher(self) -> Launcher: ...
     def probe(self) -> Waiter:
         """Its name and version; fails where it does not answer."""
+    def list(self) -> Waiter:
+        """Tuples (handle, whether it runs, whether its owner is gone or None, labels) of all that there is of procession there."""
+    def remove(self, handle: str) -> Waiter: ...
 
 def connect_engine(kind: str, config: str) -> Engine:
     """Reaches the engine of that kind, as `config` says, which is JSON. LauncherUnavailable, InvalidArgument."""

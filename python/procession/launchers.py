@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from procession._engines import Docker, Podman
+from procession._docker import Docker, Podman
 from procession._launcher import NativeLauncher, resolve
 from procession._launcher_names import LauncherInfo, available, by_name
 from procession._launcher_process import launcher_of, process_of

@@ -143,6 +143,7 @@ async fn options(
         log_channel: (!launcher.knows_status_by_parenthood())
             .then(|| log_channel(core, shared, spec.gate.clone())),
         detach: spec.on_owner_loss == OwnerLoss::Detach,
+        lease: spec.lease,
         output: outliving::files(shared, spec),
     })
 }

@@ -171,6 +171,7 @@ pub(crate) async fn adopt(
         tail_lines: spec.tail_lines,
         log_channel: None,
         detach: true,
+        lease: spec.lease,
         output: files(shared, spec),
     };
     let adopted = launcher.adopt(&shared.id, &options, leader).await?;

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use bollard::Docker as Client;
 use bollard::container::LogOutput;
 use bollard::errors::Error;
+use bollard::models::ContainerSummaryStateEnum as State;
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, CreateImageOptionsBuilder, InspectContainerOptions, InspectNetworkOptions,
     KillContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
@@ -13,7 +14,8 @@ use bollard::query_parameters::{
 };
 use futures_util::StreamExt;
 use procession_launch::{
-    Capabilities, Confines, Context, Launcher, Managed, Output, ProcLauncherError, Signal, WaitError,
+    Capabilities, Confines, Context, Found, Labels, Launcher, Managed, Output, ProcLauncherError, Signal,
+    WaitError,
 };
 use procession_model::{DialBack, LaunchOptions, ProcExitResult, ProcId};
 use tokio::io::AsyncWriteExt;
@@ -23,13 +25,15 @@ use tokio::time::sleep;
 use crate::config::Pull;
 use crate::failure::{has_answered, is_done, is_missing, of_launch, of_wait, words};
 use crate::outcome::outcome;
-use crate::request::{PROC_LABEL, request};
+use crate::request::request;
 use crate::{DockerConfig, DockerError};
 
 /// How long the engine may take to answer what it answers at once.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// How long after its output broke off it is asked for again.
 const AGAIN: Duration = Duration::from_millis(500);
+/// In which state a container has ended, or was never started.
+const ENDED: [State; 3] = [State::CREATED, State::EXITED, State::DEAD];
 const USUAL_SOCKET: &str = "unix:///var/run/docker.sock";
 
 /// How many bytes of its output were read.
@@ -308,13 +312,20 @@ impl Launcher for Docker {
         }
     }
 
-    async fn recover(&self, proc_id: &ProcId) -> Result<Option<String>, ProcLauncherError> {
-        let label = format!("{PROC_LABEL}={proc_id}");
-        let filters = HashMap::from([("label".to_owned(), vec![label])]);
+    async fn list(&self) -> Result<Vec<Found>, ProcLauncherError> {
+        let filters = HashMap::from([("label".to_owned(), vec![Labels::PROC.to_owned()])]);
         let which = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
-        let found = self.client.list_containers(Some(which)).await;
-        let found = found.map_err(|error| self.failed("the containers could not be listed", &error))?;
-        Ok((!found.is_empty()).then(|| proc_id.safe_name()))
+        let all = self.client.list_containers(Some(which)).await;
+        let all = all.map_err(|error| self.failed("the containers could not be listed", &error))?;
+        let found = all.into_iter().filter_map(|container| {
+            let labels = container.labels?;
+            Some(Found {
+                handle: container.names?.first()?.trim_start_matches('/').to_owned(),
+                labels: Labels::among(|name| labels.get(name).map(String::as_str))?,
+                running: container.state.is_none_or(|state| !ENDED.contains(&state)),
+            })
+        });
+        Ok(found.collect())
     }
 
     fn dry_run(&self, proc_id: &ProcId, options: &LaunchOptions) -> Result<String, ProcLauncherError> {

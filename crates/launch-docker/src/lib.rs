@@ -10,4 +10,3 @@ mod request;
 pub use config::{DockerConfig, Pull};
 pub use docker::Docker;
 pub use error::DockerError;
-pub use request::{HOST_LABEL, LAUNCH_LABEL, PROC_LABEL};

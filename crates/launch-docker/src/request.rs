@@ -1,17 +1,10 @@
 use std::collections::HashMap;
 
 use bollard::models::{ContainerCreateBody, DeviceRequest, HostConfig, ResourcesUlimits};
-use procession_launch::ProcLauncherError;
+use procession_launch::{Labels, ProcLauncherError};
 use procession_model::{LaunchOptions, ProcId};
 
 use crate::DockerConfig;
-
-/// The label that has the id of a proc, by which its container is found again.
-pub const PROC_LABEL: &str = "procession.proc";
-/// The label that has the random id of a launch.
-pub const LAUNCH_LABEL: &str = "procession.launch";
-/// The label that has the host which launched it.
-pub const HOST_LABEL: &str = "procession.host";
 
 /// A signal that reaches the init of a container goes to all that its program has started.
 const INIT_FORWARDS: (&str, &str) = ("TINI_KILL_PROCESS_GROUP", "1");
@@ -44,9 +37,8 @@ pub(crate) fn request(
     env.sort();
     let working_dir = command.cwd.as_ref().map(|cwd| text("cwd", cwd.to_str(), cwd)).transpose()?;
     let mut labels: HashMap<String, String> = config.labels.clone().into_iter().collect();
-    labels.insert(PROC_LABEL.to_owned(), proc_id.to_string());
-    labels.insert(LAUNCH_LABEL.to_owned(), proc_id.launch_id().to_string());
-    labels.insert(HOST_LABEL.to_owned(), proc_id.host().to_owned());
+    let own = Labels::of(proc_id, options);
+    labels.extend(own.pairs().map(|(name, value)| (name.to_owned(), value.to_owned())));
     let body = ContainerCreateBody {
         image: Some(config.image.clone()),
         // The image's own entry point would be another program.

@@ -4,6 +4,7 @@
 //! one exit report belong to the proc manager.
 
 mod error;
+mod found;
 mod launcher;
 mod lines;
 mod managed;
@@ -13,6 +14,7 @@ mod simple;
 mod tail;
 
 pub use error::ProcLauncherError;
+pub use found::{Found, Labels};
 pub use launcher::{Admission, Capabilities, Confines, LaunchResult, ProcLauncher, StdioHandling};
 pub use lines::Lines;
 pub use managed::{Engine, Managed};

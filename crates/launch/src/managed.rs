@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::pipe::{Full, pipe};
 use crate::{
-    Admission, Capabilities, Context, LaunchResult, Launcher, Output, ProcLauncher, ProcLauncherError,
+    Admission, Capabilities, Context, Found, LaunchResult, Launcher, Output, ProcLauncher, ProcLauncherError,
     Report, Reports, Signal, StdioHandling, WaitError,
 };
 
@@ -69,6 +69,18 @@ pub trait Engine: ProcLauncher {
     /// # Errors
     /// The launch would be refused.
     fn dry_run(&self, proc_id: &ProcId, options: &LaunchOptions) -> Result<String, ProcLauncherError>;
+
+    /// All that there is of procession on the substrate, whoever has launched it, as far as this user may see.
+    ///
+    /// # Errors
+    /// The substrate cannot be asked.
+    async fn list(&self) -> Result<Vec<Found>, ProcLauncherError>;
+
+    /// Ends what [`Self::list`] has found, and takes away what is left of it.
+    ///
+    /// # Errors
+    /// Something of it is left, or may be.
+    async fn remove(&self, handle: &str) -> Result<(), ProcLauncherError>;
 }
 
 #[async_trait]
@@ -79,6 +91,21 @@ impl<L: Launcher> Engine for Managed<L> {
 
     fn dry_run(&self, proc_id: &ProcId, options: &LaunchOptions) -> Result<String, ProcLauncherError> {
         self.launcher.dry_run(proc_id, options)
+    }
+
+    async fn list(&self) -> Result<Vec<Found>, ProcLauncherError> {
+        self.launcher.list().await
+    }
+
+    async fn remove(&self, handle: &str) -> Result<(), ProcLauncherError> {
+        self.launcher.signal(handle, Signal::Kill).await?;
+        match timeout(TIDY, self.launcher.wait(handle)).await {
+            Ok(Ok(_) | Err(WaitError::Gone(_))) => self.launcher.destroy(handle).await,
+            Ok(Err(WaitError::Unreachable(why))) => Err(ProcLauncherError::Kill(why)),
+            Err(_) => {
+                Err(ProcLauncherError::Kill(format!("{handle} has not ended within {TIDY:?} of its kill")))
+            }
+        }
     }
 }
 

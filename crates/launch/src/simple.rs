@@ -5,7 +5,7 @@ use procession_model::{LaunchOptions, ProcExitResult, ProcId};
 use tokio::io::AsyncWrite;
 use tokio::sync::{mpsc, watch};
 
-use crate::{Capabilities, ProcLauncherError, Report};
+use crate::{Capabilities, Found, ProcLauncherError, Report};
 
 /// What is known of one substrate: how to start one proc there, to wait for it, to signal it and to take away what is left.
 ///
@@ -61,13 +61,20 @@ pub trait Launcher: Send + Sync + 'static {
         Ok(())
     }
 
+    /// All that there is of procession on the substrate, whoever has launched it, as far as this user may see.
+    ///
+    /// # Errors
+    /// The substrate cannot be asked.
+    async fn list(&self) -> Result<Vec<Found>, ProcLauncherError>;
+
     /// The handle of a proc that somebody has launched before, where it is still known.
     ///
     /// # Errors
     /// The substrate cannot be asked.
-    async fn recover(&self, _proc_id: &ProcId) -> Result<Option<String>, ProcLauncherError> {
-        let text = format!("launcher {:?} cannot take over what another process has launched", self.name());
-        Err(ProcLauncherError::Other(text))
+    async fn recover(&self, proc_id: &ProcId) -> Result<Option<String>, ProcLauncherError> {
+        let found = self.list().await?;
+        let is_it = |found: &Found| found.labels.proc == proc_id.as_str();
+        Ok(found.into_iter().find(is_it).map(|found| found.handle))
     }
 
     /// What would be asked of the substrate for that launch, in its own form, with all that [`Self::launch`] would change in it.

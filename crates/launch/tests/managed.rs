@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use procession_launch::{
-    Capabilities, Context, LaunchResult, Launcher, Managed, Output, ProcLauncher, ProcLauncherError, Report,
-    Signal, StdioHandling, WaitError,
+    Capabilities, Context, Engine, Found, Labels, LaunchResult, Launcher, Managed, Output, ProcLauncher,
+    ProcLauncherError, Report, Signal, StdioHandling, WaitError,
 };
 use procession_model::{BootstrapCommand, HostId, LaunchOptions, ProcExitKind, ProcExitResult, ProcId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -30,7 +30,7 @@ struct Script {
     logs: Mutex<Vec<u8>>,
     destroys_fail: Mutex<u32>,
     destroyed: Mutex<Vec<String>>,
-    known: Mutex<Option<String>>,
+    known: Mutex<Vec<Found>>,
 }
 
 impl Default for Script {
@@ -122,7 +122,7 @@ impl Launcher for Scripted {
         Ok(())
     }
 
-    async fn recover(&self, _proc_id: &ProcId) -> Result<Option<String>, ProcLauncherError> {
+    async fn list(&self) -> Result<Vec<Found>, ProcLauncherError> {
         Ok(self.0.known.lock().unwrap().clone())
     }
 
@@ -150,6 +150,7 @@ fn options() -> LaunchOptions {
         tail_lines: 10,
         log_channel: None,
         detach: false,
+        lease: std::time::Duration::ZERO,
         output: None,
     }
 }
@@ -355,9 +356,22 @@ async fn one_that_another_host_has_launched_is_taken_over_where_it_is_known_and_
     let world = World::new();
     let exit = world.launcher.adopt(&world.id, &options(), None).await.unwrap().exit_rx.await.unwrap();
     assert!(matches!(exit.kind, ProcExitKind::Lost { .. }), "{exit:?}");
-    *world.script.0.known.lock().unwrap() = Some("found again".to_owned());
+    let labels = Labels::of(&world.id, &options());
+    let found = Found { handle: "found again".to_owned(), labels, running: true };
+    world.script.0.known.lock().unwrap().push(found);
     let adopted = world.launcher.adopt(&world.id, &options(), None).await.unwrap();
     world.script.ends(Ok(exited(4)));
     assert_eq!(adopted.exit_rx.await.unwrap(), exited(4));
     assert_eq!(*world.script.0.destroyed.lock().unwrap(), ["found again"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_found_is_killed_and_taken_away_and_one_that_does_not_end_is_an_error() {
+    let world = World::new();
+    world.script.ends(Ok(exited(0)));
+    world.launcher.remove("some handle").await.unwrap();
+    assert_eq!(*world.script.0.destroyed.lock().unwrap(), ["some handle"]);
+    assert_eq!(world.script.signals(), [Signal::Kill]);
+    let refused = world.launcher.remove("another").await.unwrap_err();
+    assert!(refused.to_string().contains("another has not ended"), "{refused}");
 }

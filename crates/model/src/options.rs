@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -117,6 +118,9 @@ pub struct LaunchOptions {
     /// It lives on when its host is gone; needs `output`.
     #[serde(default)]
     pub detach: bool,
+    /// How long whoever launched it may be out of its reach before it ends.
+    #[serde(default)]
+    pub lease: Duration,
     /// The files that its output goes to, written by the manager, and by whoever keeps the proc while there is
     /// none.
     #[serde(default)]
@@ -158,6 +162,7 @@ impl fmt::Debug for LaunchOptions {
             .field("tail_lines", &self.tail_lines)
             .field("log_channel", &self.log_channel)
             .field("detach", &self.detach)
+            .field("lease", &self.lease)
             .field("output", &self.output)
             .finish_non_exhaustive()
     }
@@ -196,6 +201,7 @@ mod tests {
             tail_lines: 1,
             log_channel: None,
             detach: false,
+            lease: Duration::ZERO,
             output: None,
         };
         let text = format!("{options:?}");

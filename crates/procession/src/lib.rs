@@ -24,8 +24,8 @@ pub use procession_host::{
     RestartWhen, Slot, SlotObserver, SlotSnapshot, SpawnSpec, Stream, Zygote, read_record, records_dir,
 };
 pub use procession_launch::{
-    Capabilities, Confines, Context, Engine, LaunchResult, Launcher, Managed, Output, ProcLauncher,
-    ProcLauncherError, Report, Reports, Signal, StdioHandling, WaitError,
+    Capabilities, Confines, Context, Engine, Found, Labels, LaunchResult, Launcher, Managed, Output,
+    ProcLauncher, ProcLauncherError, Report, Reports, Signal, StdioHandling, WaitError,
 };
 #[cfg(feature = "docker")]
 pub use procession_launch_docker::{Docker, DockerConfig, DockerError, Pull};

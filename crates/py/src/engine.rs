@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 
 use crate::blocking::wait_for;
 use crate::core::current;
+use crate::engine_kinds::{Refusal, connect};
 use crate::errors::{LAUNCHER_UNAVAILABLE, failure, invalid_argument};
 use crate::fork::Owned;
 use crate::procs::Launcher;
@@ -33,19 +34,33 @@ impl Engine {
         Ok(Waiter::once(current()?.run(asked)))
     }
 
+    /// All that there is of procession there: tuples of the handle, whether it runs, whether its owner is gone or None, and the labels.
+    fn list(&self) -> PyResult<Waiter> {
+        let engine = Arc::clone(&self.0);
+        let asked = async move {
+            match engine.list().await {
+                Ok(found) => Outcome::Found(found),
+                Err(error) => Outcome::Failed(format!("{LAUNCHER_UNAVAILABLE}: {error}")),
+            }
+        };
+        Ok(Waiter::once(current()?.run(asked)))
+    }
+
+    /// Ends what `list` has found, and takes away what is left of it.
+    fn remove(&self, handle: String) -> PyResult<Waiter> {
+        let engine = Arc::clone(&self.0);
+        let asked = async move {
+            match engine.remove(&handle).await {
+                Ok(()) => Outcome::Nothing,
+                Err(error) => Outcome::Failed(format!("{LAUNCHER_UNAVAILABLE}: {error}")),
+            }
+        };
+        Ok(Waiter::once(current()?.run(asked)))
+    }
+
     fn __repr__(&self) -> String {
         format!("Engine({})", self.0.name())
     }
-}
-
-/// Why there is none.
-#[cfg_attr(
-    not(feature = "engines"),
-    expect(dead_code, reason = "this build has no engine that could say so")
-)]
-enum Refusal {
-    Invalid(procession_model::InvalidArgument),
-    Unavailable(String),
 }
 
 /// Reaches the engine of that kind, as `config` says, which is JSON.
@@ -69,26 +84,4 @@ pub(crate) fn features() -> Vec<&'static str> {
         #[cfg(feature = "conformance")]
         "conformance",
     ]
-}
-
-#[cfg_attr(
-    not(feature = "engines"),
-    expect(clippy::unused_async, reason = "this build has no engine to wait for")
-)]
-async fn connect(kind: &str, config: &str) -> Result<Arc<dyn AnyEngine>, Refusal> {
-    #[cfg(feature = "docker")]
-    if kind == "docker" {
-        use procession_launch_docker::{Docker, DockerConfig, DockerError};
-        let config: DockerConfig =
-            serde_json::from_str(config).map_err(|error| Refusal::Unavailable(error.to_string()))?;
-        return match Docker::connect(config).await {
-            Ok(docker) => Ok(Arc::new(docker)),
-            Err(DockerError::Invalid(error)) => Err(Refusal::Invalid(error)),
-            Err(error) => Err(Refusal::Unavailable(error.to_string())),
-        };
-    }
-    let _none_is_read = config;
-    Err(Refusal::Unavailable(format!(
-        "this build has no launcher of kind {kind:?}: build it with that feature, --features engines"
-    )))
 }

@@ -20,6 +20,7 @@ mod conformance;
 mod core;
 mod dead_hosts;
 mod engine;
+mod engine_kinds;
 mod errors;
 mod event_fd;
 mod event_queue;

@@ -1,9 +1,12 @@
+use std::collections::HashMap;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use procession_launch::Found;
 use procession_model::{ProcExit, ProcExitResult};
+use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
@@ -25,6 +28,7 @@ pub(crate) enum Outcome {
     Bytes(Bytes),
     Exit(Arc<ProcExit>),
     Supervised(Arc<ProcExitResult>),
+    Found(Vec<Found>),
     Failed(String),
 }
 
@@ -46,6 +50,14 @@ impl Outcome {
             Self::Bytes(bytes) => Ok(PyBytes::new(py, &bytes).into_any().unbind()),
             Self::Exit(exit) => Ok(exit_dict(py, &exit)?.into_any().unbind()),
             Self::Supervised(result) => supervised_tuple(py, &result),
+            Self::Found(found) => {
+                let tuple = |one: Found| {
+                    let labels: HashMap<_, _> = one.labels.pairs().into_iter().collect();
+                    (one.handle, one.running, one.labels.is_left_over(), labels).into_py_any(py)
+                };
+                let all: Vec<_> = found.into_iter().map(tuple).collect::<PyResult<_>>()?;
+                all.into_py_any(py)
+            }
             Self::Failed(text) => Err(failure(py, text)),
         }
     }

@@ -121,6 +121,7 @@ fn options(program: &str) -> LaunchOptions {
         tail_lines: 5,
         log_channel: None,
         detach: false,
+        lease: std::time::Duration::ZERO,
         output: None,
     }
 }

@@ -155,6 +155,7 @@ impl From<Order> for LaunchOptions {
             tail_lines: order.tail_lines,
             log_channel: None,
             detach: false,
+            lease: std::time::Duration::ZERO,
             output: None,
         }
     }
@@ -233,6 +234,7 @@ mod tests {
             tail_lines: 3,
             log_channel: None,
             detach: false,
+            lease: std::time::Duration::ZERO,
             output: None,
         };
         let order = Order::from(options.clone());

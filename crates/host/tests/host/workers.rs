@@ -203,6 +203,7 @@ async fn a_launch_that_nobody_waits_for_any_more_is_killed() {
         tail_lines: 1,
         log_channel: None,
         detach: false,
+        lease: std::time::Duration::ZERO,
         output: None,
     };
     {

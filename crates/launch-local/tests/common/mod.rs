@@ -25,6 +25,7 @@ pub(crate) fn options(command: BootstrapCommand) -> LaunchOptions {
         tail_lines: 0,
         log_channel: None,
         detach: false,
+        lease: std::time::Duration::ZERO,
         output: None,
     }
 }

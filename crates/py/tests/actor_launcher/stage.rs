@@ -90,6 +90,7 @@ pub(crate) fn options() -> LaunchOptions {
         tail_lines: 3,
         log_channel: None,
         detach: false,
+        lease: std::time::Duration::ZERO,
         output: None,
     }
 }

@@ -1,0 +1,45 @@
+//! The engines that this build has: each is one function, from its configuration in JSON to what launches there.
+
+use std::sync::Arc;
+
+use procession_launch::Engine;
+
+/// Why there is none.
+#[cfg_attr(
+    not(feature = "engines"),
+    expect(dead_code, reason = "this build has no engine that could say so")
+)]
+pub(crate) enum Refusal {
+    Invalid(procession_model::InvalidArgument),
+    Unavailable(String),
+}
+
+/// Reaches the engine of that kind, as `config` says.
+#[cfg_attr(
+    not(feature = "engines"),
+    expect(clippy::unused_async, unused_variables, reason = "this build has no engine to wait for")
+)]
+pub(crate) async fn connect(kind: &str, config: &str) -> Result<Arc<dyn Engine>, Refusal> {
+    match kind {
+        #[cfg(feature = "docker")]
+        "docker" => docker(config).await,
+        _ => Err(Refusal::Unavailable(format!(
+            "this build has no launcher of kind {kind:?}: build it with that feature, --features engines"
+        ))),
+    }
+}
+
+#[cfg(feature = "engines")]
+fn read<C: serde::de::DeserializeOwned>(config: &str) -> Result<C, Refusal> {
+    serde_json::from_str(config).map_err(|error| Refusal::Unavailable(error.to_string()))
+}
+
+#[cfg(feature = "docker")]
+async fn docker(config: &str) -> Result<Arc<dyn Engine>, Refusal> {
+    use procession_launch_docker::{Docker, DockerError};
+    match Docker::connect(read(config)?).await {
+        Ok(docker) => Ok(Arc::new(docker)),
+        Err(DockerError::Invalid(error)) => Err(Refusal::Invalid(error)),
+        Err(error) => Err(Refusal::Unavailable(error.to_string())),
+    }
+}
