@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from procession import _native, _validate
+from procession import _native
 from procession._runtime import runtime
 from procession.errors import Unsupported
 
