@@ -15,7 +15,7 @@ use crate::observers::{Observer, ProcEvent};
 use crate::output::Stream;
 use crate::proc_ref::ProcRef;
 use crate::spec::SpawnSpec;
-use crate::worker::{ANSWER, DESK, Hears, How, Remote, Session};
+use crate::worker::{ANSWER, DESK, How, Remote, Session};
 
 /// For an answer to a kill: as long as the host waits, which then has a process that hangs killed with all that it has launched.
 const KILL: Duration = Duration::from_secs(5);
@@ -70,14 +70,12 @@ impl Zygote {
             let rule = "a zygote has to call back, or nobody could ask it for anything; leave it at CallBack";
             return Err(InvalidArgument::new("policy.readiness", "None", rule));
         }
-        let hears = Arc::new(Hears::default());
-        hears.set(host.core());
         Ok(Arc::new(Self {
             core: Arc::downgrade(host.core()),
             name: format!("zygote@{}", through.name()),
             spec,
             through: Mutex::new(through),
-            remote: Remote::telling(hears),
+            remote: Remote::default(),
             started: Mutex::default(),
             own: Mutex::default(),
         }))

@@ -245,7 +245,7 @@ pub(crate) fn connect_workers(
     advertise: Option<String>,
 ) -> PyResult<Vec<Py<PyAny>>> {
     let core = current()?;
-    let host = core.host()?;
+    core.host()?;
     let how = WorkerDial {
         within: duration("timeout", within)?,
         lease: duration("lease", lease)?,
@@ -275,7 +275,6 @@ pub(crate) fn connect_workers(
     all.into_iter()
         .map(|one| match one {
             Some(Ok(launcher)) => {
-                launcher.report_to(host);
                 connected().push(Arc::downgrade(&launcher));
                 Ok(Py::new(py, Worker(Owned::new(launcher)))?.into_any())
             }

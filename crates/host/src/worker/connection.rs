@@ -2,6 +2,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use procession_launch::Report;
 use procession_model::{ActorId, HostId, LaunchId};
 use procession_net::{Dial, DialCause, DialError, LinkReceiver, SessionCa, SessionKey, dial};
 use tokio::sync::watch;
@@ -12,7 +13,7 @@ use super::error::WorkerError;
 use super::launcher::WorkerDial;
 use super::line::{Line, peer};
 use super::message::{DESK, SERVER_NAME};
-use super::remote::{Hears, Session};
+use super::remote::Session;
 
 /// A proc whose connection comes back sooner was never gone.
 const GAP: Duration = Duration::from_millis(250);
@@ -32,10 +33,9 @@ impl Connection {
         port: u16,
         key: &SessionKey,
         how: &WorkerDial,
-        hears: Arc<Hears>,
     ) -> Result<Arc<Self>, WorkerError> {
         let address = shown(host, port);
-        let begun = timeout(how.within, Self::reach(host, port, key, how, hears));
+        let begun = timeout(how.within, Self::reach(host, port, key, how));
         let begun = begun.await.unwrap_or_else(|_| {
             Err(format!(
                 "it has not answered within {:?}; check that it is served, and that this address leads to it from here",
@@ -50,7 +50,6 @@ impl Connection {
         port: u16,
         key: &SessionKey,
         how: &WorkerDial,
-        hears: Arc<Hears>,
     ) -> Result<Arc<Self>, String> {
         let addresses = resolved(host, port).await.map_err(|error| {
             format!("its name cannot be looked up: {error}; check how it is spelled, or give an IP address")
@@ -69,7 +68,7 @@ impl Connection {
             why = line.attend(&mut link.receiver) => return Err(why),
         };
         let connection = Arc::new(Self { session, line, this_side });
-        let carrying = Arc::clone(&connection).carry(shown(host, port), link.receiver, link.reachable, hears);
+        let carrying = Arc::clone(&connection).carry(shown(host, port), link.receiver, link.reachable);
         tokio::spawn(carrying);
         Ok(connection)
     }
@@ -79,11 +78,10 @@ impl Connection {
         address: String,
         mut receiver: LinkReceiver,
         reachable: Option<watch::Receiver<bool>>,
-        hears: Arc<Hears>,
     ) {
         let watching = async {
             if let Some(reachable) = reachable {
-                self.watch(&address, reachable, &hears).await;
+                self.watch(&address, reachable).await;
             }
             std::future::pending().await
         };
@@ -97,19 +95,16 @@ impl Connection {
     }
 
     /// While there is no connection nothing is known of what runs there.
-    async fn watch(&self, address: &str, mut reachable: watch::Receiver<bool>, hears: &Hears) {
+    async fn watch(&self, address: &str, mut reachable: watch::Receiver<bool>) {
         while reachable.wait_for(|reachable| !reachable).await.is_ok() {
             if timeout(GAP, reachable.wait_for(|reachable| *reachable)).await.is_ok() {
                 continue;
             }
-            let unknown = self.session.live();
-            for proc_id in &unknown {
-                hears.unreachable(proc_id, Some(format!("worker {address} cannot be reached")));
-            }
+            self.session.report(&Report::Unreachable(format!("worker {address} cannot be reached")));
             if reachable.wait_for(|reachable| *reachable).await.is_err() {
                 return;
             }
-            unknown.iter().for_each(|proc_id| hears.unreachable(proc_id, None));
+            self.session.report(&Report::Reachable);
         }
     }
 

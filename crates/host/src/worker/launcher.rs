@@ -13,9 +13,8 @@ use super::address::{parse, shown};
 use super::connection::Connection;
 use super::error::WorkerError;
 use super::message::How;
-use super::remote::{ANSWER, Hears, Remote, Session};
+use super::remote::{ANSWER, Remote, Session};
 use super::server::WorkerServer;
-use crate::Host;
 
 /// For a worker to hear that its client leaves.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -62,8 +61,7 @@ impl WorkerLauncher {
     /// Nobody answers there, or whoever does has another key, or another version. The text names the address.
     pub async fn connect(address: &str, key: &SessionKey, how: WorkerDial) -> Result<Arc<Self>, WorkerError> {
         let (host, port) = parse(address)?;
-        let hears = Arc::new(Hears::default());
-        let connection = Connection::begin(&host, port, key, &how, Arc::clone(&hears)).await?;
+        let connection = Connection::begin(&host, port, key, &how).await?;
         Ok(Arc::new(Self {
             name: format!("worker@{}", shown(&host, port)),
             host,
@@ -72,7 +70,7 @@ impl WorkerLauncher {
             how,
             connection: Mutex::new(connection),
             dialling: tokio::sync::Mutex::default(),
-            remote: Remote::telling(hears),
+            remote: Remote::default(),
         }))
     }
 
@@ -84,11 +82,6 @@ impl WorkerLauncher {
     /// What runs Python there, if the worker says so.
     pub fn interpreter(&self) -> Option<String> {
         self.now().session.machine.interpreter.clone()
-    }
-
-    /// Has `host` hear of each launch's process there, and of a connection that is lost for a while. The first call counts.
-    pub fn report_to(&self, host: &Host) {
-        self.remote.hears.set(host.core());
     }
 
     /// Asks the worker itself to end, which one does that was started to be ended so. With it all ends that anybody has
@@ -120,8 +113,7 @@ impl WorkerLauncher {
         if now.session.has_ended().is_none() {
             return Ok(Arc::clone(&now.session));
         }
-        let hears = Arc::clone(&self.remote.hears);
-        let next = Connection::begin(&self.host, self.port, &self.key, &self.how, hears).await?;
+        let next = Connection::begin(&self.host, self.port, &self.key, &self.how).await?;
         *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next);
         Ok(Arc::clone(&next.session))
     }

@@ -23,5 +23,5 @@ pub use error::WorkerError;
 pub use launcher::{WorkerDial, WorkerLauncher};
 pub(crate) use line::Line;
 pub(crate) use message::{DESK, How};
-pub(crate) use remote::{ANSWER, Hears, Remote, Session};
+pub(crate) use remote::{ANSWER, Remote, Session};
 pub use server::WorkerServer;

@@ -1,15 +1,13 @@
 //! What is launched through desks: a launcher has one of them at a time, and each launch the one that was there then.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use procession_actor::{ActorHandle, MailboxError, OncePortReceiver, Proc};
-use procession_launch::{Admission, LaunchResult, ProcLauncherError, StdioHandling};
-use procession_model::{
-    ActorId, Head, LaunchId, LaunchOptions, Packet, ProcExitKind, ProcExitResult, ProcId,
-};
-use tokio::sync::{Semaphore, oneshot, watch};
+use procession_launch::{Admission, LaunchResult, ProcLauncherError, Report, Reports, StdioHandling};
+use procession_model::{ActorId, LaunchId, LaunchOptions, ProcExitKind, ProcExitResult, ProcId};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::desk::Desk;
@@ -17,7 +15,6 @@ use super::inflow::{Inflow, Outlet};
 use super::message::{
     Done, End, Ended, Greet, How, Launch, Machine, Order, Running, ShutDown, Started, Undone,
 };
-use crate::core::Core;
 
 /// How many launches may wait for its acknowledgement at once; the others wait here.
 const LAUNCHES_AT_ONCE: usize = 128;
@@ -44,7 +41,7 @@ pub(crate) struct Session {
 /// What runs there.
 #[derive(Default)]
 struct Live {
-    procs: HashSet<ProcId>,
+    procs: HashMap<ProcId, mpsc::UnboundedSender<Report>>,
     /// It takes no more.
     is_retired: bool,
 }
@@ -83,24 +80,27 @@ impl Session {
         format!("{} {}", self.kind, self.place)
     }
 
-    pub(crate) fn live(&self) -> Vec<ProcId> {
-        self.live.borrow().procs.iter().cloned().collect()
+    /// Has all who launched something there that lives hear that.
+    pub(super) fn report(&self, report: &Report) {
+        for reports in self.live.borrow().procs.values() {
+            let _nobody_listens = reports.send(report.clone());
+        }
     }
 
     /// False where it takes nothing any more.
-    fn enter(&self, proc_id: &ProcId) -> bool {
+    fn enter(&self, proc_id: &ProcId, reports: &mpsc::UnboundedSender<Report>) -> bool {
         let mut is_taken = false;
         self.live.send_modify(|live| {
             is_taken = !live.is_retired;
             if is_taken {
-                live.procs.insert(proc_id.clone());
+                live.procs.insert(proc_id.clone(), reports.clone());
             }
         });
         is_taken
     }
 
     fn left(&self, proc_id: &ProcId) {
-        self.live.send_if_modified(|live| live.procs.remove(proc_id));
+        self.live.send_if_modified(|live| live.procs.remove(proc_id).is_some());
     }
 
     /// It takes nothing any more.
@@ -168,38 +168,6 @@ impl Session {
     }
 }
 
-/// A host that is told what there is to say about its procs.
-#[derive(Default)]
-pub(crate) struct Hears(OnceLock<Weak<Core>>);
-
-impl Hears {
-    pub(crate) fn set(&self, core: &Arc<Core>) {
-        let _known_before = self.0.set(Arc::downgrade(core));
-    }
-
-    fn handle(&self, proc_id: &ProcId, handle: String) {
-        self.report(proc_id, Some(handle));
-    }
-
-    /// None: it can be asked about again.
-    pub(super) fn unreachable(&self, proc_id: &ProcId, why: Option<String>) {
-        match why {
-            Some(why) => self.tell(Head::Unreachable { proc_id: proc_id.clone(), why }),
-            None => self.report(proc_id, None),
-        }
-    }
-
-    fn report(&self, proc_id: &ProcId, handle: Option<String>) {
-        self.tell(Head::Report { proc_id: proc_id.clone(), pid: None, handle, progress: None });
-    }
-
-    fn tell(&self, head: Head) {
-        if let Some(core) = self.0.get().and_then(Weak::upgrade) {
-            core.take(Packet::bare(head), Some(core.proc_.id()));
-        }
-    }
-}
-
 /// By launch: where it was asked for.
 #[derive(Default)]
 struct Launches {
@@ -245,14 +213,15 @@ impl Drop for KillUnlessTaken {
 pub(crate) struct Remote {
     room: Arc<Semaphore>,
     launches: Arc<Mutex<Launches>>,
-    pub(crate) hears: Arc<Hears>,
+}
+
+impl Default for Remote {
+    fn default() -> Self {
+        Self { room: Arc::new(Semaphore::new(LAUNCHES_AT_ONCE)), launches: Arc::default() }
+    }
 }
 
 impl Remote {
-    pub(crate) fn telling(hears: Arc<Hears>) -> Self {
-        Self { room: Arc::new(Semaphore::new(LAUNCHES_AT_ONCE)), launches: Arc::default(), hears }
-    }
-
     pub(crate) async fn admit(&self) -> Admission {
         // It is never closed.
         let permit = Arc::clone(&self.room).acquire_owned().await;
@@ -298,6 +267,7 @@ impl Remote {
         });
         let (started, acknowledged) = mailbox.open_once_port();
         let (ended, exit) = mailbox.open_once_port();
+        let (reports_tx, reports) = mpsc::unbounded_channel();
         let launch = Launch {
             proc_id: proc_id.clone(),
             order: Order::from(opts),
@@ -305,7 +275,7 @@ impl Remote {
             started: started.bind(),
             ended: ended.bind(),
         };
-        let sent = match session.enter(proc_id) {
+        let sent = match session.enter(proc_id, &reports_tx) {
             true => session.desk.send(&session.node.instance(), launch).map_err(|error| error.to_string()),
             false => Err("it takes nothing any more; launch again".to_owned()),
         };
@@ -343,14 +313,13 @@ impl Remote {
         };
         not_taken.0 = None;
         let Running { pid, started_at, captured } = running;
-        if let Some(pid) = pid {
-            self.hears.handle(proc_id, format!("{} pid {pid}", session.place));
-        }
+        let handle = pid.map_or_else(|| session.place.clone(), |pid| format!("{} pid {pid}", session.place));
+        let _nobody_listens = reports_tx.send(Report::Handle(handle));
         let [stdout, stderr] = inflows.map(|inflow| Box::new(Outlet(inflow)));
         let stdio =
             if captured { StdioHandling::Captured { stdout, stderr } } else { StdioHandling::Inherited };
         // Its number may say nothing on this machine.
-        Ok(LaunchResult { pid: None, started_at, stdio, exit_rx, reports: None })
+        Ok(LaunchResult { pid: None, started_at, stdio, exit_rx, reports: Some(Reports::new(reports)) })
     }
 
     /// Ends a proc, and waits so long for the answer.

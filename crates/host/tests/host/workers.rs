@@ -51,7 +51,6 @@ impl Pair {
     async fn at(address: &str) -> Self {
         let (host, server) = (host().await, server_at(address).await);
         let launcher = connect(&server.address()).await;
-        launcher.report_to(&host);
         Self { host, server, launcher }
     }
 
@@ -350,7 +349,6 @@ async fn a_connection_that_does_not_come_back_ends_what_runs_there_and_loses_it_
     let (host, server) = (host().await, server().await);
     let wire = Wire::to(&server.address()).await;
     let launcher = connect(&wire.address.to_string()).await;
-    launcher.report_to(&host);
     let record = Record::default();
     let spec = script("p", "echo ready; echo; exec sleep 300");
     let proc_ = host.spawn_watched(spec, launcher, Some(record.observer())).unwrap();
