@@ -120,7 +120,7 @@ engines: ## installs Debian's Docker when root, and starts a private one: engine
 
 lint: setup ## format, lints, types, and the rules of the house
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --features procession-py/engines,procession/docker $(LOCKED) -- -D warnings
+	cargo clippy --workspace --all-targets --features procession-py/engines,procession/command,procession/docker,procession/ssh $(LOCKED) -- -D warnings
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy

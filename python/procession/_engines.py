@@ -64,11 +64,16 @@ class EngineLauncher:
     def check(self, slots: Sequence[Slot]) -> None:
         """What it cannot hold procs to is refused by the host."""
 
+    @staticmethod
+    def _prepared(config: dict[str, Any]) -> dict[str, Any]:
+        """What the engine gets, made where it connects."""
+        return config
+
     def _connected(self) -> Engine:
         with self._lock:
             if self._engine is None:
                 runtime()
-                self._engine = _native.connect_engine(self._kind, json.dumps(self._config))
+                self._engine = _native.connect_engine(self._kind, json.dumps(self._prepared(self._config)))
             return self._engine
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -92,5 +97,13 @@ def engine_from(described: dict[str, Any]) -> Launcher:
     key = (described["engine"], described["config"])
     with _known_lock:
         if key not in _known:
-            _known[key] = _native.connect_engine(*key).launcher()
+            prepared = _kinds()[key[0]]._prepared(json.loads(key[1]))
+            _known[key] = _native.connect_engine(key[0], json.dumps(prepared)).launcher()
         return _known[key]
+
+
+def _kinds() -> dict[str, type[EngineLauncher]]:
+    from procession import launchers
+
+    own = [found for found in vars(launchers).values() if isinstance(found, type) and issubclass(found, EngineLauncher)]
+    return {cls._kind: cls for cls in own}

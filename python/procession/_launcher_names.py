@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,10 +11,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from procession import _native, _validate
+from procession._command import Command
 from procession._docker import DOCKER_SOCKET, PODMAN_SOCKET, Docker, Podman
 from procession._engines import EngineLauncher
 from procession._launcher import NativeLauncher, resolve
 from procession._session_key import session_key
+from procession._ssh import Ssh
 from procession._worker_launcher import WorkerLauncher
 from procession.errors import InvalidArgument, Unreachable
 
@@ -41,10 +44,24 @@ def _keyed() -> str:
     return ""
 
 
-def _listens(kind: str, variable: str, default: str) -> str:
-    """Where the API of an engine listens; raises Unreachable where nothing does, or where this build cannot use it."""
+def _built(kind: str) -> str:
     if kind not in _native.features():
         raise Unreachable(f"this build has no launcher of kind {kind!r}: build it with --features engines")
+    return ""
+
+
+def _installed(kind: str, program: str) -> str:
+    """Which program it uses."""
+    _built(kind)
+    found = shutil.which(program)
+    if found is None:
+        raise Unreachable(f"there is no {program} on the path; install it")
+    return f"through {found}"
+
+
+def _listens(kind: str, variable: str, default: str) -> str:
+    """Where the API of an engine listens; raises Unreachable where nothing does, or where this build cannot use it."""
+    _built(kind)
     host = os.environ.get(variable) or default
     if host.startswith("unix://"):
         with socket.socket(socket.AF_UNIX) as there:
@@ -62,10 +79,17 @@ BUILT_IN: dict[str, Callable[[], str]] = {
     "worker:HOST:PORT": _keyed,
     "docker:IMAGE": partial(_listens, "docker", "DOCKER_HOST", DOCKER_SOCKET),
     "podman:IMAGE": partial(_listens, "docker", "PODMAN_HOST", PODMAN_SOCKET),
+    "ssh:HOST": partial(_installed, "ssh", "ssh"),
+    "command:LINE": partial(_built, "command"),
 }
 """By what `by_name` takes; each raises where it cannot be used, and has something to say else, or nothing."""
-ENGINES: dict[str, Callable[[str], EngineLauncher]] = {"docker": Docker, "podman": Podman}
-"""By the word before the colon; what is behind it is the image."""
+ENGINES: dict[str, Callable[[str], EngineLauncher]] = {
+    "docker": Docker,
+    "podman": Podman,
+    "ssh": Ssh,
+    "command": Command,
+}
+"""By the word before the colon; what is behind it is what they are made with."""
 PROBE_SECONDS = 5.0
 
 
@@ -90,7 +114,7 @@ def available() -> list[LauncherInfo]:
 def by_name(name: str) -> Any:
     """What `spawn_procs(launcher=...)` takes, by its name.
 
-    name: `"native"`; `"worker:HOST:PORT"`, with the session key of the environment; `"docker:IMAGE"` or `"podman:IMAGE"`; the name of an entry point of the group
+    name: `"native"`; `"worker:HOST:PORT"`, with the session key of the environment; `"docker:IMAGE"` or `"podman:IMAGE"`; `"ssh:HOST"`; `"command:LINE"` with `{argv}` in the line; the name of an entry point of the group
         `procession.launchers`; or `"module:Class"`, which is imported.
 
     Raises InvalidArgument, with the cause, for what is none of these or cannot be imported, and TypeError for what is no launcher.

@@ -19,6 +19,7 @@ from procession._native_worker import WorkerServer as WorkerServer
 from procession._native_worker import Zygote as Zygote
 from procession._native_worker import connect_workers as connect_workers
 from procession._native_worker import serve_launches as serve_launches
+from procession._native_worker import serve_stdio as serve_stdio
 from procession._native_worker import serve_worker as serve_worker
 
 Buffer = bytes | bytearray | memoryview

@@ -46,6 +46,9 @@ def serve_worker(
     `interpreter`: what runs Python here, for clients who ask. `until_asked`: clients may ask for its end. Raises `InvalidArgument` for what is no address, `RuntimeError` where it cannot listen.
     """
 
+def serve_stdio(interpreter: str | None, lease: float) -> str:
+    """Launches procs for whoever is at the other end of stdin and stdout, until that ends; gives why it did. RuntimeError."""
+
 @final
 class Worker:
     """A machine that is served elsewhere, connected."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from procession._command import Command
 from procession._docker import Docker, Podman
 from procession._launcher import NativeLauncher, resolve
 from procession._launcher_names import LauncherInfo, available, by_name
 from procession._launcher_process import launcher_of, process_of
+from procession._ssh import Ssh
 from procession._worker_launcher import WorkerLauncher, connect_all
 from procession._zygote import Zygote
 from procession.errors import LauncherUnavailable
@@ -17,10 +19,12 @@ if TYPE_CHECKING:
     from procession.launch import ProcLauncher
 
 __all__ = [
+    "Command",
     "Docker",
     "LauncherInfo",
     "NativeLauncher",
     "Podman",
+    "Ssh",
     "WorkerLauncher",
     "Zygote",
     "available",

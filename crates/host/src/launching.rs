@@ -1,12 +1,13 @@
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use procession_actor::Answer;
-use procession_launch::{Admission, LaunchResult, ProcLauncher, ProcLauncherError};
+use procession_launch::{Admission, LaunchResult, ProcLauncher, ProcLauncherError, Relayed};
 use procession_launch_local::marker;
 use procession_model::{
     ChannelAddr, DialBack, LOG_STDOUT_TAG, LaunchOptions, ProcExitKind, ProcExitResult, Secret,
 };
-use procession_net::Dial;
+use procession_net::{Address, Dial};
 use procession_supervise::{Event, Readiness};
 use procession_sys::{MARKER, own_ids};
 
@@ -49,7 +50,7 @@ pub(crate) async fn launch(
     if shared.exit.borrow().is_some() {
         return Err(ProcLauncherError::Other("it was given up before it was started".to_owned()));
     }
-    let options = options.map_err(ProcLauncherError::Other)?;
+    let (options, _kept_until_it_is_asked) = options.map_err(ProcLauncherError::Other)?;
     outliving::write_down(core, shared, &token).await?;
     if !shared.request.may_go_out() {
         return Err(ProcLauncherError::Other("the launcher was not asked".to_owned()));
@@ -79,9 +80,19 @@ async fn options(
     launcher: &dyn ProcLauncher,
     spec: &SpawnSpec,
     token: Secret,
-) -> Result<LaunchOptions, String> {
+) -> Result<(LaunchOptions, Option<Relayed>), String> {
     let dial_back = way_back(launcher.capabilities().dial_back, spec);
-    let (addresses, tls) = core.ways_in(&dial_back, shared.id.launch_id(), shared.outlives).await?;
+    let (mut addresses, tls) = core.ways_in(&dial_back, shared.id.launch_id(), shared.outlives).await?;
+    let relayed = match &addresses[..] {
+        [Address::Tcp { host, port }] if dial_back == DialBack::Stdio => {
+            let here = SocketAddr::new(host.parse().map_err(|_| format!("{host} is no address"))?, *port);
+            Some(launcher.relay(&shared.id, here).await.map_err(|error| error.to_string())?)
+        }
+        _ => None,
+    };
+    if let Some(relayed) = &relayed {
+        addresses = vec![Address::tcp(&relayed.address).map_err(|error| error.to_string())?];
+    }
     let common = core.common_dir(shared.outlives);
     let calls_back = spec.policy.readiness == Readiness::CallBack;
     let local = launcher.capabilities().dial_back == DialBack::Local;
@@ -134,7 +145,7 @@ async fn options(
         // However it starts the proc: what the client leaves when it is killed is found by this.
         command.env.insert(MARKER.to_owned(), marker(shared.id.launch_id()));
     }
-    Ok(LaunchOptions {
+    let options = LaunchOptions {
         bootstrap_payload,
         process_name: format!("{} @ {}", shared.id.name(), core.machine),
         command,
@@ -145,7 +156,8 @@ async fn options(
         detach: spec.on_owner_loss == OwnerLoss::Detach,
         lease: spec.lease,
         output: outliving::files(shared, spec),
-    })
+    };
+    Ok((options, relayed))
 }
 
 pub(crate) fn is_of_another_user(spec: &SpawnSpec) -> bool {

@@ -72,5 +72,8 @@ pub use procession_supervise::{
 pub use records::{Record, read_record, records_dir};
 pub use slot::{Slot, SlotSnapshot};
 pub use spec::{LogSpec, OwnerLoss, SpawnSpec};
-pub use worker::{WorkerDial, WorkerError, WorkerLauncher, WorkerServer};
+pub use worker::{
+    AGENT_SPEAKS, AgentDial, AgentLauncher, AgentStream, Guard, Way, WorkerDial, WorkerError, WorkerLauncher,
+    WorkerServer, serve_stdio,
+};
 pub use zygote::Zygote;

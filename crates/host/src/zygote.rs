@@ -1,9 +1,12 @@
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use procession_launch::{Admission, Capabilities, Confines, LaunchResult, ProcLauncher, ProcLauncherError};
+use procession_launch::{
+    Admission, Capabilities, Confines, LaunchResult, ProcLauncher, ProcLauncherError, Relayed,
+};
 use procession_model::{ActorId, InvalidArgument, LaunchOptions, ProcId};
 use procession_supervise::{HOST, Readiness, StopHow};
 use tokio::sync::watch;
@@ -243,6 +246,13 @@ impl ProcLauncher for Zygote {
         let admission = self.remote.admit().await;
         self.session().await?;
         Ok(admission)
+    }
+
+    /// As the process does itself, whose neighbours they are.
+    async fn relay(&self, _: &ProcId, host: SocketAddr) -> Result<Relayed, ProcLauncherError> {
+        let own = self.own_proc().ok_or_else(|| ProcLauncherError::Other(SHUTTING_DOWN.to_owned()))?;
+        let through = Arc::clone(&locked(&self.through));
+        through.relay(&own, host).await
     }
 
     async fn launch(

@@ -1,10 +1,11 @@
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use procession_launch::{Admission, Capabilities, LaunchResult, ProcLauncher, ProcLauncherError};
+use procession_launch::{Admission, Capabilities, LaunchResult, ProcLauncher, ProcLauncherError, Relayed};
 use procession_model::{Confinement, InvalidArgument, LaunchId, LaunchOptions, ProcExitResult, ProcId};
 use tokio::sync::{oneshot, watch};
 
@@ -118,6 +119,10 @@ impl ProcLauncher for Recorder {
 
     async fn admit(&self) -> Result<Admission, ProcLauncherError> {
         self.inner.admit().await
+    }
+
+    async fn relay(&self, proc_id: &ProcId, host: SocketAddr) -> Result<Relayed, ProcLauncherError> {
+        self.inner.relay(proc_id, host).await
     }
 
     async fn launch(&self, proc_id: &ProcId, opts: LaunchOptions) -> Result<LaunchResult, ProcLauncherError> {

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -73,6 +74,19 @@ pub trait ProcLauncher: Send + Sync + 'static {
         Err(ProcLauncherError::Other(text))
     }
 
+    /// For [`DialBack::Stdio`]: what the proc that is about to be launched dials where it will run, so that its launcher leads
+    /// it to `host`, an address of this machine.
+    ///
+    /// # Errors
+    /// It leads nobody anywhere, or not now.
+    async fn relay(&self, _proc_id: &ProcId, _host: SocketAddr) -> Result<Relayed, ProcLauncherError> {
+        let text = format!(
+            "launcher {:?} has dial_back = stdio and leads nobody to its host; use DialBack.network(bind=…)",
+            self.name()
+        );
+        Err(ProcLauncherError::Other(text))
+    }
+
     /// Asks the proc's tree to end; the clock that `timeout` starts is the caller's.
     ///
     /// # Errors
@@ -84,6 +98,20 @@ pub trait ProcLauncher: Send + Sync + 'static {
     /// # Errors
     /// The request could not be delivered.
     async fn kill(&self, proc_id: &ProcId) -> Result<(), ProcLauncherError>;
+}
+
+/// How a proc reaches its host through its launcher.
+pub struct Relayed {
+    /// What it dials where it runs: `address:port`.
+    pub address: String,
+    /// What the launcher keeps for that launch, until it is launched or this is dropped.
+    pub kept: Box<dyn Send>,
+}
+
+impl fmt::Debug for Relayed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Relayed").field(&self.address).finish()
+    }
 }
 
 /// The room of one launch at a launcher; dropped once the launch was answered, or, where the launcher reports, once it says

@@ -15,7 +15,7 @@ mod tail;
 
 pub use error::ProcLauncherError;
 pub use found::{Found, Labels};
-pub use launcher::{Admission, Capabilities, Confines, LaunchResult, ProcLauncher, StdioHandling};
+pub use launcher::{Admission, Capabilities, Confines, LaunchResult, ProcLauncher, Relayed, StdioHandling};
 pub use lines::Lines;
 pub use managed::{Engine, Managed};
 pub use report::{Report, Reports};

@@ -19,17 +19,22 @@ pub use procession_actor::{
     Returned, SendErrorKind, StopCause, wire_message,
 };
 pub use procession_host::{
-    ActorsAfter, Backoff, Budgets, History, Host, HostError, Inherited, Launch, LogSpec, Observer, Owner,
-    OwnerLoss, Policy, ProcEvent, ProcRef, ProcSnapshot, Readiness, Record, RestartPolicy, RestartStrategy,
-    RestartWhen, Slot, SlotObserver, SlotSnapshot, SpawnSpec, Stream, Zygote, read_record, records_dir,
+    AGENT_SPEAKS, ActorsAfter, AgentDial, AgentLauncher, AgentStream, Backoff, Budgets, Guard, History, Host,
+    HostError, Inherited, Launch, LogSpec, Observer, Owner, OwnerLoss, Policy, ProcEvent, ProcRef,
+    ProcSnapshot, Readiness, Record, RestartPolicy, RestartStrategy, RestartWhen, Slot, SlotObserver,
+    SlotSnapshot, SpawnSpec, Stream, Way, Zygote, read_record, records_dir, serve_stdio,
 };
 pub use procession_launch::{
     Capabilities, Confines, Context, Engine, Found, Labels, LaunchResult, Launcher, Managed, Output,
     ProcLauncher, ProcLauncherError, Report, Reports, Signal, StdioHandling, WaitError,
 };
+#[cfg(feature = "command")]
+pub use procession_launch_command::{CommandConfig, CommandError, connect as connect_command};
 #[cfg(feature = "docker")]
 pub use procession_launch_docker::{Docker, DockerConfig, DockerError, Pull};
 pub use procession_launch_local::{Fact, Named, NativeLauncher, facts, find_user};
+#[cfg(feature = "ssh")]
+pub use procession_launch_ssh::{SshConfig, SshError, connect as connect_ssh};
 pub use procession_model::{
     ActorFailed, ActorId, BOOTSTRAP_ENV, Binding, BootPhase, BootTiming, BootstrapCommand, Certificate,
     ChannelAddr, Confinement, DialBack, DropCapabilities, ExitClass, FlightRecord, Handling, HostId,

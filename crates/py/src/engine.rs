@@ -79,8 +79,12 @@ pub(crate) fn connect_engine(py: Python<'_>, kind: String, config: String) -> Py
 #[pyfunction]
 pub(crate) fn features() -> Vec<&'static str> {
     vec![
+        #[cfg(feature = "command")]
+        "command",
         #[cfg(feature = "docker")]
         "docker",
+        #[cfg(feature = "ssh")]
+        "ssh",
         #[cfg(feature = "conformance")]
         "conformance",
     ]

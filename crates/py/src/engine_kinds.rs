@@ -21,8 +21,12 @@ pub(crate) enum Refusal {
 )]
 pub(crate) async fn connect(kind: &str, config: &str) -> Result<Arc<dyn Engine>, Refusal> {
     match kind {
+        #[cfg(feature = "command")]
+        "command" => command(config).await,
         #[cfg(feature = "docker")]
         "docker" => docker(config).await,
+        #[cfg(feature = "ssh")]
+        "ssh" => ssh(config).await,
         _ => Err(Refusal::Unavailable(format!(
             "this build has no launcher of kind {kind:?}: build it with that feature, --features engines"
         ))),
@@ -40,6 +44,26 @@ async fn docker(config: &str) -> Result<Arc<dyn Engine>, Refusal> {
     match Docker::connect(read(config)?).await {
         Ok(docker) => Ok(Arc::new(docker)),
         Err(DockerError::Invalid(error)) => Err(Refusal::Invalid(error)),
+        Err(error) => Err(Refusal::Unavailable(error.to_string())),
+    }
+}
+
+#[cfg(feature = "command")]
+async fn command(config: &str) -> Result<Arc<dyn Engine>, Refusal> {
+    use procession_launch_command::{CommandError, connect};
+    match connect(read(config)?).await {
+        Ok(launcher) => Ok(launcher),
+        Err(CommandError::Invalid(error)) => Err(Refusal::Invalid(error)),
+        Err(error) => Err(Refusal::Unavailable(error.to_string())),
+    }
+}
+
+#[cfg(feature = "ssh")]
+async fn ssh(config: &str) -> Result<Arc<dyn Engine>, Refusal> {
+    use procession_launch_ssh::{SshError, connect};
+    match connect(read(config)?).await {
+        Ok(launcher) => Ok(launcher),
+        Err(SshError::Invalid(error)) => Err(Refusal::Invalid(error)),
         Err(error) => Err(Refusal::Unavailable(error.to_string())),
     }
 }

@@ -105,6 +105,7 @@ pub(crate) fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(respawn::spawn_actors, m)?)?;
     m.add_function(wrap_pyfunction!(port::log_port, m)?)?;
     m.add_function(wrap_pyfunction!(port::claim_port, m)?)?;
+    m.add_function(wrap_pyfunction!(worker::serve_stdio, m)?)?;
     m.add_function(wrap_pyfunction!(worker::serve_worker, m)?)?;
     m.add_function(wrap_pyfunction!(worker::connect_workers, m)?)?;
     m.add_function(wrap_pyfunction!(zygote::serve_launches, m)?)?;

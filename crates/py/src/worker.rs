@@ -9,7 +9,7 @@ use procession_model::InvalidArgument;
 use procession_net::{KeyError, SessionKey as Key};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinSet;
 
 use crate::blocking::{block_on, wait_for};
@@ -231,6 +231,19 @@ pub(crate) async fn leave_all() {
 #[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
 fn unavailable(error: WorkerError) -> String {
     format!("{LAUNCHER_UNAVAILABLE}: {error}")
+}
+
+/// Launches procs for whoever is at the other end of stdin and stdout, until that ends; gives why it did.
+#[pyfunction]
+pub(crate) fn serve_stdio(py: Python<'_>, interpreter: Option<String>, lease: f64) -> PyResult<String> {
+    refuse_in_fork()?;
+    trace::start();
+    let lease = duration("lease", lease)?;
+    let served = || {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(procession_host::serve_stdio(interpreter, lease))
+    };
+    py.detach(served).map_err(|error| PyRuntimeError::new_err(error.to_string()))
 }
 
 /// Dials all of them at the same time; of each the connection, or why there is none.

@@ -45,12 +45,7 @@ impl Connection {
         begun.map_err(|why| WorkerError::Reach { address, why })
     }
 
-    async fn reach(
-        host: &str,
-        port: u16,
-        key: &SessionKey,
-        how: &WorkerDial,
-    ) -> Result<Arc<Self>, String> {
+    async fn reach(host: &str, port: u16, key: &SessionKey, how: &WorkerDial) -> Result<Arc<Self>, String> {
         let addresses = resolved(host, port).await.map_err(|error| {
             format!("its name cannot be looked up: {error}; check how it is spelled, or give an IP address")
         })?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use procession_launch_local::NativeLauncher;
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 
 use super::desk::{Desk, Launching};
@@ -43,6 +43,7 @@ impl Counter {
             interpreter,
             running: running.clone(),
             shut_down,
+            listening: JoinSet::new(),
         };
         line.node.spawn(DESK, desk).expect("nobody else has an actor of that name");
         Self { launcher, running }

@@ -1,17 +1,22 @@
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use procession_actor::{Actor, ActorFailure, Handler, Handlers, Instance};
 use procession_launch::{LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling};
 use procession_launch_local::NativeLauncher;
 use procession_model::{LaunchId, LaunchOptions, ProcExitKind, ProcExitResult};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::line::Line;
 use super::message::{
-    Done, End, Ended, Greet, Greeting, How, Launch, Machine, Running, ShutDown, Started, Undone,
+    Beat, Done, End, Ended, Greet, Greeting, How, Launch, Listen, Listening, Machine, Running, ShutDown,
+    Started, Undone,
 };
 use super::pump::pump;
+use super::relay;
 
 /// Where one client of a server asks for what it wants.
 pub(super) struct Desk {
@@ -24,6 +29,8 @@ pub(super) struct Desk {
     pub(super) running: watch::Sender<usize>,
     /// Asks for the end of the server, where clients may.
     pub(super) shut_down: Option<watch::Sender<bool>>,
+    /// What listens for procs that reach their host through here.
+    pub(super) listening: JoinSet<()>,
 }
 
 /// Launches that the launcher may not know of yet: who wants them to end waits until it does.
@@ -84,6 +91,8 @@ impl Actor for Desk {
         table.add::<Launch>();
         table.add::<End>();
         table.add::<ShutDown>();
+        table.add::<Beat>();
+        table.add::<Listen>();
     }
 }
 
@@ -174,6 +183,30 @@ impl Handler<End> for Desk {
             };
             line.answer(done, Done(ended.map_err(undone))).await;
         });
+        Ok(())
+    }
+}
+
+impl Handler<Beat> for Desk {
+    async fn handle(&mut self, _: &Instance<Self>, Beat(done): Beat) -> Result<(), ActorFailure> {
+        self.line.answer(done, Done(Ok(()))).await;
+        Ok(())
+    }
+}
+
+impl Handler<Listen> for Desk {
+    async fn handle(&mut self, _: &Instance<Self>, listen: Listen) -> Result<(), ActorFailure> {
+        let Listen { dialled, listening } = listen;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        let found = listener.and_then(|listener| Ok((listener.local_addr()?.port(), listener)));
+        let answer = match found {
+            Ok((port, listener)) => {
+                self.listening.spawn(relay::accept(self.line.clone(), listener, dialled));
+                Ok(port)
+            }
+            Err(error) => Err(format!("nothing can be listened to there: {error}")),
+        };
+        self.line.answer(listening, Listening(answer)).await;
         Ok(())
     }
 }

@@ -16,6 +16,14 @@ pub enum WorkerError {
     /// No certificates can be made.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// No agent answers.
+    #[error("no agent answers at {place}: {why}")]
+    Agent {
+        /// Where it should be.
+        place: String,
+        /// What happened, and what to do next.
+        why: String,
+    },
     /// Nobody there takes this end in.
     #[error("worker {address} cannot be reached: {why}")]
     Reach {

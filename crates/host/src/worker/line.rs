@@ -4,7 +4,7 @@ use procession_actor::{Message, Moves, OncePortRef, Proc, Router};
 use procession_model::{Head, HostId, Packet, ProcId};
 use procession_net::{Link, LinkReceiver, LinkSender};
 use tokio::runtime::Handle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// How long is waited before something is sent again that the peer has no room for.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -82,6 +82,18 @@ impl Line {
                 Some(Ok(packet)) => self.node.receive(packet),
                 Some(Err(error)) => return error.to_string(),
                 None => return "the other end has closed the connection, or is gone".to_owned(),
+            }
+        }
+    }
+
+    /// As [`Self::attend`], until nothing has come for so long.
+    pub(super) async fn attend_within(&self, receiver: &mut LinkReceiver, silence: Duration) -> String {
+        loop {
+            match timeout(silence, receiver.recv()).await {
+                Ok(Some(Ok(packet))) => self.node.receive(packet),
+                Ok(Some(Err(error))) => return error.to_string(),
+                Ok(None) => return "the other end has closed the connection, or is gone".to_owned(),
+                Err(_) => return format!("nothing has come for {silence:?}"),
             }
         }
     }

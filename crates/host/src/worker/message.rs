@@ -5,7 +5,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use procession_actor::{OncePortRef, wire_message};
+use procession_actor::{OncePortRef, PortRef, wire_message};
 use procession_launch::{Capabilities, Confines};
 use procession_model::{
     BootstrapCommand, Confinement, LaunchOptions, PortId, Preload, ProcExitResult, ProcId,
@@ -210,6 +210,37 @@ wire_message!(Done, "worker.done");
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct ShutDown(pub(super) OncePortRef<Done>);
 wire_message!(ShutDown, "worker.shut down");
+
+/// Whether this end is there.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Beat(pub(super) OncePortRef<Done>);
+wire_message!(Beat, "worker.beat");
+
+/// Listen for procs there that want to reach this end, and tell of each that dials.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Listen {
+    pub(super) dialled: PortRef<Dialled>,
+    pub(super) listening: OncePortRef<Listening>,
+}
+wire_message!(Listen, "worker.listen");
+
+/// At which port of the loopback; or why not.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Listening(pub(super) Result<u16, String>);
+wire_message!(Listening, "worker.listening");
+
+/// Somebody has dialled: where what he is to read goes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Dialled {
+    pub(super) to_him: PortId,
+    pub(super) taken: OncePortRef<Taken>,
+}
+wire_message!(Dialled, "worker.dialled");
+
+/// Where what he sends goes; or why he is not taken.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Taken(pub(super) Result<PortId, String>);
+wire_message!(Taken, "worker.taken");
 
 #[cfg(test)]
 mod tests {

@@ -12,8 +12,8 @@ use super::line::Line;
 use super::message::OUTPUT_TAG;
 
 /// What is read at once, in bytes, and how many such pieces of a stream may be under way to the client.
-const PIECE: usize = 64 << 10;
-const UNDER_WAY: usize = 8;
+pub(super) const PIECE: usize = 64 << 10;
+pub(super) const UNDER_WAY: usize = 8;
 /// After a proc's end: how long its pipe may be silent, how long reading what is left takes at most, and how much that is
 /// at most: as much as a pipe can hold.
 const SILENCE: Duration = Duration::from_millis(5);
@@ -76,7 +76,12 @@ pub(super) async fn pump(line: Line, pipe: Receiver, port: PortId, mut ended: wa
 }
 
 /// With a once port that is let go of when this was taken, which gives `place` back.
-async fn send(line: &Line, port: &PortId, bytes: Bytes, place: Option<OwnedSemaphorePermit>) -> bool {
+pub(super) async fn send(
+    line: &Line,
+    port: &PortId,
+    bytes: Bytes,
+    place: Option<OwnedSemaphorePermit>,
+) -> bool {
     let ports = place.map(|place| {
         let held = line.node.mailbox().open_once_sink(move |_| drop(place));
         // It leaves with the packet, and is not to be closed from here.

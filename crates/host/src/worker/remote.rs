@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use procession_actor::{ActorHandle, MailboxError, OncePortReceiver, Proc};
+use procession_actor::{ActorHandle, Handler, MailboxError, Message, OncePortReceiver, Proc};
 use procession_launch::{Admission, LaunchResult, ProcLauncherError, Report, Reports, StdioHandling};
 use procession_model::{ActorId, LaunchId, LaunchOptions, ProcExitKind, ProcExitResult, ProcId};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -134,18 +134,25 @@ impl Session {
         let _never_closed = ended.wait_for(Option::is_some).await;
     }
 
+    pub(super) fn tell<M: Message>(&self, message: M) -> Result<(), String>
+    where
+        Desk: Handler<M>,
+    {
+        self.desk.send(&self.node.instance(), message).map_err(|error| error.to_string())
+    }
+
     /// Asks for the end of a proc, with the answer.
     fn ask(&self, proc_id: &ProcId, how: How) -> Result<OncePortReceiver<Done>, String> {
         let (done, answer) = self.node.mailbox().open_once_port();
         let end = End { proc_id: proc_id.clone(), how, done: done.bind() };
-        self.desk.send(&self.node.instance(), end).map_err(|error| error.to_string())?;
+        self.tell(end)?;
         Ok(answer)
     }
 
     /// Asks whoever has the desk to end, and waits for the answer.
     pub(super) async fn shut_down(&self) -> Result<(), String> {
         let (done, answer) = self.node.mailbox().open_once_port();
-        self.desk.send(&self.node.instance(), ShutDown(done.bind())).map_err(|error| error.to_string())?;
+        self.tell(ShutDown(done.bind()))?;
         match timeout(ANSWER, answer.recv()).await.map(|answer| self.settled(answer)) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(Undone::Failed(why))) => Err(why),
@@ -181,10 +188,12 @@ enum Asked {
         given_up: bool,
     },
     At(Arc<Session>),
+    Ended,
 }
 
 impl Launches {
     fn ended(&mut self, launch: LaunchId) {
+        self.asked.insert(launch, Asked::Ended);
         self.ended.push_back(launch);
         if self.ended.len() > REMEMBERED {
             let oldest = self.ended.pop_front();
@@ -276,7 +285,7 @@ impl Remote {
             ended: ended.bind(),
         };
         let sent = match session.enter(proc_id, &reports_tx) {
-            true => session.desk.send(&session.node.instance(), launch).map_err(|error| error.to_string()),
+            true => session.tell(launch),
             false => Err("it takes nothing any more; launch again".to_owned()),
         };
         if let Err(why) = sent {
@@ -335,6 +344,7 @@ impl Remote {
                 *given_up = true;
                 return Ok(());
             }
+            Some(Asked::Ended) => return Ok(()),
             Some(Asked::At(session)) => Arc::clone(session),
         };
         let failed = |why| match how {

@@ -1,0 +1,258 @@
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use procession_launch::Report;
+use procession_model::{ActorId, HostId};
+use procession_net::{Link, LinkReceiver, Peer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::line::{Line, peer};
+use super::message::{Beat, DESK, Dialled, Listen, Listening};
+use super::over_stdio::AGENT_SPEAKS;
+use super::relay;
+use super::remote::Session;
+
+/// How often an agent is asked whether it is there, and how long it may take to answer before its procs are said to be unreachable.
+const BEAT: Duration = Duration::from_secs(1);
+const QUIET: Duration = Duration::from_millis(2500);
+/// How long an agent may take to end all that it has launched, once its stream was closed.
+const CLOSING: Duration = Duration::from_secs(12);
+/// How much may come before an agent speaks.
+const NOISE: usize = 64 << 10;
+
+/// How an agent is started, and spoken with: by whatever command leads to where it runs.
+#[async_trait]
+pub trait Way: Send + Sync + 'static {
+    /// Where it leads to, for people: `ssh node7`.
+    fn place(&self) -> &str;
+
+    /// What is run for that.
+    fn command_line(&self) -> Vec<String>;
+
+    /// Starts an agent there.
+    ///
+    /// # Errors
+    /// Why there is none, and what to do next.
+    async fn open(&self) -> Result<Stream, String>;
+}
+
+/// What leads to an agent.
+pub struct Stream {
+    /// What it says.
+    pub reader: Box<dyn AsyncRead + Send + Unpin>,
+    /// What it gets to hear.
+    pub writer: Box<dyn AsyncWrite + Send + Unpin>,
+    /// What ends when this is dropped.
+    pub guard: Box<dyn Guard>,
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Stream")
+    }
+}
+
+/// The command that leads to an agent; it is ended when this is dropped.
+#[async_trait]
+pub trait Guard: Send + Sync {
+    /// Once the stream has ended: how the command has, and what it said last, for people. It does not take long.
+    async fn last_words(&mut self) -> String;
+}
+
+/// One agent, from its start to its end; what was launched by it ends with it.
+pub(super) struct Connection {
+    pub(super) session: Arc<Session>,
+    line: Line,
+    /// By the address of a host: at which port of the agent's loopback its procs reach it.
+    relayed: Mutex<HashMap<SocketAddr, u16>>,
+    leading: std::sync::Mutex<JoinSet<()>>,
+    /// This end has.
+    was_closed: AtomicBool,
+}
+
+impl Connection {
+    pub(super) async fn begin(way: &dyn Way, within: Duration, lease: Duration) -> Result<Arc<Self>, String> {
+        let opened = timeout(within, way.open()).await;
+        let opened = opened.unwrap_or_else(|_| Err(format!("no agent has spoken within {within:?}")));
+        let Stream { mut reader, writer, mut guard } = opened?;
+        let spoken = timeout(within, wait_for_agent(&mut reader)).await;
+        let failed = match spoken {
+            Ok(Ok(())) => None,
+            Ok(Err(why)) => Some(why),
+            Err(_) => Some(format!("no agent has spoken within {within:?}")),
+        };
+        if let Some(why) = failed {
+            return Err(with_words(&why, &guard.last_words().await));
+        }
+        let address = way.place().to_owned();
+        let mut link = Link::over(reader, writer, Peer { pid: None, uid: None, address: address.clone() });
+        let line = Line::over(&link, "client", &HostId::fresh("client"));
+        let greeted = async {
+            let there = peer(&mut link.receiver).await?;
+            let desk = ActorId::new(there, DESK);
+            let greeted = Session::greet("agent", address.clone(), &line.node, desk);
+            tokio::select! {
+                greeted = greeted => greeted.map(Arc::new),
+                why = line.attend(&mut link.receiver) => Err(why),
+            }
+        };
+        let greeted = timeout(within, greeted).await;
+        let greeted =
+            greeted.unwrap_or_else(|_| Err(format!("the agent has not answered within {within:?}")));
+        let session = match greeted {
+            Ok(greeted) => greeted,
+            Err(why) => {
+                line.end(&why);
+                return Err(with_words(&why, &guard.last_words().await));
+            }
+        };
+        let connection = Arc::new(Self {
+            session,
+            line,
+            relayed: Mutex::default(),
+            leading: Default::default(),
+            was_closed: AtomicBool::new(false),
+        });
+        tokio::spawn(Arc::clone(&connection).carry(address, link.receiver, guard, lease));
+        Ok(connection)
+    }
+
+    async fn carry(
+        self: Arc<Self>,
+        address: String,
+        mut receiver: LinkReceiver,
+        mut guard: Box<dyn Guard>,
+        lease: Duration,
+    ) {
+        let why = tokio::select! {
+            why = self.line.attend(&mut receiver) => why,
+            why = self.beat(&address, lease) => why,
+        };
+        // Its words are worth a moment; nobody reads them where this end has let go of it.
+        let was_closed = self.was_closed.load(Ordering::Relaxed);
+        let words = if was_closed { String::new() } else { guard.last_words().await };
+        let reason = with_words(&format!("host lost: the connection to {address} has ended: {why}"), &words);
+        self.session.end(&reason);
+        self.line.end(&reason);
+        self.leading().shutdown().await;
+    }
+
+    fn leading(&self) -> JoinSet<()> {
+        std::mem::take(&mut *self.leading.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// Until it has not answered for so long; gives that.
+    async fn beat(&self, address: &str, lease: Duration) -> String {
+        loop {
+            sleep(BEAT).await;
+            if self.was_closed.load(Ordering::Relaxed) {
+                sleep(CLOSING).await;
+                return "it was closed".to_owned();
+            }
+            let (done, answer) = self.line.node.mailbox().open_once_port();
+            if let Err(why) = self.session.tell(Beat(done.bind())) {
+                return why;
+            }
+            let mut answer = std::pin::pin!(answer.recv());
+            if timeout(QUIET.min(lease), &mut answer).await.is_ok() {
+                continue;
+            }
+            self.session.report(&Report::Unreachable(format!("{address} has not answered for {QUIET:?}")));
+            if timeout(lease.saturating_sub(QUIET), &mut answer).await.is_err() {
+                return format!("it has not answered for {lease:?}");
+            }
+            self.session.report(&Report::Reachable);
+        }
+    }
+
+    /// At which port of its loopback procs there reach `host`.
+    pub(super) async fn relay(self: &Arc<Self>, host: SocketAddr) -> Result<u16, String> {
+        let mut relayed = self.relayed.lock().await;
+        if let Some(port) = relayed.get(&host) {
+            return Ok(*port);
+        }
+        let mailbox = self.line.node.mailbox();
+        let (dialled, mut guests) = mailbox.open_port::<Dialled>();
+        let (listening, is_listening) = mailbox.open_once_port();
+        let listen = Listen { dialled: dialled.bind(), listening: listening.bind() };
+        self.session.tell(listen)?;
+        let Listening(port) = is_listening.recv().await.map_err(|error| error.to_string())?;
+        let port = port?;
+        let line = self.line.clone();
+        self.leading.lock().unwrap_or_else(std::sync::PoisonError::into_inner).spawn(async move {
+            let mut led = JoinSet::new();
+            loop {
+                tokio::select! {
+                    Some(_) = led.join_next() => {}
+                    guest = guests.recv() => match guest {
+                        Ok(guest) => drop(led.spawn(relay::lead(line.clone(), host, guest))),
+                        Err(_) => return,
+                    },
+                }
+            }
+        });
+        relayed.insert(host, port);
+        Ok(port)
+    }
+
+    /// Closes it: what was launched by the agent ends.
+    pub(super) fn close(&self) {
+        self.was_closed.store(true, Ordering::Relaxed);
+        self.line.link().close();
+    }
+}
+
+fn with_words(why: &str, words: &str) -> String {
+    if words.is_empty() { why.to_owned() } else { format!("{why}; {words}") }
+}
+
+/// Reads what comes before the agent speaks, and that.
+async fn wait_for_agent(reader: &mut (impl AsyncRead + Unpin)) -> Result<(), String> {
+    let (mut heard, wanted) = (Vec::new(), AGENT_SPEAKS.as_bytes());
+    let said = |heard: &[u8]| match String::from_utf8_lossy(heard).trim() {
+        "" => String::new(),
+        text => format!("; what came instead is {:?}", text.chars().take(300).collect::<String>()),
+    };
+    while !heard.ends_with(wanted) {
+        // One by one: what comes behind it belongs to another reader.
+        match reader.read_u8().await {
+            Ok(byte) => heard.push(byte),
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                return Err(format!("no agent has spoken before the command's output ended{}", said(&heard)));
+            }
+            Err(error) => return Err(format!("no agent has spoken: {error}")),
+        }
+        if heard.len() > NOISE {
+            return Err(format!("no agent has spoken within {NOISE} bytes{}", said(&heard)));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_agent_is_heard_behind_the_noise_of_a_shell_and_nothing_that_it_says_next_is_lost() {
+        let said = format!("Welcome!\n\0procession{AGENT_SPEAKS}rest");
+        let mut reader = said.as_bytes();
+        wait_for_agent(&mut reader).await.expect("it spoke");
+        assert_eq!(reader, b"rest");
+    }
+
+    #[tokio::test]
+    async fn where_none_speaks_the_error_has_what_was_said_instead() {
+        let why = wait_for_agent(&mut &b"sh: procession: not found\n"[..]).await.expect_err("none spoke");
+        assert!(why.contains("sh: procession: not found"), "{why}");
+        let why = wait_for_agent(&mut &[b'x'; NOISE + 1][..]).await.expect_err("none spoke");
+        assert!(why.contains("within 65536 bytes"), "{why}");
+    }
+}

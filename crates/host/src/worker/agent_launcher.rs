@@ -1,0 +1,328 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use procession_launch::{
+    Admission, Capabilities, Engine, Found, LaunchResult, ProcLauncher, ProcLauncherError, Relayed,
+};
+use procession_model::{DialBack, LaunchId, LaunchOptions, ProcId};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::agent_connection::{Connection, Way};
+use super::error::WorkerError;
+use super::message::How;
+use super::remote::{ANSWER, Remote};
+
+/// For an agent to end what it has launched, once its stream was closed.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How agents are started and given up.
+#[derive(Clone, Debug)]
+pub struct AgentDial {
+    /// How long one may take until it speaks.
+    pub within: Duration,
+    /// How long one may not answer before it counts as gone; it ends by itself when it has heard nothing for as long as it was
+    /// told, see [`serve_stdio`](super::serve_stdio).
+    pub lease: Duration,
+    /// Whether each proc has an agent of its own, which ends with it; else one launches all.
+    pub one_each: bool,
+    /// How many may be on their way at the same time.
+    pub at_once: usize,
+}
+
+impl Default for AgentDial {
+    fn default() -> Self {
+        Self { within: Duration::from_secs(30), lease: Duration::from_secs(30), one_each: false, at_once: 16 }
+    }
+}
+
+/// Launches procs through agents ([`serve_stdio`](super::serve_stdio)), each at the other end of a command's stdin and stdout.
+///
+/// It needs no network: procs reach their host through that same stream. How they end is what their parent there has read from
+/// its kernel. When a stream ends, or its agent does not answer for the lease, all that was launched by it ends there, and is
+/// lost here; the next launch starts another agent.
+pub struct AgentLauncher {
+    name: String,
+    way: Arc<dyn Way>,
+    /// Where the conversations run, whoever asks for one.
+    runtime: Handle,
+    how: AgentDial,
+    state: Arc<Mutex<State>>,
+    starting: Semaphore,
+    remote: Remote,
+}
+
+#[derive(Default)]
+struct State {
+    /// Claims of what was started last.
+    machine: Option<(Capabilities, Option<String>)>,
+    /// Agents that can launch something.
+    ready: Vec<Arc<Connection>>,
+    /// Those that a launch is to use which was not asked for yet.
+    chosen: HashMap<LaunchId, Arc<Connection>>,
+    /// Those of launches, where each has its own.
+    own: HashMap<LaunchId, Arc<Connection>>,
+}
+
+impl State {
+    fn put_back(&mut self, connection: Arc<Connection>) {
+        // One that launches all never left.
+        if !self.ready.iter().any(|ready| Arc::ptr_eq(ready, &connection)) {
+            self.ready.push(connection);
+        }
+    }
+}
+
+/// A choice that was not used is another launch's.
+struct Chosen(Arc<Mutex<State>>, LaunchId);
+
+impl Drop for Chosen {
+    fn drop(&mut self) {
+        let mut state = locked(&self.0);
+        if let Some(connection) = state.chosen.remove(&self.1) {
+            state.put_back(connection);
+        }
+    }
+}
+
+fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn other(why: String) -> ProcLauncherError {
+    ProcLauncherError::Other(why)
+}
+
+impl AgentLauncher {
+    /// Starts a first agent, which tells what it can do. Has to be called inside a runtime with time and I/O enabled, on which
+    /// the conversation runs from then on. `name` is for tables and logs: `ssh`.
+    ///
+    /// # Errors
+    /// No agent speaks at the other end, or one of another version. The text says where, and what came instead.
+    pub async fn connect(name: &str, way: Arc<dyn Way>, how: AgentDial) -> Result<Arc<Self>, WorkerError> {
+        let launcher = Self {
+            name: name.to_owned(),
+            way,
+            runtime: Handle::current(),
+            state: Arc::default(),
+            starting: Semaphore::new(if how.one_each { how.at_once } else { 1 }),
+            how,
+            remote: Remote::default(),
+        };
+        let started = launcher.start().await;
+        let first = started.map_err(|why| WorkerError::Agent { place: launcher.place(), why })?;
+        locked(&launcher.state).ready.push(first);
+        Ok(Arc::new(launcher))
+    }
+
+    /// Where its agents are, for people.
+    pub fn place(&self) -> String {
+        self.way.place().to_owned()
+    }
+
+    /// What runs Python there, if the agent says so.
+    pub fn interpreter(&self) -> Option<String> {
+        locked(&self.state).machine.as_ref().and_then(|(_, interpreter)| interpreter.clone())
+    }
+
+    /// Ends all agents, at which all ends that they have launched.
+    pub async fn close(&self) {
+        let all: Vec<_> = {
+            let mut state = locked(&self.state);
+            let State { ready, own, chosen, .. } = &mut *state;
+            ready
+                .drain(..)
+                .chain(own.drain().map(|(_, one)| one))
+                .chain(chosen.drain().map(|(_, one)| one))
+                .collect()
+        };
+        all.iter().for_each(|connection| connection.close());
+        for connection in all {
+            let _it_ends_later = timeout(FAREWELL, connection.session.over()).await;
+        }
+    }
+
+    async fn start(&self) -> Result<Arc<Connection>, String> {
+        let (way, how) = (Arc::clone(&self.way), self.how.clone());
+        let begun = async move { Connection::begin(&*way, how.within, how.lease).await };
+        let connection = self.runtime.spawn(begun).await.map_err(|error| error.to_string())??;
+        let machine = &connection.session.machine;
+        let known = (machine.capabilities(), machine.interpreter.clone());
+        locked(&self.state).machine = Some(known);
+        Ok(connection)
+    }
+
+    /// One that can launch something, taken out of those that are ready where each launch has its own.
+    async fn agent(&self) -> Result<Arc<Connection>, ProcLauncherError> {
+        if let Some(ready) = self.ready() {
+            return Ok(ready);
+        }
+        let place = self.place();
+        let failed = |why| other(format!("LauncherUnavailable: {place}: {why}"));
+        let _turn = self.starting.acquire().await;
+        if let Some(ready) = self.ready() {
+            return Ok(ready);
+        }
+        let started = self.start().await.map_err(failed)?;
+        if !self.how.one_each {
+            locked(&self.state).ready.push(Arc::clone(&started));
+        }
+        Ok(started)
+    }
+
+    fn ready(&self) -> Option<Arc<Connection>> {
+        let mut state = locked(&self.state);
+        state.ready.retain(|connection| connection.session.takes_launches());
+        if self.how.one_each { state.ready.pop() } else { state.ready.first().cloned() }
+    }
+
+    async fn relayed(
+        &self,
+        connection: &Arc<Connection>,
+        host: SocketAddr,
+        kept: Box<dyn Send>,
+    ) -> Result<Relayed, ProcLauncherError> {
+        let port = connection.relay(host).await;
+        let port = port.map_err(|why| other(format!("{}: {why}", self.place())))?;
+        Ok(Relayed { address: format!("127.0.0.1:{port}"), kept })
+    }
+
+    /// Ends an agent whose only proc does not end otherwise.
+    fn give_up(&self, proc_id: &ProcId) {
+        if let Some(connection) = locked(&self.state).own.get(&proc_id.launch_id()) {
+            connection.close();
+        }
+    }
+}
+
+#[async_trait]
+impl Engine for AgentLauncher {
+    /// Starts an agent if there is none.
+    async fn probe(&self) -> Result<String, ProcLauncherError> {
+        let connection = self.agent().await?;
+        locked(&self.state).put_back(connection);
+        Ok(format!("procession {} at {}", env!("CARGO_PKG_VERSION"), self.place()))
+    }
+
+    /// The command that leads to the agent; what is launched is told to that.
+    fn dry_run(&self, _: &ProcId, options: &LaunchOptions) -> Result<String, ProcLauncherError> {
+        let quote = |word: &String| format!("{word:?}");
+        let line = self.way.command_line().iter().map(quote).collect::<Vec<_>>().join(" ");
+        Ok(format!("{line}\n{:#?}", options.command))
+    }
+
+    /// Nothing: all that is launched ends with its agent, and that with its stream.
+    async fn list(&self) -> Result<Vec<Found>, ProcLauncherError> {
+        Ok(Vec::new())
+    }
+
+    async fn remove(&self, handle: &str) -> Result<(), ProcLauncherError> {
+        Err(ProcLauncherError::NotFound(handle.to_owned()))
+    }
+}
+
+#[async_trait]
+impl ProcLauncher for AgentLauncher {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let machine = locked(&self.state).machine.as_ref().map(|(claims, _)| claims.clone());
+        Capabilities { dial_back: DialBack::Stdio, ..machine.unwrap_or_default() }
+    }
+
+    /// The keeper of the agent is the parent.
+    fn knows_status_by_parenthood(&self) -> bool {
+        true
+    }
+
+    async fn admit(&self) -> Result<Admission, ProcLauncherError> {
+        Ok(self.remote.admit().await)
+    }
+
+    async fn relay(&self, proc_id: &ProcId, host: SocketAddr) -> Result<Relayed, ProcLauncherError> {
+        let launch = proc_id.launch_id();
+        // Of one that launches others where it runs.
+        let own = locked(&self.state).own.get(&launch).cloned();
+        if let Some(connection) = own {
+            return self.relayed(&connection, host, Box::new(())).await;
+        }
+        let connection = self.agent().await?;
+        locked(&self.state).chosen.insert(launch, Arc::clone(&connection));
+        let kept = Box::new(Chosen(Arc::clone(&self.state), launch));
+        self.relayed(&connection, host, kept).await
+    }
+
+    /// Cancel safe: a proc whose launch nobody waits for any more is killed.
+    async fn launch(
+        &self,
+        proc_id: &ProcId,
+        mut options: LaunchOptions,
+    ) -> Result<LaunchResult, ProcLauncherError> {
+        let launch = proc_id.launch_id();
+        let chosen = locked(&self.state).chosen.remove(&launch);
+        let now = chosen.as_ref().map(|connection| Arc::clone(&connection.session));
+        let next = async {
+            let connection = self.agent().await?;
+            let session = Arc::clone(&connection.session);
+            if self.how.one_each {
+                locked(&self.state).own.insert(launch, connection);
+            }
+            Ok(session)
+        };
+        if let Some(connection) = chosen.filter(|_| self.how.one_each) {
+            locked(&self.state).own.insert(launch, connection);
+        }
+        let session = self.remote.session_for(launch, now, next).await?;
+        let machine = &session.machine;
+        if let Some(interpreter) = machine.interpreter.as_ref().filter(|_| options.command.preload.is_some())
+        {
+            options.command.program = interpreter.into();
+            options.command.arg0 = options.command.arg0.take().map(|_| interpreter.clone());
+        }
+        let launched = self.remote.launch(Arc::clone(&session), proc_id, options).await;
+        let own = locked(&self.state).own.get(&launch).cloned();
+        if let Some(own) = own {
+            let state = Arc::clone(&self.state);
+            tokio::spawn(async move {
+                session.idle().await;
+                own.close();
+                locked(&state).own.remove(&launch);
+            });
+        }
+        launched
+    }
+
+    /// SIGTERM to the whole tree, once.
+    async fn terminate(&self, proc_id: &ProcId, _timeout: Duration) -> Result<(), ProcLauncherError> {
+        self.remote.end(proc_id, How::Terminate, ANSWER).await
+    }
+
+    /// Returns when nothing of the tree is left.
+    async fn kill(&self, proc_id: &ProcId) -> Result<(), ProcLauncherError> {
+        let killed = self.remote.end(proc_id, How::Kill, ANSWER).await;
+        if let Err(ProcLauncherError::Kill(_)) = &killed {
+            self.give_up(proc_id);
+        }
+        killed
+    }
+}
+
+impl Drop for AgentLauncher {
+    fn drop(&mut self) {
+        let state = locked(&self.state);
+        state.ready.iter().chain(state.own.values()).for_each(|connection| connection.close());
+    }
+}
+
+impl fmt::Debug for AgentLauncher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AgentLauncher").field(&self.place()).finish()
+    }
+}
