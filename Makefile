@@ -38,7 +38,7 @@ NEXTEST_REPORT = target/nextest/default/junit.xml
 
 WITH_DOCKER := engines/docker.sh with engines/with-image.sh
 
-.PHONY: help setup target demo test test-rust test-python test-faults test-compat soak counts fuzz test-engines test-remote lint bench bench-smoke bench-peers bench-curve engines wheel wheel-core ci clean env
+.PHONY: help setup target demo test test-rust test-python test-faults test-compat soak counts fuzz test-engines test-ssh test-remote lint bench bench-smoke bench-peers bench-curve engines wheel wheel-core ci clean env
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14
@@ -107,9 +107,12 @@ fuzz: setup ## libFuzzer on what strangers can send, SECONDS=120 each; TARGET=fr
 	$(EMBED) scripts/fuzz.sh $(or $(SECONDS),120) $(TARGET)
 
 test-engines: setup wheel ## the tests, the conformance kit and the demo against a real Docker, and the tests against a real Podman
-	$(WITH_DOCKER) bash -c '$(PY) -m pytest tests/engines && engines/conformance.sh docker:$$DOCKER_IMAGE 40 --jobs 4 && \
+	$(WITH_DOCKER) bash -c '$(PY) -m pytest tests/engines/docker && engines/conformance.sh docker:$$DOCKER_IMAGE 40 --jobs 4 && \
 		$(PY) examples/train_digits.py --launcher docker'
-	engines/podman.sh with engines/with-image.sh $(PY) -m pytest tests/engines/test_docker_launcher.py
+	engines/podman.sh with engines/with-image.sh $(PY) -m pytest tests/engines/docker/test_docker_launcher.py
+
+test-ssh: setup ## the tests and the conformance kit over real sshds: three machines, in network namespaces
+	engines/ssh.sh with bash -c '$(PY) -m pytest tests/engines/ssh && engines/conformance.sh ssh:n1 40 --jobs 4'
 
 test-remote: setup ## hosts over a real sshd and a real Slurm, on the loopback
 	engines/remote.sh install

@@ -43,7 +43,7 @@ def _packed(files: list[tuple[str, Path]]) -> bytes:
 
 def _files() -> Iterator[tuple[str, Path]]:
     """Each with its name in the archive, which is to be on the path of modules."""
-    import cloudpickle
+    import cloudpickle  # type: ignore[import-untyped]
 
     import procession
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from procession import _validate
-from procession._engines import EngineLauncher
+from procession._agents import AgentLauncher
 
 
-class Command(EngineLauncher):
+class Command(AgentLauncher):
     """Launches each proc by a command line of its own, at whose other end an agent runs: `Command("docker run -i --rm image {argv}")`.
 
     command: the command line, with `{argv}` where that of the agent goes. It is taken apart into words as a shell does, and no

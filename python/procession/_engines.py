@@ -51,6 +51,11 @@ class EngineLauncher:
         found: str = waiter.result()
         return found
 
+    @property
+    def interpreter(self) -> str | None:
+        """What runs Python where its procs live, where that is known."""
+        return self._connected().interpreter()
+
     def native(self) -> Launcher | None:
         return self._connected().launcher()
 

@@ -248,9 +248,13 @@ class Engine:
     def launcher(self) -> Launcher: ...
     def probe(self) -> Waiter:
         """Its name and version; fails where it does not answer."""
+    def interpreter(self) -> str | None:
+        """What runs Python where its procs live, where that is known."""
     def list(self) -> Waiter:
         """Tuples (handle, whether it runs, whether its owner is gone or None, labels) of all that there is of procession there."""
     def remove(self, handle: str) -> Waiter: ...
+    def close(self) -> Waiter:
+        """Closes its connection, where what it has launched lives no longer than that."""
 
 def connect_engine(kind: str, config: str) -> Engine:
     """Reaches the engine of that kind, as `config` says, which is JSON. LauncherUnavailable, InvalidArgument."""

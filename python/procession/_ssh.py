@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from procession import _validate
-from procession._engines import EngineLauncher
+from procession._agents import AgentLauncher
 
 
-class Ssh(EngineLauncher):
+class Ssh(AgentLauncher):
     """Launches procs on another machine, by an agent there that the user's own `ssh` starts.
 
     host: the destination as `ssh` takes it: `"node7"`, `"user@node7"`; also a name of `~/.ssh/config`.

@@ -328,6 +328,10 @@ impl Launcher for Docker {
         Ok(found.collect())
     }
 
+    fn interpreter(&self) -> Option<String> {
+        Some(self.config.python.clone())
+    }
+
     fn dry_run(&self, proc_id: &ProcId, options: &LaunchOptions) -> Result<String, ProcLauncherError> {
         let request = request(&self.config, proc_id, options)?;
         serde_json::to_string_pretty(&request).map_err(|error| ProcLauncherError::Other(error.to_string()))

@@ -64,6 +64,12 @@ pub trait Engine: ProcLauncher {
     /// It does not answer.
     async fn probe(&self) -> Result<String, ProcLauncherError>;
 
+    /// What runs Python where its procs live, where that is known.
+    fn interpreter(&self) -> Option<String>;
+
+    /// Closes its connection, where what it has launched lives no longer than that. The next launch connects anew.
+    async fn close(&self) {}
+
     /// What would be asked of the substrate for that launch, in its own form; nothing is asked.
     ///
     /// # Errors
@@ -87,6 +93,10 @@ pub trait Engine: ProcLauncher {
 impl<L: Launcher> Engine for Managed<L> {
     async fn probe(&self) -> Result<String, ProcLauncherError> {
         self.launcher.probe().await
+    }
+
+    fn interpreter(&self) -> Option<String> {
+        self.launcher.interpreter()
     }
 
     fn dry_run(&self, proc_id: &ProcId, options: &LaunchOptions) -> Result<String, ProcLauncherError> {

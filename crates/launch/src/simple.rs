@@ -83,6 +83,11 @@ pub trait Launcher: Send + Sync + 'static {
     /// The launch would be refused.
     fn dry_run(&self, proc_id: &ProcId, options: &LaunchOptions) -> Result<String, ProcLauncherError>;
 
+    /// What runs Python where its procs live, where that is known.
+    fn interpreter(&self) -> Option<String> {
+        None
+    }
+
     /// Whether the substrate answers, and what it is: a name and a version, for people.
     ///
     /// # Errors

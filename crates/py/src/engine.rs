@@ -22,6 +22,11 @@ impl Engine {
         Launcher::new(launcher)
     }
 
+    /// What runs Python where its procs live, where that is known.
+    fn interpreter(&self) -> Option<String> {
+        self.0.interpreter()
+    }
+
     /// Its name and version; fails where it does not answer.
     fn probe(&self) -> PyResult<Waiter> {
         let engine = Arc::clone(&self.0);
@@ -56,6 +61,16 @@ impl Engine {
             }
         };
         Ok(Waiter::once(current()?.run(asked)))
+    }
+
+    /// Closes its connection, where what it has launched lives no longer than that.
+    fn close(&self) -> PyResult<Waiter> {
+        let engine = Arc::clone(&self.0);
+        let closed = async move {
+            engine.close().await;
+            Outcome::Nothing
+        };
+        Ok(Waiter::once(current()?.run(closed)))
     }
 
     fn __repr__(&self) -> String {

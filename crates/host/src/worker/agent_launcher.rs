@@ -125,28 +125,6 @@ impl AgentLauncher {
         self.way.place().to_owned()
     }
 
-    /// What runs Python there, if the agent says so.
-    pub fn interpreter(&self) -> Option<String> {
-        locked(&self.state).machine.as_ref().and_then(|(_, interpreter)| interpreter.clone())
-    }
-
-    /// Ends all agents, at which all ends that they have launched.
-    pub async fn close(&self) {
-        let all: Vec<_> = {
-            let mut state = locked(&self.state);
-            let State { ready, own, chosen, .. } = &mut *state;
-            ready
-                .drain(..)
-                .chain(own.drain().map(|(_, one)| one))
-                .chain(chosen.drain().map(|(_, one)| one))
-                .collect()
-        };
-        all.iter().for_each(|connection| connection.close());
-        for connection in all {
-            let _it_ends_later = timeout(FAREWELL, connection.session.over()).await;
-        }
-    }
-
     async fn start(&self) -> Result<Arc<Connection>, String> {
         let (way, how) = (Arc::clone(&self.way), self.how.clone());
         let begun = async move { Connection::begin(&*way, how.within, how.lease).await };
@@ -207,6 +185,25 @@ impl Engine for AgentLauncher {
         let connection = self.agent().await?;
         locked(&self.state).put_back(connection);
         Ok(format!("procession {} at {}", env!("CARGO_PKG_VERSION"), self.place()))
+    }
+
+    /// Ends all agents, at which all ends that they have launched.
+    async fn close(&self) {
+        let all: Vec<_> = {
+            let mut state = locked(&self.state);
+            let State { ready, own, chosen, .. } = &mut *state;
+            let own = own.drain().chain(chosen.drain()).map(|(_, connection)| connection);
+            ready.drain(..).chain(own).collect()
+        };
+        all.iter().for_each(|connection| connection.close());
+        for connection in all {
+            let _it_ends_later = timeout(FAREWELL, connection.session.over()).await;
+        }
+    }
+
+    /// Where the agent says so.
+    fn interpreter(&self) -> Option<String> {
+        locked(&self.state).machine.as_ref().and_then(|(_, interpreter)| interpreter.clone())
     }
 
     /// The command that leads to the agent; what is launched is told to that.

@@ -53,7 +53,8 @@ def test_actors_in_containers_are_reached_over_the_bridge(engine):
         statuses = [status for _, status in procs.statuses().items()]
         assert {c["Name"].lstrip("/") for c in engine.containers()} == {status.handle for status in statuses}
         labels = [c["Config"]["Labels"] for c in engine.containers()]
-        assert all(len(label["procession.launch"]) == 32 and label["procession.host"] for label in labels)
+        assert all(len(label["procession.incarnation"]) == 32 for label in labels)
+        assert {label["procession.process"].split(":")[1] for label in labels} == {str(os.getpid())}
     exits = [exit for _, exit in procs.exits().items()]
     assert {exit.proc_id for exit in exits} == {label["procession.proc"] for label in labels}
     assert [(exit.kind, exit.exit_code) for exit in exits] == [("exited", 0)] * 3
