@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from procession import _native
@@ -13,9 +14,23 @@ from procession.errors import Unsupported
 
 if TYPE_CHECKING:
     from procession._host_mesh import HostMesh
-    from procession._native import Engine, Launcher
+    from procession._native import Engine, Launcher, Waiter
     from procession._proc_mesh import ProcMesh
     from procession._procs import Slot
+
+
+@dataclass(frozen=True)
+class Owned:
+    """Something of procession on a substrate."""
+
+    handle: str
+    """The substrate's name for it."""
+    running: bool
+    """Whether it runs, or may; what has ended was only not taken away."""
+    left_over: bool | None
+    """Whether the process that owns it is gone; None where that cannot be known from here."""
+    labels: dict[str, str]
+    """Whose it is: `procession.proc`, `.session`, `.incarnation`, `.owner`, `.process`, `.lease`."""
 
 
 class EngineLauncher:
@@ -45,16 +60,27 @@ class EngineLauncher:
 
     def probe(self, timeout: float | None = 30.0) -> str:
         """The name and version of what answers. LauncherUnavailable where nothing does; TimeoutError after that many seconds."""
-        waiter = self._connected().probe()
+        found: str = self._answer(self._connected().probe(), timeout)
+        return found
+
+    def _answer(self, waiter: Waiter, timeout: float | None) -> Any:
         if not waiter.wait(timeout):
             raise TimeoutError(f"{self!r} has not answered within {timeout} s")
-        found: str = waiter.result()
-        return found
+        return waiter.result()
 
     @property
     def interpreter(self) -> str | None:
         """What runs Python where its procs live, where that is known."""
         return self._connected().interpreter()
+
+    def list(self, timeout: float | None = 30.0) -> Sequence[Owned]:
+        """All that there is of procession where it launches, whoever has launched it. LauncherUnavailable, TimeoutError."""
+        found = self._answer(self._connected().list(), timeout)
+        return [Owned(handle, running, left, labels) for handle, running, left, labels in found]
+
+    def remove(self, handle: str, timeout: float | None = 30.0) -> None:
+        """Ends what `list` has found, whoever owns it, and takes away what is left of it. LauncherUnavailable, TimeoutError."""
+        self._answer(self._connected().remove(handle), timeout)
 
     def native(self) -> Launcher | None:
         return self._connected().launcher()

@@ -123,8 +123,8 @@ def run_dirs():
         yield Path(folder)
 
 
-@pytest.mark.fault("F28")
-def test_what_a_client_left_that_died_with_keeper_and_guard_is_shown_and_then_swept_by_the_next(script, run_dirs):
+def leave(script, run_dirs):
+    """Has a client die with its keeper and guard: its environment, what it said, and the pids that it has left."""
     name = f"KEEPER_TEST={run_dirs}"
     env = {"KEEPER_TEST": str(run_dirs), "XDG_RUNTIME_DIR": str(run_dirs)}
     done = script(CLIENT.replace("END", ALL_THREE), check=False, env=env)
@@ -135,7 +135,12 @@ def test_what_a_client_left_that_died_with_keeper_and_guard_is_shown_and_then_sw
     until(lambda: [command(pid) for pid in carriers(name)] == programs, "the shells that made the daemons are gone")
     left = carriers(name)
     assert {pid for pid, _ in said["leaders"]} < set(left)
+    return env, left
 
+
+@pytest.mark.fault("F28")
+def test_what_a_client_left_that_died_with_keeper_and_guard_is_shown_and_then_swept_by_the_next(script, run_dirs):
+    env, left = leave(script, run_dirs)
     (dead,) = json.loads(script(DOCTOR, env=env).stdout)
     assert Path(dead["run_dir"]).parent == run_dirs
     assert sorted(one["pid"] for one in dead["processes"]) == sorted(left)
@@ -148,5 +153,24 @@ def test_what_a_client_left_that_died_with_keeper_and_guard_is_shown_and_then_sw
     assert sorted(re.findall(r"process (\d+)  (.*)", shown)) == sorted((str(pid), "sleep 1000") for pid in left)
 
     assert script(NEXT, env=env).stdout == "0\n"
-    until_gone(lambda: carriers(name))
+    until_gone(lambda: carriers(f"KEEPER_TEST={run_dirs}"))
     assert list(run_dirs.iterdir()) == []
+
+
+@pytest.mark.fault("F28")
+def test_what_a_client_left_is_shown_by_a_dry_run_of_gc_and_ended_by_gc(script, run_dirs):
+    env, left = leave(script, run_dirs)
+    gc = [sys.executable, "-m", "procession", "gc", "--launcher", "native", "--json"]
+
+    def run(*more):
+        done = subprocess.run([*gc, *more], env={**os.environ, **env}, capture_output=True, text=True, timeout=50)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    [shown] = run("--dry-run")
+    assert (shown["launcher"], shown["removed"]) == ("native", False)
+    assert sorted(int(pid) for pid in re.findall(r"process (\d+) sleep", shown["what"])) == sorted(left)
+    assert carriers(f"KEEPER_TEST={run_dirs}")
+    assert run() == [{**shown, "removed": True}]
+    until_gone(lambda: carriers(f"KEEPER_TEST={run_dirs}"))
+    assert run() == []

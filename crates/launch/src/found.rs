@@ -17,7 +17,8 @@ pub struct Labels {
     pub incarnation: String,
     /// The user and the machine, `user@machine`.
     pub owner: String,
-    /// The process of that host: the boot of its machine, its pid, and when it was started, in ticks since the boot.
+    /// The process of that host: the boot of its machine, its namespace of pids, its pid there, and when it was started, in ticks
+    /// since the boot.
     pub process: String,
     /// How many seconds a proc may be out of reach of its host before it ends.
     pub lease: String,
@@ -36,13 +37,18 @@ impl Labels {
     pub fn of(proc_id: &ProcId, options: &LaunchOptions) -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
         let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
-        let user = user.unwrap_or_else(|_| read("/proc/self/loginuid"));
+        let user = user.unwrap_or_else(|_| {
+            // Without a name the number, which stands first of four.
+            let status = read("/proc/self/status");
+            let numbers = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+            numbers.and_then(|numbers| numbers.split_whitespace().next()).unwrap_or_default().to_owned()
+        });
         Self {
             proc: proc_id.to_string(),
             session: proc_id.host().to_owned(),
             incarnation: proc_id.launch_id().to_string(),
             owner: format!("{user}@{}", read("/proc/sys/kernel/hostname")),
-            process: process_of(&boot(), process::id()).unwrap_or_default(),
+            process: process_of(&here(), process::id()).unwrap_or_default(),
             lease: options.lease.as_secs_f64().to_string(),
         }
     }
@@ -79,26 +85,30 @@ impl Labels {
 
     /// Whether the process that owns it is gone; none where that cannot be known from this machine.
     pub fn is_left_over(&self) -> Option<bool> {
-        let mut parts = self.process.split(':');
-        let (was, pid) = (parts.next()?, parts.next()?);
-        let now = boot();
-        if was.is_empty() || was != now {
+        let (owner, _started) = self.process.rsplit_once(':')?;
+        let (there, pid) = owner.rsplit_once(':')?;
+        let here = here();
+        if there != here {
             return None;
         }
-        Some(process_of(&now, pid.parse().ok()?).is_none_or(|process| process != self.process))
+        Some(process_of(&here, pid.parse().ok()?).is_none_or(|process| process != self.process))
     }
 }
 
-fn boot() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+/// What tells pids here from those elsewhere: the boot of this machine, and the namespace.
+fn here() -> String {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    let number: String = namespace.to_string_lossy().chars().filter(char::is_ascii_digit).collect();
+    format!("{}:{number}", boot.trim())
 }
 
 /// How a process of this machine is told from any other; none where there is none of that id.
-fn process_of(boot: &str, pid: u32) -> Option<String> {
+fn process_of(here: &str, pid: u32) -> Option<String> {
     // After the name, which may hold anything, it is the 20th word.
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let started = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?;
-    Some(format!("{boot}:{pid}:{started}"))
+    Some(format!("{here}:{pid}:{started}"))
 }
 
 /// Something that a launcher finds on its substrate, made by whatever session.
@@ -126,7 +136,7 @@ mod tests {
             process: process.to_owned(),
             lease: String::new(),
         };
-        let own = process_of(&boot(), process::id()).expect("this process");
+        let own = process_of(&here(), process::id()).expect("this process");
         assert_eq!(labels(&own).is_left_over(), Some(false));
         let (rest, started) = own.rsplit_once(':').expect("three parts");
         assert_eq!(
@@ -134,8 +144,8 @@ mod tests {
             Some(true),
             "its pid was used again"
         );
-        assert_eq!(labels(&format!("{}:4194305:1", boot())).is_left_over(), Some(true), "a pid that is none");
-        assert_eq!(labels(&format!("another-boot:{}", process::id())).is_left_over(), None);
+        assert_eq!(labels(&format!("{}:4194305:1", here())).is_left_over(), Some(true), "a pid that is none");
+        assert_eq!(labels(&format!("another:{}:1", process::id())).is_left_over(), None);
         assert_eq!(labels("").is_left_over(), None);
     }
 }

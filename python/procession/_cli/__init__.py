@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from procession._cli import agent, conformance, doctor, hosts, launchers, run, why
+from procession._cli import agent, conformance, doctor, gc, hosts, launchers, run, why
 
 
 def run_cli(argv: Sequence[str]) -> int:
@@ -27,6 +27,7 @@ def run_cli(argv: Sequence[str]) -> int:
     conformance.add_to(commands)
     hosts.add_to(commands)
     agent.add_to(commands)
+    gc.add_to(commands)
     options, unknown = parser.parse_known_args(argv)
     if unknown:
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")  # with the usage of the command

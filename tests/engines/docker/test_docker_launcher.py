@@ -1,5 +1,6 @@
 """The built-in launcher for Docker against a real engine: every proc is a container on the bridge network."""
 
+import json
 import os
 import subprocess
 import sys
@@ -54,7 +55,7 @@ def test_actors_in_containers_are_reached_over_the_bridge(engine):
         assert {c["Name"].lstrip("/") for c in engine.containers()} == {status.handle for status in statuses}
         labels = [c["Config"]["Labels"] for c in engine.containers()]
         assert all(len(label["procession.incarnation"]) == 32 for label in labels)
-        assert {label["procession.process"].split(":")[1] for label in labels} == {str(os.getpid())}
+        assert {label["procession.process"].split(":")[2] for label in labels} == {str(os.getpid())}
     exits = [exit for _, exit in procs.exits().items()]
     assert {exit.proc_id for exit in exits} == {label["procession.proc"] for label in labels}
     assert [(exit.kind, exit.exit_code) for exit in exits] == [("exited", 0)] * 3
@@ -294,3 +295,39 @@ def test_no_secret_of_a_launch_is_in_the_log_or_the_command_line(engine):
                 assert payload.encode() not in process.read_bytes()
             except OSError:
                 continue
+
+
+LEAVER = """
+import os, signal, time
+from procession.actor import this_host
+from procession.launchers import Docker, Podman
+launcher = LAUNCHER
+procs = this_host().spawn_procs(launcher=launcher, bootstrap_command=["sleep", "300"], readiness="none", name="left")
+while procs.statuses().item().handle is None:  # then it is there
+    time.sleep(0.02)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_client_has_left_is_shown_by_gc_and_taken_away_and_what_lives_is_not(engine):
+    done = subprocess.run([sys.executable, "-c", LEAVER.replace("LAUNCHER", repr(docker()).removeprefix("launchers."))])
+    assert done.returncode == -9
+    name = "podman" if IS_PODMAN else "docker"
+    environment = {**os.environ, "PODMAN_HOST": os.environ.get("DOCKER_HOST", "")}
+
+    def gc(*more):
+        command = [sys.executable, "-m", "procession", "gc", "--launcher", name, "--json", *more]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    with program("import time; time.sleep(300)", name="living") as living:
+        living.initialized.get(timeout=50)
+        [found] = gc("--dry-run")
+        assert found["what"].startswith("left-0.")
+        assert not found["removed"]
+        assert len(engine.containers()) == 2
+        assert gc() == [{**found, "removed": True}]
+        [container] = engine.containers()
+        assert container["Config"]["Labels"]["procession.proc"].startswith("living-0.")
+        assert gc() == []

@@ -1,5 +1,6 @@
 """The launcher through `ssh` against real sshds: three machines, each a network namespace with a name of its own."""
 
+import json
 import os
 import subprocess
 import sys
@@ -164,3 +165,13 @@ def test_what_is_no_destination_is_refused_before_anything_starts():
     with pytest.raises(InvalidArgument, match="host"):
         by_name("ssh:-oProxyCommand=touch").connect()
     assert ssh_processes() == []
+
+
+def test_the_doctor_says_what_works_on_another_machine():
+    command = [sys.executable, "-m", "procession", "doctor", "--launcher", "ssh:n2", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert {name for name, fact in found.items() if not fact["holds"]} <= {"gpus"}
+    assert found["place"]["detail"].startswith("machine n2, ")
+    assert found["reaches back"]["detail"].startswith("through 127.0.0.1:")
