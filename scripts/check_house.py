@@ -23,13 +23,14 @@ ARROWS: dict[str, set[str]] = {
     "supervise": {"launch", "model"},
     "launch-local": {"launch", "sys", "model"},
     "launch-docker": {"launch", "model"},
+    "launch-systemd": {"launch", "model"},
     "keeper": {"sys", "model"},
     "host": {"actor", "net", "wire", "launch", "launch-local", "supervise", "sys", "model"},
     "launch-test": {"host", "launch", "model"},
-    "py": {"host", "actor", "launch", "launch-local", "launch-docker", "launch-test", "model", "wire", "net", "sys"},
-    "procession": {"host", "actor", "launch", "launch-local", "launch-docker", "model"},
+    "py": {"host", "actor", "launch", "launch-local", "launch-docker", "launch-systemd", "launch-test", "model", "wire", "net", "sys"},
+    "procession": {"host", "actor", "launch", "launch-local", "launch-docker", "launch-systemd", "model"},
 }
-ONLY_IN = {"pyo3": {"py"}, "bollard": {"launch-docker"}}
+ONLY_IN = {"pyo3": {"py"}, "bollard": {"launch-docker"}, "zbus": {"launch-systemd"}}
 NEVER_IN = {"tokio": {"model", "sys", "wire", "supervise"}}
 
 LINES, TEST_LINES = 500, 800

@@ -13,6 +13,11 @@ sys.modules["probe"] = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(sys.modules["probe"])
 
 
+# Those of systemd run in the place of a private one, make test-systemd, and those of containers do not.
+IN_SYSTEMD = "PROCESSION_SYSTEMD" in os.environ
+collect_ignore = ["test_docker.py", "test_docker_launcher.py"] if IN_SYSTEMD else ["test_systemd_launcher.py"]
+
+
 def docker(*arguments: str) -> str:
     return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True).stdout.strip()
 
@@ -31,6 +36,8 @@ class Engine:
 
 @pytest.fixture(scope="session", autouse=True)
 def image() -> str:
+    if IN_SYSTEMD:
+        return ""
     if "DOCKER_IMAGE" not in os.environ:
         pytest.exit("these tests need an engine and an image: make test-engines", returncode=2)
     return os.environ["DOCKER_IMAGE"]

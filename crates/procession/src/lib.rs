@@ -30,6 +30,8 @@ pub use procession_launch::{
 #[cfg(feature = "docker")]
 pub use procession_launch_docker::{Docker, DockerConfig, DockerError, Pull};
 pub use procession_launch_local::{Fact, Named, NativeLauncher, facts, find_user};
+#[cfg(feature = "systemd")]
+pub use procession_launch_systemd::{Systemd, SystemdConfig, SystemdError};
 pub use procession_model::{
     ActorFailed, ActorId, BOOTSTRAP_ENV, Binding, BootPhase, BootTiming, BootstrapCommand, Certificate,
     ChannelAddr, Confinement, DialBack, DropCapabilities, ExitClass, FlightRecord, Handling, HostId,

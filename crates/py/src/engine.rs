@@ -81,6 +81,8 @@ pub(crate) fn features() -> Vec<&'static str> {
     vec![
         #[cfg(feature = "docker")]
         "docker",
+        #[cfg(feature = "systemd")]
+        "systemd",
         #[cfg(feature = "conformance")]
         "conformance",
     ]
