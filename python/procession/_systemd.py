@@ -35,11 +35,15 @@ class Systemd(EngineLauncher):
         launches_at_once: int = 64,
         patch: Mapping[str, Any] | None = None,
     ) -> None:
+        if _validate.text("bus", bus) not in ("user", "system") and ":" not in bus:
+            _validate.refuse(
+                "bus", bus, 'pass "user", "system", or the address of a D-Bus: "unix:path=/run/user/1000/bus"'
+            )
         if patch is not None and not isinstance(patch, Mapping):
             _validate.refuse("patch", patch, 'pass names of properties with their values: {"Nice": 5}')
         super().__init__(
             {
-                "bus": _validate.text("bus", bus),
+                "bus": bus,
                 "slice": slice,
                 "launches_at_once": launches_at_once,
                 "patch": dict(patch or {}),
