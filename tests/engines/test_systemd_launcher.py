@@ -489,6 +489,22 @@ def test_what_units_cannot_do_is_refused():
     assert "A.B" in exit.failed_reason
 
 
+DETACHED = """
+import sys
+from procession import reattach, this_host
+from procession.launchers import Systemd
+reattach(sys.argv[1])
+given = {"bootstrap_command": ["/bin/true"], "readiness": "none", "log_dir": sys.argv[1]}
+this_host().spawn_procs({"w": 1}, name="w", launcher=Systemd(), on_owner_loss="detach", **given)
+"""
+
+
+def test_one_that_is_to_outlive_its_host_is_refused_since_the_next_host_would_not_find_it(tmp_path):
+    done = subprocess.run([sys.executable, "-c", DETACHED, str(tmp_path)], capture_output=True, text=True, timeout=50)
+    assert 'InvalidArgument: on_owner_loss = "detach"' in done.stderr
+    assert "use the native one" in done.stderr
+
+
 def found(launcher: Systemd) -> list:
     waiter = launcher._connected().list()
     assert waiter.wait(20)

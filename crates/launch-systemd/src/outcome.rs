@@ -57,6 +57,10 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
+    pub(crate) fn is_over(&self) -> bool {
+        self.code != 0 || !self.ran
+    }
+
     /// Why it was never executed, in systemd's words; none where it was.
     pub(crate) fn refusal(&self) -> Option<String> {
         if self.ran {

@@ -100,22 +100,14 @@ impl Systemd {
         Ok(all.into_iter().filter_map(name).collect())
     }
 
-    /// Whether the manager has executed the program of that unit, by what came of its job.
-    async fn began(
-        &self,
-        unit: &str,
-        program: &str,
-        job: impl Future<Output = Option<String>>,
-    ) -> Result<(), String> {
-        match job.await.as_deref() {
-            // Without an answer it is known later, by whoever waits for its end.
-            Some("done") | None => return Ok(()),
-            Some(_) => {}
-        }
+    /// Why the manager has not executed the program of that unit, from what came of its job; none where it has, or may have.
+    async fn refusal(&self, unit: &str, program: &str, job: Option<String>) -> Option<String> {
+        // Without an answer it is known later, by whoever waits for its end.
+        let result = job.filter(|result| result != "done")?;
         match self.facts(unit).await {
-            Ok(Some(facts)) => Facts { program: program.to_owned(), ..facts }.refusal().map_or(Ok(()), Err),
-            Ok(None) => Err(format!("systemd did not start {program:?}: its unit {unit} is gone")),
-            Err(_) => Ok(()),
+            Ok(Some(facts)) if facts.is_over() => Facts { program: program.to_owned(), ..facts }.refusal(),
+            Ok(_) => Some(format!("systemd did not start {program:?}: the result of its job is {result}")),
+            Err(_) => None,
         }
     }
 
@@ -238,7 +230,7 @@ impl Launcher for Systemd {
             return Err(failed(&error));
         }
         let program = program_of(&options.command);
-        if let Err(refusal) = self.began(&name, &program, job.result()).await {
+        if let Some(refusal) = self.refusal(&name, &program, job.result().await).await {
             self.destroy(&name).await?;
             return Err(failed(&refusal));
         }
@@ -256,7 +248,7 @@ impl Launcher for Systemd {
             let Some(facts) = self.facts(handle).await.map_err(unreachable)? else {
                 return Err(WaitError::Gone(format!("systemd knows nothing of unit {handle} any more")));
             };
-            if facts.code != 0 || !facts.ran {
+            if facts.is_over() {
                 // With RemainAfterExit the manager leaves what a program that has ended well has started, and keeps its output open.
                 self.stop(handle).await.map_err(unreachable)?;
                 return Ok(facts.exit(self.hears_of_oom));
