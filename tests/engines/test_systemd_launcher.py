@@ -388,6 +388,18 @@ def test_a_bus_that_is_cut_makes_a_proc_unknown_and_its_end_comes_when_it_is_men
     assert (exit.kind, exit.exit_code, exit.stdout_tail) == ("exited", code, ["first", "last"])
 
 
+def test_a_launch_while_the_bus_is_cut_fails_at_once_and_the_next_when_it_is_mended_does_not(open_directory):
+    bus = os.environ["DBUS_SESSION_BUS_ADDRESS"].removeprefix("unix:path=")
+    with way(open_directory / "bus", bus) as to_bus:
+        launcher = Systemd(f"unix:path={to_bus.path}").connect()
+        to_bus.cut()
+        exit = the_exit(program("true", launcher=launcher))
+        assert exit.kind == "failed"
+        assert "the bus of systemd does not answer" in exit.failed_reason
+        to_bus.mend()
+        assert the_exit(program("exit 5", launcher=launcher)).exit_code == 5
+
+
 def watched(procs):
     """The statuses of a proc, as they come."""
     while True:

@@ -185,8 +185,14 @@ impl Bus {
     pub(crate) async fn connect(address: &str) -> Result<Self, Failed> {
         let (address, runtime) = (address.to_owned(), Handle::current());
         let bus = Self { address, runtime, link: tokio::sync::Mutex::default(), heard: Arc::default() };
-        bus.connection().await.map(drop)?;
+        bus.reach().await?;
         Ok(bus)
+    }
+
+    /// # Errors
+    /// It is not connected, and cannot be.
+    pub(crate) async fn reach(&self) -> Result<(), Failed> {
+        self.connection().await.map(drop)
     }
 
     async fn connection(&self) -> Result<Connection, Failed> {

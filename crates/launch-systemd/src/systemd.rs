@@ -27,6 +27,8 @@ use crate::{SystemdConfig, SystemdError};
 
 /// How often a unit is looked at though nothing was heard of it, so that what the bus has lost keeps nobody waiting.
 const LOOK: Duration = Duration::from_secs(30);
+/// How long a launch waits for what becomes of it; from then on it can be stopped, though it may still not have begun.
+const START: Duration = Duration::from_secs(10);
 /// How long the stop of a unit may take in which nothing lives any more, or everything was killed.
 const STOP: Duration = Duration::from_secs(5);
 
@@ -213,6 +215,7 @@ impl Launcher for Systemd {
             let (stderr, stderr_in) = new_pipe().map_err(no_pipe)?;
             (Some([stdout_in, stderr_in]), Some([stdout, stderr]))
         };
+        self.bus.reach().await.map_err(|error| failed(&error))?;
         let base = self.base(options).await.map_err(|error| failed(&error))?;
         let given = Given { environment: environment.path(), output, base };
         let unit = self.unit(proc_id, options, given)?;
@@ -226,11 +229,14 @@ impl Launcher for Systemd {
             .await;
         // The manager has its own of them now, and that of this process would keep the output open.
         drop(unit);
-        if let Err(error @ Failed::Refused { .. }) = started {
-            return Err(failed(&error));
-        }
+        let result = match started {
+            Ok(_) => timeout(START, job.result()).await.ok().flatten(),
+            Err(error @ Failed::Refused { .. }) => return Err(failed(&error)),
+            // It may have been started.
+            Err(Failed::Unreachable(_)) => None,
+        };
         let program = program_of(&options.command);
-        if let Some(refusal) = self.refusal(&name, &program, job.result().await).await {
+        if let Some(refusal) = self.refusal(&name, &program, result).await {
             self.destroy(&name).await?;
             return Err(failed(&refusal));
         }
