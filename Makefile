@@ -38,7 +38,7 @@ NEXTEST_REPORT = target/nextest/default/junit.xml
 
 WITH_DOCKER := engines/docker.sh with engines/with-image.sh
 
-.PHONY: help setup target demo test test-rust test-python test-faults test-compat soak counts fuzz test-engines test-ssh test-remote lint bench bench-smoke bench-peers bench-curve engines wheel wheel-core ci clean env
+.PHONY: help setup target demo test test-rust test-python test-faults test-compat soak counts fuzz test-engines test-docker test-ssh test-systemd test-remote lint bench bench-smoke bench-peers bench-curve engines wheel wheel-core ci clean env
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14
@@ -106,13 +106,22 @@ counts: setup ## the tests whose numbers are a twentieth elsewhere, with all of 
 fuzz: setup ## libFuzzer on what strangers can send, SECONDS=120 each; TARGET=frame, handshake, lines, exit, value, journal
 	$(EMBED) scripts/fuzz.sh $(or $(SECONDS),120) $(TARGET)
 
-test-engines: setup wheel ## the tests, the conformance kit and the demo against a real Docker, and the tests against a real Podman
+test-engines: test-docker test-ssh test-systemd ## the tests of launchers for substrates, each against a real one
+
+test-docker: setup wheel ## the tests, the conformance kit and the demo against a real Docker, and the tests against a real Podman
 	$(WITH_DOCKER) bash -c '$(PY) -m pytest tests/engines/docker && engines/conformance.sh docker:$$DOCKER_IMAGE 40 --jobs 4 && \
 		$(PY) examples/train_digits.py --launcher docker'
 	engines/podman.sh with engines/with-image.sh $(PY) -m pytest tests/engines/docker/test_docker_launcher.py
 
 test-ssh: setup ## the tests and the conformance kit over real sshds: three machines, in network namespaces
 	engines/ssh.sh with bash -c '$(PY) -m pytest tests/engines/ssh && engines/conformance.sh ssh:n1 40 --jobs 4'
+
+# What is tested in there is built out here: a place has no way to a registry.
+test-systemd: setup ## the tests against a real systemd, and the conformance kit with its system manager and with one of a user
+	cargo test -p procession-launch-systemd --test adopted $(LOCKED) --no-run
+	engines/systemd.sh with bash -c '$(PY) -m pytest tests/engines/systemd && \
+		cargo test -p procession-launch-systemd --test adopted $(LOCKED) --offline -- --ignored && \
+		engines/conformance.sh systemd:user 40 --jobs 4 && engines/conformance.sh systemd:system 40 --jobs 4'
 
 test-remote: setup ## hosts over a real sshd and a real Slurm, on the loopback
 	engines/remote.sh install
@@ -123,7 +132,7 @@ engines: ## installs Debian's Docker when root, and starts a private one: engine
 
 lint: setup ## format, lints, types, and the rules of the house
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --features procession-py/engines,procession/command,procession/docker,procession/ssh $(LOCKED) -- -D warnings
+	cargo clippy --workspace --all-targets --features procession-py/engines,procession/command,procession/docker,procession/ssh,procession/systemd $(LOCKED) -- -D warnings
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy

@@ -23,15 +23,40 @@ ARROWS: dict[str, set[str]] = {
     "supervise": {"launch", "model"},
     "launch-local": {"launch", "sys", "model"},
     "launch-docker": {"launch", "model"},
+    "launch-systemd": {"launch", "model"},
     "launch-command": {"host", "launch", "launch-test", "sys", "model"},
     "launch-ssh": {"host", "launch-command", "launch-test", "launch", "sys", "model"},
     "keeper": {"sys", "model"},
     "host": {"actor", "net", "wire", "launch", "launch-local", "supervise", "sys", "model"},
     "launch-test": {"host", "launch", "model"},
-    "py": {"host", "actor", "launch", "launch-local", "launch-docker", "launch-command", "launch-ssh", "launch-test", "model", "wire", "net", "sys"},
-    "procession": {"host", "actor", "launch", "launch-local", "launch-docker", "launch-command", "launch-ssh", "model"},
+    "py": {
+        "host",
+        "actor",
+        "launch",
+        "launch-local",
+        "launch-docker",
+        "launch-command",
+        "launch-ssh",
+        "launch-systemd",
+        "launch-test",
+        "model",
+        "wire",
+        "net",
+        "sys",
+    },
+    "procession": {
+        "host",
+        "actor",
+        "launch",
+        "launch-local",
+        "launch-docker",
+        "launch-command",
+        "launch-ssh",
+        "launch-systemd",
+        "model",
+    },
 }
-ONLY_IN = {"pyo3": {"py"}, "bollard": {"launch-docker"}}
+ONLY_IN = {"pyo3": {"py"}, "bollard": {"launch-docker"}, "zbus": {"launch-systemd"}}
 NEVER_IN = {"tokio": {"model", "sys", "wire", "supervise"}}
 
 LINES, TEST_LINES = 500, 800

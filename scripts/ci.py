@@ -39,8 +39,9 @@ LANES = [
     Lane("lint", ["make", "lint"], 8),
     Lane("demo python", ["make", "demo", "LAUNCHER=python"], 1, quotes=r"^test accuracy "),
     Lane("demo native", ["make", "demo", "LAUNCHER=native"], 1, quotes=r"^test accuracy "),
-    Lane("engines docker", ["make", "test-engines"], 7, needs=["engines/docker.sh", "check"], quotes=r"^docker: ran "),
-    Lane("engines ssh", ["make", "test-ssh"], 3, needs=["engines/ssh.sh", "check"], quotes=r"^ssh: ran "),
+    Lane("engines docker", ["make", "test-docker"], 7, needs=["engines/docker.sh", "check"], quotes=r"^docker: ran "),
+    Lane("engines ssh", ["make", "test-ssh"], 2, needs=["engines/ssh.sh", "check"], quotes=r"^ssh: ran "),
+    Lane("engines systemd", ["make", "test-systemd"], 4, needs=["engines/systemd.sh", "check"], quotes=r"^systemd: ran "),
     Lane("engines remote", ["make", "test-remote"], 2, needs=["engines/remote.sh", "check"]),
 ]
 

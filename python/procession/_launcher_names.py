@@ -17,6 +17,7 @@ from procession._engines import EngineLauncher
 from procession._launcher import NativeLauncher, resolve
 from procession._session_key import session_key
 from procession._ssh import Ssh
+from procession._systemd import SYSTEM_BUS, Systemd, user_bus
 from procession._worker_launcher import WorkerLauncher
 from procession.errors import InvalidArgument, Unreachable
 
@@ -63,10 +64,10 @@ def _listens(kind: str, variable: str, default: str) -> str:
     """Where the API of an engine listens; raises Unreachable where nothing does, or where this build cannot use it."""
     _built(kind)
     host = os.environ.get(variable) or default
-    if host.startswith("unix://"):
+    if host.startswith(("unix://", "unix:path=")):
         with socket.socket(socket.AF_UNIX) as there:
             try:
-                there.connect(host.removeprefix("unix://"))
+                there.connect(host.removeprefix("unix://").removeprefix("unix:path=").partition(",")[0])
             except OSError as error:
                 raise Unreachable(
                     f"nothing listens at {host} ({error.strerror}); start it, or set {variable}"
@@ -81,6 +82,8 @@ BUILT_IN: dict[str, Callable[[], str]] = {
     "podman:IMAGE": partial(_listens, "docker", "PODMAN_HOST", PODMAN_SOCKET),
     "ssh:HOST": partial(_installed, "ssh", "ssh"),
     "command:LINE": partial(_built, "command"),
+    "systemd:user": lambda: _listens("systemd", "DBUS_SESSION_BUS_ADDRESS", user_bus()),
+    "systemd:system": partial(_listens, "systemd", "DBUS_SYSTEM_BUS_ADDRESS", SYSTEM_BUS),
 }
 """By what `by_name` takes; each raises where it cannot be used, and has something to say else, or nothing."""
 ENGINES: dict[str, Callable[[str], EngineLauncher]] = {
@@ -114,8 +117,10 @@ def available() -> list[LauncherInfo]:
 def by_name(name: str) -> Any:
     """What `spawn_procs(launcher=...)` takes, by its name.
 
-    name: `"native"`; `"worker:HOST:PORT"`, with the session key of the environment; `"docker:IMAGE"` or `"podman:IMAGE"`; `"ssh:HOST"`; `"command:LINE"` with `{argv}` in the line; the name of an entry point of the group
-        `procession.launchers`; or `"module:Class"`, which is imported.
+    name: `"native"`; `"worker:HOST:PORT"`, with the session key of the environment; `"docker:IMAGE"` or `"podman:IMAGE"`;
+        `"ssh:HOST"`; `"command:LINE"`, with `{argv}` in the line; `"systemd"`, which is `"systemd:user"`, `"systemd:system"`, or
+        `"systemd:ADDRESS"` of a D-Bus; the name of an entry point of the group `procession.launchers`; or `"module:Class"`,
+        which is imported.
 
     Raises InvalidArgument, with the cause, for what is none of these or cannot be imported, and TypeError for what is no launcher.
     """
@@ -126,6 +131,8 @@ def by_name(name: str) -> Any:
         return WorkerLauncher(rest)
     if rest and first in ENGINES:
         return ENGINES[first](rest)
+    if first == "systemd":
+        return Systemd(rest or "user")
     if first and colon and rest:
         found = _imported(name, partial(_attribute, first, rest))
     else:

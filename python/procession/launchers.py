@@ -10,6 +10,7 @@ from procession._launcher import NativeLauncher, resolve
 from procession._launcher_names import LauncherInfo, available, by_name
 from procession._launcher_process import launcher_of, process_of
 from procession._ssh import Ssh
+from procession._systemd import Systemd
 from procession._worker_launcher import WorkerLauncher, connect_all
 from procession._zygote import Zygote
 from procession.errors import LauncherUnavailable
@@ -25,6 +26,7 @@ __all__ = [
     "NativeLauncher",
     "Podman",
     "Ssh",
+    "Systemd",
     "WorkerLauncher",
     "Zygote",
     "available",

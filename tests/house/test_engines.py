@@ -30,6 +30,19 @@ def test_a_docker_that_answers_will_do_unless_ci_is_set(tmp_path, ci, code):
     assert done.stdout.startswith("no Docker that may be used answers") or code == 0
 
 
+def test_the_systemd_of_a_machine_is_never_used(tmp_path):
+    (tmp_path / "systemctl").write_text("#!/bin/sh\n")  # it answers
+    (tmp_path / "systemctl").chmod(0o755)
+    for tool in ("bash", "dirname", "id", "sort"):
+        (tmp_path / tool).symlink_to(shutil.which(tool))
+    environ = {**os.environ, "PATH": str(tmp_path)}  # without the tools that a place is made with
+    for command, code in (["check", 77], ["up", 77], ["with", 77]):
+        asked = [ENGINES / "systemd.sh", command, "false"]
+        done = subprocess.run(asked, env=environ, capture_output=True, text=True, timeout=30)
+        assert done.returncode == code, done.stderr
+        assert "root" in done.stdout or "is missing" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("trace", "shown"),
     [

@@ -128,6 +128,20 @@ def test_an_engine_is_there_where_something_listens(tmp_path, monkeypatch):
     assert (docker.status, docker.reason) == ("ok", f"at unix://{path}")
 
 
+@pytest.mark.parametrize(("name", "variable"), [("user", "SESSION"), ("system", "SYSTEM")])
+def test_systemd_is_there_where_its_bus_is(tmp_path, monkeypatch, name, variable):
+    path = tmp_path / "bus"
+    monkeypatch.setenv(f"DBUS_{variable}_BUS_ADDRESS", f"unix:path={path},guid=0")
+    systemd = next(one for one in launchers.available() if one.name == f"systemd:{name}")
+    assert systemd.status == "unavailable"
+    assert f"nothing listens at unix:path={path}" in systemd.reason
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        systemd = next(one for one in launchers.available() if one.name == f"systemd:{name}")
+    assert systemd.status == "ok"
+
+
 def test_each_entry_point_is_listed_and_those_that_cannot_be_used_break_no_other(installed, monkeypatch):
     monkeypatch.setattr(_launcher_names, "PROBE_SECONDS", 0.2)
     infos = [one for one in launchers.available() if one.kind == "entry point"]
@@ -149,6 +163,12 @@ def test_a_name_gives_what_a_spawn_takes(installed):
     assert repr(launchers.by_name("worker:10.0.0.2:7000")) == "launchers.WorkerLauncher('10.0.0.2:7000')"
     assert launchers.by_name("docker:image:7").config["image"] == "image:7"
     assert launchers.by_name("podman:image").config["host"] == "unix:///run/podman/podman.sock"
+    for name, bus in {
+        "systemd": "user",
+        "systemd:system": "system",
+        "systemd:unix:path=/bus": "unix:path=/bus",
+    }.items():
+        assert launchers.by_name(name).config["bus"] == bus
     mine = launchers.by_name("mine_launchers:Mine")
     configured = sys.modules["mine_launchers"].configured
     assert launchers.by_name("configured") is launchers.by_name("mine_launchers:configured") is configured
@@ -162,11 +182,12 @@ def test_a_name_gives_what_a_spawn_takes(installed):
         (
             "docker_",
             InvalidArgument,
-            'name = "docker_": has to be native, worker:HOST:PORT, docker:IMAGE, podman:IMAGE, answering, configured, half, hanging',
+            'name = "docker_": has to be native, worker:HOST:PORT, docker:IMAGE, podman:IMAGE, systemd:user, systemd:system, answering, configured, half, hanging',
         ),
         ("", InvalidArgument, "or module:Class"),
         ("worker", InvalidArgument, "has to be native, worker:HOST:PORT"),
         ("docker", InvalidArgument, "docker:IMAGE"),
+        ("systemd:session", InvalidArgument, 'bus = "session"'),
         (":Class", InvalidArgument, "or module:Class"),
         (3, InvalidArgument, "has to be a str"),
         ("missing", InvalidArgument, "it cannot be imported: ModuleNotFoundError"),

@@ -1,6 +1,7 @@
 """A way to an engine's socket that can be cut and mended."""
 
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -52,8 +53,15 @@ class Way:
 
     def carry(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data)
+            while True:
+                data, files, *_ = socket.recv_fds(source, 65536, 16)
+                if not data:
+                    break
+                # They go with the first byte that came with them.
+                sent = socket.send_fds(sink, [data], files) if files else 0
+                for file in files:
+                    os.close(file)
+                sink.sendall(data[sent:])
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
 

@@ -113,7 +113,8 @@ pub(crate) fn check(
             "nobody would find it again: start this host in a directory that stays, with procession.reattach(directory), or use one that is served (procession serve)",
         );
     }
-    if !launcher.capabilities().adopt {
+    // The next host asks the native one for all that it finds.
+    if !launcher.capabilities().adopt || !launcher.knows_status_by_parenthood() {
         return refuse(
             "this launcher takes over nothing that an earlier host has launched; use the native one",
         );

@@ -35,6 +35,8 @@ pub use procession_launch_docker::{Docker, DockerConfig, DockerError, Pull};
 pub use procession_launch_local::{Fact, Named, NativeLauncher, facts, find_user};
 #[cfg(feature = "ssh")]
 pub use procession_launch_ssh::{SshConfig, SshError, connect as connect_ssh};
+#[cfg(feature = "systemd")]
+pub use procession_launch_systemd::{Systemd, SystemdConfig, SystemdError};
 pub use procession_model::{
     ActorFailed, ActorId, BOOTSTRAP_ENV, Binding, BootPhase, BootTiming, BootstrapCommand, Certificate,
     ChannelAddr, Confinement, DialBack, DropCapabilities, ExitClass, FlightRecord, Handling, HostId,

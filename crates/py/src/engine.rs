@@ -100,6 +100,8 @@ pub(crate) fn features() -> Vec<&'static str> {
         "docker",
         #[cfg(feature = "ssh")]
         "ssh",
+        #[cfg(feature = "systemd")]
+        "systemd",
         #[cfg(feature = "conformance")]
         "conformance",
     ]

@@ -27,6 +27,8 @@ pub(crate) async fn connect(kind: &str, config: &str) -> Result<Arc<dyn Engine>,
         "docker" => docker(config).await,
         #[cfg(feature = "ssh")]
         "ssh" => ssh(config).await,
+        #[cfg(feature = "systemd")]
+        "systemd" => systemd(config).await,
         _ => Err(Refusal::Unavailable(format!(
             "this build has no launcher of kind {kind:?}: build it with that feature, --features engines"
         ))),
@@ -64,6 +66,16 @@ async fn ssh(config: &str) -> Result<Arc<dyn Engine>, Refusal> {
     match connect(read(config)?).await {
         Ok(launcher) => Ok(launcher),
         Err(SshError::Invalid(error)) => Err(Refusal::Invalid(error)),
+        Err(error) => Err(Refusal::Unavailable(error.to_string())),
+    }
+}
+
+#[cfg(feature = "systemd")]
+async fn systemd(config: &str) -> Result<Arc<dyn Engine>, Refusal> {
+    use procession_launch_systemd::{Systemd, SystemdError};
+    match Systemd::connect(read(config)?).await {
+        Ok(systemd) => Ok(Arc::new(systemd)),
+        Err(SystemdError::Invalid(error)) => Err(Refusal::Invalid(error)),
         Err(error) => Err(Refusal::Unavailable(error.to_string())),
     }
 }
