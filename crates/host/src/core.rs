@@ -10,6 +10,7 @@ use procession_net::{Address, ClientTls, Crowd, ListenError, Listener, Serving, 
 use procession_supervise::Event;
 use tokio::runtime::Handle;
 
+use crate::clock::Clock;
 use crate::door::Door;
 use crate::group::Group;
 use crate::holdings::Holdings;
@@ -35,6 +36,7 @@ pub(crate) struct Core {
     pub(crate) id: HostId,
     pub(crate) machine: String,
     pub(crate) runtime: Handle,
+    pub(crate) clock: Arc<Clock>,
     pub(crate) proc_: Proc,
     pub(crate) hub: Arc<Hub>,
     pub(crate) door: Arc<Door>,
@@ -88,6 +90,7 @@ impl Core {
             id,
             machine,
             runtime: Handle::current(),
+            clock: Arc::new(Clock::new(Handle::current())),
             proc_,
             hub,
             door,
@@ -161,6 +164,7 @@ impl Core {
                 let tls = self.ca()?.issue(launch).map_err(|error| error.to_string())?;
                 Ok((vec![address], Some(tls)))
             }
+            DialBack::Nowhere => Ok((Vec::new(), None)),
             DialBack::Stdio => {
                 Err("no launcher of this version reaches back over stdio; use DialBack.network(bind=…)"
                     .to_owned())

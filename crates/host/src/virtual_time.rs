@@ -1,0 +1,93 @@
+use std::fmt;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, SystemTime};
+
+use procession_model::InvalidArgument;
+use tokio::runtime::RuntimeFlavor;
+use tokio::time::{Instant, pause, resume, sleep};
+
+use crate::core::Core;
+use crate::host::Host;
+
+/// Stops the clock of a host's runtime until it is dropped: minutes then pass as soon as nothing else is to be done.
+///
+/// All that the host does by the clock goes by this one: deadlines, ladders of stops, back-off and limits of restarts, and the
+/// times that it tells. It is for procs of a [`FakeLauncher`](procession_launch::FakeLauncher) alone: a process has a time of its own.
+pub struct VirtualTime {
+    core: Arc<Core>,
+    began: Instant,
+}
+
+impl VirtualTime {
+    /// In the runtime of that host, which has one thread.
+    ///
+    /// # Errors
+    /// It is another runtime, or one with more threads; or a proc of the host lives.
+    pub fn begin(host: &Host) -> Result<Self, InvalidArgument> {
+        let core = Arc::clone(host.core());
+        let refused = |value: String, rule: &str| InvalidArgument::new("host", value, rule);
+        let flavor = core.runtime.runtime_flavor();
+        if flavor != RuntimeFlavor::CurrentThread {
+            return Err(refused(
+                format!("{flavor:?}"),
+                "its clock can be stopped in a runtime of one thread",
+            ));
+        }
+        if let Some(one) = core.live().first() {
+            return Err(refused(
+                one.id().to_string(),
+                "it lives, by a clock that cannot be stopped; stop it first",
+            ));
+        }
+        let _inside = core.runtime.enter();
+        pause();
+        core.clock.follow(true);
+        let began = core.clock.now();
+        Ok(Self { core, began })
+    }
+
+    /// How much of it has passed.
+    pub fn elapsed(&self) -> Duration {
+        self.core.clock.now().saturating_duration_since(self.began)
+    }
+
+    /// What time of the day it is by it.
+    pub fn time_of_day(&self) -> SystemTime {
+        self.core.clock.time_of_day()
+    }
+
+    /// Lets so much of it pass, with all that is due in it, one after the other.
+    pub async fn pass(&self, time: Duration) {
+        sleep(time).await;
+    }
+
+    /// No time passes until this is dropped, so that other threads have all of theirs.
+    pub fn stand_still(&self) -> Standstill {
+        let (release, released) = mpsc::channel();
+        // A stopped clock does not go on while something is done on a thread of the pool.
+        self.core.runtime.spawn_blocking(move || {
+            let _it_was_dropped = released.recv();
+        });
+        Standstill { _release: release }
+    }
+}
+
+impl Drop for VirtualTime {
+    fn drop(&mut self) {
+        self.core.clock.follow(false);
+        let _inside = self.core.runtime.enter();
+        resume();
+    }
+}
+
+impl fmt::Debug for VirtualTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("VirtualTime").field(&self.elapsed()).finish()
+    }
+}
+
+/// Keeps virtual time from passing.
+#[derive(Debug)]
+pub struct Standstill {
+    _release: mpsc::Sender<()>,
+}
