@@ -3,6 +3,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, SystemTime};
 
 use procession_model::InvalidArgument;
+use procession_supervise::{HOST, StopHow};
 use tokio::runtime::RuntimeFlavor;
 use tokio::time::{Instant, pause, resume, sleep};
 
@@ -59,6 +60,17 @@ impl VirtualTime {
     /// Lets so much of it pass, with all that is due in it, one after the other.
     pub async fn pass(&self, time: Duration) {
         sleep(time).await;
+    }
+
+    /// Kills what lives, and lets the clock go on.
+    pub async fn end(self) {
+        let live = self.core.live();
+        for proc_ in &live {
+            proc_.ask(StopHow::Kill, Duration::ZERO, HOST, "virtual time ends", None);
+        }
+        for proc_ in live {
+            proc_.ended().await;
+        }
     }
 
     /// No time passes until this is dropped, so that other threads have all of theirs.

@@ -63,7 +63,7 @@ async fn ten_thousand_procs_boot_for_minutes_and_end_in_moments() {
         "w-17" => Script::boots(seconds(540)).then(seconds(3), FakeStep::Ends(FakeEnd::Oom)),
         _ => Script::boots(SECOND),
     });
-    let mut all = specs(2_500);
+    let mut all = specs(10_000);
     all.iter_mut().for_each(|spec| spec.policy.ready_timeout = seconds(600));
     let start = Instant::now();
     let slots = spawn(&host, all, launcher, RestartPolicy::default());
