@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from procession._combinators import Chaos, Fallback, Record, Replay, Retry, Throttle
 from procession._engines import Docker, Podman
 from procession._launcher import NativeLauncher, resolve
 from procession._launcher_names import LauncherInfo, available, by_name
@@ -17,10 +18,16 @@ if TYPE_CHECKING:
     from procession.launch import ProcLauncher
 
 __all__ = [
+    "Chaos",
     "Docker",
+    "Fallback",
     "LauncherInfo",
     "NativeLauncher",
     "Podman",
+    "Record",
+    "Replay",
+    "Retry",
+    "Throttle",
     "WorkerLauncher",
     "Zygote",
     "available",

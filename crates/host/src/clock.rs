@@ -31,6 +31,7 @@ impl Clock {
     }
 
     /// From here on the time of day follows the runtime's clock, or not any more.
+    #[cfg(feature = "virtual-time")]
     pub(crate) fn follow(&self, runtime: bool) {
         let anchor = runtime.then(|| (SystemTime::now(), self.now()));
         *self.stopped.write().unwrap_or_else(PoisonError::into_inner) = anchor;
