@@ -265,9 +265,10 @@ def virtual_time() -> VirtualTime:
 
     Deadlines, stops, back-off and limits of restarts, and the times in statuses and exits go by it. It passes while this thread waits
     for something of this package (`.get()`, `wait`), in leaps to whatever is due next, and with `time.advance(seconds)`; in between
-    it stands still. Timeouts of waits (`.get(timeout=30)`) are seconds of the wall clock, as ever. Only for procs of a `FakeLauncher` or
-    a `Replay`: a process has a time of its own.
+    it stands still. Timeouts of waits (`.get(timeout=30)`) are seconds of the wall clock, as ever. Only to launch by a `FakeLauncher`
+    or a `Replay`: a process has a time of its own, and what is started or stopped meanwhile is given up after moments.
 
-    What lives at the end is killed. InvalidArgument where a proc lives when it begins, RuntimeError where it has begun already.
+    What was launched in it and lives at its end is killed. InvalidArgument where a proc is being started or stopped when it begins,
+    RuntimeError where it has begun already.
     """
     return VirtualTime()

@@ -43,7 +43,8 @@ class FakeLauncher:
 
 @final
 class VirtualTime:
-    """Stops the clock of this process's host. RuntimeError where it was stopped already, InvalidArgument while a proc lives."""
+    """Stops the clock of this process's host. RuntimeError where it was stopped already, InvalidArgument
+    while a proc is being started or stopped."""
 
     def __new__(cls) -> VirtualTime: ...
     def elapsed(self) -> float:

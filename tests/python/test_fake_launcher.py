@@ -37,8 +37,9 @@ def seconds_of(exit):
     return round(exit.ended_at - exit.started_at)
 
 
-def only(procs):
-    return procs.exits().item()
+def only(mesh):
+    [one] = mesh.values()
+    return one
 
 
 def test_ten_thousand_procs_boot_for_minutes_and_one_runs_out_of_memory(clock):
@@ -48,7 +49,7 @@ def test_ten_thousand_procs_boot_for_minutes_and_one_runs_out_of_memory(clock):
     procs.initialized.get(timeout=120)
     assert round(clock.elapsed) == 540
     assert procs.slice(workers=slice(0, 17)).statuses().values()
-    end = procs.slice(workers=17).wait(60).get().item()
+    end = only(procs.slice(workers=17).wait(60).get())
     assert (end.oom, end.signal, seconds_of(end)) == (True, 9, 543)
     procs.kill().get(60)
     ends = procs.wait(60).get()
@@ -72,9 +73,9 @@ def test_time_stands_still_while_nobody_waits(clock):
 
 def test_a_clock_is_advanced_from_an_event_loop_too(clock):
     async def run():
-        procs = this_host().spawn_procs({"x": 1}, launcher=FakeLauncher(default=[Boots(after=30)]))
-        await clock.advance(31)
-        return procs.statuses().item().status
+        procs = this_host().spawn_procs({"x": 1}, launcher=FakeLauncher(default=[Boots(after=20)]))
+        await clock.advance(21)
+        return only(procs.statuses()).status
 
     assert asyncio.run(run()) == "ready"
 
@@ -84,10 +85,10 @@ def test_who_never_boots_misses_its_deadline_and_who_ignores_sigterm_is_killed(c
     procs = this_host().spawn_procs({"x": 2}, launcher=fake, ready_timeout=300, stop_grace=20)
     with pytest.raises(LaunchFailed, match="not ready"):
         procs.slice(x=0).initialized.get(30)
-    dead = procs.slice(x=0).wait(30).get().item()
+    dead = only(procs.slice(x=0).wait(30).get())
     assert (dead.signal, seconds_of(dead)) == (9, 320)
     procs.slice(x=1).stop().get(30)
-    assert only(procs.slice(x=1)).exit_code == 4
+    assert only(procs.slice(x=1).exits()).exit_code == 4
     assert 322 <= clock.elapsed < 323
 
 
@@ -95,7 +96,7 @@ def test_restarts_wait_and_are_given_up_by_the_clock(clock):
     policy = Restart("on_failure", intensity=3, period=3600, backoff=(10.0, 1000.0), jitter=0.0)
     fake = FakeLauncher(default=[Boots(after=1), Exits(3, after=1)])
     procs = this_host().spawn_procs({"x": 1}, name="again", launcher=fake, restart=policy)
-    exit = procs.wait(30).get().item()
+    exit = only(procs.wait(30).get())
     assert "RestartLimit" in exit.verdict
     assert fake.launches("again-0") == 4
     assert int(clock.elapsed) == 4 * 2 + 10 + 20 + 40
@@ -106,7 +107,7 @@ def test_each_launch_of_a_name_has_a_script_of_its_own(clock):
     fake = FakeLauncher(lambda name, rank: lives if rank == 0 else None)
     procs = this_host().spawn_procs({"x": 2}, launcher=fake, restart="on_failure")
     clock.advance(60).get(30)
-    ends = procs.history().item(x=0)
+    ends = procs.history().item(x=0).exits
     assert ["no room" in end.verdict or end.signal for end in ends] == [True, 11]
     assert [status.status for status in procs.statuses().values()] == ["ready", "ready"]
 
@@ -118,13 +119,13 @@ def test_what_cannot_be_asked_is_unknown_and_then_lost_or_heard_of_again(clock):
     assert [status.status for status in procs.statuses().values()] == ["unknown", "unknown"]
     clock.advance(40).get(10)
     assert [status.status for status in procs.statuses().values()] == ["ready", "lost"]
-    assert "no route" in procs.slice(x=1).exits().item().verdict
+    assert "no route" in only(procs.slice(x=1).exits()).verdict
 
 
 def test_output_and_progress_are_those_of_the_script(clock):
     steps = [Progresses("half", after=25), Progresses("nearly", after=25), Prints("hello\nworld\n"), Boots(), Exits(0)]
     procs = this_host().spawn_procs({"x": 1}, launcher=FakeLauncher(default=steps), ready_timeout=30)
-    exit = procs.wait(20).get().item()
+    exit = only(procs.wait(20).get())
     assert (exit.exit_code, exit.stdout_tail) == (0, ["hello", "world"])
 
 
@@ -137,12 +138,9 @@ def test_a_retry_over_chaos_starts_a_fleet_in_the_end(clock):
         assert len({status.handle for status in procs.statuses().values()}) == 64
 
 
-def test_virtual_time_is_not_begun_twice_nor_while_a_proc_lives(clock):
+def test_virtual_time_is_not_begun_twice(clock):
     with pytest.raises(RuntimeError, match="begun already"), virtual_time():
         pass
-    procs = this_host().spawn_procs({"x": 1}, launcher=FakeLauncher())
-    procs.initialized.get(10)
-    procs.kill().get(10)
 
 
 def test_what_lives_at_the_end_is_killed_and_the_clock_goes_on():
@@ -157,14 +155,24 @@ def test_what_lives_at_the_end_is_killed_and_the_clock_goes_on():
     begun = time.time()
     with this_host().spawn_procs({"x": 1}) as real:
         real.initialized.get(30)
-        assert abs(real.statuses().item().ready_at - begun) < 30
+        assert abs(only(real.statuses()).ready_at - begun) < 30
 
 
-def test_a_real_proc_that_lives_keeps_the_clock_from_being_stopped():
+def test_what_runs_goes_on_and_what_is_being_started_keeps_the_clock_from_being_stopped():
     with this_host().spawn_procs({"x": 1}, name="real") as procs:
         procs.initialized.get(30)
-        with pytest.raises(InvalidArgument, match="real-0"), virtual_time():
+        boots = this_host().spawn_procs({"x": 1}, name="boots", launcher=FakeLauncher(default=[Boots(after=600)]))
+        with pytest.raises(InvalidArgument, match=r"boots-0.*wait for it first"), virtual_time():
             pass
+        boots.kill().get(10)
+        boots.wait(10).get()
+        with virtual_time() as clock:
+            fakes = this_host().spawn_procs(
+                {"x": 1}, launcher=FakeLauncher(default=[Boots(after=600)]), ready_timeout=900
+            )
+            fakes.initialized.get(10)
+            assert clock.elapsed > 599
+        assert only(procs.statuses()).status == "ready"
 
 
 @pytest.mark.parametrize(

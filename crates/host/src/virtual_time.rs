@@ -1,14 +1,16 @@
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, SystemTime};
 
-use procession_model::InvalidArgument;
+use procession_model::{InvalidArgument, ProcId, ProcStatus};
 use procession_supervise::{HOST, StopHow};
 use tokio::runtime::RuntimeFlavor;
 use tokio::time::{Instant, pause, resume, sleep};
 
 use crate::core::Core;
 use crate::host::Host;
+use crate::proc_ref::ProcRef;
 
 /// Stops the clock of a host's runtime until it is dropped: minutes then pass as soon as nothing else is to be done.
 ///
@@ -17,13 +19,15 @@ use crate::host::Host;
 pub struct VirtualTime {
     core: Arc<Core>,
     began: Instant,
+    /// What lived when it began.
+    before: HashSet<ProcId>,
 }
 
 impl VirtualTime {
     /// In the runtime of that host, which has one thread.
     ///
     /// # Errors
-    /// It is another runtime, or one with more threads; or a proc of the host lives.
+    /// It is a runtime with more threads; or a proc of the host is being started or stopped, which is done by the clock.
     pub fn begin(host: &Host) -> Result<Self, InvalidArgument> {
         let core = Arc::clone(host.core());
         let refused = |value: String, rule: &str| InvalidArgument::new("host", value, rule);
@@ -34,17 +38,21 @@ impl VirtualTime {
                 "its clock can be stopped in a runtime of one thread",
             ));
         }
-        if let Some(one) = core.live().first() {
-            return Err(refused(
-                one.id().to_string(),
-                "it lives, by a clock that cannot be stopped; stop it first",
-            ));
+        let live = core.live();
+        let waits_for_nothing = |one: &&ProcRef| match one.status().status {
+            ProcStatus::Ready => true,
+            ProcStatus::Running => !one.0.calls_back,
+            _ => false,
+        };
+        if let Some(one) = live.iter().find(|one| !waits_for_nothing(one)) {
+            let rule = "it is being started or stopped, by a clock that would be stopped; wait for it first";
+            return Err(refused(format!("{} ({})", one.id(), one.status().status), rule));
         }
         let _inside = core.runtime.enter();
         pause();
         core.clock.follow(true);
         let began = core.clock.now();
-        Ok(Self { core, began })
+        Ok(Self { before: live.iter().map(|one| one.id().clone()).collect(), core, began })
     }
 
     /// How much of it has passed.
@@ -62,9 +70,10 @@ impl VirtualTime {
         sleep(time).await;
     }
 
-    /// Kills what lives, and lets the clock go on.
+    /// Kills what was launched by it and lives, and lets the clock go on.
     pub async fn end(self) {
-        let live = self.core.live();
+        let mut live = self.core.live();
+        live.retain(|proc_| !self.before.contains(proc_.id()));
         for proc_ in &live {
             proc_.ask(StopHow::Kill, Duration::ZERO, HOST, "virtual time ends", None);
         }

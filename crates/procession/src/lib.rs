@@ -8,6 +8,7 @@
 //! * [`ActorHandle::send`] reaches an actor wherever it lives.
 //! * [`Host::start_in`] takes over what an earlier host of a directory has left.
 //! * [`Zygote`] has another launcher start one process, and procs come from that: those in Python by a fork.
+//! * [`Throttle`], [`Retry`], [`Fallback`], [`Chaos`], [`Record`] and [`Replay`] are launchers that are made of launchers.
 //! * [`ProcRef::ended`] gives the one report of how the proc ended.
 
 mod child_main;
@@ -23,10 +24,15 @@ pub use procession_host::{
     OwnerLoss, Policy, ProcEvent, ProcRef, ProcSnapshot, Readiness, Record, RestartPolicy, RestartStrategy,
     RestartWhen, Slot, SlotObserver, SlotSnapshot, SpawnSpec, Stream, Zygote, read_record, records_dir,
 };
+#[cfg(feature = "virtual-time")]
+pub use procession_host::{Standstill, VirtualTime};
 pub use procession_launch::{
-    Capabilities, Confines, Context, Engine, LaunchResult, Launcher, Managed, Output, ProcLauncher,
-    ProcLauncherError, Report, Reports, Signal, StdioHandling, WaitError,
+    Capabilities, Chaos, ChaosRates, Confines, Context, Engine, Fallback, LaunchResult, Launcher, Managed,
+    Output, ProcLauncher, ProcLauncherError, Record, Replay, Report, Reports, Retry, Signal, StdioHandling,
+    TapeError, Throttle, WaitError,
 };
+#[cfg(feature = "virtual-time")]
+pub use procession_launch::{FakeEnd, FakeLauncher, FakeStep, Script, Terminated};
 #[cfg(feature = "docker")]
 pub use procession_launch_docker::{Docker, DockerConfig, DockerError, Pull};
 pub use procession_launch_local::{Fact, Named, NativeLauncher, facts, find_user};

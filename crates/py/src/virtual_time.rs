@@ -2,12 +2,16 @@
 //! In between it stands still, whatever other threads do.
 
 use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
 use procession_host::{Standstill, VirtualTime as Time};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use tokio::time::sleep;
 
 use crate::core::current;
 use crate::errors::invalid_argument;
@@ -93,10 +97,15 @@ impl VirtualTime {
     /// Lets so many seconds of it pass; done then.
     fn advance(&self, seconds: f64) -> PyResult<Waiter> {
         let length = duration("seconds", seconds)?;
-        go();
         let passed = async move {
-            tokio::time::sleep(length).await;
-            stop();
+            let mut over = pin!(sleep(length));
+            // The timer is set before the clock goes, or that would leap to others at once.
+            let is_over = poll_fn(|cx| Poll::Ready(over.as_mut().poll(cx).is_ready())).await;
+            if !is_over {
+                go();
+                over.await;
+                stop();
+            }
             Outcome::Nothing
         };
         Ok(Waiter::once(current()?.run(passed)))

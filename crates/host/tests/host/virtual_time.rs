@@ -67,11 +67,9 @@ async fn ten_thousand_procs_boot_for_minutes_and_end_in_moments() {
     all.iter_mut().for_each(|spec| spec.policy.ready_timeout = seconds(600));
     let start = Instant::now();
     let slots = spawn(&host, all, launcher, RestartPolicy::default());
-    println!("spawned {:?}", start.elapsed());
     for slot in &slots {
         slot.ready().await.unwrap();
     }
-    println!("ready {:?}", start.elapsed());
     assert_eq!(passed(&time), 540);
     let exit = slots[17].ended().await;
     assert_eq!(
@@ -85,10 +83,8 @@ async fn ten_thousand_procs_boot_for_minutes_and_end_in_moments() {
     for slot in &slots {
         slot.ended().await;
     }
-    println!("killed {:?}", start.elapsed());
     let took = start.elapsed();
     assert!(took < seconds(60), "{took:?}");
-    println!("10,000 procs took {took:?}");
     end(host, time).await;
 }
 
@@ -191,14 +187,25 @@ async fn sixty_four_procs_through_a_retry_over_chaos_have_one_exit_each() {
 }
 
 #[tokio::test]
-async fn a_clock_is_not_stopped_while_a_proc_lives_by_it() {
+async fn a_clock_is_not_stopped_while_a_proc_is_started_by_it_and_what_runs_goes_on() {
     let host = host().await;
-    let mut spec = specs(1).remove(0);
-    spec.policy.readiness = Readiness::None;
-    let proc_ = host.spawn(spec, fake(|_, _| Script::default())).unwrap();
+    let mut all = specs(2);
+    all[1].policy.readiness = Readiness::None;
+    let steady = host.spawn(all.remove(1), fake(|_, _| Script::default())).unwrap();
+    steady.ready().await.unwrap();
+    let starts = host.spawn(all.remove(0), fake(|_, _| Script::default())).unwrap();
     let refused = VirtualTime::begin(&host).unwrap_err().to_string();
-    assert!(refused.contains("w-0") && refused.contains("stop it first"), "{refused}");
-    proc_.kill("the test is over").await.unwrap();
-    proc_.ended().await;
+    assert!(refused.contains("w-0") && refused.contains("wait for it first"), "{refused}");
+    starts.kill("the test goes on").await.unwrap();
+    starts.ended().await;
+
+    let time = VirtualTime::begin(&host).unwrap();
+    let other = spawn(&host, specs(1), fake(|_, _| Script::boots(SECOND)), RestartPolicy::default());
+    other[0].ready().await.unwrap();
+    time.end().await;
+    assert!(matches!(other[0].ended().await.kind, ProcExitKind::Signaled { signal: 9, .. }));
+    assert_eq!(steady.status().status, ProcStatus::Running);
+    steady.kill("the test is over").await.unwrap();
+    steady.ended().await;
     host.shutdown(SECOND).await;
 }
