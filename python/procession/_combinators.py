@@ -20,7 +20,33 @@ if TYPE_CHECKING:
     from procession._procs import Slot
 
 
-class Combination:
+class MadeHere:
+    """A launcher that this process makes itself, of others or of nothing."""
+
+    without_output: str | None = None
+    """Who does not hand over the output of procs; None: it is handed over."""
+    starts_a_process: bool = False
+    """Whether it has a process to itself, which its first launch starts."""
+
+    def native(self) -> Launcher | None:
+        raise NotImplementedError
+
+    def described(self, on: HostMesh | None = None) -> dict[str, Any] | None:
+        """What a host has to know of it, as plain data."""
+        raise Unsupported(f"{self!r} launches for the client that has made it, and for no other process")
+
+    def process(self) -> ProcMesh:
+        raise Unsupported(f"{self!r} has no process of its own whose output could be read")
+
+    def check(self, slots: Sequence[Slot]) -> None:
+        """Refuses what it cannot do."""
+        raise NotImplementedError
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(f"{self!r} belongs to the process that has made it; make one where it is needed")
+
+
+class Combination(MadeHere):
     """What the launchers have in common that are made of others, each anything that `spawn_procs(launcher=...)` takes.
 
     What it does for a proc it does in the host, beside the launchers that it is made of, which get all that is asked of that
@@ -37,13 +63,8 @@ class Combination:
         self._lock = threading.Lock()
         self._made: tuple[list[int | None], Launcher] | None = None
 
-    @property
-    def without_output(self) -> str | None:
-        return next((part.without_output for part in self.parts if part.without_output is not None), None)
-
-    @property
-    def starts_a_process(self) -> bool:
-        return any(part.starts_a_process for part in self.parts)
+        self.without_output = next((part.without_output for part in self.parts if part.without_output), None)
+        self.starts_a_process = any(part.starts_a_process for part in self.parts)
 
     def native(self) -> Launcher:
         parts = [part.native() for part in self.parts]
@@ -78,9 +99,6 @@ class Combination:
     def leaves(self) -> list[AnyLauncher]:
         """The launchers that it is made of in the end."""
         return [leaf for part in self.parts for leaf in leaves_of(part)]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError(f"{self!r} belongs to the process that has made it; make one where it is needed")
 
     def __repr__(self) -> str:
         given = [repr(part) for part in self.parts]

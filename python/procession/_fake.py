@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from procession import _native, _validate
+from procession._combinators import MadeHere
 from procession._runtime import runtime
-from procession.errors import Unsupported
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from procession._future import Future
-    from procession._host_mesh import HostMesh
     from procession._native import Launcher
-    from procession._proc_mesh import ProcMesh
     from procession._procs import Slot
 
 _Step = tuple[str, float, float, str]
@@ -125,7 +123,7 @@ Script = Sequence[Step]
 """What one launch does; each step comes `after` seconds after the one before it. A proc that has no end lives until it is stopped."""
 
 
-class FakeLauncher:
+class FakeLauncher(MadeHere):
     """Launches procs that are no processes, and do what a script says: ready, output, ends, what is unreachable.
 
     script: what procs do, by rank or by name: a list of steps, or a list of such lists, one for each launch and the last for all
@@ -135,9 +133,6 @@ class FakeLauncher:
     All else is the host's own: statuses, events, deadlines, stops, restarts, exits. In `virtual_time` minutes of theirs take
     no time. They host no actors, and calls to actors there wait for ever.
     """
-
-    without_output: str | None = None
-    starts_a_process = False
 
     def __init__(
         self,
@@ -161,12 +156,6 @@ class FakeLauncher:
     def native(self) -> Launcher:
         return self._fake.launcher()
 
-    def described(self, on: HostMesh | None = None) -> dict[str, Any]:
-        raise Unsupported(f"{self!r} launches for the client that has made it, and for no other process")
-
-    def process(self) -> ProcMesh:
-        raise Unsupported(f"{self!r} has no process of its own whose output could be read")
-
     def check(self, slots: Sequence[Slot]) -> None:
         """Looks up what each of them is to do."""
         for slot in slots:
@@ -179,9 +168,6 @@ class FakeLauncher:
         by_rank = script if callable(script) else lambda name, rank: script.get(name, script.get(rank))
         found = by_rank(slot.name, slot.rank)
         return self._default if found is None else found
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError(f"{self!r} belongs to the process that has made it; make one where it is needed")
 
     def __repr__(self) -> str:
         return "testing.FakeLauncher(...)"

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from procession import _validate
 from procession._actor import check_class
 from procession._actor_mesh import ActorMesh
-from procession._combinators import Combination, combination_from
+from procession._combinators import MadeHere, combination_from
 from procession._engines import EngineLauncher, engine_from
-from procession._fake import FakeLauncher
 from procession._launcher_process import launcher_of, process_of
 from procession._procs import Slot
 from procession._runtime import runtime
@@ -129,7 +128,7 @@ class KnownLauncher:
         """That was done where they were spawned."""
 
 
-ConfiguredLauncher = NativeLauncher | WorkerLauncher | EngineLauncher | Zygote | Combination | FakeLauncher
+ConfiguredLauncher = NativeLauncher | WorkerLauncher | EngineLauncher | Zygote | MadeHere
 AnyLauncher = ActorLauncher | ClassLauncher | KnownLauncher | ConfiguredLauncher
 
 

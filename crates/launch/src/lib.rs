@@ -16,7 +16,7 @@ mod report;
 mod simple;
 mod tail;
 
-pub use combine::{Chaos, ChaosRates, Fallback, Record, Replay, Retry, TapeError, Throttle};
+pub use combine::{Chaos, ChaosRates, Fallback, Recording, Replay, Retry, TapeError, Throttle};
 pub use error::ProcLauncherError;
 #[cfg(feature = "fake")]
 pub use fake::{FakeEnd, FakeLauncher, FakeStep, Script, Terminated};

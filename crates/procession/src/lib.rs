@@ -8,7 +8,7 @@
 //! * [`ActorHandle::send`] reaches an actor wherever it lives.
 //! * [`Host::start_in`] takes over what an earlier host of a directory has left.
 //! * [`Zygote`] has another launcher start one process, and procs come from that: those in Python by a fork.
-//! * [`Throttle`], [`Retry`], [`Fallback`], [`Chaos`], [`Record`] and [`Replay`] are launchers that are made of launchers.
+//! * [`Throttle`], [`Retry`], [`Fallback`], [`Chaos`], [`Recording`] and [`Replay`] are launchers that are made of launchers.
 //! * [`ProcRef::ended`] gives the one report of how the proc ended.
 
 mod child_main;
@@ -28,8 +28,8 @@ pub use procession_host::{
 pub use procession_host::{Standstill, VirtualTime};
 pub use procession_launch::{
     Capabilities, Chaos, ChaosRates, Confines, Context, Engine, Fallback, LaunchResult, Launcher, Managed,
-    Output, ProcLauncher, ProcLauncherError, Record, Replay, Report, Reports, Retry, Signal, StdioHandling,
-    TapeError, Throttle, WaitError,
+    Output, ProcLauncher, ProcLauncherError, Recording, Replay, Report, Reports, Retry, Signal,
+    StdioHandling, TapeError, Throttle, WaitError,
 };
 #[cfg(feature = "virtual-time")]
 pub use procession_launch::{FakeEnd, FakeLauncher, FakeStep, Script, Terminated};

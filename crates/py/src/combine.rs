@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use procession_launch::{
-    Chaos, ChaosRates, Fallback, ProcLauncher, Record, Replay, Retry, TapeError, Throttle,
+    Chaos, ChaosRates, Fallback, ProcLauncher, Recording, Replay, Retry, TapeError, Throttle,
 };
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -70,7 +70,7 @@ pub(crate) fn chaos(
 
 #[pyfunction]
 pub(crate) fn record(launcher: Part<'_>, file: PathBuf) -> PyResult<Launcher> {
-    Record::new(part(&launcher)?, &file).map(of).map_err(tape_error)
+    Recording::new(part(&launcher)?, &file).map(of).map_err(tape_error)
 }
 
 #[pyfunction]

@@ -15,7 +15,7 @@ mod throttle;
 
 pub use chaos::{Chaos, ChaosRates};
 pub use fallback::Fallback;
-pub use record::Record;
+pub use record::Recording;
 pub use replay::Replay;
 pub use retry::Retry;
 pub use tape::TapeError;

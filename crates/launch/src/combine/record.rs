@@ -24,7 +24,7 @@ use crate::{
 /// A file of one JSON object a line: first what the launcher can do, then each launch (never its payload, and of its environment
 /// the names alone), its answer, its reports, its output and its exit, each with its time since the launch was asked for. What
 /// is not handed over here, such as output that a launcher feeds to the log channel itself, is not in it.
-pub struct Record {
+pub struct Recording {
     inner: Arc<dyn ProcLauncher>,
     name: String,
     tape: Arc<Tape>,
@@ -52,7 +52,7 @@ impl Track {
     }
 }
 
-impl Record {
+impl Recording {
     /// Writes `file` anew.
     ///
     /// # Errors
@@ -131,7 +131,7 @@ fn refusal(answer: &Result<(), ProcLauncherError>) -> Option<String> {
 }
 
 #[async_trait]
-impl ProcLauncher for Record {
+impl ProcLauncher for Recording {
     fn name(&self) -> &str {
         &self.name
     }
@@ -198,9 +198,9 @@ impl ProcLauncher for Record {
     }
 }
 
-impl fmt::Debug for Record {
+impl fmt::Debug for Recording {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Record").field(&self.name).finish()
+        f.debug_tuple("Recording").field(&self.name).finish()
     }
 }
 

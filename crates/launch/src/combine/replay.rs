@@ -14,7 +14,7 @@ use super::tape::{self, Label, Line, Stream, TapeError, What};
 use crate::pieces::pieces;
 use crate::{Capabilities, LaunchResult, ProcLauncher, ProcLauncherError, Report, Reports, StdioHandling};
 
-/// Answers as another launcher did while it was recorded, see [`Record`](super::Record), without that and without any process.
+/// Answers as another launcher did while it was recorded, see [`Recording`](super::Recording), without that and without any process.
 ///
 /// A launch is answered as the recorded one of the same proc name was, the second of a name as the second: with what was said,
 /// written, and reported as the exit, each as long after the launch as then. A proc that is stopped ends as the recorded one did

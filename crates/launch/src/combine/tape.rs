@@ -22,7 +22,7 @@ pub enum TapeError {
         source: io::Error,
     },
     /// It is no recording.
-    #[error("{}:{line}: {why}; record it again with Record", path.display())]
+    #[error("{}:{line}: {why}; record it again", path.display())]
     Line {
         /// The file.
         path: PathBuf,

@@ -1,11 +1,12 @@
-//! Record and Replay: what a launcher did is done again without it.
+//! Recording and Replay: what a launcher did is done again without it.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use procession_launch::{
-    FakeEnd, FakeLauncher, FakeStep, ProcLauncher, Record, Replay, Report, Script, StdioHandling, Terminated,
+    FakeEnd, FakeLauncher, FakeStep, ProcLauncher, Recording, Replay, Report, Script, StdioHandling,
+    Terminated,
 };
 use procession_model::{ProcExitResult, ProcId};
 use tokio::io::AsyncReadExt;
@@ -58,7 +59,7 @@ fn about(one: Duration, other: Duration) -> bool {
 }
 
 async fn recorded(file: &Path) -> Vec<Seen> {
-    let record = Record::new(scripted(), file).unwrap();
+    let record = Recording::new(scripted(), file).unwrap();
     let mut all = Vec::new();
     for _ in 0..2 {
         all.push(see(&record, &proc_id("w-0")).await);
@@ -112,7 +113,7 @@ async fn a_recording_has_no_payload_and_no_value_of_the_environment() {
 async fn a_stop_is_answered_as_it_was_and_what_was_not_stopped_then_ends_by_the_signal() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("tape.jsonl");
-    let record = Record::new(scripted(), &file).unwrap();
+    let record = Recording::new(scripted(), &file).unwrap();
     let (slow, ends) = (proc_id("slow"), proc_id("w-1"));
     let launched = record.launch(&slow, options()).await.unwrap();
     let other = record.launch(&ends, options()).await.unwrap();
