@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from procession import _native, _validate
+from procession._combinators import leaves_of
 from procession._engines import EngineLauncher
 from procession._launcher import resolve
 from procession._runtime import runtime
@@ -70,8 +71,9 @@ def conform(
     _validate.count("jobs", jobs, least=1)
     _validate.seconds("patience", patience)
     chosen = resolve(launcher)
-    if isinstance(chosen, EngineLauncher):
-        python = python or chosen.config.get("python")
+    for leaf in leaves_of(chosen):
+        if isinstance(leaf, EngineLauncher):
+            python = python or leaf.config.get("python")
     runtime()
     native = chosen.native()
     ready = [sys.executable, "-m", "procession._proc_main"]

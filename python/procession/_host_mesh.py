@@ -13,6 +13,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from procession import _pickle, _validate, config
+from procession._combinators import leaves_of
 from procession._confine import bindings, bound, confinement
 from procession._context import current_instance
 from procession._engines import EngineLauncher
@@ -239,8 +240,9 @@ class HostMesh(Mesh):
         instance = current_instance()
         chosen = resolve(launcher)
         modules = modules_of("preload", preload)
-        if isinstance(chosen, Zygote) and readiness == "call_back" and bootstrap_command is None:
-            modules = [*chosen.preload, *modules]
+        leaves = leaves_of(chosen)
+        if readiness == "call_back" and bootstrap_command is None:
+            modules = [*(module for leaf in leaves if isinstance(leaf, Zygote) for module in leaf.preload), *modules]
         common: dict[str, Any] = {
             "clear_env": _validate.flag("clear_env", clear_env),
             "cwd": directory,
@@ -269,8 +271,9 @@ class HostMesh(Mesh):
             owner = f"actor {instance.actor_id}" if instance is not None else f"proc {runtime().proc_id}"
             rule = f"what {owner} spawns belongs to it, and ends with it; let the client spawn what is to outlive it"
             raise InvalidArgument("on_owner_loss", '"detach"', rule)
-        has_own_files = isinstance(chosen, EngineLauncher)
-        shares_files = isinstance(chosen, NativeLauncher) or (readiness == "call_back" and not has_own_files)
+        has_own_files = any(isinstance(leaf, EngineLauncher) for leaf in leaves)
+        is_native = all(isinstance(leaf, NativeLauncher) for leaf in leaves)
+        shares_files = is_native or (readiness == "call_back" and not has_own_files)
         if cwd is None and is_here and shares_files:
             common["cwd"] = _own_directory()
         is_forked = _validate.flag("fork_server", fork_server) and readiness == "call_back"

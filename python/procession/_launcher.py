@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from procession import _validate
 from procession._actor import check_class
 from procession._actor_mesh import ActorMesh
+from procession._combinators import MadeHere, combination_from
 from procession._engines import EngineLauncher, engine_from
 from procession._launcher_process import launcher_of, process_of
 from procession._procs import Slot
@@ -127,14 +128,15 @@ class KnownLauncher:
         """That was done where they were spawned."""
 
 
-AnyLauncher = NativeLauncher | ActorLauncher | ClassLauncher | KnownLauncher | WorkerLauncher | EngineLauncher | Zygote
+ConfiguredLauncher = NativeLauncher | WorkerLauncher | EngineLauncher | Zygote | MadeHere
+AnyLauncher = ActorLauncher | ClassLauncher | KnownLauncher | ConfiguredLauncher
 
 
 def resolve(launcher: Any) -> AnyLauncher:
     """What the argument `launcher` stands for; refuses what is none."""
     if launcher is None:
         return NativeLauncher()
-    if isinstance(launcher, NativeLauncher | WorkerLauncher | EngineLauncher | Zygote):
+    if isinstance(launcher, ConfiguredLauncher):
         return launcher
     from procession.launch import ProcLauncher
 
@@ -257,6 +259,8 @@ def native_from(described: dict[str, Any]) -> Launcher:
         return engine_from(described)
     if "zygote" in described:
         return zygote_from(described)
+    if "combined" in described:
+        return combination_from(described)
     key = (described["actor_id"], described["refusal"])
     launcher = _native_launchers.pop(key, None)
     if launcher is None:

@@ -4,6 +4,14 @@ from collections.abc import Sequence
 from typing import Any, Final, final
 
 from procession._future import Future
+from procession._native_combine import FakeLauncher as FakeLauncher
+from procession._native_combine import VirtualTime as VirtualTime
+from procession._native_combine import chaos as chaos
+from procession._native_combine import fallback as fallback
+from procession._native_combine import record as record
+from procession._native_combine import replay as replay
+from procession._native_combine import retry as retry
+from procession._native_combine import throttle as throttle
 from procession._native_inbox import Busy as Busy
 from procession._native_inbox import Caller as Caller
 from procession._native_inbox import Inbox as Inbox
@@ -240,6 +248,9 @@ def all_ready(handles: Sequence[ProcHandle]) -> Waiter:
 class Launcher:
     @property
     def name(self) -> str: ...
+    @property
+    def identity(self) -> int:
+        """The same for the same launcher, for as long as there is one."""
 
 @final
 class Engine:

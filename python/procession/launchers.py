@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from procession._combinators import Chaos, Fallback, Record, Replay, Retry, Throttle
 from procession._command import Command
 from procession._docker import Docker, Podman
 from procession._launcher import NativeLauncher, resolve
@@ -20,13 +21,19 @@ if TYPE_CHECKING:
     from procession.launch import ProcLauncher
 
 __all__ = [
+    "Chaos",
     "Command",
     "Docker",
+    "Fallback",
     "LauncherInfo",
     "NativeLauncher",
     "Podman",
+    "Record",
+    "Replay",
+    "Retry",
     "Ssh",
     "Systemd",
+    "Throttle",
     "WorkerLauncher",
     "Zygote",
     "available",

@@ -1,4 +1,5 @@
-"""For tests of code that uses this package: a launcher whose procs end as a script says, without any process."""
+"""For tests of code that uses this package: launchers whose procs do what a script says, without any process, and a clock that
+does not go by itself."""
 
 from __future__ import annotations
 
@@ -6,10 +7,42 @@ from collections.abc import Mapping
 from typing import Any
 
 from procession._actor import concurrent_endpoint, endpoint
+from procession._fake import (
+    Boots,
+    Exits,
+    FailsToLaunch,
+    FakeLauncher,
+    Oom,
+    Prints,
+    Progresses,
+    Script,
+    Signaled,
+    Step,
+    Unreachable,
+    VirtualTime,
+    WhenTerminated,
+    virtual_time,
+)
 from procession._port import Port
 from procession.launch import Capabilities, LaunchOptions, ProcExitResult, ProcLauncher
 
-__all__ = ["ScriptedLauncher"]
+__all__ = [
+    "Boots",
+    "Exits",
+    "FailsToLaunch",
+    "FakeLauncher",
+    "Oom",
+    "Prints",
+    "Progresses",
+    "Script",
+    "ScriptedLauncher",
+    "Signaled",
+    "Step",
+    "Unreachable",
+    "VirtualTime",
+    "WhenTerminated",
+    "virtual_time",
+]
 
 
 class ScriptedLauncher(ProcLauncher):

@@ -1,7 +1,8 @@
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use procession_model::{BootTiming, OwnBoot};
+use tokio::time::Instant;
 
 /// When a launch reached what, on this host's own clock; each is set once.
 #[derive(Debug)]
@@ -25,10 +26,10 @@ pub(crate) struct BootClock {
 
 impl BootClock {
     /// `earlier` is what is known of the boot of a proc that is taken over.
-    pub(crate) fn start(earlier: Option<BootTiming>) -> Self {
+    pub(crate) fn start(earlier: Option<BootTiming>, requested: Instant) -> Self {
         Self {
             earlier,
-            requested: Instant::now(),
+            requested,
             asked: OnceLock::new(),
             acknowledged: OnceLock::new(),
             running: OnceLock::new(),
@@ -38,6 +39,7 @@ impl BootClock {
         }
     }
 
+    /// On a task of the runtime.
     pub(crate) fn reached(what: &OnceLock<Instant>) {
         let _first = what.set(Instant::now());
     }
@@ -73,7 +75,7 @@ mod tests {
 
     #[test]
     fn the_phases_of_a_boot_add_up_to_all_of_it() {
-        let clock = BootClock::start(None);
+        let clock = BootClock::start(None, Instant::now());
         let at = |milliseconds| clock.requested + Duration::from_millis(milliseconds);
         for (what, when) in
             [(&clock.asked, 2), (&clock.acknowledged, 5), (&clock.linked, 105), (&clock.ready, 125)]

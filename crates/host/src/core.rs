@@ -10,6 +10,7 @@ use procession_net::{Address, ClientTls, Crowd, ListenError, Listener, Serving, 
 use procession_supervise::Event;
 use tokio::runtime::Handle;
 
+use crate::clock::Clock;
 use crate::door::Door;
 use crate::group::Group;
 use crate::holdings::Holdings;
@@ -35,6 +36,7 @@ pub(crate) struct Core {
     pub(crate) id: HostId,
     pub(crate) machine: String,
     pub(crate) runtime: Handle,
+    pub(crate) clock: Arc<Clock>,
     pub(crate) proc_: Proc,
     pub(crate) hub: Arc<Hub>,
     pub(crate) door: Arc<Door>,
@@ -46,7 +48,7 @@ pub(crate) struct Core {
     listening: tokio::sync::Mutex<HashMap<String, Serving>>,
     run_dir_path: PathBuf,
     run_dir: Mutex<Option<RunDir>>,
-    live: Mutex<HashMap<ProcId, ProcRef>>,
+    live: Mutex<Live>,
     /// Names that are kept for slots between two launches. Locked after `live`, and before `incarnations`.
     reserved: Mutex<HashSet<String>>,
     groups: Mutex<Vec<Weak<Group>>>,
@@ -61,6 +63,14 @@ pub(crate) struct Core {
     pub(crate) ledger: Option<Ledger>,
     closing: AtomicBool,
     _watchdog: Option<Watchdog>,
+}
+
+/// The procs that have not ended. No two have one name.
+#[derive(Default)]
+struct Live {
+    by_id: HashMap<ProcId, ProcRef>,
+    /// With the number of that launch.
+    names: HashMap<String, u32>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -88,6 +98,7 @@ impl Core {
             id,
             machine,
             runtime: Handle::current(),
+            clock: Arc::new(Clock::new(Handle::current())),
             proc_,
             hub,
             door,
@@ -161,6 +172,7 @@ impl Core {
                 let tls = self.ca()?.issue(launch).map_err(|error| error.to_string())?;
                 Ok((vec![address], Some(tls)))
             }
+            DialBack::Nowhere => Ok((Vec::new(), None)),
             // Their launcher leads them there.
             DialBack::Stdio => {
                 let bound = self.listen("127.0.0.1:0").await?;
@@ -263,16 +275,16 @@ impl Core {
         }
         self.refuse_taken(&live, &spec.name)?;
         let (proc_, rest) = make(self.incarnation(spec, &live));
-        live.insert(proc_.id().clone(), proc_.clone());
+        live.names.insert(spec.name.clone(), proc_.incarnation());
+        live.by_id.insert(proc_.id().clone(), proc_.clone());
         drop(live);
         self.hub.add(proc_.id());
         Ok((proc_, rest))
     }
 
-    fn refuse_taken(&self, live: &HashMap<ProcId, ProcRef>, name: &str) -> Result<(), InvalidArgument> {
-        let other = live.values().find(|other| other.id().name() == name);
-        let taken = match other {
-            Some(other) => format!("incarnation {} of this name is alive", other.incarnation()),
+    fn refuse_taken(&self, live: &Live, name: &str) -> Result<(), InvalidArgument> {
+        let taken = match live.names.get(name) {
+            Some(incarnation) => format!("incarnation {incarnation} of this name is alive"),
             None if locked(&self.reserved).contains(name) => {
                 format!("incarnation {} of this name is about to be launched", self.next_incarnation(name))
             }
@@ -324,7 +336,14 @@ impl Core {
     pub(crate) fn forget(&self, proc_id: &ProcId) {
         self.door.forget(proc_id.launch_id());
         // A binding, so that what may be the last reference is dropped outside of the lock.
-        let proc_ = locked(&self.live).remove(proc_id);
+        let proc_ = {
+            let mut live = locked(&self.live);
+            let proc_ = live.by_id.remove(proc_id);
+            if proc_.is_some() {
+                live.names.remove(proc_id.name());
+            }
+            proc_
+        };
         if let Some(ProcRef(shared)) = &proc_ {
             let mut ended = locked(&self.ended);
             if ended.len().is_multiple_of(FORGET_EVERY) {
@@ -339,11 +358,11 @@ impl Core {
     }
 
     pub(crate) fn find(&self, proc_id: &ProcId) -> Option<ProcRef> {
-        locked(&self.live).get(proc_id).cloned()
+        locked(&self.live).by_id.get(proc_id).cloned()
     }
 
     pub(crate) fn live(&self) -> Vec<ProcRef> {
-        locked(&self.live).values().cloned().collect()
+        locked(&self.live).by_id.values().cloned().collect()
     }
 
     /// Whether `pid` can be the process of `proc_id`: that of another proc, or this one, cannot.
@@ -362,14 +381,13 @@ impl Core {
         locked(&self.incarnations).at_least(name, incarnation.saturating_sub(1));
     }
 
-    fn incarnation(&self, spec: &SpawnSpec, live: &HashMap<ProcId, ProcRef>) -> u32 {
+    fn incarnation(&self, spec: &SpawnSpec, live: &Live) -> u32 {
         let reserved = locked(&self.reserved);
         let mut all = locked(&self.incarnations);
         let this = if spec.incarnation == 0 { all.last(&spec.name) + 1 } else { spec.incarnation };
         all.at_least(&spec.name, this);
         if all.are_many() {
-            let live: HashSet<&str> = live.keys().map(ProcId::name).collect();
-            all.forget(|name| name == spec.name || live.contains(name) || reserved.contains(name));
+            all.forget(|name| name == spec.name || live.names.contains_key(name) || reserved.contains(name));
         }
         this
     }

@@ -93,7 +93,7 @@ impl Driver {
     ) {
         spec.policy.launcher_reports = !launcher.knows_status_by_parenthood();
         spec.policy.os_tells = Pidfd::tells_status();
-        if launcher.capabilities().dial_back != DialBack::Local {
+        if matches!(launcher.capabilities().dial_back, DialBack::Network { .. }) {
             // It is not given up for being unknown while its connection may come back.
             let with_lease = spec.lease.saturating_add(LINK_LOST_GRACE);
             spec.policy.unknown_budget = spec.policy.unknown_budget.max(with_lease);
@@ -204,7 +204,7 @@ impl Driver {
         let early = self.watched.is_some() && matches!(input, Input::Event(Event::LauncherReported(_)));
         if input.is_end() {
             procession_sys::failpoint!("host-before-publishing");
-            let ended_at = input.ended_at().unwrap_or_else(SystemTime::now);
+            let ended_at = input.ended_at().unwrap_or_else(|| self.time());
             if !early && self.ended_at.is_none() {
                 // It may have said its last words as soon as it was in, and not be in for us yet.
                 let settled = self.core.door.settled(self.shared.id.launch_id());
@@ -243,7 +243,7 @@ impl Driver {
                 if matches!(timer, Timer::Ready | Timer::ReadyCap) {
                     self.look_at_boot().await;
                 }
-                self.feed(Event::TimerFired(timer, SystemTime::now())).await;
+                self.feed(Event::TimerFired(timer, self.time())).await;
             }
             Alarm::LinkLost => {
                 let reason = format!("the connection to proc {} was lost", self.shared.id);
@@ -254,7 +254,7 @@ impl Driver {
             Alarm::LinkStillLost if self.state.status() != ProcStatus::Stopping => {
                 let request = StopRequest {
                     by: HOST.to_owned(),
-                    at: SystemTime::now(),
+                    at: self.time(),
                     why: "it lost its connection to the host and did not end by itself".to_owned(),
                 };
                 self.feed(Event::StopAsked { how: StopHow::Kill, grace: Duration::ZERO, request }).await;
@@ -277,9 +277,14 @@ impl Driver {
         }
     }
 
+    /// The time of day.
+    pub(crate) fn time(&self) -> SystemTime {
+        self.core.clock.time_of_day()
+    }
+
     pub(crate) async fn feed(&mut self, event: Event) {
         let parent = self.launcher.knows_status_by_parenthood();
-        self.case.heard(&event, SystemTime::now(), parent);
+        self.case.heard(&event, self.time(), parent);
         let effects = self.state.step(event);
         self.apply(effects).await;
         // Who asked for a stop hears what the state says to it by now, whatever led there.
@@ -342,14 +347,14 @@ impl Driver {
                     slot.actor_is_done(&actor.name);
                 }
                 if let Some(failure) = &failure {
-                    self.case.actor_failed(&actor.name, failure, SystemTime::now());
+                    self.case.actor_failed(&actor.name, failure, self.time());
                 }
                 self.shared.observers.tell(ProcEvent::ActorEnded { actor, failure });
             }
             Input::LinkLost(how) => {
                 self.link = None;
                 if !self.published {
-                    self.case.link_lost(&how, SystemTime::now());
+                    self.case.link_lost(&how, self.time());
                 }
                 // Of one that has ended the exit says more than its connection.
                 if self.ended_at.is_none() && !self.published {
@@ -470,7 +475,7 @@ impl Driver {
             self.shared.snapshot().pid.get_or_insert(pid);
         }
         BootClock::reached(&self.shared.boot.linked);
-        self.case.linked(SystemTime::now());
+        self.case.linked(self.time());
         procession_sys::failpoint!("host-before-welcome");
         let host = Packet::bare(Head::Host { proc_id: self.core.proc_.id().clone() });
         for packet in [host, Packet { head: Head::Welcome, parts: vec![self.setup.clone()] }] {

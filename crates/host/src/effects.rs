@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use procession_launch::ProcLauncherError;
 use procession_model::{Certificate, Head, Packet, ProcExit, ProcExitKind, ProcStatus, Verdict, cut_reason};
@@ -26,7 +26,7 @@ const LATE: Duration = Duration::from_secs(60);
 impl Driver {
     pub(crate) async fn apply(&mut self, effects: Vec<Effect>) {
         if effects.iter().any(|effect| matches!(effect, Effect::Publish(_))) {
-            self.ended_at.get_or_insert_with(SystemTime::now);
+            self.ended_at.get_or_insert_with(|| self.core.clock.time_of_day());
             // Its last words are among the reasons that are given below.
             self.drain.finish().await;
             if let Some(files) = &self.shared.files {
@@ -35,7 +35,7 @@ impl Driver {
             self.shared.output.finish();
         }
         for effect in effects {
-            self.case.done(&effect, SystemTime::now());
+            self.case.done(&effect, self.time());
             match effect {
                 Effect::Status(status) => self.set_status(status),
                 Effect::Arm(timer, after) => self.alarms.set(Alarm::State(timer), after),
@@ -67,7 +67,7 @@ impl Driver {
         if status.is_terminal() {
             return;
         }
-        let now = SystemTime::now();
+        let now = self.time();
         let (first_ready, noted) = {
             let mut snapshot = self.shared.snapshot();
             let first_ready = status == ProcStatus::Ready && !std::mem::replace(&mut self.told_ready, true);
@@ -200,7 +200,7 @@ impl Driver {
             requested: ended.requested,
             started_at: snapshot.started_at,
             ready_at: snapshot.ready_at,
-            ended_at: self.ended_at.unwrap_or_else(SystemTime::now),
+            ended_at: self.ended_at.unwrap_or_else(|| self.time()),
             verdict: ended.verdict,
             certificate,
         };
@@ -244,7 +244,7 @@ impl Driver {
             parent: shared.native,
         };
         shared.close_flight();
-        self.case.close(ended, beside, self.ended_at.unwrap_or_else(SystemTime::now))
+        self.case.close(ended, beside, self.ended_at.unwrap_or_else(|| self.time()))
     }
 
     fn note(&mut self, note: &Note) {
@@ -272,7 +272,7 @@ impl Driver {
         };
         // Of a contradiction the certificate speaks by itself.
         if !matches!(note, Note::Contradiction { .. }) {
-            self.case.noted(&text, SystemTime::now());
+            self.case.noted(&text, self.time());
         }
         let (proc_id, launcher) = (&self.shared.id, self.launcher.name());
         match note {

@@ -2,7 +2,7 @@ mod resume;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use procession_launch::ProcLauncher;
 use procession_model::{ExitClass, InvalidArgument, LaunchId, Packet, ProcExit, ProcId};
@@ -11,7 +11,7 @@ use procession_supervise::{
     counts_as, is_final_stop,
 };
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::core::Core;
 use crate::driver::Driver;
@@ -88,7 +88,8 @@ impl Group {
         inputs: Vec<(usize, UnboundedReceiver<Input>)>,
     ) -> Arc<Self> {
         let (core, state) = (Arc::clone(core), Mutex::new(state));
-        let group = Arc::new(Self { core, policy, state, began: Instant::now(), places });
+        let began = core.clock.now();
+        let group = Arc::new(Self { core, policy, state, began, places });
         group.core.keep_in_mind(&group);
         for (index, inputs) in inputs {
             group.drive(index, inputs);
@@ -239,7 +240,7 @@ impl Group {
     /// Steps, and has the next launches prepared: of those slots that wait for one, or are to be launched now.
     fn step(&self, state: &mut GroupState, event: GroupEvent) -> Vec<GroupEffect> {
         let touched = state.touched_by(&event);
-        let effects = state.step(event, self.began.elapsed());
+        let effects = state.step(event, self.core.clock.now().saturating_duration_since(self.began));
         self.prepare_for(state, &effects, touched.into_iter().flatten());
         effects
     }
@@ -326,7 +327,7 @@ impl Group {
                     }]);
                 }
                 GroupEffect::Arm(timer, wait) => {
-                    let due = SystemTime::now().checked_add(wait);
+                    let due = self.core.clock.time_of_day().checked_add(wait);
                     for index in state.touched_by(&GroupEvent::TimerFired { timer }).into_iter().flatten() {
                         self.places[index].standing.send_modify(|standing| {
                             standing.next.iter_mut().for_each(|next| next.due = due);
@@ -465,7 +466,9 @@ fn add(
     audience: &Arc<Audience>,
 ) -> Result<(ProcRef, UnboundedReceiver<Input>), InvalidArgument> {
     let audience = Arc::clone(audience);
-    core.add(spec, reserved, |incarnation| ProcRef::new(id, incarnation, spec, launcher, audience))
+    core.add(spec, reserved, |incarnation| {
+        ProcRef::new(id, incarnation, spec, launcher, audience, &core.clock)
+    })
 }
 
 fn seed() -> u64 {

@@ -389,7 +389,7 @@ pub(crate) fn spawn_on(
     outliving::number(std::slice::from_mut(&mut spec));
     let id = ProcId::fresh(&spec.name, &core.id)?;
     let audience = Arc::new(Audience::new(false));
-    let make = |incarnation| ProcRef::new(id, incarnation, &spec, launcher.as_ref(), audience);
+    let make = |incarnation| ProcRef::new(id, incarnation, &spec, launcher.as_ref(), audience, &core.clock);
     let (proc_, inputs) = core.add(&spec, false, make)?;
     outliving::write_group(core, std::iter::once(&spec), &RestartPolicy::default());
     if let Some(observer) = observer {

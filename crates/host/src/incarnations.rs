@@ -10,6 +10,8 @@ pub(crate) struct Incarnations {
     /// With the count of all launches at that time.
     last: HashMap<String, (u32, u64)>,
     launches: u64,
+    /// How many were left when the oldest were forgotten.
+    left: usize,
 }
 
 impl Incarnations {
@@ -27,16 +29,18 @@ impl Incarnations {
 
     /// Whether there are so many that [`Self::forget`] is to be called.
     pub(crate) fn are_many(&self) -> bool {
-        self.last.len() > KEPT + SLACK
+        self.last.len() > self.left.max(KEPT) + SLACK
     }
 
     /// Forgets the oldest that are not in use; a proc of such a name begins at 1 again.
     pub(crate) fn forget(&mut self, in_use: impl Fn(&str) -> bool) {
         let mut others: Vec<_> =
             self.last.iter().filter(|(name, _)| !in_use(name)).map(|(_, (_, at))| *at).collect();
-        let Some(too_many) = others.len().checked_sub(KEPT).filter(|&count| count > 0) else { return };
-        let (_, &mut oldest_kept, _) = others.select_nth_unstable(too_many);
-        self.last.retain(|name, (_, at)| *at >= oldest_kept || in_use(name));
+        if let Some(too_many) = others.len().checked_sub(KEPT).filter(|&count| count > 0) {
+            let (_, &mut oldest_kept, _) = others.select_nth_unstable(too_many);
+            self.last.retain(|name, (_, at)| *at >= oldest_kept || in_use(name));
+        }
+        self.left = self.last.len();
     }
 }
 
@@ -55,7 +59,7 @@ mod tests {
             if all.are_many() {
                 all.forget(in_use);
             }
-            assert!(all.last.len() <= KEPT + SLACK);
+            assert!(all.last.len() <= 1 + KEPT + SLACK, "one is in use");
         }
         assert_eq!((all.last("lives"), all.last("ended"), all.last("other-0")), (3, 0, 0));
         assert_eq!(all.last(&format!("other-{}", 3 * (KEPT + SLACK) - 1)), 1);

@@ -3,6 +3,7 @@
 mod alarms;
 mod boot_clock;
 mod child;
+mod clock;
 mod common_file;
 mod core;
 mod dead_hosts;
@@ -48,6 +49,8 @@ mod slot;
 mod small_pipes;
 mod spec;
 mod transit;
+#[cfg(feature = "virtual-time")]
+mod virtual_time;
 mod watchdog;
 mod witness;
 mod worker;
@@ -72,6 +75,8 @@ pub use procession_supervise::{
 pub use records::{Record, read_record, records_dir};
 pub use slot::{Slot, SlotSnapshot};
 pub use spec::{LogSpec, OwnerLoss, SpawnSpec};
+#[cfg(feature = "virtual-time")]
+pub use virtual_time::{Standstill, VirtualTime};
 pub use worker::{
     AGENT_SPEAKS, AgentDial, AgentLauncher, AgentStream, Guard, Way, WorkerDial, WorkerError, WorkerLauncher,
     WorkerServer, serve_stdio,

@@ -237,7 +237,7 @@ impl Driver {
             return false;
         }
         let Ok(exit) = exit.try_recv() else { return false };
-        self.ended_at.get_or_insert_with(|| exit.ended_at.unwrap_or_else(SystemTime::now));
+        self.ended_at.get_or_insert_with(|| exit.ended_at.unwrap_or_else(|| self.core.clock.time_of_day()));
         self.feed(Event::OsExit(exit)).await;
         true
     }

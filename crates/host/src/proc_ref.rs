@@ -11,6 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::boot_clock::BootClock;
+use crate::clock::Clock;
 use crate::core::Core;
 use crate::effects::obituary;
 use crate::flight::FlightFile;
@@ -84,6 +85,7 @@ pub(crate) struct Shared {
     pub(crate) files: Option<Arc<LogFiles>>,
     pub(crate) observers: Arc<Observers>,
     pub(crate) driver: UnboundedSender<Input>,
+    pub(crate) clock: Arc<Clock>,
 }
 
 impl Shared {
@@ -174,6 +176,7 @@ impl ProcRef {
         spec: &SpawnSpec,
         launcher: &dyn ProcLauncher,
         audience: Arc<Audience>,
+        clock: &Arc<Clock>,
     ) -> (Self, UnboundedReceiver<Input>) {
         let (driver, inputs) = mpsc::unbounded_channel();
         // The launch that was taken over is one; later ones of its slot are our own.
@@ -204,14 +207,14 @@ impl ProcRef {
                 launcher: launcher.name().to_owned(),
                 stdout_path: path(Stream::Stdout),
                 stderr_path: path(Stream::Stderr),
-                started_at: adopted.map_or_else(SystemTime::now, |open| open.asked.since),
+                started_at: adopted.map_or_else(|| clock.time_of_day(), |open| open.asked.since),
                 running_at: None,
                 ready_at: None,
                 ended_at: None,
                 boot: BootTiming::default(),
                 late_reports: 0,
             }),
-            boot: BootClock::start(adopted.map(|open| open.boot.clone())),
+            boot: BootClock::start(adopted.map(|open| open.boot.clone()), clock.now()),
             flight: Mutex::default(),
             ready: watch::channel(None).0,
             exit: watch::channel(None).0,
@@ -219,6 +222,7 @@ impl ProcRef {
             files,
             observers,
             driver,
+            clock: Arc::clone(clock),
         };
         (Self(Arc::new(shared)), inputs)
     }
@@ -232,7 +236,7 @@ impl ProcRef {
         audience: Arc<Audience>,
     ) -> Self {
         let (own, _nobody_drives_it) =
-            Self::new(exit.proc_id.clone(), exit.incarnation, spec, launcher, audience);
+            Self::new(exit.proc_id.clone(), exit.incarnation, spec, launcher, audience, &core.clock);
         {
             let mut snapshot = own.0.snapshot();
             snapshot.status = exit.kind.status();
@@ -382,7 +386,7 @@ impl ProcRef {
         why: &str,
         ack: Option<oneshot::Sender<Result<(), String>>>,
     ) {
-        let request = StopRequest { by: by.to_owned(), at: SystemTime::now(), why: why.to_owned() };
+        let request = StopRequest { by: by.to_owned(), at: self.0.clock.time_of_day(), why: why.to_owned() };
         let _ended = self.0.driver.send(Input::Stop { how, grace, request, ack });
     }
 

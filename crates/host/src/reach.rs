@@ -39,7 +39,10 @@ pub(crate) fn pass_on(shared: &Arc<Shared>, mut reports: Reports) {
             let _driver_gone = driver.send(match report {
                 Report::Progress(text) => said(None, Some(text)),
                 Report::Handle(handle) => said(Some(handle), None),
+                Report::Pid(pid) => Input::ReportedBy { pid: Some(pid), handle: None, progress: None },
                 Report::Unreachable(why) => Input::Unreachable(why),
+                #[cfg(feature = "virtual-time")]
+                Report::Ready => Input::Event(Event::CalledBack { pid: None }),
                 Report::Reachable => said(None, None),
             });
         }

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use procession_model::{
     Confinement, DialBack, InvalidArgument, LaunchOptions, ProcExitResult, ProcId, Security,
 };
+use serde::{Deserialize, Serialize};
 use tokio::io::AsyncRead;
 use tokio::net::unix::pipe;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -118,17 +119,27 @@ impl fmt::Debug for Relayed {
 /// that the proc was started.
 #[derive(Debug, Default)]
 pub struct Admission {
-    _room: Option<OwnedSemaphorePermit>,
+    rooms: Vec<OwnedSemaphorePermit>,
+}
+
+impl Admission {
+    /// The room of one launch at several launchers, one of which hands it on to the other.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.rooms.extend(other.rooms);
+        self
+    }
 }
 
 impl From<OwnedSemaphorePermit> for Admission {
     fn from(permit: OwnedSemaphorePermit) -> Self {
-        Self { _room: Some(permit) }
+        Self { rooms: vec![permit] }
     }
 }
 
 /// What a launcher can do. What it does not claim is refused, and never ignored.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Capabilities {
     /// It reports the pid of what it starts, and is told of where it never did.
     pub pid: bool,
@@ -159,7 +170,8 @@ pub struct Capabilities {
 }
 
 /// Which parts of a [`Confinement`] a launcher carries out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Confines {
     /// A limit on memory.
     pub memory: bool,

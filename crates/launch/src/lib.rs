@@ -3,17 +3,24 @@
 //! A launcher knows one substrate and nothing of lifecycles: readiness, clocks, escalation and the
 //! one exit report belong to the proc manager.
 
+mod combine;
 mod error;
+#[cfg(feature = "fake")]
+mod fake;
 mod found;
 mod launcher;
 mod lines;
 mod managed;
+mod pieces;
 mod pipe;
 mod report;
 mod simple;
 mod tail;
 
+pub use combine::{Chaos, ChaosRates, Fallback, Recording, Replay, Retry, TapeError, Throttle};
 pub use error::ProcLauncherError;
+#[cfg(feature = "fake")]
+pub use fake::{FakeEnd, FakeLauncher, FakeStep, Script, Terminated};
 pub use found::{Found, Labels};
 pub use launcher::{Admission, Capabilities, Confines, LaunchResult, ProcLauncher, Relayed, StdioHandling};
 pub use lines::Lines;

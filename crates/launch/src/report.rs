@@ -9,6 +9,11 @@ pub enum Report {
     Progress(String),
     /// It was started: the substrate's own name for it, for people and their tools.
     Handle(String),
+    /// The process that it is, where the launch had been answered before that was known.
+    Pid(u32),
+    /// It is ready. Only of procs that are no processes, and so cannot call back: a host takes it from no other launcher's word.
+    #[cfg(feature = "fake")]
+    Ready,
     /// What it runs on cannot be asked, and why: it is unknown, and not dead.
     Unreachable(String),
     /// What it runs on answers again.
@@ -28,9 +33,13 @@ impl Reports {
         Self { said, room: None }
     }
 
-    /// The same, for a launch that keeps its room at the launcher until it was started.
+    /// The same, for a launch that keeps this room too until it was started.
     #[must_use]
     pub fn holding(self, room: Option<Admission>) -> Self {
+        let room = match (self.room, room) {
+            (Some(one), Some(other)) => Some(one.and(other)),
+            (one, other) => one.or(other),
+        };
         Self { room, ..self }
     }
 

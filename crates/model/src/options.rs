@@ -183,6 +183,8 @@ pub enum DialBack {
     },
     /// Over the proc's own stdin and stdout.
     Stdio,
+    /// They do not: they are no processes, as those of a launcher for tests.
+    Nowhere,
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //! * [`ActorHandle::send`] reaches an actor wherever it lives.
 //! * [`Host::start_in`] takes over what an earlier host of a directory has left.
 //! * [`Zygote`] has another launcher start one process, and procs come from that: those in Python by a fork.
+//! * [`Throttle`], [`Retry`], [`Fallback`], [`Chaos`], [`Recording`] and [`Replay`] are launchers that are made of launchers.
 //! * [`ProcRef::ended`] gives the one report of how the proc ended.
 
 mod child_main;
@@ -24,10 +25,15 @@ pub use procession_host::{
     ProcSnapshot, Readiness, Record, RestartPolicy, RestartStrategy, RestartWhen, Slot, SlotObserver,
     SlotSnapshot, SpawnSpec, Stream, Way, Zygote, read_record, records_dir, serve_stdio,
 };
+#[cfg(feature = "virtual-time")]
+pub use procession_host::{Standstill, VirtualTime};
 pub use procession_launch::{
-    Capabilities, Confines, Context, Engine, Found, Labels, LaunchResult, Launcher, Managed, Output,
-    ProcLauncher, ProcLauncherError, Report, Reports, Signal, StdioHandling, WaitError,
+    Capabilities, Chaos, ChaosRates, Confines, Context, Engine, Fallback, Found, Labels, LaunchResult,
+    Launcher, Managed, Output, ProcLauncher, ProcLauncherError, Recording, Relayed, Replay, Report, Reports,
+    Retry, Signal, StdioHandling, TapeError, Throttle, WaitError,
 };
+#[cfg(feature = "virtual-time")]
+pub use procession_launch::{FakeEnd, FakeLauncher, FakeStep, Script, Terminated};
 #[cfg(feature = "command")]
 pub use procession_launch_command::{CommandConfig, CommandError, connect as connect_command};
 #[cfg(feature = "docker")]

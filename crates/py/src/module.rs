@@ -6,11 +6,13 @@ use crate::buffers;
 use crate::call::{self, ActorRef};
 use crate::certificate_dict;
 use crate::claims::Claims;
+use crate::combine;
 use crate::confinement;
 #[cfg(feature = "conformance")]
 use crate::conformance;
 use crate::dead_hosts;
 use crate::engine::{self, Engine};
+use crate::fake::FakeLauncher;
 use crate::fork;
 use crate::inbox_py::{Busy, Caller, Inbox, Message};
 use crate::method::Method;
@@ -25,6 +27,7 @@ use crate::runtime::{self, Runtime};
 use crate::serving::Serving;
 use crate::subscription::{self, Subscription};
 use crate::supervised::{self, Supervised};
+use crate::virtual_time::VirtualTime;
 use crate::waiter::{CompletionQueue, Waiter};
 use crate::worker::{self, SessionKey, Worker, WorkerServer};
 use crate::zygote::{self, Zygote};
@@ -52,6 +55,14 @@ pub(crate) fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<ProcHandle>()?;
     m.add_class::<Launcher>()?;
     m.add_class::<Engine>()?;
+    m.add_class::<FakeLauncher>()?;
+    m.add_class::<VirtualTime>()?;
+    m.add_function(wrap_pyfunction!(combine::throttle, m)?)?;
+    m.add_function(wrap_pyfunction!(combine::retry, m)?)?;
+    m.add_function(wrap_pyfunction!(combine::fallback, m)?)?;
+    m.add_function(wrap_pyfunction!(combine::chaos, m)?)?;
+    m.add_function(wrap_pyfunction!(combine::record, m)?)?;
+    m.add_function(wrap_pyfunction!(combine::replay, m)?)?;
     m.add_function(wrap_pyfunction!(engine::connect_engine, m)?)?;
     m.add_function(wrap_pyfunction!(engine::features, m)?)?;
     #[cfg(feature = "conformance")]

@@ -6,6 +6,7 @@ use std::thread::{self, Thread};
 use std::time::Instant;
 
 use crate::lead::{LONG, current_lead};
+use crate::virtual_time;
 
 /// What a thread is woken by that waits in [`park`].
 #[derive(Default)]
@@ -15,6 +16,8 @@ pub(crate) struct Parker(Mutex<State>);
 struct State {
     woken: bool,
     interrupted: bool,
+    /// Virtual time passes for as long as it waits.
+    lets_time_pass: bool,
     waker: Option<Waker>,
 }
 
@@ -42,11 +45,32 @@ impl Parker {
         let waker = {
             let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             change(&mut state);
+            if std::mem::take(&mut state.lets_time_pass) {
+                // What it waits for is there now: by the time that it looks, it is no later.
+                virtual_time::stop();
+            }
             state.waker.take()
         };
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// By the deadlines of the wall clock, while the io thread runs the runtime.
+    fn park_in_virtual_time(&self, deadline: Option<Instant>) -> Parked {
+        {
+            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if virtual_time::is_of_this_thread() && !state.woken && !state.interrupted {
+                state.lets_time_pass = true;
+                virtual_time::go();
+            }
+        }
+        let parked = park_alone(self, deadline);
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::take(&mut state.lets_time_pass) {
+            virtual_time::stop();
+        }
+        parked
     }
 
     fn poll(&self, cx: &Context<'_>) -> Poll<Parked> {
@@ -82,6 +106,9 @@ thread_local! {
 /// The thread runs the runtime of this process meanwhile, so that what it waits for needs no other thread; unless another one
 /// does so and this one may have to wait long.
 pub(crate) fn park(parker: &Parker, deadline: Option<Instant>) -> Parked {
+    if virtual_time::is_on() {
+        return parker.park_in_virtual_time(deadline);
+    }
     let start = Instant::now();
     let parked = current_lead()
         .filter(|lead| !(WAITED_LONG.get() && lead.is_taken()))

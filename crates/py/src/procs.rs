@@ -318,6 +318,12 @@ impl Launcher {
         self.0.name()
     }
 
+    /// The same for the same launcher, for as long as there is one.
+    #[getter]
+    fn identity(&self) -> usize {
+        Arc::as_ptr(&self.0).cast::<()>().addr()
+    }
+
     fn __repr__(&self) -> String {
         format!("Launcher({})", self.0.name())
     }

@@ -23,5 +23,6 @@ mod puppet;
 mod restarts;
 mod stopping;
 mod trees;
+mod virtual_time;
 mod workers;
 mod zygotes;
