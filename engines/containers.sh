@@ -2,6 +2,7 @@
 # $WORK/engine.sock. Whoever sources this has set PREFIX, INIT and the functions `missing` and `is_private`.
 # shellcheck shell=bash disable=SC2154
 NAME=${PROCESSION_ENGINE:-$PREFIX}
+VARIABLE=${VARIABLE:-DOCKER_HOST}
 
 usage() {
     cat <<TEXT
@@ -10,7 +11,7 @@ usage: engines/$ENGINE.sh COMMAND
   install      as root on Debian: installs what is missing
   up           starts a private engine
   status       says what there is
-  run CMD...   runs CMD where the private engine is, with DOCKER_HOST set
+  run CMD...   runs CMD where the private engine is, with $VARIABLE set
   with CMD...  runs CMD with $WHICH that ends with CMD
   down         ends the private engine; nothing of it stays
 TEXT
@@ -31,6 +32,8 @@ install() {
 
 engine_host() { echo "unix://$(place_work "$NAME")/engine.sock"; }
 
+engine_answers() { DOCKER_HOST=$(engine_host) docker version >/dev/null 2>&1; }
+
 up() {
     local work try why
     export PATH=$PATH:/usr/sbin:/sbin
@@ -41,7 +44,7 @@ up() {
     [ ! -e "$work" ] || place_remove "$NAME"
     place_make "$NAME" "$INIT" "$NAME" "$work"
     for try in $(seq 600); do
-        DOCKER_HOST=$(engine_host) docker version >/dev/null 2>&1 && { say "$NAME is up"; return; }
+        engine_answers && { say "$NAME is up"; return; }
         place_pid "$NAME" >/dev/null || break
         sleep 0.1
     done
@@ -84,7 +87,7 @@ status() {
     local name pid
     is_private || echo 'an engine answers here'
     for name in $(places "$PREFIX"); do
-        pid=$(place_pid "$name") && echo "$name: up, PID $pid, unix://$(place_work "$name")/engine.sock" || echo "$name: left over"
+        pid=$(place_pid "$name") && echo "$name: up, PID $pid, $(NAME=$name engine_host)" || echo "$name: left over"
     done
 }
 

@@ -23,11 +23,12 @@ ARROWS: dict[str, set[str]] = {
     "supervise": {"launch", "model"},
     "launch-local": {"launch", "sys", "model"},
     "launch-docker": {"launch", "model"},
+    "launch-slurm": {"launch", "model"},
     "keeper": {"sys", "model"},
     "host": {"actor", "net", "wire", "launch", "launch-local", "supervise", "sys", "model"},
     "launch-test": {"host", "launch", "model"},
-    "py": {"host", "actor", "launch", "launch-local", "launch-docker", "launch-test", "model", "wire", "net", "sys"},
-    "procession": {"host", "actor", "launch", "launch-local", "launch-docker", "model"},
+    "py": {"host", "actor", "launch", "launch-local", "launch-docker", "launch-slurm", "launch-test", "model", "wire", "net", "sys"},
+    "procession": {"host", "actor", "launch", "launch-local", "launch-docker", "launch-slurm", "model"},
 }
 ONLY_IN = {"pyo3": {"py"}, "bollard": {"launch-docker"}}
 NEVER_IN = {"tokio": {"model", "sys", "wire", "supervise"}}

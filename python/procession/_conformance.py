@@ -71,7 +71,7 @@ def conform(
     _validate.seconds("patience", patience)
     chosen = resolve(launcher)
     if isinstance(chosen, EngineLauncher):
-        python = python or chosen.config["python"]
+        python = python or chosen.config.get("python")
     runtime()
     native = chosen.native()
     ready = [sys.executable, "-m", "procession._proc_main"]

@@ -14,6 +14,7 @@ from procession._docker import DOCKER_SOCKET, PODMAN_SOCKET, Docker, Podman
 from procession._engines import EngineLauncher
 from procession._launcher import NativeLauncher, resolve
 from procession._session_key import session_key
+from procession._slurm import Slurm, installed
 from procession._worker_launcher import WorkerLauncher
 from procession.errors import InvalidArgument, Unreachable
 
@@ -62,10 +63,11 @@ BUILT_IN: dict[str, Callable[[], str]] = {
     "worker:HOST:PORT": _keyed,
     "docker:IMAGE": partial(_listens, "docker", "DOCKER_HOST", DOCKER_SOCKET),
     "podman:IMAGE": partial(_listens, "docker", "PODMAN_HOST", PODMAN_SOCKET),
+    "slurm:PARTITION": installed,
 }
 """By what `by_name` takes; each raises where it cannot be used, and has something to say else, or nothing."""
-ENGINES: dict[str, Callable[[str], EngineLauncher]] = {"docker": Docker, "podman": Podman}
-"""By the word before the colon; what is behind it is the image."""
+ENGINES: dict[str, Callable[[str], EngineLauncher]] = {"docker": Docker, "podman": Podman, "slurm": Slurm}
+"""By the word before the colon; what is behind it is the image, or the partition."""
 PROBE_SECONDS = 5.0
 
 
@@ -90,7 +92,7 @@ def available() -> list[LauncherInfo]:
 def by_name(name: str) -> Any:
     """What `spawn_procs(launcher=...)` takes, by its name.
 
-    name: `"native"`; `"worker:HOST:PORT"`, with the session key of the environment; `"docker:IMAGE"` or `"podman:IMAGE"`; the name of an entry point of the group
+    name: `"native"`; `"worker:HOST:PORT"`, with the session key of the environment; `"docker:IMAGE"` or `"podman:IMAGE"`; `"slurm"` or `"slurm:PARTITION"`; the name of an entry point of the group
         `procession.launchers`; or `"module:Class"`, which is imported.
 
     Raises InvalidArgument, with the cause, for what is none of these or cannot be imported, and TypeError for what is no launcher.
@@ -98,6 +100,8 @@ def by_name(name: str) -> Any:
     first, colon, rest = _validate.text("name", name).partition(":")
     if name == "native":
         return NativeLauncher()
+    if name == "slurm":
+        return Slurm()
     if first == "worker" and ":" in rest:
         return WorkerLauncher(rest)
     if rest and first in ENGINES:

@@ -8,6 +8,7 @@ from procession._docker import Docker, Podman
 from procession._launcher import NativeLauncher, resolve
 from procession._launcher_names import LauncherInfo, available, by_name
 from procession._launcher_process import launcher_of, process_of
+from procession._slurm import Slurm
 from procession._worker_launcher import WorkerLauncher, connect_all
 from procession._zygote import Zygote
 from procession.errors import LauncherUnavailable
@@ -21,6 +22,7 @@ __all__ = [
     "LauncherInfo",
     "NativeLauncher",
     "Podman",
+    "Slurm",
     "WorkerLauncher",
     "Zygote",
     "available",

@@ -30,10 +30,12 @@ pub use procession_launch::{
 #[cfg(feature = "docker")]
 pub use procession_launch_docker::{Docker, DockerConfig, DockerError, Pull};
 pub use procession_launch_local::{Fact, Named, NativeLauncher, facts, find_user};
+#[cfg(feature = "slurm")]
+pub use procession_launch_slurm::{Slurm, SlurmConfig, SlurmError};
 pub use procession_model::{
     ActorFailed, ActorId, BOOTSTRAP_ENV, Binding, BootPhase, BootTiming, BootstrapCommand, Certificate,
-    ChannelAddr, Confinement, DialBack, DropCapabilities, ExitClass, FlightRecord, Handling, HostId,
-    InvalidArgument, LOG_CHANNEL_ENV, LaunchId, LaunchOptions, PROCESS_NAME_ENV, PortId, Preload, ProcExit,
-    ProcExitKind, ProcExitResult, ProcId, ProcStatus, ReportedExit, Resources, Rlimits, Rung, Security,
-    Source, StopIntent, StopRequest, User, Verdict, Witness,
+    ChannelAddr, Confinement, DialBack, DropCapabilities, Eviction, ExitClass, FlightRecord, Handling,
+    HostId, InvalidArgument, LOG_CHANNEL_ENV, LaunchId, LaunchOptions, PROCESS_NAME_ENV, PortId, Preload,
+    ProcExit, ProcExitKind, ProcExitResult, ProcId, ProcStatus, ReportedExit, Resources, Rlimits, Rung,
+    Security, Source, StopIntent, StopRequest, User, Verdict, Witness,
 };

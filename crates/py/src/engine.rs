@@ -81,6 +81,8 @@ pub(crate) fn features() -> Vec<&'static str> {
     vec![
         #[cfg(feature = "docker")]
         "docker",
+        #[cfg(feature = "slurm")]
+        "slurm",
         #[cfg(feature = "conformance")]
         "conformance",
     ]

@@ -23,6 +23,8 @@ pub(crate) async fn connect(kind: &str, config: &str) -> Result<Arc<dyn Engine>,
     match kind {
         #[cfg(feature = "docker")]
         "docker" => docker(config).await,
+        #[cfg(feature = "slurm")]
+        "slurm" => slurm(config).await,
         _ => Err(Refusal::Unavailable(format!(
             "this build has no launcher of kind {kind:?}: build it with that feature, --features engines"
         ))),
@@ -40,6 +42,16 @@ async fn docker(config: &str) -> Result<Arc<dyn Engine>, Refusal> {
     match Docker::connect(read(config)?).await {
         Ok(docker) => Ok(Arc::new(docker)),
         Err(DockerError::Invalid(error)) => Err(Refusal::Invalid(error)),
+        Err(error) => Err(Refusal::Unavailable(error.to_string())),
+    }
+}
+
+#[cfg(feature = "slurm")]
+async fn slurm(config: &str) -> Result<Arc<dyn Engine>, Refusal> {
+    use procession_launch_slurm::{Slurm, SlurmError};
+    match Slurm::connect(read(config)?).await {
+        Ok(slurm) => Ok(Arc::new(slurm)),
+        Err(SlurmError::Invalid(error)) => Err(Refusal::Invalid(error)),
         Err(error) => Err(Refusal::Unavailable(error.to_string())),
     }
 }
