@@ -38,7 +38,7 @@ NEXTEST_REPORT = target/nextest/default/junit.xml
 
 WITH_DOCKER := engines/docker.sh with engines/with-image.sh
 
-.PHONY: help setup target demo test test-rust test-python test-faults test-compat soak counts fuzz test-engines test-remote lint bench bench-smoke bench-peers bench-curve engines wheel wheel-core ci clean env
+.PHONY: help setup target demo test test-rust test-python test-faults test-compat soak counts fuzz test-engines test-slurm test-remote lint bench bench-smoke bench-peers bench-curve engines wheel wheel-core ci clean env
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14
@@ -111,6 +111,9 @@ test-engines: setup wheel ## the tests, the conformance kit and the demo against
 		$(PY) examples/train_digits.py --launcher docker'
 	engines/podman.sh with engines/with-image.sh $(PY) -m pytest tests/engines/test_docker_launcher.py
 
+test-slurm: setup ## the tests and the conformance kit against a real Slurm of four nodes
+	engines/slurm.sh with bash -c '$(PY) -m pytest tests/engines/test_slurm_launcher.py && engines/conformance.sh slurm 40 --jobs 8'
+
 test-remote: setup ## hosts over a real sshd and a real Slurm, on the loopback
 	engines/remote.sh install
 	$(PY) -m pytest tests/remote
@@ -120,7 +123,7 @@ engines: ## installs Debian's Docker when root, and starts a private one: engine
 
 lint: setup ## format, lints, types, and the rules of the house
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --features procession-py/engines,procession/docker $(LOCKED) -- -D warnings
+	cargo clippy --workspace --all-targets --features procession-py/engines,procession/docker,procession/slurm $(LOCKED) -- -D warnings
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy

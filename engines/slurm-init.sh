@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# PID 1 of the place of a private Slurm: engines/slurm-init.sh NAME WORK. It ends with its first node.
+# PID 1 of the place of a private Slurm: engines/slurm-init.sh NAME WORK. A daemon that ends is started again, with what is in
+# WORK/DAEMON.options, unless there is WORK/DAEMON.hold: so tests have one end, and come back.
 set -euo pipefail
 name=$1 work=$2
 
@@ -67,8 +68,18 @@ CONF
 export SLURM_CONF=$work/slurm.conf
 munged --force --key-file="$work/munge.key" --socket=/run/munge/socket --pid-file=/run/munge/pid \
     --seed-file=/run/munge/seed --log-file="$work/munge.log"
-slurmctld -i -f "$SLURM_CONF"
-for node in n2 n3 n4; do slurmd -N "$node" -f "$SLURM_CONF"; done
-slurmd -D -N n1 -f "$SLURM_CONF" &
+kept() {
+    local daemon=$1 options
+    shift
+    while :; do
+        while [ -e "$work/$daemon.hold" ]; do sleep 0.05; done
+        options=$(cat "$work/$daemon.options" 2>/dev/null || true)
+        # shellcheck disable=SC2086
+        "$@" -D -f "$SLURM_CONF" $options || true
+    done
+}
+
+kept slurmctld slurmctld -i &
+for node in n1 n2 n3 n4; do kept "slurmd-$node" slurmd -N "$node" & done
 # Not exec: PID 1 has to reap what loses its parent.
 wait

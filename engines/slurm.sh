@@ -25,6 +25,7 @@ engine_answers() {
     nodes=$(inside sinfo --noheader --Node --format=%t 2>/dev/null) && [ "$(sort -u <<<"$nodes")" = idle ]
 }
 
-inside() { SLURM_CONF=$(engine_host) place_run "$NAME" "$@"; }
+# What the launcher keeps by default goes with the place.
+inside() { HOME=$(place_work "$NAME") SLURM_CONF=$(engine_host) place_run "$NAME" "$@"; }
 
 main "$@"

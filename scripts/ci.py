@@ -33,15 +33,16 @@ class Lane:
 LANES = [
     Lane("test", ["make", "test"], 41),
     Lane("faults", ["make", "test-faults", "EVALUATE=1"], 1, quotes=r"^\d+ rows: "),
-    Lane("soak", ["make", "soak", "SECONDS=60"], 3, quotes=r"^soak: \w+, seed "),
+    Lane("soak", ["make", "soak", "SECONDS=60"], 2, quotes=r"^soak: \w+, seed "),
     Lane("bench", ["make", "bench-smoke"], 3, quotes=r"^bench: "),
     Lane("compat", ["make", "test-compat"], 5, needs=["tests/compat/environment.sh"]),
     Lane("lint", ["make", "lint"], 8),
-    Lane("demo python", ["make", "demo", "LAUNCHER=python"], 3, quotes=r"^test accuracy "),
-    Lane("demo native", ["make", "demo", "LAUNCHER=native"], 3, quotes=r"^test accuracy "),
+    Lane("demo python", ["make", "demo", "LAUNCHER=python"], 1, quotes=r"^test accuracy "),
+    Lane("demo native", ["make", "demo", "LAUNCHER=native"], 2, quotes=r"^test accuracy "),
     Lane(
         "engines docker", ["make", "test-engines"], 11, needs=["engines/docker.sh", "check"], quotes=r"^test accuracy "
     ),
+    Lane("engines slurm", ["make", "test-slurm"], 4, needs=["engines/slurm.sh", "check"], quotes=r"^slurm: ran "),
     Lane("engines remote", ["make", "test-remote"], 2, needs=["engines/remote.sh", "check"]),
 ]
 

@@ -139,6 +139,9 @@ impl SlurmConfig {
                 return refused(field, &text, "give an absolute path");
             }
         }
+        if let Some(conf) = self.conf.as_ref().filter(|conf| !conf.is_file()) {
+            return refused("conf", &conf.to_string_lossy(), "there is no such file");
+        }
         if let Some(bind) = self.bind.as_ref().filter(|bind| bind.parse::<SocketAddr>().is_err()) {
             return refused("bind", bind, "give an IP address that nodes can reach, and a port: 10.0.0.1:0");
         }
@@ -206,6 +209,7 @@ mod tests {
             ("options[0]", options("--wrap=true")),
             ("options[0]", options("--")),
             ("output_dir", SlurmConfig { output_dir: Some("here".into()), ..good.clone() }),
+            ("conf", SlurmConfig { conf: Some("/no/such/slurm.conf".into()), ..good.clone() }),
             ("bind", SlurmConfig { bind: Some("localhost".into()), ..good.clone() }),
             ("poll", SlurmConfig { poll: 0.0, ..good.clone() }),
             ("launches_at_once", SlurmConfig { launches_at_once: 0, ..good.clone() }),
