@@ -27,7 +27,19 @@ ARROWS: dict[str, set[str]] = {
     "keeper": {"sys", "model"},
     "host": {"actor", "net", "wire", "launch", "launch-local", "supervise", "sys", "model"},
     "launch-test": {"host", "launch", "model"},
-    "py": {"host", "actor", "launch", "launch-local", "launch-docker", "launch-slurm", "launch-test", "model", "wire", "net", "sys"},
+    "py": {
+        "host",
+        "actor",
+        "launch",
+        "launch-local",
+        "launch-docker",
+        "launch-slurm",
+        "launch-test",
+        "model",
+        "wire",
+        "net",
+        "sys",
+    },
     "procession": {"host", "actor", "launch", "launch-local", "launch-docker", "launch-slurm", "model"},
 }
 ONLY_IN = {"pyo3": {"py"}, "bollard": {"launch-docker"}}

@@ -14,7 +14,7 @@ from procession._docker import DOCKER_SOCKET, PODMAN_SOCKET, Docker, Podman
 from procession._engines import EngineLauncher
 from procession._launcher import NativeLauncher, resolve
 from procession._session_key import session_key
-from procession._slurm import Slurm, installed
+from procession._slurm import Slurm, answers
 from procession._worker_launcher import WorkerLauncher
 from procession.errors import InvalidArgument, Unreachable
 
@@ -63,7 +63,7 @@ BUILT_IN: dict[str, Callable[[], str]] = {
     "worker:HOST:PORT": _keyed,
     "docker:IMAGE": partial(_listens, "docker", "DOCKER_HOST", DOCKER_SOCKET),
     "podman:IMAGE": partial(_listens, "docker", "PODMAN_HOST", PODMAN_SOCKET),
-    "slurm:PARTITION": installed,
+    "slurm:PARTITION": answers,
 }
 """By what `by_name` takes; each raises where it cannot be used, and has something to say else, or nothing."""
 ENGINES: dict[str, Callable[[str], EngineLauncher]] = {"docker": Docker, "podman": Podman, "slurm": Slurm}

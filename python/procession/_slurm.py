@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 from procession import _native, _validate
 from procession._engines import EngineLauncher
@@ -114,11 +116,24 @@ class Slurm(EngineLauncher):
         )
 
 
-def installed() -> str:
-    """Raises Unreachable where this build cannot use Slurm, or its commands are not here. The controller is not asked."""
+USUAL_PLACES = ("/etc/slurm", "/etc/slurm-llnl", "/run/slurm/conf", "/opt/slurm/etc", "/usr/local/etc")
+
+
+def answers(seconds: float = 5.0) -> str:
+    """Which controller answers, in Slurm's words; raises Unreachable where none does, or where this build cannot use it."""
     if "slurm" not in _native.features():
         raise Unreachable("this build has no launcher of kind 'slurm': build it with --features engines")
-    for program in ("sbatch", "squeue", "scancel", "scontrol"):
+    for program in ("scontrol", "sbatch", "squeue", "scancel"):
         if shutil.which(program) is None:
             raise Unreachable(f"{program} is not in PATH; install Slurm's commands, or load their module")
-    return ""
+    # Without any its commands would look for one for a minute.
+    if not os.environ.get("SLURM_CONF") and not any(Path(place, "slurm.conf").exists() for place in USUAL_PLACES):
+        raise Unreachable("there is no slurm.conf in any of the usual places; set SLURM_CONF")
+    try:
+        done = subprocess.run(["scontrol", "ping"], capture_output=True, text=True, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        raise Unreachable(f"its controller has not answered within {seconds:g} s") from None
+    said = (done.stdout.strip() or done.stderr.strip() or "nothing").splitlines()[0]
+    if done.returncode != 0:
+        raise Unreachable(f"its controller does not answer: {said}")
+    return said

@@ -12,6 +12,7 @@ import pytest
 from probe import Probe
 
 import procession.actor
+from procession import launchers
 from procession.actor import SupervisionError, this_host
 from procession.errors import InvalidArgument, LauncherUnavailable
 from procession.launchers import Slurm
@@ -181,6 +182,8 @@ def test_a_program_is_run_as_a_job_from_the_command_line(cluster):
 
 
 def test_the_cluster_says_what_it_is(cluster):
+    listed = next(one for one in launchers.available() if one.name == "slurm:PARTITION")
+    assert (listed.status, listed.reason.split()[-1]) == ("ok", "UP")
     assert cluster.launcher().probe() == f"Slurm {ask('sbatch', '--version').split()[1]}, cluster procession"
 
 

@@ -149,6 +149,8 @@ def test_a_name_gives_what_a_spawn_takes(installed):
     assert repr(launchers.by_name("worker:10.0.0.2:7000")) == "launchers.WorkerLauncher('10.0.0.2:7000')"
     assert launchers.by_name("docker:image:7").config["image"] == "image:7"
     assert launchers.by_name("podman:image").config["host"] == "unix:///run/podman/podman.sock"
+    assert "partition" not in launchers.by_name("slurm").config
+    assert launchers.by_name("slurm:gpu").config["partition"] == "gpu"
     mine = launchers.by_name("mine_launchers:Mine")
     configured = sys.modules["mine_launchers"].configured
     assert launchers.by_name("configured") is launchers.by_name("mine_launchers:configured") is configured
@@ -162,7 +164,7 @@ def test_a_name_gives_what_a_spawn_takes(installed):
         (
             "docker_",
             InvalidArgument,
-            'name = "docker_": has to be native, worker:HOST:PORT, docker:IMAGE, podman:IMAGE, answering, configured, half, hanging',
+            'name = "docker_": has to be native, worker:HOST:PORT, docker:IMAGE, podman:IMAGE, slurm:PARTITION, answering, configured, half, hanging',
         ),
         ("", InvalidArgument, "or module:Class"),
         ("worker", InvalidArgument, "has to be native, worker:HOST:PORT"),
