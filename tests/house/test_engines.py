@@ -30,6 +30,15 @@ def test_a_docker_that_answers_will_do_unless_ci_is_set(tmp_path, ci, code):
     assert done.stdout.startswith("no Docker that may be used answers") or code == 0
 
 
+def test_a_slurm_is_always_a_private_one(tmp_path):
+    for tool in ("bash", "dirname", "id", "sort"):
+        (tmp_path / tool).symlink_to(shutil.which(tool))
+    environ = {"PATH": str(tmp_path), "HOME": str(tmp_path), "SLURM_CONF": "/of/somebody.conf"}
+    done = subprocess.run([ENGINES / "slurm.sh", "check"], env=environ, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 77, done.stderr
+    assert done.stdout.startswith("no Slurm that may be used answers, and none can be started: ")
+
+
 @pytest.mark.parametrize(
     ("trace", "shown"),
     [

@@ -13,8 +13,8 @@ use crate::tools::Tools;
 
 /// How soon it looks again when something was asked for.
 const SOON: Duration = Duration::from_millis(100);
-/// It spends at most this share of its time asking.
-const SHARE: u32 = 10;
+/// It spends at most this share of its time asking, unless it would not look for longer than that.
+const SHARE: (u32, Duration) = (10, Duration::from_secs(30));
 /// How long it waits when nobody answers, first and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
@@ -118,7 +118,7 @@ async fn poll(shared: Arc<Shared>, tools: Tools, most: Duration) {
             continue;
         }
         away = BACK_OFF.0;
-        let least = began.elapsed() * SHARE;
+        let least = (began.elapsed() * SHARE.0).min(SHARE.1);
         let pause = uneven(calm.min(most).max(least));
         calm = (calm * 2).min(most);
         tokio::select! {

@@ -10,6 +10,10 @@ use crate::files::Files;
 /// The code of a job that has not found its commands.
 pub(crate) const NO_COMMANDS: i32 = 66;
 
+/// What Slurm tells the elements of an array, and other jobs not: whether a proc became one is chance.
+const OF_ARRAYS: &str = "SLURM_ARRAY_JOB_ID SLURM_ARRAY_TASK_COUNT SLURM_ARRAY_TASK_ID SLURM_ARRAY_TASK_MAX \
+                         SLURM_ARRAY_TASK_MIN SLURM_ARRAY_TASK_STEP";
+
 /// What Slurm gets: nothing of any proc is in it. `first` is what begins each job, unless that is of an array.
 pub(crate) fn batch(dir: &Path) -> Vec<u8> {
     [
@@ -46,6 +50,7 @@ pub(crate) fn commands(
     if !config.requeue {
         lines.push([&b"rm -f "[..], &path(&files.commands()), b" ", &path(&files.emptied())].concat());
     }
+    lines.push(format!("unset {OF_ARRAYS}").into_bytes());
     for name in &command.env_remove {
         lines.push(format!("unset {}", variable(name)?).into_bytes());
     }
@@ -169,12 +174,11 @@ mod tests {
     fn what_a_proc_is_given_arrives_as_it_was_given_whatever_is_in_it() {
         let value = "a 'b' \"c\" $HOME `d` \\ * \n\u{1f30d}";
         let mut command = BootstrapCommand::new("/bin/sh");
-        let script =
-            "printf '%s|' \"$@\" \"$A\" \"$PROCESSION_BOOTSTRAP\" \"${GONE-none}\" \"$STAYS\"; exit 7";
+        let script = "printf '%s|' \"$@\" \"$A\" \"$PROCESSION_BOOTSTRAP\" \"${GONE-none}\" \"$STAYS\" \"${SLURM_ARRAY_TASK_ID-none}\"; exit 7";
         command.args = ["-c", script, "sh", value, ""].map(str::to_owned).into();
         command.env = HashMap::from([("A".to_owned(), value.to_owned())]);
         command.env_remove = vec!["GONE".to_owned()];
-        let expected = format!("{value}||{value}|pay'load|none|2|");
+        let expected = format!("{value}||{value}|pay'load|none|2|none|");
         assert_eq!(run(&options(command), &SlurmConfig::default()), (Some(7), expected));
     }
 

@@ -131,6 +131,11 @@ impl Slurm {
         Ok(owner.map(|(_, files)| self.keep(handle, files)))
     }
 
+    /// Whether the program of a job was started, as its files tell: sooner than Slurm does.
+    fn has_begun(&self, job: &Job) -> bool {
+        !self.config.requeue && !job.files.commands().exists()
+    }
+
     async fn end(&self, way: Way, handle: &str) -> Result<(), String> {
         let gone = || Err("the runtime that the launcher was made in has ended".to_owned());
         let done = self.ends.ask((way, handle.to_owned())).await.unwrap_or_else(gone);
@@ -142,7 +147,7 @@ impl Slurm {
     async fn begun(&self, handle: &str, job: &Job, context: &Context) -> bool {
         let (mut watching, mut said) = (self.poller.watch(), format!("job {handle} was submitted"));
         let mut given_up: Option<Instant> = None;
-        loop {
+        while !self.has_begun(job) {
             context.progress(said.clone());
             let told = tokio::select! {
                 told = watching.next() => told,
@@ -179,7 +184,7 @@ impl Slurm {
         }
         // Until its commands are read, a signal would find nobody.
         let (until, mut pause) = (Instant::now() + BEGINS, Duration::from_millis(5));
-        while job.files.commands().exists() && !self.config.requeue && Instant::now() < until {
+        while !self.has_begun(job) && !self.config.requeue && Instant::now() < until {
             if self.poller.last(handle).is_some_and(|row| row.is_final()) {
                 break;
             }
@@ -376,8 +381,9 @@ impl Launcher for Slurm {
         if let (Some(job), Signal::Kill) = (&known, signal) {
             *job.killed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         }
+        let begun = known.is_some_and(|job| self.has_begun(&job));
         let way = match signal {
-            _ if self.poller.last(handle).is_some_and(|row| row.waits()) => Way::Cancel,
+            _ if !begun && self.poller.last(handle).is_some_and(|row| row.waits()) => Way::Cancel,
             Signal::Terminate => Way::Terminate,
             Signal::Kill if self.cluster.holds_trees => Way::Kill,
             // What the program has started would be out of reach once that is gone.
