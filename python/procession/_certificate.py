@@ -16,11 +16,14 @@ VERDICTS = Literal[
     "out of memory",
     "stopped",
     "boot failed",
+    "preempted",
+    "time limit",
+    "requeued",
     "launcher failed",
     "host lost",
     "unknown",
 ]
-CLASSES = Literal["clean", "app", "oom", "stopped", "boot", "launcher", "lost"]
+CLASSES = Literal["clean", "app", "oom", "stopped", "boot", "evicted", "launcher", "lost"]
 
 
 @dataclass(frozen=True)

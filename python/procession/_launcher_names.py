@@ -16,6 +16,7 @@ from procession._docker import DOCKER_SOCKET, PODMAN_SOCKET, Docker, Podman
 from procession._engines import EngineLauncher
 from procession._launcher import NativeLauncher, resolve
 from procession._session_key import session_key
+from procession._slurm import Slurm, answers
 from procession._ssh import Ssh
 from procession._systemd import SYSTEM_BUS, Systemd, user_bus
 from procession._worker_launcher import WorkerLauncher
@@ -82,6 +83,7 @@ BUILT_IN: dict[str, Callable[[], str]] = {
     "podman:IMAGE": partial(_listens, "docker", "PODMAN_HOST", PODMAN_SOCKET),
     "ssh:HOST": partial(_installed, "ssh", "ssh"),
     "command:LINE": partial(_built, "command"),
+    "slurm:PARTITION": answers,
     "systemd:user": lambda: _listens("systemd", "DBUS_SESSION_BUS_ADDRESS", user_bus()),
     "systemd:system": partial(_listens, "systemd", "DBUS_SYSTEM_BUS_ADDRESS", SYSTEM_BUS),
 }
@@ -91,6 +93,7 @@ ENGINES: dict[str, Callable[[str], EngineLauncher]] = {
     "podman": Podman,
     "ssh": Ssh,
     "command": Command,
+    "slurm": Slurm,
 }
 """By the word before the colon; what is behind it is what they are made with."""
 PROBE_SECONDS = 5.0
@@ -118,7 +121,7 @@ def by_name(name: str) -> Any:
     """What `spawn_procs(launcher=...)` takes, by its name.
 
     name: `"native"`; `"worker:HOST:PORT"`, with the session key of the environment; `"docker:IMAGE"` or `"podman:IMAGE"`;
-        `"ssh:HOST"`; `"command:LINE"`, with `{argv}` in the line; `"systemd"`, which is `"systemd:user"`, `"systemd:system"`, or
+        `"ssh:HOST"`; `"command:LINE"`, with `{argv}` in the line; `"slurm"` or `"slurm:PARTITION"`; `"systemd"`, which is `"systemd:user"`, `"systemd:system"`, or
         `"systemd:ADDRESS"` of a D-Bus; the name of an entry point of the group `procession.launchers`; or `"module:Class"`,
         which is imported.
 
@@ -127,6 +130,8 @@ def by_name(name: str) -> Any:
     first, colon, rest = _validate.text("name", name).partition(":")
     if name == "native":
         return NativeLauncher()
+    if name == "slurm":
+        return Slurm()
     if first == "worker" and ":" in rest:
         return WorkerLauncher(rest)
     if rest and first in ENGINES:

@@ -12,6 +12,12 @@ from procession._native_combine import record as record
 from procession._native_combine import replay as replay
 from procession._native_combine import retry as retry
 from procession._native_combine import throttle as throttle
+from procession._native_engine import Engine as Engine
+from procession._native_engine import conform as conform
+from procession._native_engine import conformance_checks as conformance_checks
+from procession._native_engine import conformance_page as conformance_page
+from procession._native_engine import connect_engine as connect_engine
+from procession._native_engine import features as features
 from procession._native_inbox import Busy as Busy
 from procession._native_inbox import Caller as Caller
 from procession._native_inbox import Inbox as Inbox
@@ -251,40 +257,6 @@ class Launcher:
     @property
     def identity(self) -> int:
         """The same for the same launcher, for as long as there is one."""
-
-@final
-class Engine:
-    """A substrate that procs can be launched on."""
-
-    def launcher(self) -> Launcher: ...
-    def probe(self) -> Waiter:
-        """Its name and version; fails where it does not answer."""
-    def interpreter(self) -> str | None:
-        """What runs Python where its procs live, where that is known."""
-    def list(self) -> Waiter:
-        """Tuples (handle, whether it runs, whether its owner is gone or None, labels) of all that there is of procession there."""
-    def remove(self, handle: str) -> Waiter: ...
-    def close(self) -> Waiter:
-        """Closes its connection, where what it has launched lives no longer than that."""
-
-def connect_engine(kind: str, config: str) -> Engine:
-    """Reaches the engine of that kind, as `config` says, which is JSON. LauncherUnavailable, InvalidArgument."""
-
-def features() -> list[str]:
-    """Which of its features this build has; without "conformance" it has none of the next three."""
-
-def conformance_checks() -> list[tuple[str, str]]:
-    """The name of each check of launchers, and what it is that is promised."""
-
-def conform(launcher: Launcher | None, name: str, python: str | None, ready: list[str], patience: float) -> str:
-    """Runs the check of that name, and gives what came out of it, as JSON. None is the native launcher.
-
-    `python`: what the programs of checks are run by where procs live; None runs them by a shell. `ready`: a command that calls back,
-    whose program the launcher may replace by an interpreter of its own. ValueError where there is no such check.
-    """
-
-def conformance_page(launcher: str, rows: list[str]) -> str:
-    """Those rows as a page of HTML."""
 
 def read_record(file: bytes) -> dict[str, Any]:
     """What the file of an ended proc's record holds: `exit` as `ProcHandle.exit()`, and what is kept beside it.

@@ -20,7 +20,7 @@ Actors = Literal["fail", "respawn"]
 WHEN = ("never", "on_failure", "always")
 STRATEGIES = ("one_for_one", "one_for_all", "rest_for_one")
 ACTORS = ("fail", "respawn")
-CLASSES = ("app", "oom", "boot", "launcher")
+CLASSES = ("app", "oom", "boot", "evicted", "launcher")
 MAX_COUNT = 2**32 - 1
 
 
@@ -45,7 +45,8 @@ class Restart:
     healthy_after: float = 60.0
     """After it has been ready for so long, the back-off and the budgets of a proc start anew."""
     budgets: Mapping[str, int] = field(default_factory=dict)
-    """How many restarts failures of a class get, beside the intensity: `app`, `oom`, `boot` (never ready), `launcher`."""
+    """How many restarts failures of a class get, beside the intensity: `app`, `oom`, `boot` (never ready), `evicted` (preempted, out of
+    time), `launcher`."""
     strategy: Strategy = "one_for_one"
     """Which others are stopped and launched again too: none, all of them, or those of higher rank."""
     actors: Actors = "fail"

@@ -10,6 +10,7 @@ from procession._docker import Docker, Podman
 from procession._launcher import NativeLauncher, resolve
 from procession._launcher_names import LauncherInfo, available, by_name
 from procession._launcher_process import launcher_of, process_of
+from procession._slurm import Slurm
 from procession._ssh import Ssh
 from procession._systemd import Systemd
 from procession._worker_launcher import WorkerLauncher, connect_all
@@ -31,6 +32,7 @@ __all__ = [
     "Record",
     "Replay",
     "Retry",
+    "Slurm",
     "Ssh",
     "Systemd",
     "Throttle",

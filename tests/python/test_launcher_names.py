@@ -169,6 +169,8 @@ def test_a_name_gives_what_a_spawn_takes(installed):
         "systemd:unix:path=/bus": "unix:path=/bus",
     }.items():
         assert launchers.by_name(name).config["bus"] == bus
+    assert "partition" not in launchers.by_name("slurm").config
+    assert launchers.by_name("slurm:gpu").config["partition"] == "gpu"
     mine = launchers.by_name("mine_launchers:Mine")
     configured = sys.modules["mine_launchers"].configured
     assert launchers.by_name("configured") is launchers.by_name("mine_launchers:configured") is configured
@@ -182,7 +184,7 @@ def test_a_name_gives_what_a_spawn_takes(installed):
         (
             "docker_",
             InvalidArgument,
-            'name = "docker_": has to be native, worker:HOST:PORT, docker:IMAGE, podman:IMAGE, systemd:user, systemd:system, answering, configured, half, hanging',
+            'name = "docker_": has to be native, worker:HOST:PORT, docker:IMAGE, podman:IMAGE, ssh:HOST, command:LINE, slurm:PARTITION, systemd:user, systemd:system, answering, configured, half, hanging',
         ),
         ("", InvalidArgument, "or module:Class"),
         ("worker", InvalidArgument, "has to be native, worker:HOST:PORT"),

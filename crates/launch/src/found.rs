@@ -28,7 +28,8 @@ impl Labels {
     /// The name of the label with the proc's id.
     pub const PROC: &str = "procession.proc";
     const SESSION: &str = "procession.session";
-    const INCARNATION: &str = "procession.incarnation";
+    /// The name of the label with the random id of the launch.
+    pub const INCARNATION: &str = "procession.incarnation";
     const OWNER: &str = "procession.owner";
     const PROCESS: &str = "procession.process";
     const LEASE: &str = "procession.lease";

@@ -34,6 +34,11 @@ pub enum Verdict {
         /// How far it had come.
         phase: BootPhase,
     },
+    /// What it ran on took its place away.
+    Evicted {
+        /// What for.
+        why: Eviction,
+    },
     /// Its launcher could not start it, or could not say how it ended.
     LauncherFailed,
     /// The host ended before it did.
@@ -53,6 +58,7 @@ impl Verdict {
             Self::OutOfMemory => "out of memory",
             Self::Stopped => "stopped",
             Self::BootFailed { .. } => "boot failed",
+            Self::Evicted { why } => why.as_str(),
             Self::LauncherFailed => "launcher failed",
             Self::HostLost => "host lost",
             Self::Unknown => "unknown",
@@ -67,6 +73,7 @@ impl Verdict {
             Self::OutOfMemory => ExitClass::Oom,
             Self::Stopped => ExitClass::Stopped,
             Self::BootFailed { .. } => ExitClass::Boot,
+            Self::Evicted { .. } => ExitClass::Evicted,
             Self::LauncherFailed => ExitClass::Launcher,
             Self::HostLost | Self::Unknown => ExitClass::Lost,
         }
@@ -74,6 +81,34 @@ impl Verdict {
 }
 
 impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why what a proc runs on took its place away, whatever the program did then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Eviction {
+    /// Something more important needed the place.
+    Preempted,
+    /// Its time was over.
+    TimeLimit,
+    /// It was put back into the queue, to be run again later.
+    Requeued,
+}
+
+impl Eviction {
+    /// Two words at most.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Preempted => "preempted",
+            Self::TimeLimit => "time limit",
+            Self::Requeued => "requeued",
+        }
+    }
+}
+
+impl fmt::Display for Eviction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -92,6 +127,8 @@ pub enum ExitClass {
     Stopped,
     /// It never became ready.
     Boot,
+    /// Its place was taken away, by no fault of its own.
+    Evicted,
     /// The launcher's.
     Launcher,
     /// Nobody knows.
@@ -107,6 +144,7 @@ impl ExitClass {
             Self::Oom => "oom",
             Self::Stopped => "stopped",
             Self::Boot => "boot",
+            Self::Evicted => "evicted",
             Self::Launcher => "launcher",
             Self::Lost => "lost",
         }

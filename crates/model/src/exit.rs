@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Certificate, ProcId, ProcStatus};
+use crate::{Certificate, Eviction, ProcId, ProcStatus};
 
 /// How a launch ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,12 +92,23 @@ pub struct ProcExitResult {
     /// Whether the kernel has killed something of it for want of memory; none when nobody could look.
     #[serde(default)]
     pub oom: Option<bool>,
+    /// Why it had to go, where what it ran on took its place away.
+    #[serde(default)]
+    pub evicted: Option<Eviction>,
 }
 
 impl ProcExitResult {
     /// A report of `kind` without tails.
     pub fn new(kind: ProcExitKind) -> Self {
-        Self { kind, stderr_tail: None, stdout_tail: None, reported: None, ended_at: None, oom: None }
+        Self {
+            kind,
+            stderr_tail: None,
+            stdout_tail: None,
+            reported: None,
+            ended_at: None,
+            oom: None,
+            evicted: None,
+        }
     }
 
     /// A failure with `reason`, without tails.

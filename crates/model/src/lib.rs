@@ -16,7 +16,9 @@ mod status;
 mod text;
 
 pub use boot::{BootPhase, BootTiming, OwnBoot};
-pub use certificate::{ActorFailed, Certificate, ExitClass, Rung, Source, StopIntent, Verdict, Witness};
+pub use certificate::{
+    ActorFailed, Certificate, Eviction, ExitClass, Rung, Source, StopIntent, Verdict, Witness,
+};
 pub use confinement::{Binding, Confinement, DropCapabilities, Resources, Rlimits, Security, User};
 pub use exit::{ProcExit, ProcExitKind, ProcExitResult, ReportedExit, StopRequest};
 pub use flight::{FlightRecord, Handling};

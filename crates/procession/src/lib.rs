@@ -39,14 +39,16 @@ pub use procession_launch_command::{CommandConfig, CommandError, connect as conn
 #[cfg(feature = "docker")]
 pub use procession_launch_docker::{Docker, DockerConfig, DockerError, Pull};
 pub use procession_launch_local::{Fact, Named, NativeLauncher, facts, find_user};
+#[cfg(feature = "slurm")]
+pub use procession_launch_slurm::{Slurm, SlurmConfig, SlurmError};
 #[cfg(feature = "ssh")]
 pub use procession_launch_ssh::{SshConfig, SshError, connect as connect_ssh};
 #[cfg(feature = "systemd")]
 pub use procession_launch_systemd::{Systemd, SystemdConfig, SystemdError};
 pub use procession_model::{
     ActorFailed, ActorId, BOOTSTRAP_ENV, Binding, BootPhase, BootTiming, BootstrapCommand, Certificate,
-    ChannelAddr, Confinement, DialBack, DropCapabilities, ExitClass, FlightRecord, Handling, HostId,
-    InvalidArgument, LOG_CHANNEL_ENV, LaunchId, LaunchOptions, PROCESS_NAME_ENV, PortId, Preload, ProcExit,
-    ProcExitKind, ProcExitResult, ProcId, ProcStatus, ReportedExit, Resources, Rlimits, Rung, Security,
-    Source, StopIntent, StopRequest, User, Verdict, Witness,
+    ChannelAddr, Confinement, DialBack, DropCapabilities, Eviction, ExitClass, FlightRecord, Handling,
+    HostId, InvalidArgument, LOG_CHANNEL_ENV, LaunchId, LaunchOptions, PROCESS_NAME_ENV, PortId, Preload,
+    ProcExit, ProcExitKind, ProcExitResult, ProcId, ProcStatus, ReportedExit, Resources, Rlimits, Rung,
+    Security, Source, StopIntent, StopRequest, User, Verdict, Witness,
 };

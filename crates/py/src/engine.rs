@@ -102,6 +102,8 @@ pub(crate) fn features() -> Vec<&'static str> {
         "ssh",
         #[cfg(feature = "systemd")]
         "systemd",
+        #[cfg(feature = "slurm")]
+        "slurm",
         #[cfg(feature = "conformance")]
         "conformance",
     ]

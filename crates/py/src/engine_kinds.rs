@@ -29,6 +29,8 @@ pub(crate) async fn connect(kind: &str, config: &str) -> Result<Arc<dyn Engine>,
         "ssh" => ssh(config).await,
         #[cfg(feature = "systemd")]
         "systemd" => systemd(config).await,
+        #[cfg(feature = "slurm")]
+        "slurm" => slurm(config).await,
         _ => Err(Refusal::Unavailable(format!(
             "this build has no launcher of kind {kind:?}: build it with that feature, --features engines"
         ))),
@@ -76,6 +78,16 @@ async fn systemd(config: &str) -> Result<Arc<dyn Engine>, Refusal> {
     match Systemd::connect(read(config)?).await {
         Ok(systemd) => Ok(Arc::new(systemd)),
         Err(SystemdError::Invalid(error)) => Err(Refusal::Invalid(error)),
+        Err(error) => Err(Refusal::Unavailable(error.to_string())),
+    }
+}
+
+#[cfg(feature = "slurm")]
+async fn slurm(config: &str) -> Result<Arc<dyn Engine>, Refusal> {
+    use procession_launch_slurm::{Slurm, SlurmError};
+    match Slurm::connect(read(config)?).await {
+        Ok(slurm) => Ok(Arc::new(slurm)),
+        Err(SlurmError::Invalid(error)) => Err(Refusal::Invalid(error)),
         Err(error) => Err(Refusal::Unavailable(error.to_string())),
     }
 }

@@ -49,11 +49,16 @@ impl RestartPolicy {
         let actors =
             choose("actors", actors, &[("fail", ActorsAfter::Fail), ("respawn", ActorsAfter::Respawn)])?;
         let mut take = |class: &str| budgets.remove(class);
-        let budgets_of =
-            Budgets { app: take("app"), oom: take("oom"), boot: take("boot"), launcher: take("launcher") };
+        let budgets_of = Budgets {
+            app: take("app"),
+            oom: take("oom"),
+            boot: take("boot"),
+            evicted: take("evicted"),
+            launcher: take("launcher"),
+        };
         if let Some(unknown) = budgets.keys().next() {
             return Err(PyValueError::new_err(format!(
-                "budgets = {unknown:?}: known classes are app, oom, boot, launcher"
+                "budgets = {unknown:?}: known classes are app, oom, boot, evicted, launcher"
             )));
         }
         let policy = procession_host::RestartPolicy {

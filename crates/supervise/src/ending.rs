@@ -87,7 +87,8 @@ impl State {
 
     /// The end, whatever led to it.
     pub(crate) fn end(&mut self, how: impl Into<Merged>) {
-        let Merged { kind, reported, stderr_tail, stdout_tail, contradiction, beside, oom } = how.into();
+        let Merged { kind, reported, stderr_tail, stdout_tail, contradiction, beside, oom, evicted } =
+            how.into();
         if let Some(what) = &contradiction {
             self.emit(Effect::Note(Note::Contradiction { what: what.clone() }));
         }
@@ -103,8 +104,8 @@ impl State {
         self.disarm_all();
         self.emit(Effect::Sweep);
         self.enter(kind.status());
-        let judged = judge(&kind, self.boot.as_ref(), self.requested.as_ref(), oom);
-        let mut verdict = verdict(&kind, self.boot.as_ref(), self.requested.as_ref());
+        let judged = judge(&kind, self.boot.as_ref(), self.requested.as_ref(), oom, evicted);
+        let mut verdict = verdict(&kind, self.boot.as_ref(), self.requested.as_ref(), evicted);
         if oom == Some(true) {
             verdict.insert_str(0, "out of memory: ");
         }

@@ -1,4 +1,4 @@
-use procession_model::{ProcExitKind, ProcExitResult, ReportedExit};
+use procession_model::{Eviction, ProcExitKind, ProcExitResult, ReportedExit};
 
 /// What both sides have said about the end so far.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,6 +20,7 @@ pub(crate) struct Merged {
     pub(crate) stderr_tail: Option<Vec<String>>,
     pub(crate) stdout_tail: Option<Vec<String>>,
     pub(crate) oom: Option<bool>,
+    pub(crate) evicted: Option<Eviction>,
     pub(crate) contradiction: Option<String>,
     /// What went wrong at the launcher's, where that is not the end itself.
     pub(crate) beside: Option<String>,
@@ -62,6 +63,7 @@ impl Heard {
             contradiction,
             beside,
             oom: first.oom.or(second.oom),
+            evicted: first.evicted.or(second.evicted),
         }
     }
 }

@@ -60,6 +60,8 @@ pub struct Budgets {
     pub oom: Option<u32>,
     /// It never became ready.
     pub boot: Option<u32>,
+    /// What it ran on took its place away: it was preempted, or its time was over.
+    pub evicted: Option<u32>,
     /// It could not be launched, or its launcher lost it.
     pub launcher: Option<u32>,
 }
@@ -71,6 +73,7 @@ impl Budgets {
             ExitClass::App | ExitClass::Stopped => self.app,
             ExitClass::Oom => self.oom,
             ExitClass::Boot => self.boot,
+            ExitClass::Evicted => self.evicted,
             ExitClass::Launcher | ExitClass::Lost => self.launcher,
         }
     }

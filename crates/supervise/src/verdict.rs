@@ -1,4 +1,4 @@
-use procession_model::{BootPhase, ProcExitKind, StopRequest, Verdict};
+use procession_model::{BootPhase, Eviction, ProcExitKind, StopRequest, Verdict};
 
 /// Why a proc never became ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,7 +12,15 @@ pub struct BootFailure {
 /// One sentence for people that says how a launch ended; its first word is the class.
 ///
 /// `boot` is none when the proc was ready, and when one of us stopped it before it could be.
-pub fn verdict(kind: &ProcExitKind, boot: Option<&BootFailure>, requested: Option<&StopRequest>) -> String {
+pub fn verdict(
+    kind: &ProcExitKind,
+    boot: Option<&BootFailure>,
+    requested: Option<&StopRequest>,
+    evicted: Option<Eviction>,
+) -> String {
+    if let (Some(why), None) = (evicted, requested) {
+        return format!("{why}: {kind}");
+    }
     match (kind, boot, requested) {
         (ProcExitKind::Lost { .. }, _, Some(request)) => {
             format!("{kind}; we had asked for its end ({request})")
@@ -45,7 +53,13 @@ pub fn judge(
     boot: Option<&BootFailure>,
     requested: Option<&StopRequest>,
     oom: Option<bool>,
+    evicted: Option<Eviction>,
 ) -> Verdict {
+    if let (Some(why), None) = (evicted, requested)
+        && oom != Some(true)
+    {
+        return Verdict::Evicted { why };
+    }
     match (kind, boot, requested) {
         _ if oom == Some(true) => Verdict::OutOfMemory,
         (ProcExitKind::Lost { .. }, _, _) => Verdict::Unknown,

@@ -78,7 +78,7 @@ fn every_end_has_its_verdict_and_its_class() {
             ExitClass::Boot,
         ),
     ] {
-        let judged = judge(&kind, boot, requested, oom);
+        let judged = judge(&kind, boot, requested, oom, None);
         assert_eq!((judged, judged.class()), (verdict, class), "{kind}");
     }
 }

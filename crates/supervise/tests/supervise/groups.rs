@@ -13,8 +13,14 @@ use proptest::prelude::*;
 use proptest::test_runner::Config;
 
 const SLOTS: usize = 4;
-const CLASSES: [ExitClass; 5] =
-    [ExitClass::Clean, ExitClass::App, ExitClass::Oom, ExitClass::Boot, ExitClass::Launcher];
+const CLASSES: [ExitClass; 6] = [
+    ExitClass::Clean,
+    ExitClass::App,
+    ExitClass::Oom,
+    ExitClass::Boot,
+    ExitClass::Evicted,
+    ExitClass::Launcher,
+];
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -250,12 +256,8 @@ fn policies() -> impl Strategy<Value = RestartPolicy> {
         Just(RestartStrategy::RestForOne)
     ];
     let budget = || prop::option::of(0..3_u32);
-    let budgets = (budget(), budget(), budget(), budget()).prop_map(|(app, oom, boot, launcher)| Budgets {
-        app,
-        oom,
-        boot,
-        launcher,
-    });
+    let budgets = (budget(), budget(), budget(), budget(), budget())
+        .prop_map(|(app, oom, boot, evicted, launcher)| Budgets { app, oom, boot, evicted, launcher });
     let backoff = (0..500_u64, 1.0..4.0_f64, 500..5_000_u64, 0.0..=1.0_f64).prop_map(
         |(first, factor, most, jitter)| Backoff {
             first: Duration::from_millis(first),

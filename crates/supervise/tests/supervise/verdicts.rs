@@ -1,4 +1,4 @@
-use procession_model::{BootPhase, ExitClass, ProcExitKind, Verdict};
+use procession_model::{BootPhase, Eviction, ExitClass, ProcExitKind, Verdict};
 use procession_supervise::{BootFailure, HOST, counts_as, judge, verdict};
 
 use crate::world::{exited, request, signaled};
@@ -38,7 +38,7 @@ fn every_end_has_its_sentence() {
         (lost.clone(), Some(&boot), None, "lost: not heard of"),
         (lost, None, Some(&asked), "lost: not heard of; we had asked for its end (terminate: test)"),
     ] {
-        assert_eq!(verdict(&kind, boot, requested), sentence);
+        assert_eq!(verdict(&kind, boot, requested, None), sentence);
     }
 }
 
@@ -59,7 +59,27 @@ fn a_policy_counts_an_end_by_its_verdict_and_lays_what_is_left_to_the_launcher_o
         // However well it took that: the host had a reason.
         (exited(0), None, Some(&by_host), None, ExitClass::App),
     ] {
-        assert_eq!(counts_as(judge(&kind, boot, requested, oom)), class, "{kind}");
+        assert_eq!(counts_as(judge(&kind, boot, requested, oom, None)), class, "{kind}");
     }
     assert_eq!(counts_as(Verdict::HostLost), ExitClass::Launcher);
+}
+
+#[test]
+fn whose_place_was_taken_away_has_not_failed_by_itself_however_it_ended() {
+    let boot = BootFailure { phase: BootPhase::Interpreter, why: "ended before it was ready".to_owned() };
+    for (why, sentence) in [
+        (Eviction::Preempted, "preempted: signal 15 (SIGTERM)"),
+        (Eviction::TimeLimit, "time limit: signal 15 (SIGTERM)"),
+        (Eviction::Requeued, "requeued: signal 15 (SIGTERM)"),
+    ] {
+        for boot in [None, Some(&boot)] {
+            assert_eq!(verdict(&signaled(15), boot, None, Some(why)), sentence);
+            let judged = judge(&signaled(15), boot, None, Some(false), Some(why));
+            assert_eq!((judged, counts_as(judged)), (Verdict::Evicted { why }, ExitClass::Evicted));
+        }
+    }
+    let judged = |requested, oom| judge(&exited(0), None, requested, oom, Some(Eviction::Preempted));
+    assert_eq!(judged(None, None).class(), ExitClass::Evicted);
+    assert_eq!(judged(None, Some(true)).class(), ExitClass::Oom);
+    assert_eq!(judged(Some(&request("stop")), None).class(), ExitClass::Stopped);
 }
