@@ -173,7 +173,8 @@ impl Slurm {
                 said = row.shown();
             }
             match given_up {
-                Some(last) if waits && last.elapsed() >= SAYS => {
+                // Slurm's own cancel would ask first what it is to kill.
+                Some(last) if waits && last.elapsed() >= SAYS && !self.has_begun(job) => {
                     given_up = Some(Instant::now());
                     let _again_in_a_moment = self.end(Way::Cancel, handle).await;
                 }
