@@ -5,8 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use procession_launch::{
-    Capabilities, FakeLauncher, FakeStep, Fallback, LaunchResult, ProcLauncher, Report, Retry, Script,
-    StdioHandling,
+    Capabilities, FakeLauncher, Fallback, LaunchResult, ProcLauncher, Report, Retry, Script, StdioHandling,
 };
 use procession_model::{DialBack, ProcExitKind};
 use tokio::io::AsyncReadExt;
