@@ -62,8 +62,9 @@ impl ProcLauncher for Fallback {
         &self.name
     }
 
+    /// What all of them can; but nobody writes down for the next host which of them has what.
     fn capabilities(&self) -> Capabilities {
-        parts::common(&self.parts)
+        Capabilities { adopt: false, ..parts::common(&self.parts) }
     }
 
     fn knows_status_by_parenthood(&self) -> bool {
@@ -85,17 +86,6 @@ impl ProcLauncher for Fallback {
         options: LaunchOptions,
     ) -> Result<LaunchResult, ProcLauncherError> {
         Attempts::new(self.known.enter(proc_id), options, Arc::clone(&self.plan)).launch().await
-    }
-
-    async fn adopt(
-        &self,
-        proc_id: &ProcId,
-        options: &LaunchOptions,
-        pid: Option<(u32, u64)>,
-    ) -> Result<LaunchResult, ProcLauncherError> {
-        let _nobody_knows_who_has_it = (options, pid);
-        let text = format!("launcher {:?} cannot tell which of its launchers has {proc_id}", self.name);
-        Err(ProcLauncherError::Other(text))
     }
 
     async fn terminate(&self, proc_id: &ProcId, timeout: Duration) -> Result<(), ProcLauncherError> {

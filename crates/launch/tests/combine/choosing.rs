@@ -5,8 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use procession_launch::{
-    Capabilities, FakeLauncher, FakeStep, Fallback, LaunchResult, ProcLauncher, Report, Retry, Script,
-    StdioHandling,
+    Capabilities, FakeLauncher, Fallback, LaunchResult, ProcLauncher, Report, Retry, Script, StdioHandling,
 };
 use procession_model::{DialBack, ProcExitKind};
 use tokio::io::AsyncReadExt;
@@ -185,6 +184,4 @@ async fn a_combination_can_do_what_all_of_its_parts_can() {
     assert_eq!(fallback.capabilities(), all);
     assert_eq!(Retry::new(refusing(0) as _, 1, HALF).capabilities(), refusing(0).capabilities());
     assert!(!fallback.knows_status_by_parenthood());
-    let never = Script::default().then(HALF, FakeStep::FailsToLaunch("no".to_owned()));
-    assert_eq!(never.steps.len(), 1);
 }
