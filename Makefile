@@ -130,8 +130,10 @@ test-remote: setup ## hosts over a real sshd and a real Slurm, on the loopback
 	engines/remote.sh install
 	$(PY) -m pytest tests/remote
 
-engines: ## installs Debian's Docker when root, and starts a private one: engines/docker.sh down ends it
-	@if engines/docker.sh check; then engines/docker.sh install && engines/docker.sh up; else [ $$? = 77 ]; fi
+engines: ## installs, when root, what each engine needs, and starts a private one: engines/NAME.sh down ends it
+	@for engine in docker podman ssh slurm systemd; do \
+		if engines/$$engine.sh check; then engines/$$engine.sh install && engines/$$engine.sh up || exit; else [ $$? = 77 ] || exit; fi; \
+	done
 
 lint: setup ## format, lints, types, and the rules of the house
 	cargo fmt --all --check

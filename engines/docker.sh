@@ -7,8 +7,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/lib.sh"
 ENGINE=docker PREFIX=procession-docker INIT=$here/docker-init.sh
 WHICH='whatever engine answers, else (and always when CI is set) with a private one'
-# shellcheck source=engines/containers.sh
-. "$here/containers.sh"
+# shellcheck source=engines/private.sh
+. "$here/private.sh"
 
 missing() {
     packages_without dockerd:docker.io docker:docker.io iptables:iptables ip:iproute2

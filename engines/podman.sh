@@ -7,8 +7,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/lib.sh"
 ENGINE=podman PREFIX=procession-podman INIT=$here/podman-init.sh
 WHICH='a private one'
-# shellcheck source=engines/containers.sh
-. "$here/containers.sh"
+# shellcheck source=engines/private.sh
+. "$here/private.sh"
 
 missing() {
     packages_without podman:podman runc:runc docker:docker.io iptables:iptables ip:iproute2 catatonit:catatonit

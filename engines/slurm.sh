@@ -7,8 +7,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/lib.sh"
 ENGINE=slurm PREFIX=procession-slurm INIT=$here/slurm-init.sh
 VARIABLE=SLURM_CONF WHICH='a private one'
-# shellcheck source=engines/containers.sh
-. "$here/containers.sh"
+# shellcheck source=engines/private.sh
+. "$here/private.sh"
 
 missing() {
     packages_without slurmctld:slurm-wlm slurmd:slurm-wlm sbatch:slurm-wlm munged:munge ip:iproute2

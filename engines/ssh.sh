@@ -7,8 +7,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/lib.sh"
 ENGINE=ssh PREFIX=procession-ssh INIT=$here/ssh-init.sh
 VARIABLE=SSH_CONFIG WHICH='private ones'
-# shellcheck source=engines/containers.sh
-. "$here/containers.sh"
+# shellcheck source=engines/private.sh
+. "$here/private.sh"
 
 missing() {
     packages_without ssh:openssh-client sshd:openssh-server ip:iproute2

@@ -7,8 +7,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/lib.sh"
 ENGINE=systemd PREFIX=procession-systemd INIT=$here/systemd-init.sh
 VARIABLE=DBUS_SESSION_BUS_ADDRESS WHICH='a private one'
-# shellcheck source=engines/containers.sh
-. "$here/containers.sh"
+# shellcheck source=engines/private.sh
+. "$here/private.sh"
 
 missing() {
     packages_without systemctl:systemd dbus-daemon:dbus ip:iproute2

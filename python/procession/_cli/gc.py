@@ -41,21 +41,25 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
 
 
-def _docker() -> EngineLauncher:
-    from procession.launchers import Docker
+def _made(name: str, *arguments: str) -> Callable[[], EngineLauncher]:
+    def make() -> EngineLauncher:
+        from procession import launchers
 
-    return Docker("none")  # nothing is launched
+        launcher: EngineLauncher = getattr(launchers, name)(*arguments)
+        return launcher
 
-
-def _podman() -> EngineLauncher:
-    from procession.launchers import Podman
-
-    return Podman("none")
+    return make
 
 
 SECONDS = 20.0
 """For what dead hosts have left to end."""
-SUBSTRATES: dict[str, Callable[[], EngineLauncher]] = {"docker": _docker, "podman": _podman}
+SUBSTRATES: dict[str, Callable[[], EngineLauncher]] = {
+    "docker": _made("Docker", "none"),  # of which nothing is launched
+    "podman": _made("Podman", "none"),
+    "slurm": _made("Slurm"),
+    "systemd:user": _made("Systemd", "user"),
+    "systemd:system": _made("Systemd", "system"),
+}
 """What can be asked for all that is of procession there; `native` is this machine itself."""
 
 

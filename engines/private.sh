@@ -1,5 +1,5 @@
-# What the scripts of container engines share: a private engine in a place of its own, whose API listens at
-# $WORK/engine.sock. Whoever sources this has set PREFIX, INIT and the functions `missing` and `is_private`.
+# What the scripts of engines share: a private engine in a place of its own. Whoever sources this has set ENGINE, PREFIX, INIT, WHICH and the
+# functions `missing` and `is_private`; those whose API is not Docker's have VARIABLE, `engine_host`, `engine_answers` and `inside` of their own.
 # shellcheck shell=bash disable=SC2154
 NAME=${PROCESSION_ENGINE:-$PREFIX}
 VARIABLE=${VARIABLE:-DOCKER_HOST}
