@@ -41,7 +41,7 @@ LANES = [
     Lane("demo native", ["make", "demo", "LAUNCHER=native"], 1, quotes=r"^test accuracy "),
     Lane("engines docker", ["make", "test-docker"], 7, needs=["engines/docker.sh", "check"], quotes=r"^docker: ran "),
     Lane("engines ssh", ["make", "test-ssh"], 2, needs=["engines/ssh.sh", "check"], quotes=r"^ssh: ran "),
-    Lane("engines slurm", ["make", "test-slurm"], 3, needs=["engines/slurm.sh", "check"], quotes=r"^slurm: ran "),
+    Lane("engines slurm", ["make", "test-slurm"], 5, needs=["engines/slurm.sh", "check"], quotes=r"^slurm: ran "),
     Lane("engines systemd", ["make", "test-systemd"], 3, needs=["engines/systemd.sh", "check"], quotes=r"^systemd: ran "),
     Lane("engines remote", ["make", "test-remote"], 2, needs=["engines/remote.sh", "check"]),
 ]
