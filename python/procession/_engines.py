@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from procession import _native
@@ -13,24 +12,11 @@ from procession._runtime import runtime
 from procession.errors import Unsupported
 
 if TYPE_CHECKING:
+    from procession._found import Owned
     from procession._host_mesh import HostMesh
     from procession._native import Engine, Launcher, Waiter
     from procession._proc_mesh import ProcMesh
     from procession._procs import Slot
-
-
-@dataclass(frozen=True)
-class Owned:
-    """Something of procession on a substrate."""
-
-    handle: str
-    """The substrate's name for it."""
-    running: bool
-    """Whether it runs, or may; what has ended was only not taken away."""
-    left_over: bool | None
-    """Whether the process that owns it is gone; None where that cannot be known from here."""
-    labels: dict[str, str]
-    """Whose it is: `procession.proc`, `.session`, `.incarnation`, `.owner`, `.process`, `.lease`."""
 
 
 class EngineLauncher:
@@ -75,6 +61,8 @@ class EngineLauncher:
 
     def list(self, timeout: float | None = 30.0) -> Sequence[Owned]:
         """All that there is of procession where it launches, whoever has launched it. LauncherUnavailable, TimeoutError."""
+        from procession._found import Owned
+
         found = self._answer(self._connected().list(), timeout)
         return [Owned(handle, running, left, labels) for handle, running, left, labels in found]
 

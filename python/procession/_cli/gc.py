@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from procession._cli.command import add_command
-from procession._engines import EngineLauncher, Owned
+from procession._engines import EngineLauncher
+from procession._found import Owned
 from procession.errors import LauncherUnavailable
 
 EPILOG = """\
