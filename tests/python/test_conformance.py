@@ -90,3 +90,42 @@ def test_a_pattern_that_means_no_check_is_refused(folder):
     done = procession("docker:image", "--jobs", "0", folder=folder)
     assert done.returncode == 2
     assert "--jobs" in done.stderr
+
+
+MARKED = """
+import pytest
+
+@pytest.mark.conformance("native", only=["exit.code-0-is-told-as-code-0"])
+def test_the_native_launcher(conformance_check):
+    conformance_check()
+
+@pytest.mark.conformance("broken_launcher:Broken", only=["exit.a-code-is-told-as-it-is", "output.stdout-arrives"])
+def test_a_broken_launcher(conformance_check):
+    conformance_check()
+"""
+BROKEN = """
+from procession.launch import ProcExitResult, Launcher
+
+class Broken(Launcher):
+    async def launch(self, spec, ctx):
+        return "nothing"
+
+    async def wait(self, handle):
+        return 0
+
+    async def signal(self, handle, signal):
+        pass
+"""
+
+
+def test_pytest_runs_the_checks_as_tests_which_pass_are_skipped_or_fail_with_a_hint(tmp_path):
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["procession.pytest_plugin"]\n')
+    (tmp_path / "test_launchers.py").write_text(MARKED)
+    (tmp_path / "broken_launcher.py").write_text(BROKEN)
+    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=55)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "1 failed, 1 passed, 1 skipped" in done.stdout
+    assert "test_a_broken_launcher[exit.a-code-is-told-as-it-is]" in done.stdout
+    assert "promised: " in done.stdout
+    assert "look at: " in done.stdout
