@@ -482,3 +482,16 @@ def test_lines_are_folded_when_asked_and_each_is_counted(tmp_path):
         written[line] = written.get(line, 0) + sum(int(span[-1]) - int(span[0]) + 1 for span in spans)
     assert written == {"same": 200, **{f"own {rank}": 1 for rank in range(4)}}
     assert re.findall(r"×", run_shell("echo same", "-n", "4", "--no-fold").stdout) == []
+
+
+def test_an_agent_does_not_speak_to_a_terminal():
+    terminal, ours = os.openpty()
+    try:
+        command = [sys.executable, "-m", "procession", "agent", "--stdio"]
+        done = subprocess.run(command, stdin=ours, capture_output=True, text=True, timeout=30)
+    finally:
+        os.close(terminal)
+        os.close(ours)
+    assert done.returncode == 2
+    assert "these are a terminal" in done.stderr
+    assert done.stdout == ""

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// How long a command may take to end after its output has, to be asked how.
-const ENDING: Duration = Duration::from_secs(1);
+const ENDING: Duration = Duration::from_secs(2);
 /// How long the last of what it says may take.
 const SAYING: Duration = Duration::from_millis(200);
 /// How many of its last lines are kept, and how long each may be.

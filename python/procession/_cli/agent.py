@@ -31,6 +31,8 @@ def add_to(commands: Any) -> None:
 
 
 def _agent(options: argparse.Namespace) -> int:
+    if sys.stdin.isatty() or sys.stdout.isatty():
+        options.parser.error("it speaks over stdin and stdout, and these are a terminal: launchers start it")
     from procession import _native
 
     # Nothing of Python runs meanwhile that could handle it.

@@ -9,7 +9,7 @@ use procession_launch::Report;
 use procession_model::{ActorId, HostId};
 use procession_net::{Link, LinkReceiver, Peer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -21,7 +21,7 @@ use super::remote::Session;
 
 /// How often an agent is asked whether it is there, and how long it may take to answer before its procs are said to be unreachable.
 const BEAT: Duration = Duration::from_secs(1);
-const QUIET: Duration = Duration::from_millis(2500);
+const QUIET: Duration = Duration::from_secs(2);
 /// How long an agent may take to end all that it has launched, once its stream was closed.
 const CLOSING: Duration = Duration::from_secs(12);
 /// How much may come before an agent speaks.
@@ -75,6 +75,8 @@ pub(super) struct Connection {
     leading: std::sync::Mutex<JoinSet<()>>,
     /// This end has.
     was_closed: AtomicBool,
+    /// Nothing is waited for any more.
+    given_up: Notify,
 }
 
 impl Connection {
@@ -119,6 +121,7 @@ impl Connection {
             relayed: Mutex::default(),
             leading: Default::default(),
             was_closed: AtomicBool::new(false),
+            given_up: Notify::new(),
         });
         tokio::spawn(Arc::clone(&connection).carry(address, link.receiver, guard, lease));
         Ok(connection)
@@ -134,10 +137,11 @@ impl Connection {
         let why = tokio::select! {
             why = self.line.attend(&mut receiver) => why,
             why = self.beat(&address, lease) => why,
+            () = self.given_up.notified() => "it was given up, since it does not answer".to_owned(),
         };
-        // Its words are worth a moment; nobody reads them where this end has let go of it.
-        let was_closed = self.was_closed.load(Ordering::Relaxed);
-        let words = if was_closed { String::new() } else { guard.last_words().await };
+        // A command may have something to do after its agent.
+        let words = guard.last_words().await;
+        let words = if self.was_closed.load(Ordering::Relaxed) { String::new() } else { words };
         let reason = with_words(&format!("host lost: the connection to {address} has ended: {why}"), &words);
         self.session.end(&reason);
         self.line.end(&reason);
@@ -200,6 +204,11 @@ impl Connection {
         });
         relayed.insert(host, port);
         Ok(port)
+    }
+
+    /// Ends the command, whatever the agent does.
+    pub(super) fn give_up(&self) {
+        self.given_up.notify_one();
     }
 
     /// Closes it: what was launched by the agent ends.

@@ -173,8 +173,27 @@ impl AgentLauncher {
     /// Ends an agent whose only proc does not end otherwise.
     fn give_up(&self, proc_id: &ProcId) {
         if let Some(connection) = locked(&self.state).own.get(&proc_id.launch_id()) {
-            connection.close();
+            connection.give_up();
         }
+    }
+}
+
+/// The agent of one launch alone: once nothing of that runs, whatever became of it, the agent ends too.
+struct Own<'a> {
+    launcher: &'a AgentLauncher,
+    launch: LaunchId,
+}
+
+impl Drop for Own<'_> {
+    fn drop(&mut self) {
+        let own = locked(&self.launcher.state).own.get(&self.launch).cloned();
+        let Some(connection) = own else { return };
+        let (state, launch) = (Arc::clone(&self.launcher.state), self.launch);
+        self.launcher.runtime.spawn(async move {
+            connection.session.idle().await;
+            connection.close();
+            locked(&state).own.remove(&launch);
+        });
     }
 }
 
@@ -263,6 +282,7 @@ impl ProcLauncher for AgentLauncher {
         mut options: LaunchOptions,
     ) -> Result<LaunchResult, ProcLauncherError> {
         let launch = proc_id.launch_id();
+        let _ends_with_it = Own { launcher: self, launch };
         let chosen = locked(&self.state).chosen.remove(&launch);
         let now = chosen.as_ref().map(|connection| Arc::clone(&connection.session));
         let next = async {
@@ -283,17 +303,7 @@ impl ProcLauncher for AgentLauncher {
             options.command.program = interpreter.into();
             options.command.arg0 = options.command.arg0.take().map(|_| interpreter.clone());
         }
-        let launched = self.remote.launch(Arc::clone(&session), proc_id, options).await;
-        let own = locked(&self.state).own.get(&launch).cloned();
-        if let Some(own) = own {
-            let state = Arc::clone(&self.state);
-            tokio::spawn(async move {
-                session.idle().await;
-                own.close();
-                locked(&state).own.remove(&launch);
-            });
-        }
-        launched
+        self.remote.launch(session, proc_id, options).await
     }
 
     /// SIGTERM to the whole tree, once.
