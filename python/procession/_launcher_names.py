@@ -15,6 +15,7 @@ from procession._command import Command
 from procession._docker import DOCKER_SOCKET, PODMAN_SOCKET, Docker, Podman
 from procession._engines import EngineLauncher
 from procession._launcher import NativeLauncher, resolve
+from procession._launcher_files import from_file
 from procession._session_key import session_key
 from procession._slurm import Slurm, answers
 from procession._ssh import Ssh
@@ -121,13 +122,15 @@ def by_name(name: str) -> Any:
     """What `spawn_procs(launcher=...)` takes, by its name.
 
     name: `"native"`; `"worker:HOST:PORT"`, with the session key of the environment; `"docker:IMAGE"` or `"podman:IMAGE"`;
-        `"ssh:HOST"`; `"command:LINE"`, with `{argv}` in the line; `"slurm"` or `"slurm:PARTITION"`; `"systemd"`, which is `"systemd:user"`, `"systemd:system"`, or
-        `"systemd:ADDRESS"` of a D-Bus; the name of an entry point of the group `procession.launchers`; or `"module:Class"`,
-        which is imported.
+        `"ssh:HOST"`; `"command:LINE"`, with `{argv}` in the line; `"slurm"` or `"slurm:PARTITION"`; `"systemd"`, which
+        is `"systemd:user"`, `"systemd:system"`, or `"systemd:ADDRESS"` of a D-Bus; the path of a file, `"gpu.toml"`, see
+        `from_file`; the name of an entry point of the group `procession.launchers`; or `"module:Class"`, which is imported.
 
     Raises InvalidArgument, with the cause, for what is none of these or cannot be imported, and TypeError for what is no launcher.
     """
     first, colon, rest = _validate.text("name", name).partition(":")
+    if name.endswith(".toml"):
+        return from_file(name)
     if name == "native":
         return NativeLauncher()
     if name == "slurm":

@@ -8,6 +8,7 @@ from procession._combinators import Chaos, Fallback, Record, Replay, Retry, Thro
 from procession._command import Command
 from procession._docker import Docker, Podman
 from procession._launcher import NativeLauncher, resolve
+from procession._launcher_files import from_file
 from procession._launcher_names import LauncherInfo, available, by_name
 from procession._launcher_process import launcher_of, process_of
 from procession._slurm import Slurm
@@ -41,6 +42,7 @@ __all__ = [
     "available",
     "by_name",
     "connect_all",
+    "from_file",
     "native",
     "register",
 ]
