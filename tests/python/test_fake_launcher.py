@@ -97,10 +97,10 @@ def test_who_never_boots_misses_its_deadline_and_who_ignores_sigterm_is_killed(c
 def test_restarts_wait_and_are_given_up_by_the_clock(clock):
     policy = Restart("on_failure", intensity=3, period=3600, backoff=(10.0, 1000.0), jitter=0.0)
     fake = FakeLauncher(default=[Boots(after=1), Exits(3, after=1)])
-    procs = this_host().spawn_procs({"x": 1}, name="again", launcher=fake, restart=policy)
+    procs = this_host().spawn_procs({"x": 1}, name="restarted", launcher=fake, restart=policy)
     exit = only(procs.wait(30).get())
     assert "RestartLimit" in exit.verdict
-    assert fake.launches("again-0") == 4
+    assert fake.launches("restarted-0") == 4
     assert int(clock.elapsed) == 4 * 2 + 10 + 20 + 40
 
 

@@ -90,29 +90,24 @@ def test_keeper_and_guard_end_with_their_client_whose_exit_code_is_its_own(scrip
     until_gone(lambda: carriers(name))
 
 
-# All three are stopped first, so that none does anything about the end of the others.
+# All three are stopped first, by a process beside them, so that none does anything about the end of the others: the client
+# starts another keeper within a millisecond.
 ALL_THREE = """
-for number in (signal.SIGSTOP, signal.SIGKILL):
-    for pid in (keeper, guard):
-        os.kill(pid, number)
-        while number == signal.SIGSTOP and stat(pid)[0] != "T":
-            pass
-os.kill(os.getpid(), signal.SIGKILL)
+client = os.getpid()
+if os.fork() == 0:
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in (client, keeper, guard):
+            os.kill(pid, number)
+            while number == signal.SIGSTOP and stat(pid)[0] != "T":
+                pass
+    os._exit(0)
+signal.pause()
 """
 
 DOCTOR = """
 import json
 from procession._native import dead_hosts
 print(json.dumps(dead_hosts()))
-"""
-
-NEXT = """
-import os, time
-from procession.actor import this_host
-(one,) = this_host().spawn_procs({"x": 1}, bootstrap_command=["true"], readiness="none").wait(30).get().values()
-while len(os.listdir(os.environ["XDG_RUNTIME_DIR"])) > 1:
-    time.sleep(0.01)
-print(one.exit_code)
 """
 
 
@@ -123,8 +118,8 @@ def run_dirs():
         yield Path(folder)
 
 
-def leave(script, run_dirs):
-    """Has a client die with its keeper and guard: its environment, what it said, and the pids that it has left."""
+@pytest.mark.fault("F28")
+def test_what_a_client_left_that_died_with_keeper_and_guard_is_shown_and_then_swept_by_the_next(script, run_dirs):
     name = f"KEEPER_TEST={run_dirs}"
     env = {"KEEPER_TEST": str(run_dirs), "XDG_RUNTIME_DIR": str(run_dirs)}
     done = script(CLIENT.replace("END", ALL_THREE), check=False, env=env)
@@ -135,12 +130,7 @@ def leave(script, run_dirs):
     until(lambda: [command(pid) for pid in carriers(name)] == programs, "the shells that made the daemons are gone")
     left = carriers(name)
     assert {pid for pid, _ in said["leaders"]} < set(left)
-    return env, left
 
-
-@pytest.mark.fault("F28")
-def test_what_a_client_left_that_died_with_keeper_and_guard_is_shown_and_then_swept_by_the_next(script, run_dirs):
-    env, left = leave(script, run_dirs)
     (dead,) = json.loads(script(DOCTOR, env=env).stdout)
     assert Path(dead["run_dir"]).parent == run_dirs
     assert sorted(one["pid"] for one in dead["processes"]) == sorted(left)
@@ -152,25 +142,19 @@ def test_what_a_client_left_that_died_with_keeper_and_guard_is_shown_and_then_sw
     assert json.loads(as_json.stdout)["dead_hosts"] == [dead]
     assert sorted(re.findall(r"process (\d+)  (.*)", shown)) == sorted((str(pid), "sleep 1000") for pid in left)
 
-    assert script(NEXT, env=env).stdout == "0\n"
-    until_gone(lambda: carriers(f"KEEPER_TEST={run_dirs}"))
-    assert list(run_dirs.iterdir()) == []
-
-
-@pytest.mark.fault("F28")
-def test_what_a_client_left_is_shown_by_a_dry_run_of_gc_and_ended_by_gc(script, run_dirs):
-    env, left = leave(script, run_dirs)
     gc = [sys.executable, "-m", "procession", "gc", "--launcher", "native", "--json"]
 
-    def run(*more):
+    def collect(*more):
         done = subprocess.run([*gc, *more], env={**os.environ, **env}, capture_output=True, text=True, timeout=50)
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
-    [shown] = run("--dry-run")
-    assert (shown["launcher"], shown["removed"]) == ("native", False)
-    assert sorted(int(pid) for pid in re.findall(r"process (\d+) sleep", shown["what"])) == sorted(left)
-    assert carriers(f"KEEPER_TEST={run_dirs}")
-    assert run() == [{**shown, "removed": True}]
-    until_gone(lambda: carriers(f"KEEPER_TEST={run_dirs}"))
-    assert run() == []
+    [found] = collect("--dry-run")
+    assert (found["launcher"], found["handle"], found["removed"]) == ("native", dead["run_dir"], False)
+    assert sorted(int(pid) for pid in re.findall(r"process (\d+) sleep", found["what"])) == sorted(left)
+    assert sorted(carriers(name)) == sorted(left)
+    # A host that starts is the next one.
+    assert collect() == [{**found, "removed": True}]
+    until_gone(lambda: carriers(name))
+    assert collect() == []
+    assert list(run_dirs.iterdir()) == []

@@ -244,7 +244,9 @@ class Connected(Actor):
         for fd in os.listdir("/proc/self/fd"):
             try:
                 with socket.socket(fileno=os.dup(int(fd))) as one:
-                    found.add((one.family.name, one.getpeername()[0] if one.family == socket.AF_INET else None))
+                    peer = one.getpeername()
+                    if peer:  # a pair within this process has no address
+                        found.add((one.family.name, peer[0] if one.family == socket.AF_INET else None))
             except OSError:
                 continue  # no socket, or one of ours that is not connected
         return found
