@@ -42,7 +42,9 @@ LANES = [
     Lane("engines docker", ["make", "test-docker"], 5, needs=["engines/docker.sh", "check"], quotes=r"^docker: ran "),
     Lane("engines ssh", ["make", "test-ssh"], 2, needs=["engines/ssh.sh", "check"], quotes=r"^ssh: ran "),
     Lane("engines slurm", ["make", "test-slurm"], 5, needs=["engines/slurm.sh", "check"], quotes=r"^slurm: ran "),
-    Lane("engines systemd", ["make", "test-systemd"], 3, needs=["engines/systemd.sh", "check"], quotes=r"^systemd: ran "),
+    Lane(
+        "engines systemd", ["make", "test-systemd"], 3, needs=["engines/systemd.sh", "check"], quotes=r"^systemd: ran "
+    ),
     Lane("engines remote", ["make", "test-remote"], 2, needs=["engines/remote.sh", "check"]),
 ]
 
