@@ -188,7 +188,7 @@ def refuse_other_version(cls: type[ProcLauncher]) -> None:
 def refuse_unable(cls: type[ProcLauncher], slots: Sequence[Slot]) -> None:
     if cls.dial_back.kind == "stdio":
         raise Unsupported(
-            f"{cls.__qualname__}.dial_back = DialBack.stdio(): not supported by this version; use DialBack.network(bind=...)"
+            f"{cls.__qualname__}.dial_back = DialBack.stdio(): a launcher written in Python leads no proc to its host; use DialBack.network(bind=...), or launchers.Command"
         )
     for slot in slots:
         options = slot.options
