@@ -37,7 +37,7 @@ impl Driver {
         for effect in effects {
             self.case.done(&effect, self.time());
             match effect {
-                Effect::Status(status) => self.set_status(status),
+                Effect::Status(status) => self.set_status(status).await,
                 Effect::Arm(timer, after) => self.alarms.set(Alarm::State(timer), after),
                 Effect::ArmSooner(timer, after) => self.alarms.set_sooner(Alarm::State(timer), after),
                 Effect::Disarm(timer) => self.alarms.clear(Alarm::State(timer)),
@@ -62,28 +62,28 @@ impl Driver {
         }
     }
 
-    fn set_status(&mut self, status: ProcStatus) {
+    async fn set_status(&mut self, status: ProcStatus) {
         // A terminal status shows together with the exit, never before it.
         if status.is_terminal() {
             return;
         }
         let now = self.time();
-        let (first_ready, noted) = {
+        let first_ready = status == ProcStatus::Ready && !std::mem::replace(&mut self.told_ready, true);
+        let noted = self.shared.snapshot().ready_at.is_some();
+        if first_ready && !noted {
+            // First: what a host has told before it is killed, the next one knows too.
+            self.write_ready(now).await;
+        }
+        {
             let mut snapshot = self.shared.snapshot();
-            let first_ready = status == ProcStatus::Ready && !std::mem::replace(&mut self.told_ready, true);
-            let noted = snapshot.ready_at.is_some();
             snapshot.status = status;
             match status {
                 ProcStatus::Running => drop(snapshot.running_at.get_or_insert(now)),
                 ProcStatus::Ready => drop(snapshot.ready_at.get_or_insert(now)),
                 _ => {}
             }
-            (first_ready, noted)
-        };
-        self.shared.observers.tell(ProcEvent::Status(status));
-        if first_ready && !noted {
-            self.note_ready(now);
         }
+        self.shared.observers.tell(ProcEvent::Status(status));
         if first_ready {
             self.shared.observers.tell(ProcEvent::Ready);
         }

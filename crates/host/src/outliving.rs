@@ -211,8 +211,12 @@ impl Driver {
         }
     }
 
-    pub(crate) fn note_ready(&self, since: SystemTime) {
-        self.write_entry(|at| Entry::Ready { at, since, boot: self.shared.boot.timing() });
+    pub(crate) async fn write_ready(&mut self, since: SystemTime) {
+        if let Some((ledger, at)) = self.core.ledger.as_ref().zip(self.shared.at) {
+            let entry = Entry::Ready { at, since, boot: self.shared.boot.timing() };
+            // The writer has logged an error, and the proc is ready all the same.
+            let _logged = ledger.write(entry).await;
+        }
     }
 
     pub(crate) fn note_stop(&self, request: &StopRequest) {

@@ -13,8 +13,9 @@ use tokio::time::Instant;
 use super::memory::{Memory, find};
 use super::{Ends, LEAST_SHARED};
 
-/// How long packets wait until the peer has said whether it sees the memory that they lie in. Then they go on without, until it does.
-pub(crate) const ANSWER: Duration = Duration::from_secs(1);
+/// How long packets wait until the peer has said whether it sees the memory that they lie in. Then they go on without, until it does. A peer
+/// answers as soon as it reads, so this is for one whose machine is very busy: to copy would hold it up longer.
+pub(crate) const ANSWER: Duration = Duration::from_secs(5);
 
 /// The end of a link that shares memory with its peer: what the peer was told of, and what it still reads.
 ///
