@@ -226,8 +226,8 @@ class HostMesh(Mesh):
         log_max_bytes: a file that would get longer is put aside as `.1`, `.2`, …; None never does that.
         log_keep: how many that were put aside are kept of each stream.
         on_owner_loss: "detach" lets procs live on when this process ends, for the next one that calls `reattach` with the
-            same directory, as this one did before; with a log_dir. Their restart policy goes on then too. Refused for what
-            belongs to an actor or a proc.
+            same directory, as this one did before; with a log_dir. Their restart policy goes on then too. With the native
+            launcher, Docker, Podman and Slurm; refused with others, and for what belongs to an actor or a proc.
         """
         again = _policy(restart)
         is_here = self._hosts is None

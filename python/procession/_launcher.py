@@ -128,8 +128,30 @@ class KnownLauncher:
         """That was done where they were spawned."""
 
 
+class InheritedLauncher:
+    """What has launched procs that were taken over, as an earlier client had configured it."""
+
+    without_output: str | None = None
+    starts_a_process = False
+
+    def __init__(self, launcher: Launcher | None) -> None:
+        self._launcher = launcher
+
+    def native(self) -> Launcher | None:
+        return self._launcher
+
+    def described(self, on: HostMesh | None = None) -> dict[str, Any] | None:
+        raise Unsupported("what was taken over is launched by this process alone; make a launcher of your own")
+
+    def process(self) -> ProcMesh:
+        raise Unsupported("the launcher of what was taken over has no process of its own whose output could be read")
+
+    def check(self, slots: Sequence[Slot]) -> None:
+        """That was done where they were spawned."""
+
+
 ConfiguredLauncher = NativeLauncher | WorkerLauncher | EngineLauncher | Zygote | MadeHere
-AnyLauncher = ActorLauncher | ClassLauncher | KnownLauncher | ConfiguredLauncher
+AnyLauncher = ActorLauncher | ClassLauncher | KnownLauncher | InheritedLauncher | ConfiguredLauncher
 
 
 def resolve(launcher: Any) -> AnyLauncher:

@@ -233,6 +233,8 @@ class ProcHandle:
         """The fields of `procession.launch.ProcExit`, or None while it lives."""
     def history(self) -> tuple[list[dict[str, Any]], int]:
         """The last exits of all launches, oldest first, and how many there were before these."""
+    def launcher(self) -> Launcher | None:
+        """What launches it; None for the native one."""
     def respawn(self, launcher: Launcher | None) -> None:
         """Launches it again, by hand; raises `ValueError` unless it has ended for good, and its name is free."""
     def ready(self) -> Waiter:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from procession import _runtime
 from procession._exits import ProcExit, exit_from
-from procession._launcher import resolve
+from procession._launcher import InheritedLauncher
 from procession._proc_mesh import ProcMesh
 from procession._procs import OwnedProcs
 from procession._shape import Extent, Region
@@ -33,7 +33,7 @@ def reattach(directory: str | os.PathLike[str]) -> Reattached:
     (`actors="respawn"`) ends with the client that knew how the actors are made.
 
     To be called before anything else is done with Procession. RuntimeError: that is too late, another process is the
-    client of that directory, or it cannot be used.
+    client of that directory, it cannot be used, or an engine that has procs of it does not answer.
 
     directory: made, for this user alone, when it is missing; its path has at most 80 bytes.
     """
@@ -41,7 +41,7 @@ def reattach(directory: str | os.PathLike[str]) -> Reattached:
     meshes = {}
     for handles in groups:
         name, labels, sizes = json.loads(handles[0].mesh)
-        procs = OwnedProcs(resolve(None), handles)
+        procs = OwnedProcs(InheritedLauncher(handles[0].launcher()), handles)
         region = Region.dense(Extent(labels, sizes))
         meshes[name] = ProcMesh(name, procs, region, hosts_actors=handles[0].calls_back, taken_over=set())
     return Reattached(meshes, [exit_from(given) for given in ended])

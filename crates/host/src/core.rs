@@ -1,12 +1,11 @@
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use procession_actor::Proc;
-use procession_model::{DialBack, Head, HostId, InvalidArgument, LaunchId, Packet, ProcId};
-use procession_net::{Address, ClientTls, Crowd, ListenError, Listener, Serving, SessionCa};
+use procession_model::{Head, HostId, InvalidArgument, Packet, ProcId};
+use procession_net::{Address, Crowd, Listener, Serving, SessionCa};
 use procession_supervise::Event;
 use tokio::runtime::Handle;
 
@@ -24,8 +23,6 @@ use crate::run_dir::RunDir;
 use crate::spec::SpawnSpec;
 use crate::watchdog::Watchdog;
 
-/// The socket in a directory that stays.
-const SOCKET: &str = "host";
 /// How many ended procs are remembered for late reports.
 const ENDED: usize = 1000;
 /// How many more ends there are before those that nobody remembers are forgotten.
@@ -40,12 +37,12 @@ pub(crate) struct Core {
     pub(crate) proc_: Proc,
     pub(crate) hub: Arc<Hub>,
     pub(crate) door: Arc<Door>,
-    unix: Address,
-    ca: OnceLock<SessionCa>,
+    pub(crate) unix: Address,
+    pub(crate) ca: OnceLock<SessionCa>,
     /// Those at any of its sockets who have not proved themselves.
-    crowd: Crowd,
+    pub(crate) crowd: Crowd,
     /// Every socket that is listened on, by what it was asked to bind.
-    listening: tokio::sync::Mutex<HashMap<String, Serving>>,
+    pub(crate) listening: tokio::sync::Mutex<HashMap<String, Serving>>,
     run_dir_path: PathBuf,
     run_dir: Mutex<Option<RunDir>>,
     live: Mutex<Live>,
@@ -129,81 +126,6 @@ impl Core {
     /// Where the files and sockets are that a proc has in common with its host: those of one that `outlives` it stay.
     pub(crate) fn common_dir(&self, outlives: bool) -> &Path {
         self.ledger.as_ref().filter(|_| outlives).map_or(&self.run_dir_path, Ledger::directory)
-    }
-
-    /// Listens for procs that have outlived another host, and for its own that will outlive it.
-    ///
-    /// # Errors
-    /// As for any socket.
-    pub(crate) async fn listen_for_survivors(&self) -> Result<(), ListenError> {
-        let Some(ledger) = &self.ledger else { return Ok(()) };
-        let path = ledger.directory().join(SOCKET);
-        // Of a host that was killed: the directory is ours alone.
-        let _was_there = std::fs::remove_file(&path);
-        let listener = Listener::unix(&path)?;
-        let door: Arc<Door> = Arc::clone(&self.door);
-        let address = listener.local_address().to_string();
-        self.listening.lock().await.insert(address, listener.serve(door, &self.crowd));
-        Ok(())
-    }
-
-    /// Where the procs of a launcher reach back to, and with which certificates.
-    pub(crate) async fn ways_in(
-        &self,
-        dial_back: &DialBack,
-        launch: LaunchId,
-        outlives: bool,
-    ) -> Result<(Vec<Address>, Option<ClientTls>), String> {
-        match dial_back {
-            DialBack::Local if outlives => {
-                let address = Address::unix(self.common_dir(outlives).join(SOCKET));
-                Ok((vec![address.map_err(|error| error.to_string())?], None))
-            }
-            DialBack::Local => Ok((vec![self.unix.clone()], None)),
-            DialBack::Network { bind, advertise } => {
-                if advertise.is_none() {
-                    dialable(&Address::tcp(bind).map_err(|error| error.to_string())?, ADVERTISE)?;
-                }
-                let bound = self.listen(bind).await?;
-                let address = match advertise {
-                    None => bound,
-                    Some(name) => advertised(name, &bound)?,
-                };
-                let tls = self.ca()?.issue(launch).map_err(|error| error.to_string())?;
-                Ok((vec![address], Some(tls)))
-            }
-            DialBack::Nowhere => Ok((Vec::new(), None)),
-            // Their launcher leads them there.
-            DialBack::Stdio => {
-                let bound = self.listen("127.0.0.1:0").await?;
-                let tls = self.ca()?.issue(launch).map_err(|error| error.to_string())?;
-                Ok((vec![bound], Some(tls)))
-            }
-        }
-    }
-
-    fn ca(&self) -> Result<&SessionCa, String> {
-        if self.ca.get().is_none() {
-            let ca = SessionCa::new(self.id.as_str()).map_err(|error| error.to_string())?;
-            let _another_was_first = self.ca.set(ca);
-        }
-        self.ca.get().ok_or_else(|| "the session has no certificate authority".to_owned())
-    }
-
-    async fn listen(&self, bind: &str) -> Result<Address, String> {
-        let mut listening = self.listening.lock().await;
-        if let Some(serving) = listening.get(bind) {
-            return Ok(serving.local_address().clone());
-        }
-        if self.is_closing() {
-            return Err(SHUTTING_DOWN.to_owned());
-        }
-        let listener = Listener::tcp(bind, self.ca()?).await.map_err(|error| error.to_string())?;
-        let door: Arc<Door> = Arc::clone(&self.door);
-        let serving = listener.serve(door, &self.crowd);
-        let address = serving.local_address().clone();
-        listening.insert(bind.to_owned(), serving);
-        Ok(address)
     }
 
     /// Takes a packet that came from the proc `from`, or from the host above: also what launchers say, wherever they are.
@@ -430,34 +352,3 @@ impl Core {
 
 /// Why a launch is refused once the end has begun.
 pub(crate) const SHUTTING_DOWN: &str = "ShuttingDown: the host is ending, and launches nothing more";
-
-/// `name` as given by the user, with the port that was bound unless it names one itself.
-fn advertised(name: &str, bound: &Address) -> Result<Address, String> {
-    let Address::Tcp { port, .. } = bound else {
-        return Err("only a TCP address can be advertised".to_owned());
-    };
-    let with_port = Address::tcp(name);
-    let address = with_port.or_else(|_| Address::tcp(&format!("{name}:{port}")));
-    let address = address.map_err(|error| format!("advertise = {name:?}: {error}"))?;
-    dialable(&address, "give the name or the address at which the procs reach this machine")?;
-    match address {
-        Address::Tcp { port: 0, .. } => Err(format!(
-            "advertise = {name:?}: nobody can dial port 0; leave the port out for the one that is bound, or give the one that leads to it"
-        )),
-        address => Ok(address),
-    }
-}
-
-const ADVERTISE: &str = "give `advertise` too: the name or the address at which the procs reach this machine";
-
-/// Refuses an address that can be bound and that nobody can dial.
-fn dialable(address: &Address, instead: &str) -> Result<(), String> {
-    match address {
-        Address::Tcp { host, .. } if host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified()) => {
-            Err(format!(
-                "{address} stands for every address of this machine, and is none that can be dialled; {instead}"
-            ))
-        }
-        _ => Ok(()),
-    }
-}

@@ -75,7 +75,7 @@ impl Group {
             inputs.push(own);
             places.push(Place::new(spec, launcher, audience, current, None));
         }
-        outliving::write_group(core, places.iter().map(|place| &place.spec), &policy);
+        outliving::write_group(core, places.iter().map(|place| &place.spec), &policy, launcher.as_ref());
         let state = GroupState::new(policy.clone(), places.len(), seed());
         Ok(Self::begin(core, policy, state, places, inputs.into_iter().enumerate().collect()))
     }
@@ -100,10 +100,14 @@ impl Group {
         group
     }
 
+    pub(crate) fn launcher(&self, index: usize) -> Arc<dyn ProcLauncher> {
+        Arc::clone(&locked(&self.places[index].launcher))
+    }
+
     fn drive(self: &Arc<Self>, index: usize, inputs: UnboundedReceiver<Input>) {
         let place = &self.places[index];
         let shared = Arc::clone(&place.standing.borrow().current.0);
-        let launcher = Arc::clone(&locked(&place.launcher));
+        let launcher = self.launcher(index);
         let slot = Slot { group: Arc::clone(self), index };
         let mut spec = place.spec.clone();
         // The launch that was taken over is one; later ones of its slot are our own.

@@ -1,12 +1,13 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::future::ready;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use procession_actor::Proc;
-use procession_launch::ProcLauncher;
+use procession_launch::{ProcLauncher, Ticket};
 use procession_launch_local::NativeLauncher;
 use procession_model::{Head, HostId, InvalidArgument, Packet, ProcExit, ProcId};
 use procession_net::{ListenError, Listener};
@@ -45,6 +46,11 @@ pub enum HostError {
     /// It could not listen for its procs.
     #[error("the host cannot listen for its procs: {0}")]
     Listen(#[from] ListenError),
+    /// It could not listen where procs that have outlived an earlier host look for it.
+    #[error(
+        "procs of an earlier host would not find this one: {0}; end what listens there, and start this host again"
+    )]
+    Port(String),
     /// The native launcher's keeper could not be started.
     #[error("the keeper of native procs could not be started: {0}")]
     Keeper(#[source] io::Error),
@@ -55,6 +61,16 @@ pub enum HostError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// A launcher whose procs are to be taken over cannot be made again.
+    #[error(
+        "what {kind} has launched for an earlier host cannot be taken over: {why}; nothing is lost, start this host again when that is mended"
+    )]
+    Launcher {
+        /// Its kind.
+        kind: String,
+        /// Why.
+        why: String,
     },
     /// What earlier hosts have written down cannot be used.
     #[error("{0}")]
@@ -112,21 +128,46 @@ impl Host {
     }
 
     /// Starts a host whose procs may outlive it, [`OwnerLoss::Detach`]: what it has to know of them is kept in
-    /// `directory`, which is made when it is missing. Takes over what an earlier host of that directory has left.
+    /// `directory`, which is made when it is missing. Takes over what the native launcher of an earlier host of that
+    /// directory has left.
     ///
     /// # Errors
-    /// As for [`Self::start`]; the directory cannot be used, or another host uses it.
+    /// As for [`Self::start`]; the directory cannot be used, another host uses it, or procs of other launchers are left.
     pub async fn start_in(directory: &Path) -> Result<(Self, Inherited), HostError> {
+        let none = |_| ready(Err("use Host::start_in_with, and make that launcher".to_owned()));
+        Self::start_in_with(directory, none).await
+    }
+
+    /// Like [`Self::start_in`], also for what other launchers have left: `again` makes each of them anew.
+    ///
+    /// # Errors
+    /// As for [`Self::start_in`]; a launcher could not be made. Then nothing is changed.
+    pub async fn start_in_with<F>(
+        directory: &Path,
+        again: impl Fn(Ticket) -> F,
+    ) -> Result<(Self, Inherited), HostError>
+    where
+        F: Future<Output = Result<Arc<dyn ProcLauncher>, String>>,
+    {
         let failed = |source| HostError::Directory { path: directory.to_owned(), source };
         let kept = Kept::take(directory).map_err(failed)?;
         let (ledger, past) =
             Ledger::open(kept.path()).map_err(|error| HostError::Journal(error.to_string()))?;
+        let mut launchers = BTreeMap::new();
+        for ticket in past.groups.values().filter_map(|group| group.launcher.as_ref()) {
+            if !launchers.contains_key(ticket) {
+                let made = again(ticket.clone()).await;
+                let kind = ticket.kind.clone();
+                launchers.insert(ticket.clone(), made.map_err(|why| HostError::Launcher { kind, why })?);
+            }
+        }
+        let listens = past.listens.clone();
         let going_on: Vec<_> = past.going_on().map(|open| open.asked.proc_id.launch_id()).collect();
         kept.tidy(&going_on);
         let host = Self::start_with(Some((kept, ledger)), None).await?;
-        let mut inherited = host.take_over(past);
+        let mut inherited = host.take_over(past, &launchers);
         // Only now: whoever calls earlier is not expected yet.
-        host.0.core.listen_for_survivors().await?;
+        host.0.core.listen_for_survivors(&listens).await?;
         outliving::known(host.0.core.live()).await;
         let is_over = |group: &mut Vec<Slot>| group.iter().all(|slot| slot.ended_now().is_some());
         for slot in inherited.groups.iter().flatten() {
@@ -166,7 +207,7 @@ impl Host {
     }
 
     /// Goes on with what still lives, or is launched again; what has ended meanwhile ends here at once.
-    fn take_over(&self, past: Past) -> Inherited {
+    fn take_over(&self, past: Past, others: &BTreeMap<Ticket, Arc<dyn ProcLauncher>>) -> Inherited {
         for exit in &past.ended {
             // A name that is used again goes on with the next number, and with files of its own.
             self.0.core.expect_incarnation(exit.proc_id.name(), exit.incarnation + 1);
@@ -174,7 +215,8 @@ impl Host {
         let native = self.native_launcher();
         let mut groups = Vec::new();
         for (id, past) in past.groups {
-            match Group::resume(&self.0.core, id, past, &native) {
+            let launcher = past.launcher.as_ref().and_then(|ticket| others.get(ticket)).unwrap_or(&native);
+            match Group::resume(&self.0.core, id, past, launcher) {
                 Ok(group) => groups.push(slots_of(&group)),
                 // It was launched once, and so was refused for nothing that can be told here.
                 Err(refused) => tracing::error!(%refused, "procs of an earlier host are not taken over"),
@@ -391,7 +433,7 @@ pub(crate) fn spawn_on(
     let audience = Arc::new(Audience::new(false));
     let make = |incarnation| ProcRef::new(id, incarnation, &spec, launcher.as_ref(), audience, &core.clock);
     let (proc_, inputs) = core.add(&spec, false, make)?;
-    outliving::write_group(core, std::iter::once(&spec), &RestartPolicy::default());
+    outliving::write_group(core, std::iter::once(&spec), &RestartPolicy::default(), launcher.as_ref());
     if let Some(observer) = observer {
         proc_.watch(observer);
     }

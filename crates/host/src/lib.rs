@@ -28,6 +28,7 @@ mod leads;
 mod ledger;
 mod lent;
 mod line;
+mod listening;
 mod log_files;
 mod notify;
 mod observers;

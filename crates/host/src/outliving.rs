@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use procession_launch::{LaunchResult, ProcLauncher, ProcLauncherError};
 use procession_model::{
-    InvalidArgument, LaunchId, LaunchOptions, OutputFiles, ProcExit, ProcExitResult, Secret, StopRequest,
+    DialBack, InvalidArgument, LaunchId, LaunchOptions, OutputFiles, ProcExit, ProcExitResult, Secret,
+    StopRequest,
 };
 use procession_supervise::{Event, Readiness, RestartPolicy, StopHow};
 use procession_sys::Process;
@@ -16,7 +17,7 @@ use tokio::time::timeout;
 
 use crate::core::Core;
 use crate::driver::Driver;
-use crate::launching::is_of_another_user;
+use crate::launching::{self, is_of_another_user};
 use crate::ledger::{Asked, At, Entry, Open};
 use crate::notify;
 use crate::output::Stream;
@@ -44,12 +45,15 @@ pub(crate) fn write_group<'a>(
     core: &Core,
     specs: impl ExactSizeIterator<Item = &'a SpawnSpec>,
     restart: &RestartPolicy,
+    launcher: &dyn ProcLauncher,
 ) {
     let (Some(ledger), slots) = (&core.ledger, specs.len()) else { return };
     for spec in specs {
         let Some(at) = spec.at else { return };
         if at.slot == 0 {
-            ledger.note(Entry::Group { id: at.group, slots, restart: restart.clone() });
+            // The next host has a native one of its own.
+            let launcher = if launcher.knows_status_by_parenthood() { None } else { launcher.ticket() };
+            ledger.note(Entry::Group { id: at.group, slots, restart: restart.clone(), launcher });
         }
         ledger.note(Entry::Slot { at, spec: Box::new(spec.clone()) });
     }
@@ -113,10 +117,10 @@ pub(crate) fn check(
             "nobody would find it again: start this host in a directory that stays, with procession.reattach(directory), or use one that is served (procession serve)",
         );
     }
-    // The next host asks the native one for all that it finds.
-    if !launcher.capabilities().adopt || !launcher.knows_status_by_parenthood() {
+    let is_native = launcher.knows_status_by_parenthood();
+    if !launcher.capabilities().adopt || !(is_native || launcher.ticket().is_some()) {
         return refuse(
-            "this launcher takes over nothing that an earlier host has launched; use the native one",
+            "this launcher takes over nothing that an earlier host has launched; use the native one, or that of an engine which does",
         );
     }
     if spec.policy.readiness == Readiness::CallBack && is_of_another_user(spec) {
@@ -124,8 +128,12 @@ pub(crate) fn check(
             "a proc of another user cannot enter the directory in which the next host is found; leave out user, or use readiness=\"none\"",
         );
     }
-    if spec.log.is_none() {
+    let Some(log) = &spec.log else {
         return refuse("its output needs files, since nobody reads it while there is no host; give log_dir");
+    };
+    if let Some(most) = log.max_bytes.filter(|_| !is_native) {
+        let rule = "with on_owner_loss=\"detach\" and this launcher the length of the files says how much of the output was read; leave it out";
+        return Err(InvalidArgument::new("log_max_bytes", most.to_string(), rule));
     }
     Ok(())
 }
@@ -157,7 +165,9 @@ pub(crate) async fn adopt(
         }
     }
     let common = core.common_dir(true);
-    if shared.calls_back {
+    if launcher.capabilities().dial_back != DialBack::Local {
+        // It has no file of ours in sight.
+    } else if shared.calls_back {
         shared.open_flight(common);
         // One that has not read it yet still will.
         core.door.keep(shared.id.launch_id(), PayloadFile::written(common, shared.id.launch_id()));
@@ -242,7 +252,8 @@ impl Driver {
         }
         let Ok(exit) = exit.try_recv() else { return false };
         self.ended_at.get_or_insert_with(|| exit.ended_at.unwrap_or_else(|| self.core.clock.time_of_day()));
-        self.feed(Event::OsExit(exit)).await;
+        let parent = self.launcher.knows_status_by_parenthood();
+        self.feed(launching::exit_event(Some(exit), parent)).await;
         true
     }
 

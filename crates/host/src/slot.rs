@@ -151,6 +151,11 @@ impl Slot {
         self.current()
     }
 
+    /// What launches it.
+    pub fn launcher(&self) -> Arc<dyn ProcLauncher> {
+        self.group.launcher(self.index)
+    }
+
     /// Launches it once more when it has ended for good, through another launcher if one is given.
     ///
     /// # Errors

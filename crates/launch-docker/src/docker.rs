@@ -15,7 +15,7 @@ use bollard::query_parameters::{
 use futures_util::StreamExt;
 use procession_launch::{
     Capabilities, Confines, Context, Found, Labels, Launcher, Managed, Output, ProcLauncherError, Signal,
-    WaitError,
+    Ticket, WaitError,
 };
 use procession_model::{DialBack, LaunchOptions, ProcExitResult, ProcId};
 use tokio::io::AsyncWriteExt;
@@ -228,6 +228,7 @@ impl Launcher for Docker {
             folds_signals: true,
             // Podman's answer is no, also where it was.
             oom_facts: !self.is_podman,
+            adopt: true,
             dial_back: self.dial_back.clone(),
             ..Capabilities::default()
         }
@@ -326,6 +327,11 @@ impl Launcher for Docker {
             })
         });
         Ok(found.collect())
+    }
+
+    fn ticket(&self) -> Option<Ticket> {
+        // The next client may be told of another engine.
+        Ticket::of("docker", &DockerConfig { host: Some(self.host.clone()), ..self.config.clone() })
     }
 
     fn interpreter(&self) -> Option<String> {

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use procession_launch::{
-    Capabilities, Confines, Context, Found, Launcher, Managed, Output, ProcLauncherError, Signal, WaitError,
+    Capabilities, Confines, Context, Found, Launcher, Managed, Output, ProcLauncherError, Signal, Ticket,
+    WaitError,
 };
 use procession_model::{DialBack, Eviction, LaunchOptions, ProcExitKind, ProcExitResult, ProcId};
 use tokio::runtime::Handle;
@@ -316,6 +317,7 @@ impl Launcher for Slurm {
             group_kill: holds_trees,
             confines: Confines { memory: holds_memory, ..Confines::default() },
             oom_facts: holds_memory,
+            adopt: true,
             dial_back: self.dial_back.clone(),
             ..Capabilities::default()
         }
@@ -425,6 +427,10 @@ impl Launcher for Slurm {
             (running || files.dir.exists()).then_some(Found { handle, labels, running })
         });
         Ok(found.collect())
+    }
+
+    fn ticket(&self) -> Option<Ticket> {
+        Ticket::of("slurm", &self.config)
     }
 
     fn dry_run(&self, proc_id: &ProcId, options: &LaunchOptions) -> Result<String, ProcLauncherError> {

@@ -330,11 +330,13 @@ impl Launcher for Systemd {
         Ok(found)
     }
 
-    async fn recover(&self, proc_id: &ProcId) -> Result<Option<String>, ProcLauncherError> {
+    async fn recover(&self, proc_id: &ProcId) -> Result<Option<Found>, ProcLauncherError> {
         let name = name(proc_id);
         let failed = |error: Failed| other(&format!("unit {name} could not be looked for"), error);
         let labels = self.labels(&name).await.map_err(failed)?;
-        Ok(labels.is_some_and(|labels| labels.proc == proc_id.as_str()).then_some(name))
+        let Some(labels) = labels.filter(|labels| labels.proc == proc_id.as_str()) else { return Ok(None) };
+        let running = self.facts(&name).await.map_err(failed)?.is_some_and(|facts| !facts.is_over());
+        Ok(Some(Found { handle: name, labels, running }))
     }
 
     fn dry_run(&self, proc_id: &ProcId, options: &LaunchOptions) -> Result<String, ProcLauncherError> {

@@ -18,11 +18,13 @@ pub struct Labels {
     /// The user and the machine, `user@machine`.
     pub owner: String,
     /// The process of that host: the boot of its machine, its namespace of pids, its pid there, and when it was started, in ticks
-    /// since the boot.
+    /// since the boot. Of what is to outlive it, `detached`: that has no process that owns it.
     pub process: String,
     /// How many seconds a proc may be out of reach of its host before it ends.
     pub lease: String,
 }
+
+const DETACHED: &str = "detached";
 
 impl Labels {
     /// The name of the label with the proc's id.
@@ -49,7 +51,10 @@ impl Labels {
             session: proc_id.host().to_owned(),
             incarnation: proc_id.launch_id().to_string(),
             owner: format!("{user}@{}", read("/proc/sys/kernel/hostname")),
-            process: process_of(&here(), process::id()).unwrap_or_default(),
+            process: match options.detach {
+                true => DETACHED.to_owned(),
+                false => process_of(&here(), process::id()).unwrap_or_default(),
+            },
             lease: options.lease.as_secs_f64().to_string(),
         }
     }

@@ -75,6 +75,11 @@ pub trait ProcLauncher: Send + Sync + 'static {
         Err(ProcLauncherError::Other(text))
     }
 
+    /// What makes this launcher again in another process, for one that takes over what it has launched; none where nothing can.
+    fn ticket(&self) -> Option<Ticket> {
+        None
+    }
+
     /// For [`DialBack::Stdio`]: what the proc that is about to be launched dials where it will run, so that its launcher leads
     /// it to `host`, an address of this machine.
     ///
@@ -99,6 +104,22 @@ pub trait ProcLauncher: Send + Sync + 'static {
     /// # Errors
     /// The request could not be delivered.
     async fn kill(&self, proc_id: &ProcId) -> Result<(), ProcLauncherError>;
+}
+
+/// What makes a launcher again: its kind, and the configuration of it in JSON.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Ticket {
+    /// As it is named on the command line: `docker`.
+    pub kind: String,
+    /// With the names of the fields that it has in Python.
+    pub config: String,
+}
+
+impl Ticket {
+    /// Of a launcher of that kind.
+    pub fn of(kind: &str, config: &impl Serialize) -> Option<Self> {
+        Some(Self { kind: kind.to_owned(), config: serde_json::to_string(config).ok()? })
+    }
 }
 
 /// How a proc reaches its host through its launcher.

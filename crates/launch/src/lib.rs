@@ -22,7 +22,9 @@ pub use error::ProcLauncherError;
 #[cfg(feature = "fake")]
 pub use fake::{FakeEnd, FakeLauncher, FakeStep, Script, Terminated};
 pub use found::{Found, Labels};
-pub use launcher::{Admission, Capabilities, Confines, LaunchResult, ProcLauncher, Relayed, StdioHandling};
+pub use launcher::{
+    Admission, Capabilities, Confines, LaunchResult, ProcLauncher, Relayed, StdioHandling, Ticket,
+};
 pub use lines::Lines;
 pub use managed::{Engine, Managed};
 pub use report::{Report, Reports};

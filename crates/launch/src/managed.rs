@@ -1,4 +1,5 @@
 use std::collections::{HashMap, VecDeque};
+use std::fs;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use crate::pipe::{Full, pipe};
 use crate::{
     Admission, Capabilities, Context, Found, LaunchResult, Launcher, Output, ProcLauncher, ProcLauncherError,
-    Report, Reports, Signal, StdioHandling, WaitError,
+    Report, Reports, Signal, StdioHandling, Ticket, WaitError,
 };
 
 /// How long after its end the output of a proc may take to come, once all that came was read.
@@ -130,6 +131,17 @@ impl<L: Launcher> Managed<L> {
         lock(&self.procs).live.get(proc_id).cloned()
     }
 
+    /// A substrate that does not answer may do so soon, and what is not taken over is not watched.
+    async fn recovered(&self, proc_id: &ProcId) -> Result<Option<Found>, ProcLauncherError> {
+        let mut pauses = pauses(proc_id).take(TRIES);
+        loop {
+            match (self.launcher.recover(proc_id).await, pauses.next()) {
+                (Err(_), Some(pause)) => sleep(pause).await,
+                (answer, _) => return answer,
+            }
+        }
+    }
+
     async fn signal(&self, proc_id: &ProcId, signal: Signal) -> Result<(), ProcLauncherError> {
         let Some(entry) = self.entry(proc_id) else {
             let has_ended = lock(&self.procs).ended.contains(proc_id);
@@ -147,20 +159,33 @@ impl<L: Launcher> Managed<L> {
         }
     }
 
-    /// Supervises what `start` starts.
-    fn supervise<F>(&self, proc_id: &ProcId, start: impl FnOnce(Context) -> F) -> LaunchResult
+    /// Supervises what `start` starts, of which others have read what is `known`, and seen that it is `over`.
+    fn supervise<F>(
+        &self,
+        proc_id: &ProcId,
+        known: [u64; 2],
+        over: Option<ProcExitResult>,
+        start: impl FnOnce(Context) -> F,
+    ) -> LaunchResult
     where
         F: Future<Output = Result<String, ProcLauncherError>> + Send + 'static,
     {
         let (reports_tx, reports) = mpsc::unbounded_channel();
         let (exit_tx, exit_rx) = oneshot::channel();
+        let exit_tx = match over {
+            Some(exit) => {
+                let _read_below = exit_tx.send(exit);
+                None
+            }
+            None => Some(exit_tx),
+        };
         let (asked, is_asked) = watch::channel(None);
         let entry = Arc::new(Entry { handle: OnceLock::new(), asked });
         lock(&self.procs).live.insert(proc_id.clone(), Arc::clone(&entry));
         let (stdio, output) = if self.launcher.capabilities().stdio {
             let full = [Full::default(), Full::default()];
-            let (stdout, stdout_in) = pipe(&full[0]);
-            let (stderr, stderr_in) = pipe(&full[1]);
+            let (stdout, stdout_in) = pipe(&full[0], known[0]);
+            let (stderr, stderr_in) = pipe(&full[1], known[1]);
             let output = Output { stdout: Box::new(stdout_in), stderr: Box::new(stderr_in) };
             let stdio = StdioHandling::Captured { stdout: Box::new(stdout), stderr: Box::new(stderr) };
             (stdio, Some((output, full)))
@@ -178,7 +203,7 @@ impl<L: Launcher> Managed<L> {
         tokio::spawn(async move {
             let exit = watched.run(started, output).await;
             drop(watched);
-            let _host_gone = exit_tx.send(exit);
+            let _host_gone = exit_tx.map(|exit_tx| exit_tx.send(exit));
         });
         LaunchResult {
             pid: None,
@@ -211,13 +236,14 @@ impl<L: Launcher> ProcLauncher for Managed<L> {
         options: LaunchOptions,
     ) -> Result<LaunchResult, ProcLauncherError> {
         let (launcher, id) = (Arc::clone(&self.launcher), proc_id.clone());
-        Ok(self.supervise(proc_id, |context| async move { launcher.launch(&id, &options, &context).await }))
+        let start = |context| async move { launcher.launch(&id, &options, &context).await };
+        Ok(self.supervise(proc_id, [0; 2], None, start))
     }
 
     async fn adopt(
         &self,
         proc_id: &ProcId,
-        _options: &LaunchOptions,
+        options: &LaunchOptions,
         _pid: Option<(u32, u64)>,
     ) -> Result<LaunchResult, ProcLauncherError> {
         if !self.capabilities().adopt {
@@ -225,14 +251,23 @@ impl<L: Launcher> ProcLauncher for Managed<L> {
             let text = format!("launcher {name:?} does not take over what another process has launched");
             return Err(ProcLauncherError::Other(text));
         }
-        if let Some(handle) = self.launcher.recover(proc_id).await? {
-            return Ok(self.supervise(proc_id, |_| async move { Ok(handle) }));
+        if let Some(Found { handle, running, .. }) = self.recovered(proc_id).await? {
+            let over = match running {
+                true => None,
+                // Who takes it over wants to know that at once.
+                false => timeout(TIDY, self.launcher.wait(&handle)).await.ok().and_then(Result::ok),
+            };
+            return Ok(self.supervise(proc_id, written(options), over, |_| async move { Ok(handle) }));
         }
         let reason = format!("launcher {:?} knows nothing of it any more", self.name());
         let (exit_tx, exit_rx) = oneshot::channel();
         let _host_gone = exit_tx.send(ProcExitResult::new(ProcExitKind::Lost { reason }));
         let (started_at, stdio) = (SystemTime::now(), StdioHandling::Inherited);
         Ok(LaunchResult { pid: None, started_at, stdio, exit_rx, reports: None })
+    }
+
+    fn ticket(&self) -> Option<Ticket> {
+        self.launcher.ticket()
     }
 
     async fn terminate(&self, proc_id: &ProcId, _timeout: Duration) -> Result<(), ProcLauncherError> {
@@ -242,6 +277,12 @@ impl<L: Launcher> ProcLauncher for Managed<L> {
     async fn kill(&self, proc_id: &ProcId) -> Result<(), ProcLauncherError> {
         self.signal(proc_id, Signal::Kill).await
     }
+}
+
+/// How much of its output is in the files of a proc that has outlived its host.
+fn written(options: &LaunchOptions) -> [u64; 2] {
+    let Some(files) = &options.output else { return [0; 2] };
+    [&files.stdout, &files.stderr].map(|path| fs::metadata(path).map_or(0, |file| file.len()))
 }
 
 /// Takes a proc off the list when it is dropped, also by a panic.

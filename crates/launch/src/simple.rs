@@ -5,7 +5,7 @@ use procession_model::{LaunchOptions, ProcExitResult, ProcId};
 use tokio::io::AsyncWrite;
 use tokio::sync::{mpsc, watch};
 
-use crate::{Capabilities, Found, ProcLauncherError, Report};
+use crate::{Capabilities, Found, ProcLauncherError, Report, Ticket};
 
 /// What is known of one substrate: how to start one proc there, to wait for it, to signal it and to take away what is left.
 ///
@@ -67,14 +67,19 @@ pub trait Launcher: Send + Sync + 'static {
     /// The substrate cannot be asked.
     async fn list(&self) -> Result<Vec<Found>, ProcLauncherError>;
 
-    /// The handle of a proc that somebody has launched before, where it is still known.
+    /// A proc that somebody has launched before, where it is still known.
     ///
     /// # Errors
     /// The substrate cannot be asked.
-    async fn recover(&self, proc_id: &ProcId) -> Result<Option<String>, ProcLauncherError> {
+    async fn recover(&self, proc_id: &ProcId) -> Result<Option<Found>, ProcLauncherError> {
         let found = self.list().await?;
-        let is_it = |found: &Found| found.labels.proc == proc_id.as_str();
-        Ok(found.into_iter().find(is_it).map(|found| found.handle))
+        Ok(found.into_iter().find(|found| found.labels.proc == proc_id.as_str()))
+    }
+
+    /// What makes this launcher again in another process; none where nothing can. With it, and where
+    /// [`Capabilities::adopt`] is claimed, procs may outlive the host that has launched them.
+    fn ticket(&self) -> Option<Ticket> {
+        None
     }
 
     /// What would be asked of the substrate for that launch, in its own form, with all that [`Self::launch`] would change in it.

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use procession_actor::{Mailbox, Proc};
 use procession_host::{Child, Host, Inherited};
+use procession_launch::ProcLauncher;
 use procession_model::{ActorId, InvalidArgument};
 use pyo3::exceptions::{PyConnectionError, PyRuntimeError};
 use pyo3::prelude::*;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
+use crate::engine_kinds::connect;
 use crate::fork::{refuse_in_fork, set_owner};
 use crate::inbox::Inbox;
 use crate::io_thread::IoThread;
@@ -114,7 +116,15 @@ pub(crate) fn start_client_in(directory: PathBuf) -> PyResult<Inherited> {
     let mut inherited = None;
     start(|| {
         trace::start();
-        let connected = IoThread::start(move || async move { Host::start_in(&directory).await });
+        let connected = IoThread::start(move || async move {
+            Host::start_in_with(&directory, |ticket| async move {
+                let engine =
+                    connect(&ticket.kind, &ticket.config).await.map_err(|refusal| refusal.to_string())?;
+                let launcher: Arc<dyn ProcLauncher> = engine;
+                Ok(launcher)
+            })
+            .await
+        });
         let connected = connected.map_err(no_thread)?;
         let ((host, past), handle, io) =
             connected.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;

@@ -1,5 +1,6 @@
 //! The engines that this build has: each is one function, from its configuration in JSON to what launches there.
 
+use std::fmt;
 use std::sync::Arc;
 
 use procession_launch::Engine;
@@ -12,6 +13,15 @@ use procession_launch::Engine;
 pub(crate) enum Refusal {
     Invalid(procession_model::InvalidArgument),
     Unavailable(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid(error) => error.fmt(f),
+            Self::Unavailable(why) => f.write_str(why),
+        }
+    }
 }
 
 /// Reaches the engine of that kind, as `config` says.

@@ -207,6 +207,12 @@ impl ProcHandle {
         Ok((exits, history.dropped))
     }
 
+    /// What launches it; None for the native one.
+    fn launcher(&self) -> Option<Launcher> {
+        let launcher = self.0.launcher();
+        (!launcher.knows_status_by_parenthood()).then(|| Launcher::new(launcher))
+    }
+
     #[pyo3(signature = (launcher))]
     fn respawn(&self, py: Python<'_>, launcher: Option<PyRef<'_, Launcher>>) -> PyResult<()> {
         let core = current_core()?;

@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::SystemTime;
 
+use procession_launch::Ticket;
 use procession_model::{BootTiming, ProcExit, ProcId, Secret, StopRequest};
 use procession_supervise::{Fate, RestartPolicy};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,13 @@ pub(crate) enum Entry {
         id: u64,
         slots: usize,
         restart: RestartPolicy,
+        /// What makes its launcher again; none for the native one.
+        launcher: Option<Ticket>,
+    },
+    /// Procs reach back to this port, which was bound for that address.
+    Listens {
+        bind: String,
+        port: u16,
     },
     Slot {
         at: At,
@@ -112,6 +120,7 @@ pub(crate) struct PastSlot {
 #[derive(Clone, Debug)]
 pub(crate) struct PastGroup {
     pub(crate) restart: RestartPolicy,
+    pub(crate) launcher: Option<Ticket>,
     pub(crate) slots: Vec<PastSlot>,
     /// How many there are; of one that was not written down to its end, nothing was launched.
     pub(crate) size: usize,
@@ -130,6 +139,8 @@ impl PastGroup {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Past {
     pub(crate) groups: BTreeMap<u64, PastGroup>,
+    /// The ports that procs reach back to, by what they were bound for.
+    pub(crate) listens: BTreeMap<String, u16>,
     /// How the last launches ended, oldest first.
     pub(crate) ended: VecDeque<ProcExit>,
 }
@@ -145,9 +156,10 @@ impl Past {
 
     pub(crate) fn take(&mut self, entry: Entry) {
         match entry {
-            Entry::Group { id, slots, restart } => {
-                self.groups.insert(id, PastGroup { restart, slots: Vec::new(), size: slots });
+            Entry::Group { id, slots, restart, launcher } => {
+                self.groups.insert(id, PastGroup { restart, launcher, slots: Vec::new(), size: slots });
             }
+            Entry::Listens { bind, port } => drop(self.listens.insert(bind, port)),
             Entry::Slot { at, spec } => {
                 if let Some(group) =
                     self.groups.get_mut(&at.group).filter(|group| group.slots.len() == at.slot)
@@ -226,8 +238,11 @@ impl Past {
     /// The fewest entries that say the same.
     pub(crate) fn entries(&self) -> Vec<Entry> {
         let mut entries: Vec<_> = self.ended.iter().map(|exit| Entry::Past(Box::new(exit.clone()))).collect();
-        for (&group, PastGroup { restart, slots, size }) in &self.groups {
-            entries.push(Entry::Group { id: group, slots: *size, restart: restart.clone() });
+        let listens = self.listens.iter().map(|(bind, &port)| (bind.clone(), port));
+        entries.extend(listens.map(|(bind, port)| Entry::Listens { bind, port }));
+        for (&group, PastGroup { restart, launcher, slots, size }) in &self.groups {
+            let (restart, launcher) = (restart.clone(), launcher.clone());
+            entries.push(Entry::Group { id: group, slots: *size, restart, launcher });
             for (slot, PastSlot { spec, .. }) in slots.iter().enumerate() {
                 entries.push(Entry::Slot { at: At { group, slot }, spec: Box::new(spec.clone()) });
             }

@@ -12,7 +12,7 @@ use super::writer::Writer;
 use super::{Entry, Past};
 
 /// Goes up with every change to what an [`Entry`] is made of.
-pub(super) const VERSION: u16 = 2;
+pub(super) const VERSION: u16 = 3;
 pub(super) const NAME: &str = "journal";
 /// What could not be read of an earlier one, for people.
 pub(super) const DAMAGED: &str = "journal.damaged";
@@ -60,6 +60,9 @@ impl Ledger {
         }
         let mut past = Past::replay(journal.records);
         past.groups.retain(|_, group| !group.is_over());
+        if past.groups.is_empty() {
+            past.listens.clear();
+        }
         let writer = Writer::begin(directory, past.clone()).map_err(failed)?;
         let (sender, entries) = mpsc::channel();
         let thread = thread::Builder::new().name("procession-journal".to_owned());

@@ -59,7 +59,7 @@ fn group(names: &[&str]) -> (Vec<Entry>, Vec<Asked>) {
     };
     let all: Vec<Asked> = names.iter().map(asked).collect();
     let restart = RestartPolicy::on_failure();
-    let mut entries = vec![Entry::Group { id: ID, slots: names.len(), restart }];
+    let mut entries = vec![Entry::Group { id: ID, slots: names.len(), restart, launcher: None }];
     let specs = names.iter().map(spec).enumerate();
     entries.extend(specs.map(|(slot, spec)| Entry::Slot { at: at(slot), spec: Box::new(spec) }));
     let asked = all.iter().cloned().enumerate();
