@@ -19,6 +19,7 @@ from procession.errors import InvalidArgument, LauncherUnavailable, SupervisionE
 from procession.launchers import Vm
 
 IMAGE = os.environ["VM_IMAGE"]
+pytestmark = pytest.mark.timeout(600)
 BOOT = 240
 """Seconds that a guest may take here until its proc answers."""
 
@@ -75,7 +76,7 @@ def test_two_procs_run_below_kernels_of_their_own_and_calls_reach_them_without_a
         found = list(guests.kernel.call().get(BOOT).values())
         assert os.uname().release not in {release for release, _ in found}
         assert list(guests.cards.call().get(60).values()) == [["lo"]] * 2
-        payload = os.urandom(5_000_000)
+        payload = os.urandom(2_000_000)
         assert list(guests.echo.call(payload).get(120).values()) == [payload] * 2
         pids, names = machines(state)
         assert (len(pids), len(names)) == (2, 2)
