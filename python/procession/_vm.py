@@ -63,7 +63,10 @@ class Vm(AgentLauncher):
         paths = {"image": image, "kernel": kernel, "modules": modules, "state_dir": state_dir}
         super().__init__(
             {
-                **{name: None if path is None else _validate.text(name, os.fspath(path)) for name, path in paths.items()},
+                **{
+                    name: None if path is None else _validate.text(name, os.fspath(path))
+                    for name, path in paths.items()
+                },
                 "agent": _validate.args("agent", agent),
                 "memory": _validate.size("memory", memory),
                 "cpus": _validate.count("cpus", cpus, least=1),

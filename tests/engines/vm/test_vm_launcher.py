@@ -125,7 +125,9 @@ def test_a_guest_that_is_stopped_is_unknown_and_a_kill_ends_it(vm, state):
         procs.spawn("guest", Guest).kernel.call_one().get(BOOT)
         [pid], _ = machines(state)
         os.kill(pid, signal.SIGSTOP)
-        until(lambda: [one.status for one in procs.statuses().values()] == ["unknown"], "it does not answer", seconds=60)
+        until(
+            lambda: [one.status for one in procs.statuses().values()] == ["unknown"], "it does not answer", seconds=60
+        )
         procs.kill().get(60)
         exit = the_exit(procs)
     assert (exit.kind, exit.signal) == ("signaled", 9)
@@ -193,7 +195,9 @@ def test_what_cannot_be_had_says_so(vm, tmp_path):
     assert "the image cannot be mounted as ext4" in exit.reason
     exit = the_exit(program(Vm(IMAGE, accel="tcg", agent=["nobody"], state_dir=vm.config["state_dir"]), "pass"))
     assert "the agent, nobody, cannot be started in the image" in exit.reason
-    exit = the_exit(program(Vm(IMAGE, options=["-cpu", "no-such"], accel="tcg", state_dir=vm.config["state_dir"]), "pass"))
+    exit = the_exit(
+        program(Vm(IMAGE, options=["-cpu", "no-such"], accel="tcg", state_dir=vm.config["state_dir"]), "pass")
+    )
     assert "no-such" in exit.reason
     for wrong, rule in {"image": "/no/such/image", "kernel": "/no/such/kernel", "modules": str(tmp_path)}.items():
         with pytest.raises(InvalidArgument, match=wrong):
@@ -225,9 +229,25 @@ def test_where_it_is_not_known_whether_kvm_works_it_is_tried_and_noted(vm, state
 
 def test_it_is_had_from_the_command_line_by_its_name(state):
     environ = {**os.environ, "HOME": state}
-    command = [sys.executable, "-m", "procession", "run", "--launcher", f"vm:{IMAGE}", "python3", "-c", "print('in a guest')"]
+    command = [
+        sys.executable,
+        "-m",
+        "procession",
+        "run",
+        "--launcher",
+        f"vm:{IMAGE}",
+        "python3",
+        "-c",
+        "print('in a guest')",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=BOOT, env=environ)
     assert done.returncode == 0, done.stderr
     assert "[0] in a guest" in done.stdout
-    done = subprocess.run([sys.executable, "-m", "procession", "gc", "--launcher", "vm"], capture_output=True, text=True, timeout=60, env=environ)
+    done = subprocess.run(
+        [sys.executable, "-m", "procession", "gc", "--launcher", "vm"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environ,
+    )
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
