@@ -49,6 +49,8 @@ pub(crate) fn arguments(
     pair("-serial", "chardev:console".to_owned());
     pair("-chardev", socket("qmp", &files.qmp()));
     pair("-mon", "chardev=qmp,mode=control".to_owned());
+    pair("-chardev", socket("control", &files.control()));
+    pair("-mon", "chardev=control,mode=control".to_owned());
     pair("-device", "pvpanic".to_owned());
     if purpose == Purpose::Agent {
         pair("-device", "virtio-serial-pci".to_owned());

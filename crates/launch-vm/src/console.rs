@@ -2,8 +2,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use procession_launch::Tail;
 
-/// How many of a guest's last lines are kept.
-const LINES: usize = 8;
+/// How many of a guest's last lines are shown.
+const SHOWN: usize = 8;
+/// How many are kept: a kernel that panics says why, and then more than that.
+const KEPT: usize = 100;
+/// What its line of the cause begins with, behind the time.
+const PANIC: &str = "Kernel panic - ";
 
 /// What a guest's kernel and its PID 1 have said last, and QEMU itself.
 #[derive(Clone, Debug)]
@@ -11,7 +15,7 @@ pub(crate) struct Console(Arc<Mutex<[Tail; 2]>>);
 
 impl Console {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new([Tail::new(LINES), Tail::new(LINES)])))
+        Self(Arc::new(Mutex::new([Tail::new(KEPT), Tail::new(SHOWN)])))
     }
 
     fn tails(&self) -> MutexGuard<'_, [Tail; 2]> {
@@ -29,8 +33,19 @@ impl Console {
     /// For people: the guest's lines, then those of QEMU.
     pub(crate) fn lines(&self) -> Vec<String> {
         let tails = self.tails();
-        let lines = tails.iter().flat_map(Tail::lines);
-        lines.map(|line| shown(&line)).filter(|line| !line.is_empty()).collect()
+        let lines = tails.iter().flat_map(|tail| {
+            let lines: Vec<_> =
+                tail.lines().iter().map(|line| shown(line)).filter(|line| !line.is_empty()).collect();
+            let before = lines.len().saturating_sub(SHOWN);
+            lines.into_iter().skip(before)
+        });
+        lines.collect()
+    }
+
+    /// Why the guest's kernel has panicked.
+    pub(crate) fn panic(&self) -> Option<String> {
+        let lines = self.tails()[0].lines();
+        lines.iter().find_map(|line| Some(shown(line).split_once(PANIC)?.1.to_owned()))
     }
 
     pub(crate) fn last_line(&self) -> Option<String> {
@@ -67,5 +82,11 @@ mod tests {
         console.qemu_says(b"qemu: a warning\n");
         assert_eq!(console.last_line().as_deref(), Some("procession-init: it boots"));
         assert_eq!(console.lines(), ["procession-init: it boots", "half", "qemu: a warning"]);
+        assert_eq!(console.panic(), None);
+        console.guest_says(b"\r\n[    9.1] Kernel panic - not syncing: a test\r\n");
+        (0..50).for_each(|n| console.guest_says(format!("RSP: {n}\r\n").as_bytes()));
+        assert_eq!(console.panic().as_deref(), Some("not syncing: a test"));
+        assert_eq!(console.lines().len(), SHOWN + 1);
+        assert_eq!(console.lines()[SHOWN - 1], "RSP: 49");
     }
 }

@@ -31,8 +31,14 @@ impl Files {
         self.dir.join("agent")
     }
 
+    /// QEMU's own protocol, for whoever has launched it.
     pub(crate) fn qmp(&self) -> PathBuf {
         self.dir.join("qmp")
+    }
+
+    /// As that, for whoever else wants to end the guest: QEMU talks to one at a time.
+    pub(crate) fn control(&self) -> PathBuf {
+        self.dir.join("control")
     }
 
     pub(crate) fn initramfs(&self) -> PathBuf {

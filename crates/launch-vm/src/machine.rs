@@ -97,7 +97,7 @@ impl Machine {
     pub(crate) async fn last_words(&self) -> String {
         let exit = self.qemu.wait().await;
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        ended(&told, &exit, &self.console.lines())
+        ended(&told, &exit, &self.console)
     }
 
     /// At once, whatever its guest does; `Ok` where it has ended.

@@ -1,11 +1,15 @@
 use procession_model::{ProcExitKind, ProcExitResult};
 
+use crate::console::Console;
 use crate::qmp::Told;
 
-/// How a machine has ended, for people; `exit` is that of QEMU, and `said` what was said last, there or in the guest.
-pub(crate) fn ended(told: &Told, exit: &ProcExitResult, said: &[String]) -> String {
+/// How a machine has ended, for people; `exit` is that of QEMU, and on the console is what was said last.
+pub(crate) fn ended(told: &Told, exit: &ProcExitResult, console: &Console) -> String {
     let how = match (told, &exit.kind) {
-        (Told { panicked: true, .. }, _) => "the guest's kernel has panicked".to_owned(),
+        (Told { panicked: true, .. }, _) => match console.panic() {
+            Some(why) => return format!("the guest's kernel has panicked: {why}"),
+            None => "the guest's kernel has panicked".to_owned(),
+        },
         (Told { reason: Some(reason), .. }, _) if reason == "guest-shutdown" => {
             "the guest has turned itself off".to_owned()
         }
@@ -15,6 +19,7 @@ pub(crate) fn ended(told: &Told, exit: &ProcExitResult, said: &[String]) -> Stri
         (Told { reason: Some(reason), .. }, _) => format!("QEMU was told to end ({reason})"),
         (_, kind) => format!("QEMU has ended: {kind}"),
     };
+    let said = console.lines();
     if said.is_empty() { how } else { format!("{how}, and the last that was said is: {}", said.join(" | ")) }
 }
 
@@ -37,25 +42,23 @@ mod tests {
     fn the_end_of_a_machine_is_told_by_its_cause() {
         let code = |code| ProcExitResult::new(ProcExitKind::Exited { code });
         let told = |panicked, reason: &str| Told { panicked, reason: Some(reason.to_owned()) };
+        let last = ", and the last that was said is: ";
         for (told, exit, said, wanted) in [
             (
                 told(true, "guest-panic"),
                 code(0),
-                &["Kernel panic"][..],
-                "the guest's kernel has panicked, and the last that was said is: Kernel panic",
+                "[1] Kernel panic - why\nmore",
+                "the guest's kernel has panicked: why",
             ),
-            (told(false, "guest-shutdown"), code(0), &[], "the guest has turned itself off"),
-            (told(false, "guest-reset"), code(0), &[], "the guest has started over"),
-            (told(false, "host-signal"), code(0), &[], "QEMU was told to end (host-signal)"),
-            (
-                Told::default(),
-                code(1),
-                &["no such image"],
-                "QEMU has ended: exit code 1, and the last that was said is: no such image",
-            ),
+            (told(true, "guest-panic"), code(0), "", "the guest's kernel has panicked"),
+            (told(false, "guest-shutdown"), code(0), "", "the guest has turned itself off"),
+            (told(false, "guest-reset"), code(0), "", "the guest has started over"),
+            (told(false, "host-signal"), code(0), "", "QEMU was told to end (host-signal)"),
+            (Told::default(), code(1), "no image", &format!("QEMU has ended: exit code 1{last}no image")),
         ] {
-            let said: Vec<String> = said.iter().map(ToString::to_string).collect();
-            assert_eq!(ended(&told, &exit, &said), wanted);
+            let console = Console::new();
+            console.guest_says(said.as_bytes());
+            assert_eq!(ended(&told, &exit, &console), wanted);
         }
     }
 

@@ -29,7 +29,7 @@ use crate::{Accelerator, VmConfig};
 /// How long an agent may take to kill; then the machine is turned off.
 const KILLS: Duration = Duration::from_secs(2);
 /// How long a QEMU of somebody else may take to end.
-const QUITS: Duration = Duration::from_secs(5);
+const QUITS: Duration = Duration::from_secs(10);
 /// How much of its output a proc may be ahead of whoever reads it, here.
 const BUFFER: usize = 64 << 10;
 
@@ -131,7 +131,7 @@ async fn version(qemu: &str) -> Result<String, String> {
 
 /// Whether the QEMU of a guest lives.
 async fn runs(files: &Files) -> bool {
-    tokio::net::UnixStream::connect(files.qmp()).await.is_ok()
+    tokio::net::UnixStream::connect(files.control()).await.is_ok()
 }
 
 #[async_trait]
@@ -198,7 +198,7 @@ impl Engine for Vm {
             return Err(ProcLauncherError::NotFound(handle.to_owned()));
         }
         let quit = async {
-            if let Ok(mut qmp) = Qmp::connect(&files.qmp()).await {
+            if let Ok(mut qmp) = Qmp::connect(&files.control()).await {
                 let _it_ends_just_now = qmp.tell("quit").await;
                 qmp.listen(Arc::default()).await;
             }
