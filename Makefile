@@ -126,8 +126,9 @@ test-systemd: setup ## the tests against a real systemd, and the conformance kit
 test-slurm: setup ## the tests and the conformance kit against a real Slurm of four nodes
 	engines/slurm.sh with bash -c '$(PY) -m pytest tests/engines/slurm && engines/conformance.sh slurm 40 --jobs 8'
 
-test-vm: setup wheel ## the tests and the conformance kit in virtual machines
-	engines/vm.sh with bash -c '$(PY) -m pytest tests/engines/vm && engines/conformance.sh vm:$$VM_IMAGE 40 --jobs 2'
+test-vm: setup wheel ## the tests and a fifth of the conformance kit, each in a virtual machine without KVM
+	engines/vm.sh with bash -c '$(PY) -m pytest tests/engines/vm && \
+		engines/conformance.sh vm:$$VM_IMAGE 20 --jobs 2 --patience 150 --only "stop.*" --only "limits.*"'
 
 test-remote: setup ## hosts over a real sshd and a real Slurm, on the loopback
 	engines/remote.sh install

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Virtual machines of QEMU. Nothing has to run for them, and each ends with whoever has launched it: this is their image alone, the
-# root of a guest with this machine's own Python and the wheel in dist/.
+# root of a guest with this machine's own Python, the wheel in dist/ and a shell.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/.." && pwd)
@@ -20,7 +20,7 @@ TEXT
 }
 
 missing() {
-    packages_without qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs
+    packages_without qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs busybox:busybox-static
     compgen -G '/boot/vmlinuz-*' >/dev/null || echo linux-image-cloud-amd64
 }
 
@@ -37,12 +37,17 @@ install() {
 }
 
 image() {
-    local files python=${PYTHON:-$root/.venv/bin/python}
+    local files applet python=${PYTHON:-$root/.venv/bin/python}
     files=$(mktemp -d)
     "$python" "$here/mkimg.py" --wheel "${WHEEL:-$(echo "$root"/dist/procession-*.whl)}" --package cloudpickle |
         tar -x -C "$files"
     # What a guest compiles is gone with it, and would be compiled again by each.
     "$python" -m compileall -q -j 0 --invalidation-mode unchecked-hash -s "$files" -p / "$files"
+    mkdir -p "$files/bin"
+    cp "$(command -v busybox)" "$files/bin/busybox"
+    for applet in $(busybox --list); do
+        [ -e "$files/bin/$applet" ] || ln -s busybox "$files/bin/$applet"
+    done
     # Half of it is free: what a guest writes goes elsewhere, but no further than that.
     mke2fs -q -F -t ext4 -d "$files" "$1" "$(($(du -sm "$files" | cut -f1) * 2 + 64))M"
     rm -rf "$files"
