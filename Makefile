@@ -38,7 +38,7 @@ NEXTEST_REPORT = target/nextest/default/junit.xml
 
 WITH_DOCKER := engines/docker.sh with engines/with-image.sh
 
-.PHONY: help setup target demo test test-rust test-python test-faults test-compat soak counts fuzz test-engines test-docker test-ssh test-slurm test-systemd test-remote lint bench bench-smoke bench-peers bench-curve engines wheel wheel-core ci clean env
+.PHONY: help setup target demo test test-rust test-python test-faults test-compat soak counts fuzz test-engines test-docker test-ssh test-slurm test-systemd test-vm test-remote lint bench bench-smoke bench-peers bench-curve engines wheel wheel-core ci clean env
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14
@@ -106,7 +106,7 @@ counts: setup ## the tests whose numbers are a twentieth elsewhere, with all of 
 fuzz: setup ## libFuzzer on what strangers can send, SECONDS=120 each; TARGET=frame, handshake, lines, exit, value, journal
 	$(EMBED) scripts/fuzz.sh $(or $(SECONDS),120) $(TARGET)
 
-test-engines: test-docker test-ssh test-slurm test-systemd ## the tests of launchers for substrates, each against a real one
+test-engines: test-docker test-ssh test-slurm test-systemd test-vm ## the tests of launchers for substrates, each against a real one
 
 test-docker: setup wheel ## the tests, the conformance kit and the demo against a real Docker, and the tests against a real Podman
 	$(WITH_DOCKER) bash -c '$(PY) -m pytest tests/engines/docker && engines/conformance.sh docker:$$DOCKER_IMAGE 40 --jobs 4 && \
@@ -126,18 +126,22 @@ test-systemd: setup ## the tests against a real systemd, and the conformance kit
 test-slurm: setup ## the tests and the conformance kit against a real Slurm of four nodes
 	engines/slurm.sh with bash -c '$(PY) -m pytest tests/engines/slurm && engines/conformance.sh slurm 40 --jobs 8'
 
+test-vm: setup wheel ## the tests and a fifth of the conformance kit, each in a virtual machine without KVM
+	engines/vm.sh with bash -c '$(PY) -m pytest tests/engines/vm && \
+		engines/conformance.sh vm:$$VM_IMAGE 20 --jobs 2 --patience 150 --only "stop.*" --only "limits.*"'
+
 test-remote: setup ## hosts over a real sshd and a real Slurm, on the loopback
 	engines/remote.sh install
 	$(PY) -m pytest tests/remote
 
 engines: ## installs, when root, what each engine needs, and starts a private one: engines/NAME.sh down ends it
-	@for engine in docker podman ssh slurm systemd; do \
+	@for engine in docker podman ssh slurm systemd vm; do \
 		if engines/$$engine.sh check; then engines/$$engine.sh install && engines/$$engine.sh up || exit; else [ $$? = 77 ] || exit; fi; \
 	done
 
 lint: setup ## format, lints, types, and the rules of the house
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --features procession-py/engines,procession/command,procession/docker,procession/slurm,procession/ssh,procession/systemd,procession/virtual-time $(LOCKED) -- -D warnings
+	cargo clippy --workspace --all-targets --features procession-py/engines,procession/command,procession/docker,procession/slurm,procession/ssh,procession/systemd,procession/vm,procession/virtual-time $(LOCKED) -- -D warnings
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy

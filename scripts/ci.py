@@ -45,6 +45,7 @@ LANES = [
     Lane(
         "engines systemd", ["make", "test-systemd"], 3, needs=["engines/systemd.sh", "check"], quotes=r"^systemd: ran "
     ),
+    Lane("engines vm", ["make", "test-vm"], 6, needs=["engines/vm.sh", "check"], quotes=r"^vm: ran "),
     Lane("engines remote", ["make", "test-remote"], 2, needs=["engines/remote.sh", "check"]),
 ]
 

@@ -25,6 +25,7 @@ def kinds() -> dict[str, type]:
         "ssh": launchers.Ssh,
         "systemd": launchers.Systemd,
         "throttle": launchers.Throttle,
+        "vm": launchers.Vm,
         "worker": launchers.WorkerLauncher,
     }
 

@@ -20,6 +20,7 @@ from procession._session_key import session_key
 from procession._slurm import Slurm, answers
 from procession._ssh import Ssh
 from procession._systemd import SYSTEM_BUS, Systemd, user_bus
+from procession._vm import Vm
 from procession._worker_launcher import WorkerLauncher
 from procession.errors import InvalidArgument, Unreachable
 
@@ -85,6 +86,7 @@ BUILT_IN: dict[str, Callable[[], str]] = {
     "ssh:HOST": partial(_installed, "ssh", "ssh"),
     "command:LINE": partial(_built, "command"),
     "slurm:PARTITION": answers,
+    "vm:IMAGE": partial(_installed, "vm", "qemu-system-x86_64"),
     "systemd:user": lambda: _listens("systemd", "DBUS_SESSION_BUS_ADDRESS", user_bus()),
     "systemd:system": partial(_listens, "systemd", "DBUS_SYSTEM_BUS_ADDRESS", SYSTEM_BUS),
 }
@@ -95,6 +97,7 @@ ENGINES: dict[str, Callable[[str], EngineLauncher]] = {
     "ssh": Ssh,
     "command": Command,
     "slurm": Slurm,
+    "vm": Vm,
 }
 """By the word before the colon; what is behind it is what they are made with."""
 PROBE_SECONDS = 5.0
@@ -122,8 +125,8 @@ def by_name(name: str) -> Any:
     """What `spawn_procs(launcher=...)` takes, by its name.
 
     name: `"native"`; `"worker:HOST:PORT"`, with the session key of the environment; `"docker:IMAGE"` or `"podman:IMAGE"`;
-        `"ssh:HOST"`; `"command:LINE"`, with `{argv}` in the line; `"slurm"` or `"slurm:PARTITION"`; `"systemd"`, which
-        is `"systemd:user"`, `"systemd:system"`, or `"systemd:ADDRESS"` of a D-Bus; the path of a file, `"gpu.toml"`, see
+        `"ssh:HOST"`; `"command:LINE"`, with `{argv}` in the line; `"slurm"` or `"slurm:PARTITION"`; `"vm:IMAGE"`;
+        `"systemd"`, which is `"systemd:user"`, `"systemd:system"`, or `"systemd:ADDRESS"` of a D-Bus; the path of a file, `"gpu.toml"`, see
         `from_file`; the name of an entry point of the group `procession.launchers`; or `"module:Class"`, which is imported.
 
     Raises InvalidArgument, with the cause, for what is none of these or cannot be imported, and TypeError for what is no launcher.

@@ -14,6 +14,7 @@ from procession._launcher_process import launcher_of, process_of
 from procession._slurm import Slurm
 from procession._ssh import Ssh
 from procession._systemd import Systemd
+from procession._vm import Vm
 from procession._worker_launcher import WorkerLauncher, connect_all
 from procession._zygote import Zygote
 from procession.errors import LauncherUnavailable
@@ -37,6 +38,7 @@ __all__ = [
     "Ssh",
     "Systemd",
     "Throttle",
+    "Vm",
     "WorkerLauncher",
     "Zygote",
     "available",

@@ -52,6 +52,15 @@ def test_a_slurm_is_always_a_private_one(tmp_path):
     assert done.stdout.startswith("no Slurm that may be used answers, and none can be started: ")
 
 
+def test_what_virtual_machines_need_is_named_where_it_is_missing(tmp_path):
+    for tool in ("bash", "dirname", "sort", "uname"):
+        (tmp_path / tool).symlink_to(shutil.which(tool))
+    environ = {"PATH": str(tmp_path), "HOME": str(tmp_path)}
+    done = subprocess.run([ENGINES / "vm.sh", "check"], env=environ, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 77, done.stderr
+    assert "qemu-system-x86" in done.stdout or "guests are x86-64 machines" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("trace", "shown"),
     [

@@ -45,6 +45,8 @@ pub use procession_launch_slurm::{Slurm, SlurmConfig, SlurmError};
 pub use procession_launch_ssh::{SshConfig, SshError, connect as connect_ssh};
 #[cfg(feature = "systemd")]
 pub use procession_launch_systemd::{Systemd, SystemdConfig, SystemdError};
+#[cfg(feature = "vm")]
+pub use procession_launch_vm::{Vm, VmConfig, VmError};
 pub use procession_model::{
     ActorFailed, ActorId, BOOTSTRAP_ENV, Binding, BootPhase, BootTiming, BootstrapCommand, Certificate,
     ChannelAddr, Confinement, DialBack, DropCapabilities, Eviction, ExitClass, FlightRecord, Handling,

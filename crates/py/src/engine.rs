@@ -104,6 +104,8 @@ pub(crate) fn features() -> Vec<&'static str> {
         "systemd",
         #[cfg(feature = "slurm")]
         "slurm",
+        #[cfg(feature = "vm")]
+        "vm",
         #[cfg(feature = "conformance")]
         "conformance",
     ]

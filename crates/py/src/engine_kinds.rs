@@ -41,6 +41,8 @@ pub(crate) async fn connect(kind: &str, config: &str) -> Result<Arc<dyn Engine>,
         "systemd" => systemd(config).await,
         #[cfg(feature = "slurm")]
         "slurm" => slurm(config).await,
+        #[cfg(feature = "vm")]
+        "vm" => vm(config).await,
         _ => Err(Refusal::Unavailable(format!(
             "this build has no launcher of kind {kind:?}: build it with that feature, --features engines"
         ))),
@@ -98,6 +100,16 @@ async fn slurm(config: &str) -> Result<Arc<dyn Engine>, Refusal> {
     match Slurm::connect(read(config)?).await {
         Ok(slurm) => Ok(Arc::new(slurm)),
         Err(SlurmError::Invalid(error)) => Err(Refusal::Invalid(error)),
+        Err(error) => Err(Refusal::Unavailable(error.to_string())),
+    }
+}
+
+#[cfg(feature = "vm")]
+async fn vm(config: &str) -> Result<Arc<dyn Engine>, Refusal> {
+    use procession_launch_vm::{Vm, VmError};
+    match Vm::connect(read(config)?).await {
+        Ok(vm) => Ok(Arc::new(vm)),
+        Err(VmError::Invalid(error)) => Err(Refusal::Invalid(error)),
         Err(error) => Err(Refusal::Unavailable(error.to_string())),
     }
 }

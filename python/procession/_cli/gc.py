@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from procession.errors import LauncherUnavailable
 
 EPILOG = """\
 What hosts of this machine have left that were killed is ended; and what stands on a substrate that can be asked here: containers,
-units, jobs. What belongs to a session that lives is never touched. Whether one lives that was begun on another machine, or
+units, jobs, virtual machines. What belongs to a session that lives is never touched. Whether one lives that was begun on another machine, or
 before this one was started again, cannot be known here: what it has left is counted, and taken away with --session.
 exit codes: 0 when all was taken away (or with --dry-run would be), 1 when something could not be
 """
@@ -60,6 +61,7 @@ SUBSTRATES: dict[str, Callable[[], EngineLauncher]] = {
     "slurm": _made("Slurm"),
     "systemd:user": _made("Systemd", "user"),
     "systemd:system": _made("Systemd", "system"),
+    "vm": _made("Vm", os.devnull),  # those below ~/.procession/vm
 }
 """What can be asked for all that is of procession there; `native` is this machine itself."""
 

@@ -161,6 +161,7 @@ def _programs(launcher: Any, timeout: float) -> Iterator[Fact]:
     def kill() -> str:
         procs = run("exec sleep 300")
         procs.initialized.get(timeout)
+        _until_started(procs, timeout)
         procs.kill().get(timeout)
         [exit_] = procs.wait(timeout=timeout).get().values()
         if exit_.signal != signal.SIGKILL:
@@ -177,6 +178,17 @@ def _programs(launcher: Any, timeout: float) -> Iterator[Fact]:
     yield _tried("codes", code)
     yield _tried("kills", kill)
     yield _tried("output", output)
+
+
+def _until_started(procs: ProcMesh, timeout: float) -> None:
+    """Waits for what says how far it is, such as a machine that boots: a kill before its start tells nothing of kills."""
+    began = time.monotonic()
+    while time.monotonic() < began + timeout:
+        statuses = list(procs.statuses().values())
+        is_told = any(one.progress for one in statuses)
+        if all(one.handle or one.pid for one in statuses) or (not is_told and time.monotonic() > began + 1):
+            return
+        time.sleep(0.05)
 
 
 def _why(procs: ProcMesh, error: Exception) -> str:

@@ -176,8 +176,8 @@ impl Connection {
         }
     }
 
-    /// At which port of its loopback procs there reach `host`.
-    pub(super) async fn relay(self: &Arc<Self>, host: SocketAddr) -> Result<u16, String> {
+    /// At which port of its loopback procs there reach `host`: `port`, or any that is free where it is 0.
+    pub(super) async fn relay(self: &Arc<Self>, host: SocketAddr, port: u16) -> Result<u16, String> {
         let mut relayed = self.relayed.lock().await;
         if let Some(port) = relayed.get(&host) {
             return Ok(*port);
@@ -185,7 +185,7 @@ impl Connection {
         let mailbox = self.line.node.mailbox();
         let (dialled, mut guests) = mailbox.open_port::<Dialled>();
         let (listening, is_listening) = mailbox.open_once_port();
-        let listen = Listen { dialled: dialled.bind(), listening: listening.bind() };
+        let listen = Listen { port, dialled: dialled.bind(), listening: listening.bind() };
         self.session.tell(listen)?;
         let Listening(port) = is_listening.recv().await.map_err(|error| error.to_string())?;
         let port = port?;

@@ -165,9 +165,20 @@ impl AgentLauncher {
         host: SocketAddr,
         kept: Box<dyn Send>,
     ) -> Result<Relayed, ProcLauncherError> {
-        let port = connection.relay(host).await;
+        let port = connection.relay(host, 0).await;
         let port = port.map_err(|why| other(format!("{}: {why}", self.place())))?;
         Ok(Relayed { address: format!("127.0.0.1:{port}"), kept })
+    }
+
+    /// Has the agent lead whoever dials that port of its loopback to `host`, an address of this machine.
+    ///
+    /// # Errors
+    /// There is no agent, or its port is somebody else's.
+    pub async fn relay_at(&self, port: u16, host: SocketAddr) -> Result<(), ProcLauncherError> {
+        let connection = self.agent().await?;
+        let relayed = connection.relay(host, port).await;
+        locked(&self.state).put_back(connection);
+        relayed.map(drop).map_err(|why| other(format!("{}: {why}", self.place())))
     }
 
     /// Ends an agent whose only proc does not end otherwise.

@@ -196,15 +196,15 @@ impl Handler<Beat> for Desk {
 
 impl Handler<Listen> for Desk {
     async fn handle(&mut self, _: &Instance<Self>, listen: Listen) -> Result<(), ActorFailure> {
-        let Listen { dialled, listening } = listen;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        let Listen { port, dialled, listening } = listen;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
         let found = listener.and_then(|listener| Ok((listener.local_addr()?.port(), listener)));
         let answer = match found {
             Ok((port, listener)) => {
                 self.listening.spawn(relay::accept(self.line.clone(), listener, dialled));
                 Ok(port)
             }
-            Err(error) => Err(format!("nothing can be listened to there: {error}")),
+            Err(error) => Err(format!("port {port} of the loopback there cannot be listened to: {error}")),
         };
         self.line.answer(listening, Listening(answer)).await;
         Ok(())

@@ -219,6 +219,8 @@ wire_message!(Beat, "worker.beat");
 /// Listen for procs there that want to reach this end, and tell of each that dials.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Listen {
+    /// At that port of the loopback; 0 is whichever is free.
+    pub(super) port: u16,
     pub(super) dialled: PortRef<Dialled>,
     pub(super) listening: OncePortRef<Listening>,
 }
