@@ -33,9 +33,13 @@ typed=$(grep -Rl --include='*.go' '+k8s:openapi-gen=' cmd pkg plugin vendor/k8s.
     grep -vE 'vendor/k8s.io/(code-generator|sample-apiserver)/|/vendor/.*/vendor/' | xargs -n1 dirname | LC_ALL=C sort -u)
 "$work/openapi-gen" --logtostderr -i "$(sed 's#^#k8s.io/kubernetes/#' <<<"$typed" | paste -sd,)" -p k8s.io/kubernetes/pkg/generated/openapi \
     -O zz_generated.openapi -h vendor/k8s.io/code-generator/hack/boilerplate.go.txt -r "$work/violations" --output-base "$work/go/src"
-named=k8s.io/kubernetes/vendor/k8s.io/component-base/version
+named=
+for package in client-go/pkg component-base; do
+    at=k8s.io/kubernetes/vendor/k8s.io/$package/version
+    named+=" -X $at.gitVersion=v$version -X $at.gitMajor=1 -X $at.gitMinor=20"
+done
 mkdir "$work/bin"
-nice go build -tags providerless -o "$work/bin/" -ldflags "-s -w -X $named.gitVersion=v$version -X $named.gitMajor=1 -X $named.gitMinor=20" \
+nice go build -tags providerless -o "$work/bin/" -ldflags "-s -w$named" \
     k8s.io/kubernetes/cmd/{kube-apiserver,kube-controller-manager,kube-scheduler,kubelet,kubectl}
 gcc -static -Os -s -o "$work/bin/pause" build/pause/linux/pause.c
 mv "$work/bin" "$folder"

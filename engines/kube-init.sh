@@ -33,6 +33,7 @@ done
 # kept DAEMON OPTION...
 kept() {
     local daemon=$1
+    umask 022 # what a kubelet makes for pods is also for those that are not root's
     while :; do
         while [ -e "$daemon.hold" ]; do sleep 0.05; done
         "$@" </dev/null >>"$daemon.log" 2>&1 &
@@ -108,14 +109,21 @@ kept kube-apiserver --etcd-servers=http://127.0.0.1:2379 --secure-port=6443 --ad
     --service-account-issuer=https://kubernetes.default.svc --service-account-key-file=kube-apiserver.crt \
     --service-account-signing-key-file=kube-apiserver.key &
 
-in_time() { [ "$SECONDS" -lt 150 ] || { echo "not ready after $SECONDS s" >&2 && exit 1; }; }
-until kubectl --kubeconfig user.conf get --raw /readyz >/dev/null 2>&1; do in_time && sleep 0.1; done
+# waits_for COMMAND...: until it succeeds; in vain it ends this place, saying what daemons said last
+waits_for() {
+    until "$@"; do
+        [ "$SECONDS" -lt 150 ] || { tail -n 2 -- *.log >&2 && exit 1; }
+        sleep 0.1
+    done
+}
+api() { kubectl --kubeconfig user.conf "$@" 2>/dev/null; }
+waits_for api get --raw /readyz >/dev/null
 # What takes a minute elsewhere shows here in seconds.
 kept kube-controller-manager --kubeconfig=kube-controller-manager.conf --use-service-account-credentials --leader-elect=false --port=0 \
     --service-account-private-key-file=kube-apiserver.key --root-ca-file=ca.crt \
     --node-monitor-period=1s --node-monitor-grace-period=16s &
 kept kube-scheduler --kubeconfig=kube-scheduler.conf --leader-elect=false --port=0 &
-until docker --host "unix://$work/engine.sock" version >/dev/null 2>&1; do in_time && sleep 0.1; done
+waits_for test -S engine.sock
 tar c -C "$(dirname "$(command -v pause)")" pause | docker --host "unix://$work/engine.sock" import --change 'ENTRYPOINT ["/pause"]' - pause:1 >/dev/null
 # Pods find the server where they look for it, without a proxy.
 iptables -t nat -A PREROUTING -d 10.96.0.1 -p tcp --dport 443 -j DNAT --to-destination 172.17.0.1:6443
@@ -150,10 +158,11 @@ CONF
 AWS_EC2_METADATA_DISABLED=true kept kubelet --config=kubelet.yaml --kubeconfig=kubelet.conf --root-dir="$work/kubelet" \
     --container-runtime=docker --docker-endpoint="unix://$work/engine.sock" --pod-infra-container-image=pause:1 \
     --node-ip=172.17.0.1 --hostname-override=node1 --volume-plugin-dir=/run/plugins &
-until [ "$(kubectl --kubeconfig user.conf get node node1 --output 'jsonpath={.status.conditions[?(@.type=="Ready")].status} {.spec.taints}')" = 'True ' ] &&
-    kubectl --kubeconfig user.conf get serviceaccount default; do
-    in_time && sleep 0.1
-done >/dev/null 2>&1
+node_ready() {
+    [ "$(api get node node1 --output 'jsonpath={.status.conditions[?(@.type=="Ready")].status} {.spec.taints}')" = 'True ' ]
+}
+waits_for node_ready
+waits_for api get serviceaccount default --output name
 touch ready
 # Not exec: PID 1 has to reap what loses its parent.
 wait
