@@ -23,6 +23,7 @@ ARROWS: dict[str, set[str]] = {
     "supervise": {"launch", "model"},
     "launch-local": {"launch", "sys", "model"},
     "launch-docker": {"launch", "model"},
+    "launch-kube": {"launch", "model"},
     "launch-slurm": {"launch", "model"},
     "launch-systemd": {"launch", "model"},
     "launch-command": {"host", "launch", "launch-test", "sys", "model"},
@@ -38,6 +39,7 @@ ARROWS: dict[str, set[str]] = {
         "launch-docker",
         "launch-command",
         "launch-ssh",
+        "launch-kube",
         "launch-slurm",
         "launch-systemd",
         "launch-test",
@@ -54,12 +56,13 @@ ARROWS: dict[str, set[str]] = {
         "launch-docker",
         "launch-command",
         "launch-ssh",
+        "launch-kube",
         "launch-slurm",
         "launch-systemd",
         "model",
     },
 }
-ONLY_IN = {"pyo3": {"py"}, "bollard": {"launch-docker"}, "zbus": {"launch-systemd"}}
+ONLY_IN = {"pyo3": {"py"}, "bollard": {"launch-docker"}, "kube": {"launch-kube"}, "zbus": {"launch-systemd"}}
 NEVER_IN = {"tokio": {"model", "sys", "wire", "supervise"}}
 
 LINES, TEST_LINES = 500, 800

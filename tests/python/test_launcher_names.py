@@ -184,7 +184,7 @@ def test_a_name_gives_what_a_spawn_takes(installed):
         (
             "docker_",
             InvalidArgument,
-            'name = "docker_": has to be native, worker:HOST:PORT, docker:IMAGE, podman:IMAGE, ssh:HOST, command:LINE, slurm:PARTITION, systemd:user, systemd:system, answering, configured, half, hanging',
+            'name = "docker_": has to be native, worker:HOST:PORT, docker:IMAGE, podman:IMAGE, ssh:HOST, command:LINE, kubernetes:IMAGE, slurm:PARTITION, systemd:user, systemd:system, answering, configured, half, hanging',
         ),
         ("", InvalidArgument, "or module:Class"),
         ("worker", InvalidArgument, "has to be native, worker:HOST:PORT"),
