@@ -38,7 +38,7 @@ NEXTEST_REPORT = target/nextest/default/junit.xml
 
 WITH_DOCKER := engines/docker.sh with engines/with-image.sh
 
-.PHONY: help setup target demo test test-rust test-python test-faults test-compat soak counts fuzz test-engines test-docker test-kubernetes test-ssh test-slurm test-systemd test-remote lint bench bench-smoke bench-peers bench-curve engines wheel wheel-core ci clean env
+.PHONY: help setup target demo test test-rust test-python test-faults test-compat soak counts fuzz test-engines test-docker test-ssh test-slurm test-systemd test-remote lint bench bench-smoke bench-peers bench-curve engines wheel wheel-core ci clean env
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14
@@ -106,16 +106,12 @@ counts: setup ## the tests whose numbers are a twentieth elsewhere, with all of 
 fuzz: setup ## libFuzzer on what strangers can send, SECONDS=120 each; TARGET=frame, handshake, lines, exit, value, journal
 	$(EMBED) scripts/fuzz.sh $(or $(SECONDS),120) $(TARGET)
 
-test-engines: test-docker test-kubernetes test-ssh test-slurm test-systemd ## the tests of launchers for substrates, each against a real one
+test-engines: test-docker test-ssh test-slurm test-systemd ## the tests of launchers for substrates, each against a real one
 
 test-docker: setup wheel ## the tests, the conformance kit and the demo against a real Docker, and the tests against a real Podman
 	$(WITH_DOCKER) bash -c '$(PY) -m pytest tests/engines/docker && engines/conformance.sh docker:$$DOCKER_IMAGE 40 --jobs 4 && \
 		$(PY) examples/train_digits.py --launcher docker'
 	engines/podman.sh with engines/with-image.sh $(PY) -m pytest tests/engines/docker/test_docker_launcher.py
-
-test-kubernetes: setup wheel ## the tests and the conformance kit against a real Kubernetes of one node
-	engines/kube.sh with engines/with-image.sh bash -c '$(PY) -m pytest tests/engines/kube && \
-		engines/conformance.sh kubernetes:$$DOCKER_IMAGE 40 --jobs 4'
 
 test-ssh: setup ## the tests and the conformance kit over real sshds: three machines, in network namespaces
 	engines/ssh.sh with bash -c '$(PY) -m pytest tests/engines/ssh && engines/conformance.sh ssh:n1 40 --jobs 4'
@@ -135,7 +131,7 @@ test-remote: setup ## hosts over a real sshd and a real Slurm, on the loopback
 	$(PY) -m pytest tests/remote
 
 engines: ## installs, when root, what each engine needs, and starts a private one: engines/NAME.sh down ends it
-	@for engine in docker podman ssh slurm systemd kube; do \
+	@for engine in docker podman ssh slurm systemd; do \
 		if engines/$$engine.sh check; then engines/$$engine.sh install && engines/$$engine.sh up || exit; else [ $$? = 77 ] || exit; fi; \
 	done
 

@@ -40,7 +40,6 @@ LANES = [
     Lane("demo python", ["make", "demo", "LAUNCHER=python"], 1, quotes=r"^test accuracy "),
     Lane("demo native", ["make", "demo", "LAUNCHER=native"], 1, quotes=r"^test accuracy "),
     Lane("engines docker", ["make", "test-docker"], 5, needs=["engines/docker.sh", "check"], quotes=r"^docker: ran "),
-    Lane("engines kubernetes", ["make", "test-kubernetes"], 6, needs=["engines/kube.sh", "check"], quotes=r"^kubernetes: ran "),
     Lane("engines ssh", ["make", "test-ssh"], 2, needs=["engines/ssh.sh", "check"], quotes=r"^ssh: ran "),
     Lane("engines slurm", ["make", "test-slurm"], 5, needs=["engines/slurm.sh", "check"], quotes=r"^slurm: ran "),
     Lane(

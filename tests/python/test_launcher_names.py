@@ -226,7 +226,7 @@ def test_the_command_lists_them_as_a_table_and_as_json(installed):
     assert done.returncode == 0
     listed = [json.loads(line) for line in done.stdout.splitlines()]
     assert [list(one) for one in listed] == [["name", "kind", "status", "reason"]] * len(rows[1:])
-    of_the_machine = ("ssh:", "command:", "slurm:", "systemd:")
+    of_the_machine = ("ssh:", "command:", "kubernetes:", "slurm:", "systemd:")
     found = [one["name"] for one in listed if one["status"] == "ok" and not one["name"].startswith(of_the_machine)]
     assert found == ["native", "worker:HOST:PORT", "answering", "configured", "mine"]
 

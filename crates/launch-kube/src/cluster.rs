@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How many questions are asked at the same time.
 const AT_ONCE: usize = 32;
 /// How long a command in a container may take.
-const COMMAND: Duration = Duration::from_secs(10);
+const COMMAND: Duration = Duration::from_secs(5);
 /// How many seconds the server keeps a watch open.
 const WATCH_SECONDS: u32 = 290;
 
@@ -142,30 +142,32 @@ impl Cluster {
         Ok(self.ask(async move { client.apiserver_version().await }).await?.git_version)
     }
 
-    /// Makes an object as it is written; one of that name is that of an earlier try.
-    async fn create(&self, kind: ApiResource, object: Value) -> Result<(), Failure> {
-        let object: DynamicObject =
-            serde_json::from_value(object).map_err(|error| Failure::Away(error.to_string()))?;
+    /// Makes an object as it is written. None where there is one of that name: it is that of an earlier try.
+    async fn create(&self, kind: ApiResource, object: Value) -> Result<Option<Value>, Failure> {
+        let unfit = |error: serde_json::Error| Failure::Refused { code: 0, why: error.to_string() };
+        let object: DynamicObject = serde_json::from_value(object).map_err(unfit)?;
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.namespace, &kind);
-        let made = self.ask(async move { api.create(&PostParams::default(), &object).await }).await;
-        match made {
-            Err(Failure::Refused { code: 409, .. }) | Ok(_) => Ok(()),
+        match self.ask(async move { api.create(&PostParams::default(), &object).await }).await {
+            Ok(made) => Ok(Some(serde_json::to_value(made).map_err(unfit)?)),
+            Err(Failure::Refused { code: 409, .. }) => Ok(None),
             Err(why) => Err(why),
         }
     }
 
     pub(crate) async fn create_secret(&self, secret: Value) -> Result<(), Failure> {
-        self.create(ApiResource::erase::<Secret>(&()), secret).await
+        self.create(ApiResource::erase::<Secret>(&()), secret).await.map(drop)
     }
 
     /// Makes a pod: as the server has it then.
     pub(crate) async fn create_pod(&self, name: &str, pod: Value) -> Result<Pod, Failure> {
-        let made = self.create(ApiResource::erase::<Pod>(&()), pod).await;
-        if let Err(why @ Failure::Refused { .. }) = made {
-            return Err(why);
+        match self.create(ApiResource::erase::<Pod>(&()), pod).await {
+            Ok(Some(made)) => {
+                serde_json::from_value(made).map_err(|error| Failure::Away(format!("its answer: {error}")))
+            }
+            Err(why @ Failure::Refused { .. }) => Err(why),
+            // An answer that did not come says nothing of whether it was done.
+            Ok(None) | Err(Failure::Away(_)) => self.pod(name).await,
         }
-        // An answer that did not come says nothing of whether it was done.
-        self.pod(name).await
     }
 
     pub(crate) async fn pod(&self, name: &str) -> Result<Pod, Failure> {

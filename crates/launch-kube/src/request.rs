@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -20,12 +21,17 @@ pub(crate) const LAUNCHER: &str = "procession.launcher";
 const GRACE_SECONDS: u32 = 30;
 
 /// What is asked of the cluster for one proc.
-#[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) name: String,
     pub(crate) pod: Value,
     /// The environment of the proc, which pods show to everybody who may list them.
     pub(crate) secret: Value,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("pod", &self.pod).finish_non_exhaustive()
+    }
 }
 
 pub(crate) fn request(
@@ -207,8 +213,9 @@ fn patched(mut pod: Value, patch: &Value) -> Result<Value, ProcLauncherError> {
     let mut plain = patch.clone();
     if let Some(spec) = plain.get_mut("spec").and_then(Value::as_object_mut) {
         for field in NAMED {
-            if let Some(Value::Array(changes)) = spec.remove(field) {
-                merge_named(&mut pod["spec"][field], changes);
+            if let Some(Value::Array(changes)) = spec.get(field) {
+                merge_named(&mut pod["spec"][field], changes.clone());
+                spec.remove(field);
             }
         }
     }

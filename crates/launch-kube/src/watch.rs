@@ -155,8 +155,13 @@ async fn look(shared: &Shared, cluster: &Cluster, which: &Which) -> Result<(), F
         let began = Instant::now();
         loop {
             let event = match timeout(SILENCE, events.next()).await {
-                Ok(Some(event)) => event?,
+                Ok(Some(Ok(event))) => event,
                 Ok(None) => break,
+                // It goes on where it broke off, unless the server is away.
+                Ok(Some(Err(error))) => match Failure::from(error) {
+                    Failure::Away(_) => break,
+                    refused => return Err(refused),
+                },
                 // It may be a server that is silent, or a way to it.
                 Err(_) if shared.has_nobody() => return Ok(()),
                 Err(_) => {

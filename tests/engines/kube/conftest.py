@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 if not {"KUBECONFIG", "DOCKER_IMAGE"} <= os.environ.keys():
-    pytest.exit("these tests need a Kubernetes of their own: make test-kubernetes", returncode=2)
+    pytest.exit("these tests need a Kubernetes of their own: make test-kube", returncode=2)
 
 # As those of containers find it: on no import path, so that it travels by value.
 _spec = importlib.util.spec_from_file_location("probe", Path(__file__).parents[1] / "docker" / "probe.py")
