@@ -148,7 +148,7 @@ engine-kube: ## builds Kubernetes when it is not there yet, which takes minutes,
 
 lint: setup ## format, lints, types, and the rules of the house
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --features procession-py/engines,procession/command,procession/docker,procession/slurm,procession/ssh,procession/systemd,procession/vm,procession/virtual-time $(LOCKED) -- -D warnings
+	cargo clippy --workspace --all-targets --features procession-py/engines,procession/command,procession/docker,procession/kubernetes,procession/slurm,procession/ssh,procession/systemd,procession/vm,procession/virtual-time $(LOCKED) -- -D warnings
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy

@@ -23,6 +23,7 @@ ARROWS: dict[str, set[str]] = {
     "supervise": {"launch", "model"},
     "launch-local": {"launch", "sys", "model"},
     "launch-docker": {"launch", "model"},
+    "launch-kube": {"launch", "model"},
     "launch-slurm": {"launch", "model"},
     "launch-systemd": {"launch", "model"},
     "launch-command": {"host", "launch", "launch-test", "sys", "model"},
@@ -40,6 +41,7 @@ ARROWS: dict[str, set[str]] = {
         "launch-docker",
         "launch-command",
         "launch-ssh",
+        "launch-kube",
         "launch-slurm",
         "launch-systemd",
         "launch-vm",
@@ -57,13 +59,14 @@ ARROWS: dict[str, set[str]] = {
         "launch-docker",
         "launch-command",
         "launch-ssh",
+        "launch-kube",
         "launch-slurm",
         "launch-systemd",
         "launch-vm",
         "model",
     },
 }
-ONLY_IN = {"pyo3": {"py"}, "bollard": {"launch-docker"}, "zbus": {"launch-systemd"}}
+ONLY_IN = {"pyo3": {"py"}, "bollard": {"launch-docker"}, "kube": {"launch-kube"}, "zbus": {"launch-systemd"}}
 NEVER_IN = {"tokio": {"model", "sys", "wire", "supervise"}}
 
 LINES, TEST_LINES = 500, 800

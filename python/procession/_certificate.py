@@ -19,6 +19,8 @@ VERDICTS = Literal[
     "preempted",
     "time limit",
     "requeued",
+    "evicted",
+    "deleted",
     "launcher failed",
     "host lost",
     "unknown",

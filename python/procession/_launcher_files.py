@@ -19,6 +19,7 @@ def kinds() -> dict[str, type]:
         "command": launchers.Command,
         "docker": launchers.Docker,
         "fallback": launchers.Fallback,
+        "kubernetes": launchers.Kubernetes,
         "podman": launchers.Podman,
         "retry": launchers.Retry,
         "slurm": launchers.Slurm,

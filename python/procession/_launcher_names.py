@@ -14,6 +14,7 @@ from procession import _native, _validate
 from procession._command import Command
 from procession._docker import DOCKER_SOCKET, PODMAN_SOCKET, Docker, Podman
 from procession._engines import EngineLauncher
+from procession._kubernetes import Kubernetes, configured
 from procession._launcher import NativeLauncher, resolve
 from procession._launcher_files import from_file
 from procession._session_key import session_key
@@ -85,6 +86,7 @@ BUILT_IN: dict[str, Callable[[], str]] = {
     "podman:IMAGE": partial(_listens, "docker", "PODMAN_HOST", PODMAN_SOCKET),
     "ssh:HOST": partial(_installed, "ssh", "ssh"),
     "command:LINE": partial(_built, "command"),
+    "kubernetes:IMAGE": configured,
     "slurm:PARTITION": answers,
     "vm:IMAGE": partial(_installed, "vm", "qemu-system-x86_64"),
     "systemd:user": lambda: _listens("systemd", "DBUS_SESSION_BUS_ADDRESS", user_bus()),
@@ -96,6 +98,7 @@ ENGINES: dict[str, Callable[[str], EngineLauncher]] = {
     "podman": Podman,
     "ssh": Ssh,
     "command": Command,
+    "kubernetes": Kubernetes,
     "slurm": Slurm,
     "vm": Vm,
 }
@@ -124,8 +127,8 @@ def available() -> list[LauncherInfo]:
 def by_name(name: str) -> Any:
     """What `spawn_procs(launcher=...)` takes, by its name.
 
-    name: `"native"`; `"worker:HOST:PORT"`, with the session key of the environment; `"docker:IMAGE"` or `"podman:IMAGE"`;
-        `"ssh:HOST"`; `"command:LINE"`, with `{argv}` in the line; `"slurm"` or `"slurm:PARTITION"`; `"vm:IMAGE"`;
+    name: `"native"`; `"worker:HOST:PORT"`, with the session key of the environment; `"docker:IMAGE"`, `"podman:IMAGE"` or
+        `"kubernetes:IMAGE"`; `"ssh:HOST"`; `"command:LINE"`, with `{argv}` in the line; `"slurm"` or `"slurm:PARTITION"`; `"vm:IMAGE"`;
         `"systemd"`, which is `"systemd:user"`, `"systemd:system"`, or `"systemd:ADDRESS"` of a D-Bus; the path of a file, `"gpu.toml"`, see
         `from_file`; the name of an entry point of the group `procession.launchers`; or `"module:Class"`, which is imported.
 

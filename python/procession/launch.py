@@ -84,6 +84,8 @@ class Capabilities:
     """It honours `proc_bind` of the options, as `supervise(opts)` does. Without this it is refused."""
     folds_signals: bool = False
     """It does not tell an end by signal n from a return of 128 + n, as shells and engines do not. For readers, and for the conformance checks."""
+    one_stream: bool = False
+    """What a proc writes to stdout and to stderr comes as one stream, stdout. For readers, and for the conformance checks."""
 
 
 @dataclass(frozen=True)

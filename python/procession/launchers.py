@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from procession._combinators import Chaos, Fallback, Record, Replay, Retry, Throttle
 from procession._command import Command
 from procession._docker import Docker, Podman
+from procession._kubernetes import Kubernetes
 from procession._launcher import NativeLauncher, resolve
 from procession._launcher_files import from_file
 from procession._launcher_names import LauncherInfo, available, by_name
@@ -28,6 +29,7 @@ __all__ = [
     "Command",
     "Docker",
     "Fallback",
+    "Kubernetes",
     "LauncherInfo",
     "NativeLauncher",
     "Podman",

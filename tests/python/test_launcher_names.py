@@ -185,7 +185,7 @@ def test_a_name_gives_what_a_spawn_takes(installed):
         (
             "docker_",
             InvalidArgument,
-            'name = "docker_": has to be native, worker:HOST:PORT, docker:IMAGE, podman:IMAGE, ssh:HOST, command:LINE, slurm:PARTITION, vm:IMAGE, systemd:user, systemd:system, answering, configured, half, hanging',
+            'name = "docker_": has to be native, worker:HOST:PORT, docker:IMAGE, podman:IMAGE, ssh:HOST, command:LINE, kubernetes:IMAGE, slurm:PARTITION, vm:IMAGE, systemd:user, systemd:system, answering, configured, half, hanging',
         ),
         ("", InvalidArgument, "or module:Class"),
         ("worker", InvalidArgument, "has to be native, worker:HOST:PORT"),
@@ -227,7 +227,7 @@ def test_the_command_lists_them_as_a_table_and_as_json(installed):
     assert done.returncode == 0
     listed = [json.loads(line) for line in done.stdout.splitlines()]
     assert [list(one) for one in listed] == [["name", "kind", "status", "reason"]] * len(rows[1:])
-    of_the_machine = ("ssh:", "command:", "slurm:", "vm:", "systemd:")
+    of_the_machine = ("ssh:", "command:", "kubernetes:", "slurm:", "vm:", "systemd:")
     found = [one["name"] for one in listed if one["status"] == "ok" and not one["name"].startswith(of_the_machine)]
     assert found == ["native", "worker:HOST:PORT", "answering", "configured", "mine"]
 

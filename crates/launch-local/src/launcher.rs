@@ -312,6 +312,7 @@ impl ProcLauncher for NativeLauncher {
             group_kill: cgroups().has_unified(),
             oom_facts: cgroups().version_for(Controller::Memory) == Some(2),
             folds_signals: false,
+            one_stream: false,
             adopt: self.known().has_home(),
             dial_back: DialBack::Local,
         }

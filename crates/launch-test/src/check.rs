@@ -86,6 +86,8 @@ pub enum Need {
     Binding,
     /// That not [`Capabilities::folds_signals`].
     CodesApart,
+    /// That not [`Capabilities::one_stream`].
+    StreamsApart,
     /// A command that calls back, which is an option of the kit.
     CallsBack,
 }
@@ -131,6 +133,7 @@ impl Need {
                 !claimed.folds_signals,
                 "it says that it does not tell a signal from 128 and its number (folds_signals)",
             ),
+            Self::StreamsApart => (!claimed.one_stream, "it says that both streams come as one (one_stream)"),
             Self::CallsBack => (calls_back, "no command that calls back was given"),
         };
         (!there).then_some(what)

@@ -184,6 +184,8 @@ pub struct Capabilities {
     /// It does not tell an end by signal *n* from a return of 128 + *n*, as shells and engines do not; both are told as the
     /// signal.
     pub folds_signals: bool,
+    /// What a proc writes to stdout and to stderr comes as one stream, stdout.
+    pub one_stream: bool,
     /// It launches procs that outlive their host, and takes over what earlier hosts have left.
     pub adopt: bool,
     /// Where its procs live.

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::pipe::{Full, pipe};
+use crate::simple::Asked;
 use crate::{
     Admission, Capabilities, Context, Found, LaunchResult, Launcher, Output, ProcLauncher, ProcLauncherError,
     Report, Reports, Signal, StdioHandling, Ticket, WaitError,
@@ -49,7 +50,7 @@ struct Known {
 struct Entry {
     handle: OnceLock<String>,
     /// What it is to get as soon as it is there.
-    asked: watch::Sender<Option<Signal>>,
+    asked: watch::Sender<Option<Asked>>,
 }
 
 fn lock(procs: &Procs) -> MutexGuard<'_, Known> {
@@ -142,19 +143,19 @@ impl<L: Launcher> Managed<L> {
         }
     }
 
-    async fn signal(&self, proc_id: &ProcId, signal: Signal) -> Result<(), ProcLauncherError> {
+    async fn ask(&self, proc_id: &ProcId, what: Asked) -> Result<(), ProcLauncherError> {
         let Some(entry) = self.entry(proc_id) else {
             let has_ended = lock(&self.procs).ended.contains(proc_id);
             return if has_ended { Ok(()) } else { Err(ProcLauncherError::NotFound(proc_id.to_string())) };
         };
         // First this, and then the look whether it is there: who launches does it the other way round.
         entry.asked.send_modify(|asked| {
-            if *asked != Some(Signal::Kill) {
-                *asked = Some(signal);
+            if *asked != Some(Asked::Kill) {
+                *asked = Some(what);
             }
         });
         match entry.handle.get() {
-            Some(handle) => self.launcher.signal(handle, signal).await,
+            Some(handle) => deliver(&*self.launcher, handle, what).await,
             None => Ok(()),
         }
     }
@@ -270,12 +271,19 @@ impl<L: Launcher> ProcLauncher for Managed<L> {
         self.launcher.ticket()
     }
 
-    async fn terminate(&self, proc_id: &ProcId, _timeout: Duration) -> Result<(), ProcLauncherError> {
-        self.signal(proc_id, Signal::Terminate).await
+    async fn terminate(&self, proc_id: &ProcId, timeout: Duration) -> Result<(), ProcLauncherError> {
+        self.ask(proc_id, Asked::Terminate(timeout)).await
     }
 
     async fn kill(&self, proc_id: &ProcId) -> Result<(), ProcLauncherError> {
-        self.signal(proc_id, Signal::Kill).await
+        self.ask(proc_id, Asked::Kill).await
+    }
+}
+
+async fn deliver<L: Launcher>(launcher: &L, handle: &str, what: Asked) -> Result<(), ProcLauncherError> {
+    match what {
+        Asked::Terminate(within) => launcher.terminate(handle, within).await,
+        Asked::Kill => launcher.signal(handle, Signal::Kill).await,
     }
 }
 
@@ -325,8 +333,8 @@ impl<L: Launcher> Watched<L> {
         self.report(Report::Handle(handle.clone()));
         let handle = self.entry.handle.get_or_init(|| handle);
         let asked = *self.entry.asked.borrow();
-        if let Some(signal) = asked
-            && let Err(error) = self.launcher.signal(handle, signal).await
+        if let Some(what) = asked
+            && let Err(error) = deliver(&*self.launcher, handle, what).await
         {
             tracing::warn!(proc_id = %self.proc_id, %error, "what was asked for before it was started could not be done");
         }

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use procession_model::{LaunchOptions, ProcExitResult, ProcId};
@@ -45,6 +46,15 @@ pub trait Launcher: Send + Sync + 'static {
     /// # Errors
     /// The signal could not be delivered, to something that may live.
     async fn signal(&self, handle: &str, signal: Signal) -> Result<(), ProcLauncherError>;
+
+    /// Asks all of its tree to end, which has that long; the clock is the caller's, who kills it then. What leaves that to the
+    /// substrate may say so there.
+    ///
+    /// # Errors
+    /// The request could not be delivered.
+    async fn terminate(&self, handle: &str, _within: Duration) -> Result<(), ProcLauncherError> {
+        self.signal(handle, Signal::Terminate).await
+    }
 
     /// Takes away what is left of it after its end. `Ok` where nothing is left.
     ///
@@ -162,14 +172,18 @@ impl fmt::Debug for Output {
 #[derive(Clone, Debug)]
 pub struct Context {
     reports: mpsc::UnboundedSender<Report>,
-    asked: watch::Receiver<Option<Signal>>,
+    asked: watch::Receiver<Option<Asked>>,
+}
+
+/// What was asked of a proc: to end within that time, or to be ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Terminate(Duration),
+    Kill,
 }
 
 impl Context {
-    pub(crate) fn new(
-        reports: mpsc::UnboundedSender<Report>,
-        asked: watch::Receiver<Option<Signal>>,
-    ) -> Self {
+    pub(crate) fn new(reports: mpsc::UnboundedSender<Report>, asked: watch::Receiver<Option<Asked>>) -> Self {
         Self { reports, asked }
     }
 

@@ -95,6 +95,10 @@ pub enum Eviction {
     TimeLimit,
     /// It was put back into the queue, to be run again later.
     Requeued,
+    /// Its place was cleared, for want of something there or for maintenance.
+    Evicted,
+    /// Somebody else has deleted it.
+    Deleted,
 }
 
 impl Eviction {
@@ -104,6 +108,8 @@ impl Eviction {
             Self::Preempted => "preempted",
             Self::TimeLimit => "time limit",
             Self::Requeued => "requeued",
+            Self::Evicted => "evicted",
+            Self::Deleted => "deleted",
         }
     }
 }

@@ -38,6 +38,8 @@ pub use procession_launch::{FakeEnd, FakeLauncher, FakeStep, Script, Terminated}
 pub use procession_launch_command::{CommandConfig, CommandError, connect as connect_command};
 #[cfg(feature = "docker")]
 pub use procession_launch_docker::{Docker, DockerConfig, DockerError, Pull};
+#[cfg(feature = "kubernetes")]
+pub use procession_launch_kube::{Kubernetes, KubernetesConfig, KubernetesError, PullPolicy};
 pub use procession_launch_local::{Fact, Named, NativeLauncher, facts, find_user};
 #[cfg(feature = "slurm")]
 pub use procession_launch_slurm::{Slurm, SlurmConfig, SlurmError};

@@ -98,6 +98,8 @@ pub(crate) fn features() -> Vec<&'static str> {
         "command",
         #[cfg(feature = "docker")]
         "docker",
+        #[cfg(feature = "kubernetes")]
+        "kubernetes",
         #[cfg(feature = "ssh")]
         "ssh",
         #[cfg(feature = "systemd")]

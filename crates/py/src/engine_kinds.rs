@@ -35,6 +35,8 @@ pub(crate) async fn connect(kind: &str, config: &str) -> Result<Arc<dyn Engine>,
         "command" => command(config).await,
         #[cfg(feature = "docker")]
         "docker" => docker(config).await,
+        #[cfg(feature = "kubernetes")]
+        "kubernetes" => kubernetes(config).await,
         #[cfg(feature = "ssh")]
         "ssh" => ssh(config).await,
         #[cfg(feature = "systemd")]
@@ -60,6 +62,16 @@ async fn docker(config: &str) -> Result<Arc<dyn Engine>, Refusal> {
     match Docker::connect(read(config)?).await {
         Ok(docker) => Ok(Arc::new(docker)),
         Err(DockerError::Invalid(error)) => Err(Refusal::Invalid(error)),
+        Err(error) => Err(Refusal::Unavailable(error.to_string())),
+    }
+}
+
+#[cfg(feature = "kubernetes")]
+async fn kubernetes(config: &str) -> Result<Arc<dyn Engine>, Refusal> {
+    use procession_launch_kube::{Kubernetes, KubernetesError};
+    match Kubernetes::connect(read(config)?).await {
+        Ok(kubernetes) => Ok(Arc::new(kubernetes)),
+        Err(KubernetesError::Invalid(error)) => Err(Refusal::Invalid(error)),
         Err(error) => Err(Refusal::Unavailable(error.to_string())),
     }
 }

@@ -296,7 +296,7 @@ fn read_dial_back((kind, bind, advertise): (String, Option<String>, Option<Strin
 }
 
 fn read_capabilities(given: &HashMap<String, bool>, dial_back: DialBack) -> PyResult<Capabilities> {
-    const KNOWN: [&str; 12] = [
+    const KNOWN: [&str; 13] = [
         "pid",
         "stdio",
         "tail",
@@ -309,6 +309,7 @@ fn read_capabilities(given: &HashMap<String, bool>, dial_back: DialBack) -> PyRe
         "security",
         "proc_bind",
         "folds_signals",
+        "one_stream",
     ];
     if let Some(unknown) = given.keys().find(|key| !KNOWN.contains(&key.as_str())) {
         return Err(PyValueError::new_err(format!(
@@ -328,6 +329,7 @@ fn read_capabilities(given: &HashMap<String, bool>, dial_back: DialBack) -> PyRe
         group_kill: false,
         oom_facts: false,
         folds_signals: can("folds_signals"),
+        one_stream: can("one_stream"),
         adopt: false,
         dial_back,
     })

@@ -25,7 +25,7 @@ def add_to(commands: Any) -> None:
     summary = "whether a launcher keeps what launchers promise"
     description = "Runs the conformance checks on a launcher, with real procs, which it starts and ends."
     parser = add_command(commands, "conformance", _conformance, summary, description=description, epilog=EPILOG)
-    known = "native, docker:IMAGE, systemd, slurm, vm:IMAGE, module:Class, or what `procession launchers` lists"
+    known = "native, docker:IMAGE, kubernetes:IMAGE, systemd, slurm, vm:IMAGE, module:Class, or what `procession launchers` lists"
     parser.add_argument("launcher", metavar="LAUNCHER", help=known)
     parser.add_argument(
         "--only", action="append", default=[], metavar="PATTERN", help="checks of that name, as stop.*; repeatable"

@@ -17,7 +17,7 @@ from procession.errors import LauncherUnavailable
 
 EPILOG = """\
 What hosts of this machine have left that were killed is ended; and what stands on a substrate that can be asked here: containers,
-units, jobs, virtual machines. What belongs to a session that lives is never touched. Whether one lives that was begun on another machine, or
+pods, units, jobs, virtual machines. What belongs to a session that lives is never touched. Whether one lives that was begun on another machine, or
 before this one was started again, cannot be known here: what it has left is counted, and taken away with --session.
 exit codes: 0 when all was taken away (or with --dry-run would be), 1 when something could not be
 """
@@ -58,6 +58,7 @@ SECONDS = 20.0
 SUBSTRATES: dict[str, Callable[[], EngineLauncher]] = {
     "docker": _made("Docker", "none"),  # of which nothing is launched
     "podman": _made("Podman", "none"),
+    "kubernetes": _made("Kubernetes", "none"),
     "slurm": _made("Slurm"),
     "systemd:user": _made("Systemd", "user"),
     "systemd:system": _made("Systemd", "system"),

@@ -23,7 +23,9 @@ def add_to(commands: Any) -> None:
         "Lists the launchers that can be named, and whether each can be used here.",
     )
     parser = add_command(commands, "launchers", _launchers, summary, description=description, epilog=EPILOG)
-    parser.add_argument("kind", nargs="?", metavar="KIND", help="show what one of them takes: docker, ssh, slurm, ...")
+    parser.add_argument(
+        "kind", nargs="?", metavar="KIND", help="show what one of them takes: docker, kubernetes, ssh, slurm, ..."
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line: name, kind, status, reason")
 
 

@@ -61,7 +61,7 @@ def add_to(commands: Any) -> None:
         "--launcher",
         default="native",
         metavar="WHICH",
-        help="native, worker:HOST:PORT, docker:IMAGE, ssh:HOST, systemd, slurm, vm:IMAGE, module:Class, or what `procession launchers` lists (default: native)",
+        help="native, worker:HOST:PORT, docker:IMAGE, kubernetes:IMAGE, ssh:HOST, systemd, slurm, vm:IMAGE, module:Class, or what `procession launchers` lists (default: native)",
     )
     parser.add_argument("--name", default=None, help="name of the mesh; process r is called NAME-r")
     parser.add_argument("--cwd", default=None, metavar="DIR", help="working directory")

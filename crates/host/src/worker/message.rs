@@ -68,6 +68,7 @@ impl Machine {
             group_kill: self.group_kill,
             oom_facts: self.oom_facts,
             folds_signals: false,
+            one_stream: false,
             adopt: false,
             dial_back: procession_model::DialBack::Local,
         }

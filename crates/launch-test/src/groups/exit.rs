@@ -109,7 +109,7 @@ pub(super) const CHECKS: &[Check] = &[
         "exit.the-last-words-are-in-the-exit",
         "The last lines of stderr are in the exit.",
         "whether the output is read to its end before the exit is told, and the tail of what the launcher reads itself",
-        [Output],
+        [Output, StreamsApart],
         last_words
     ),
     check!(

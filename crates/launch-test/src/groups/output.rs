@@ -21,14 +21,14 @@ pub(super) const CHECKS: &[Check] = &[
         "output.stderr-arrives",
         "What a proc writes to stderr arrives as lines of stderr.",
         "whether stderr is thrown away, or read by nobody",
-        [Output],
+        [Output, StreamsApart],
         stderr
     ),
     check!(
         "output.stdout-holds-nothing-of-stderr",
         "What is written to stderr does not arrive on stdout.",
         "whether both streams share one pipe or one terminal",
-        [Output],
+        [Output, StreamsApart],
         not_on_stdout
     ),
     check!(
@@ -112,7 +112,7 @@ pub(super) const CHECKS: &[Check] = &[
         "output.neither-stream-waits-for-the-other",
         "A proc that fills both streams in turn gets on.",
         "whether one stream is read to its end before the other: read both at once",
-        [Output],
+        [Output, StreamsApart],
         both
     ),
     check!(

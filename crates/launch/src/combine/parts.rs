@@ -18,8 +18,9 @@ pub(super) fn common(parts: &[Arc<dyn ProcLauncher>]) -> Capabilities {
         confines: both(one.confines, other.confines),
         group_kill: one.group_kill && other.group_kill,
         oom_facts: one.oom_facts && other.oom_facts,
-        // This one is a want.
+        // These are wants.
         folds_signals: one.folds_signals || other.folds_signals,
+        one_stream: one.one_stream || other.one_stream,
         adopt: one.adopt && other.adopt,
         dial_back: one.dial_back,
     })

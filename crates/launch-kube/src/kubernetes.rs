@@ -1,0 +1,474 @@
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use procession_launch::{
+    Capabilities, Confines, Context, Found, Labels, Launcher, Managed, Output, ProcLauncherError, Signal,
+    WaitError,
+};
+use procession_model::{DialBack, Eviction, LaunchOptions, ProcExitKind, ProcExitResult, ProcId};
+use tokio::runtime::Handle;
+use tokio::time::sleep;
+
+use crate::cluster::{Cluster, Failure, Which};
+use crate::outcome::{outcome, silent, vanished};
+use crate::output::follow;
+use crate::reach::dial_back;
+use crate::request::{LAUNCHER, Request, request};
+use crate::stage::Stage;
+use crate::watch::{Following, Seen, Watch};
+use crate::{KubernetesConfig, KubernetesError};
+
+/// How often a pod that waits says so.
+const SAYS: Duration = Duration::from_secs(1);
+/// How long the connection to a server may take to be made.
+const CONNECTS: Duration = Duration::from_secs(10);
+/// The seconds that a pod has which is killed. With none the server would take what its node says later for said already.
+const AT_ONCE: u32 = 1;
+/// How long after its time a node may take to say that a deleted pod has ended.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// One pod that was launched, or found.
+struct Pod {
+    following: Following,
+    /// Sees this one alone, where another launcher has made it.
+    own_watch: Option<Watch>,
+    /// Whether we have asked for its end.
+    asked: AtomicBool,
+    /// How long it has from then on.
+    grace: Mutex<Duration>,
+}
+
+/// Launches each proc as a pod.
+pub struct Kubernetes {
+    config: KubernetesConfig,
+    cluster: Cluster,
+    dial_back: DialBack,
+    /// What its pods are known by.
+    id: String,
+    watch: Watch,
+    pods: Mutex<HashMap<String, Arc<Pod>>>,
+    runtime: Handle,
+}
+
+impl fmt::Debug for Kubernetes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kubernetes")
+            .field("config", &self.config)
+            .field("server", &self.cluster.server)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Kubernetes {
+    /// Reaches the API server, and finds out how pods reach this machine. What it asks, and its watch, run in the runtime that this
+    /// is called in.
+    ///
+    /// # Errors
+    /// The configuration is refused, or no server answers.
+    pub async fn connect(config: KubernetesConfig) -> Result<Managed<Self>, KubernetesError> {
+        config.check()?;
+        let mut access = access(&config).await?;
+        access.connect_timeout = Some(CONNECTS);
+        let server = access.cluster_url.to_string();
+        let namespace = config.namespace.clone().unwrap_or_else(|| access.default_namespace.clone());
+        let host = access.cluster_url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let port = access.cluster_url.port_u16().unwrap_or(443);
+        let unreachable = |why: String| KubernetesError::Unreachable { server: server.clone(), why };
+        let client = Client::try_from(access).map_err(|error| unreachable(error.to_string()))?;
+        let cluster = Cluster::new(client, namespace, server.clone());
+        cluster.version().await.map_err(|why| unreachable(why.words().to_owned()))?;
+        let dial_back = dial_back(&config, &cluster, (&host, port)).await?;
+        let (id, runtime) = (random_id(), Handle::current());
+        let watch = Watch::new(&runtime, cluster.clone(), Which::Label(format!("{LAUNCHER}={id}")));
+        let (at_once, pods) = (config.launches_at_once, Mutex::default());
+        Ok(Managed::new(Self { config, cluster, dial_back, id, watch, pods, runtime }, at_once))
+    }
+
+    fn pods(&self) -> MutexGuard<'_, HashMap<String, Arc<Pod>>> {
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of a pod, also of one that another launcher has made.
+    fn pod(&self, name: &str) -> Arc<Pod> {
+        let mut pods = self.pods();
+        let found = pods.entry(name.to_owned()).or_insert_with(|| {
+            let watch = Watch::new(&self.runtime, self.cluster.clone(), Which::Name(name.to_owned()));
+            Arc::new(Pod::new(watch.follow(name), Some(watch)))
+        });
+        Arc::clone(found)
+    }
+
+    fn failed(&self, what: &str, why: &Failure) -> ProcLauncherError {
+        ProcLauncherError::Other(match why {
+            Failure::Refused { why, .. } => format!("{what}: {why}"),
+            Failure::Away(why) => {
+                format!("{what}: the API server at {} does not answer ({why})", self.cluster.server)
+            }
+        })
+    }
+
+    async fn create(&self, request: Request, pod: &Pod) -> Result<(), ProcLauncherError> {
+        let Request { name, pod: object, secret } = request;
+        let secret = self.cluster.create_secret(secret).await;
+        secret.map_err(|why| self.failed("the secret with its environment could not be made", &why))?;
+        let made = self.cluster.create_pod(&name, object).await;
+        let made = made.map_err(|why| self.failed("the pod could not be made", &why))?;
+        if let Err(why) = self.cluster.own_secret(&name, &made).await {
+            tracing::warn!(name, why = why.words(), "its secret would not go with its pod");
+        }
+        pod.following.learn(made);
+        Ok(())
+    }
+
+    async fn take_away(&self, name: &str) -> Result<(), ProcLauncherError> {
+        let failed =
+            |what: &str, why: Failure| self.failed(&format!("{what} {name} could not be taken away"), &why);
+        self.cluster.release(name).await.map_err(|why| failed("pod", why))?;
+        if !self.config.keep {
+            self.cluster.delete_pod(name, 0).await.map_err(|why| failed("pod", why))?;
+        }
+        self.cluster.delete_secret(name).await.map_err(|why| failed("secret", why))
+    }
+
+    /// Waits until its program runs, or never will, and says meanwhile what it waits for.
+    async fn started(&self, name: &str, pod: &Pod, context: &Context) -> Result<(), String> {
+        let (mut seen, blind) = (pod.following.seen(), self.watch.blind());
+        let (mut stuck_since, mut given_up): (Option<Instant>, bool) = (None, false);
+        let patience = Duration::from_secs_f64(self.config.image_patience);
+        loop {
+            let now = seen.borrow_and_update().clone();
+            let stage = now.pod.as_ref().map(|pod| Stage::of(pod));
+            if now.gone {
+                return Ok(());
+            }
+            let mut said = match stage {
+                Some(Stage::Runs | Stage::Ended) => return Ok(()),
+                Some(Stage::Stuck { why, hopeless }) => {
+                    let since = *stuck_since.get_or_insert_with(Instant::now);
+                    if hopeless || since.elapsed() >= patience {
+                        return Err(why);
+                    }
+                    why
+                }
+                Some(Stage::Waits(what)) => what,
+                None => format!("pending: pod {name} was made"),
+            };
+            if given_up {
+                // Who asks for its exit is told.
+                return Ok(());
+            }
+            if let Some(why) = &*blind.borrow() {
+                said = format!("{said} (the API server does not answer now: {why})");
+            }
+            context.progress(said);
+            tokio::select! {
+                _ = seen.changed() => {}
+                () = sleep(SAYS) => {}
+                () = context.cancelled() => given_up = true,
+            }
+        }
+    }
+
+    /// What others have done to it, where nothing but the events of the cluster tells.
+    async fn deleted_by(&self, name: &str) -> Option<(Eviction, String)> {
+        let events = self.cluster.events_of(name).await.ok()?;
+        events.into_iter().find_map(|event| {
+            let why = match event.reason.as_deref()? {
+                "Preempted" | "Preempting" => Eviction::Preempted,
+                "TaintManagerEviction" | "Evicted" | "NodeShutdown" | "NodeControllerEviction" => {
+                    Eviction::Evicted
+                }
+                _ => return None,
+            };
+            Some((why, event.message.unwrap_or_default()))
+        })
+    }
+}
+
+impl Pod {
+    fn new(following: Following, own_watch: Option<Watch>) -> Self {
+        Self { following, own_watch, asked: AtomicBool::new(false), grace: Mutex::default() }
+    }
+
+    /// How it has ended, where that is known; else when it is time to look again.
+    fn exit(&self, seen: &Seen) -> Result<ProcExitResult, Option<Duration>> {
+        let asked = self.asked.load(Ordering::SeqCst);
+        match &seen.pod {
+            Some(pod) if Stage::of(pod) == Stage::Ended => Ok(outcome(pod, asked)),
+            Some(pod) if seen.gone => Ok(vanished(pod, asked)),
+            None if seen.gone => Ok(ProcExitResult::new(ProcExitKind::Lost {
+                reason: "the cluster knows nothing of its pod".to_owned(),
+            })),
+            Some(pod) => {
+                let Some(deleted) = seen.deleted else { return Err(None) };
+                let told = pod.metadata.deletion_grace_period_seconds.unwrap_or_default();
+                let told = Duration::from_secs(told.try_into().unwrap_or_default());
+                let asked = *self.grace.lock().unwrap_or_else(PoisonError::into_inner);
+                let left = (told.max(asked) + SILENCE).checked_sub(deleted.elapsed());
+                left.map_or_else(|| Ok(silent(pod)), |left| Err(Some(left)))
+            }
+            None => Err(None),
+        }
+    }
+}
+
+/// Whether process 1 is to get a signal too, which is not meant by all: it is the program itself where the pod has none of its own.
+/// None where nothing runs that all could mean, or where they would be all of the node.
+fn first_killed(pod: &k8s_openapi::api::core::v1::Pod) -> Option<bool> {
+    let spec = pod.spec.as_ref()?;
+    let may = Stage::of(pod) == Stage::Runs && spec.host_pid != Some(true);
+    may.then_some(spec.share_process_namespace != Some(true))
+}
+
+/// What says where the cluster is, and who we are there.
+async fn access(config: &KubernetesConfig) -> Result<Config, KubernetesError> {
+    let no_cluster = |why: String| KubernetesError::NoCluster(why);
+    let options = KubeConfigOptions { context: config.context.clone(), ..KubeConfigOptions::default() };
+    if let Some(path) = &config.kubeconfig {
+        let read = Kubeconfig::read_from(path).map_err(|error| no_cluster(error.to_string()))?;
+        let made = Config::from_custom_kubeconfig(read, &options).await;
+        return made.map_err(|error| no_cluster(format!("{}: {error}", path.display())));
+    }
+    if config.context.is_some() {
+        return Config::from_kubeconfig(&options).await.map_err(|error| no_cluster(error.to_string()));
+    }
+    Config::infer().await.map_err(|error| no_cluster(error.to_string()))
+}
+
+fn random_id() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
+    text.trim().to_owned()
+}
+
+/// The labels on what procession has made: those that are too long, or have other letters, are annotations.
+fn labels_of(meta: &ObjectMeta) -> Option<Labels> {
+    let empty = BTreeMap::new();
+    Labels::from_map(meta.annotations.as_ref().unwrap_or(&empty))
+}
+
+#[async_trait]
+impl Launcher for Kubernetes {
+    fn name(&self) -> &str {
+        "kubernetes"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let confines = Confines { memory: true, cpu: true, user: true, ..Confines::default() };
+        Capabilities {
+            stdio: true,
+            tree_kill: true,
+            group_kill: true,
+            confines,
+            folds_signals: true,
+            one_stream: true,
+            dial_back: self.dial_back.clone(),
+            ..Capabilities::default()
+        }
+    }
+
+    async fn launch(
+        &self,
+        proc_id: &ProcId,
+        options: &LaunchOptions,
+        context: &Context,
+    ) -> Result<String, ProcLauncherError> {
+        let request = request(&self.config, &self.id, proc_id, options)?;
+        let name = request.name.clone();
+        let pod = Arc::new(Pod::new(self.watch.follow(&name), None));
+        self.pods().insert(name.clone(), Arc::clone(&pod));
+        let started = match self.create(request, &pod).await {
+            Ok(()) => self.started(&name, &pod, context).await.map_err(ProcLauncherError::Other),
+            Err(why) => Err(why),
+        };
+        match started {
+            Ok(()) => Ok(name),
+            Err(why) => {
+                let taken_away = self.take_away(&name).await;
+                self.pods().remove(&name);
+                match taken_away {
+                    Ok(()) => Err(why),
+                    Err(left) => Err(ProcLauncherError::Other(format!("{why}; then {left}"))),
+                }
+            }
+        }
+    }
+
+    async fn wait(&self, handle: &str) -> Result<ProcExitResult, WaitError> {
+        let pod = self.pod(handle);
+        let mut seen = pod.following.seen();
+        let mut blind = pod.own_watch.as_ref().unwrap_or(&self.watch).blind();
+        let exit = loop {
+            let now = seen.borrow_and_update().clone();
+            let again = match pod.exit(&now) {
+                Ok(exit) => break exit,
+                Err(again) => again,
+            };
+            if let Some(why) = &*blind.borrow_and_update() {
+                return Err(WaitError::Unreachable(format!(
+                    "the API server at {}: {why}",
+                    self.cluster.server
+                )));
+            }
+            tokio::select! {
+                told = seen.changed() => if told.is_err() {
+                    return Err(WaitError::Gone("the runtime of the launcher has ended".to_owned()));
+                },
+                _ = blind.changed() => {}
+                () = sleep(again.unwrap_or(Duration::MAX)), if again.is_some() => {}
+            }
+        };
+        let by = match exit.evicted {
+            Some(Eviction::Deleted) => self.deleted_by(handle).await,
+            _ => None,
+        };
+        let Some((why, said)) = by else { return Ok(exit) };
+        let reported = exit.reported.clone().map(|mut told| {
+            told.failed_reason = Some(said);
+            told
+        });
+        Ok(ProcExitResult { evicted: Some(why), reported, ..exit })
+    }
+
+    async fn terminate(&self, handle: &str, within: Duration) -> Result<(), ProcLauncherError> {
+        let seconds = (within.as_secs_f64().ceil() as u32).max(AT_ONCE);
+        let asked = match self.tell(handle, Signal::Terminate).await {
+            true => Ok(()),
+            false => self.end(handle, seconds).await,
+        };
+        asked
+            .map_err(|why| self.failed(&format!("pod {handle}"), &why).to_string())
+            .map_err(ProcLauncherError::Terminate)
+    }
+
+    async fn signal(&self, handle: &str, signal: Signal) -> Result<(), ProcLauncherError> {
+        if signal == Signal::Terminate {
+            return self.terminate(handle, SILENCE).await;
+        }
+        // A kubelet would begin with SIGTERM, and some see their first deletion through before they look at the next.
+        self.tell(handle, signal).await;
+        let killed = self.end(handle, AT_ONCE).await;
+        killed.map_err(|why| ProcLauncherError::Kill(self.failed(&format!("pod {handle}"), &why).to_string()))
+    }
+
+    async fn destroy(&self, handle: &str) -> Result<(), ProcLauncherError> {
+        self.take_away(handle).await?;
+        self.pods().remove(handle);
+        Ok(())
+    }
+
+    async fn logs(&self, handle: &str, output: Output) -> Result<(), ProcLauncherError> {
+        let seen = self.pod(handle).following.seen();
+        follow(&self.cluster, handle, seen, output).await.map_err(ProcLauncherError::Other)
+    }
+
+    async fn list(&self) -> Result<Vec<Found>, ProcLauncherError> {
+        let which = Which::Label(LAUNCHER.to_owned());
+        let pods = self.cluster.pods_of(&which).await;
+        let (pods, _) = pods.map_err(|why| self.failed("the pods could not be listed", &why))?;
+        let secrets = self.cluster.secrets_of(LAUNCHER).await;
+        let secrets = secrets.map_err(|why| self.failed("the secrets could not be listed", &why))?;
+        let mut found = BTreeMap::new();
+        // A secret whose pod was never made is left over too.
+        for (meta, running) in secrets
+            .into_iter()
+            .map(|secret| (secret.metadata, false))
+            .chain(pods.into_iter().map(|pod| (pod.metadata.clone(), Stage::of(&pod) != Stage::Ended)))
+        {
+            let (Some(labels), Some(handle)) = (labels_of(&meta), meta.name) else { continue };
+            found.insert(handle.clone(), Found { handle, labels, running });
+        }
+        Ok(found.into_values().collect())
+    }
+
+    fn interpreter(&self) -> Option<String> {
+        Some(self.config.python.clone())
+    }
+
+    fn dry_run(&self, proc_id: &ProcId, options: &LaunchOptions) -> Result<String, ProcLauncherError> {
+        let Request { pod, mut secret, .. } = request(&self.config, &self.id, proc_id, options)?;
+        for value in secret["stringData"].as_object_mut().into_iter().flat_map(|all| all.values_mut()) {
+            *value = "...".into();
+        }
+        let shown = |object| serde_json::to_string_pretty(object);
+        let both = shown(&secret).and_then(|secret| Ok(format!("{secret}\n{}", shown(&pod)?)));
+        both.map_err(|error| ProcLauncherError::Other(error.to_string()))
+    }
+
+    async fn probe(&self) -> Result<String, ProcLauncherError> {
+        let mut blind = self.watch.blind();
+        if blind.borrow_and_update().is_some() && blind.changed().await.is_ok() {
+            // What the watch has found out is not asked for again.
+            if let Some(why) = blind.borrow().clone() {
+                return Err(self.failed("the cluster was asked whether it is there", &Failure::Away(why)));
+            }
+        }
+        let version = self.cluster.version().await;
+        let version = version.map_err(|why| self.failed("the cluster was asked what it is", &why))?;
+        let (server, namespace) = (&self.cluster.server, &self.cluster.namespace);
+        Ok(format!("Kubernetes {version} at {server}, namespace {namespace}"))
+    }
+}
+
+impl Kubernetes {
+    /// Sends a signal to all that runs in a pod, by the shell of its image: whether it was sent.
+    async fn tell(&self, handle: &str, signal: Signal) -> bool {
+        let Some(pod) = self.pods().get(handle).cloned() else { return false };
+        let Some(first) = pod.following.seen().borrow().pod.as_ref().and_then(|pod| first_killed(pod)) else {
+            return false;
+        };
+        pod.asked.store(true, Ordering::SeqCst);
+        let number = signal.number();
+        let first = if first { format!("kill -{number} 1; ") } else { String::new() };
+        match self.cluster.shell(handle, format!("{first}kill -{number} -1")).await {
+            Ok(()) => true,
+            Err(why) => {
+                tracing::debug!(
+                    handle,
+                    why = why.words(),
+                    "its shell has sent no signal; the kubelet is asked to"
+                );
+                false
+            }
+        }
+    }
+
+    /// Has a pod end: SIGTERM now, SIGKILL in that many seconds.
+    async fn end(&self, handle: &str, seconds: u32) -> Result<(), Failure> {
+        let pod = self.pods().get(handle).cloned();
+        if let Some(pod) = &pod {
+            pod.asked.store(true, Ordering::SeqCst);
+            *pod.grace.lock().unwrap_or_else(PoisonError::into_inner) = Duration::from_secs(seconds.into());
+        }
+        self.cluster.delete_pod(handle, seconds).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn signals_are_for_all_of_a_pod_and_never_for_all_of_a_node() {
+        let first = |spec: Value, state: Value| {
+            let status = json!({"containerStatuses": [{"name": "proc", "image": "i", "imageID": "", "ready": true,
+                "restartCount": 0, "state": state}]});
+            let mut all = json!({"nodeName": "n1", "containers": [{"name": "proc"}]});
+            json_patch::merge(&mut all, &spec);
+            first_killed(&serde_json::from_value(json!({"spec": all, "status": status})).expect("a pod"))
+        };
+        let runs = || json!({"running": {}});
+        assert_eq!(first(json!({"shareProcessNamespace": true}), runs()), Some(false));
+        assert_eq!(first(json!({"shareProcessNamespace": false}), runs()), Some(true));
+        assert_eq!(first(json!({"hostPID": true}), runs()), None);
+        assert_eq!(first(json!({"shareProcessNamespace": true}), json!({"waiting": {}})), None);
+    }
+}

@@ -1,0 +1,107 @@
+use std::time::Duration;
+
+use futures_util::AsyncReadExt;
+use procession_launch::Output;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::cluster::{Cluster, Failure};
+use crate::entries::Entries;
+use crate::stage::Stage;
+use crate::watch::Seen;
+
+/// How long after its output broke off it is asked for again.
+const AGAIN: Duration = Duration::from_millis(250);
+const PIECE: usize = 64 << 10;
+
+/// What of a pod's output was read, and not yet passed on.
+#[derive(Default)]
+struct Passing {
+    entries: Entries,
+    new: Vec<u8>,
+}
+
+/// Passes on what a pod writes, until it has ended and all of it was read. Both streams come as one.
+pub(crate) async fn follow(
+    cluster: &Cluster,
+    name: &str,
+    mut seen: watch::Receiver<Seen>,
+    mut output: Output,
+) -> Result<(), String> {
+    let mut passing = Passing::default();
+    loop {
+        let has_ended = has_ended(&seen.borrow_and_update());
+        let passed = tokio::select! {
+            passed = passing.pass_on(cluster, name, !has_ended, &mut output) => passed,
+            // The kubelet looks for the end every few seconds only.
+            () = until_ended(&mut seen), if !has_ended => continue,
+        };
+        match passed {
+            Ok(Passed::NobodyReads) => return Ok(()),
+            Ok(Passed::All) if has_ended => {
+                passing.entries.finish(&mut passing.new);
+                let _nobody_reads = passing.flush(&mut output).await;
+                return Ok(());
+            }
+            // It was never made, or is gone.
+            Err(Failure::Refused { why, .. }) if has_ended => return Err(why),
+            Err(Failure::Away(why)) => {
+                tracing::debug!(name, why, "the output of a pod has broken off");
+                sleep(AGAIN).await;
+            }
+            Ok(Passed::All) | Err(Failure::Refused { .. }) => sleep(AGAIN).await,
+        }
+    }
+}
+
+enum Passed {
+    All,
+    NobodyReads,
+}
+
+impl Passing {
+    /// Passes on what one answer has. It may be given up at any moment, and called again.
+    async fn pass_on(
+        &mut self,
+        cluster: &Cluster,
+        name: &str,
+        follow: bool,
+        output: &mut Output,
+    ) -> Result<Passed, Failure> {
+        if self.flush(output).await.is_err() {
+            return Ok(Passed::NobodyReads);
+        }
+        let since = self.entries.again();
+        let mut log = cluster.log(name, follow, since).await?;
+        let mut piece = vec![0; PIECE];
+        loop {
+            let read = log.read(&mut piece).await.map_err(|error| Failure::Away(error.to_string()))?;
+            if read == 0 {
+                return Ok(Passed::All);
+            }
+            self.entries.feed(&piece[..read], &mut self.new);
+            if self.flush(output).await.is_err() {
+                return Ok(Passed::NobodyReads);
+            }
+        }
+    }
+
+    async fn flush(&mut self, output: &mut Output) -> std::io::Result<()> {
+        while !self.new.is_empty() {
+            let written = output.stdout.write(&self.new).await?;
+            self.new.drain(..written);
+        }
+        Ok(())
+    }
+}
+
+fn has_ended(seen: &Seen) -> bool {
+    seen.gone || seen.pod.as_ref().is_some_and(|pod| Stage::of(pod) == Stage::Ended)
+}
+
+async fn until_ended(seen: &mut watch::Receiver<Seen>) {
+    if seen.wait_for(has_ended).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,222 @@
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use futures_util::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::WatchEvent;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use crate::cluster::{Cluster, Failure, Which};
+
+/// After how much silence the server is asked whether it is there, and how long it may take.
+const SILENCE: Duration = Duration::from_secs(5);
+/// How long it waits when nobody answers, first and at most.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+
+/// What was last seen of a pod.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) pod: Option<Arc<Pod>>,
+    /// There is none any more.
+    pub(crate) gone: bool,
+    /// Since when it is known that it was deleted.
+    pub(crate) deleted: Option<Instant>,
+}
+
+/// Sees what becomes of pods, all of them by one watch, as long as somebody wants to know.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    pods: Mutex<HashMap<String, watch::Sender<Seen>>>,
+    /// Why nothing can be seen now. It is told anew by each try.
+    blind: watch::Sender<Option<String>>,
+    wanted: Notify,
+}
+
+/// One pod that somebody wants to know of.
+#[derive(Debug)]
+pub(crate) struct Following {
+    shared: Arc<Shared>,
+    name: String,
+    seen: watch::Receiver<Seen>,
+}
+
+impl Shared {
+    fn pods(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<Seen>>> {
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn saw(&self, pod: Pod, gone: bool) {
+        let pods = self.pods();
+        let Some(told) = pod.metadata.name.as_ref().and_then(|name| pods.get(name)) else { return };
+        told.send_modify(|seen| {
+            seen.deleted =
+                seen.deleted.or_else(|| pod.metadata.deletion_timestamp.as_ref().map(|_| Instant::now()));
+            seen.pod = Some(Arc::new(pod));
+            seen.gone = gone;
+        });
+    }
+
+    fn has_nobody(&self) -> bool {
+        self.pods().is_empty()
+    }
+}
+
+impl Watch {
+    pub(crate) fn new(runtime: &Handle, cluster: Cluster, which: Which) -> Self {
+        let shared = Arc::new(Shared {
+            pods: Mutex::default(),
+            blind: watch::Sender::new(None),
+            wanted: Notify::new(),
+        });
+        let task = runtime.spawn(run(Arc::clone(&shared), cluster, which));
+        Self { shared, task }
+    }
+
+    /// Follows the pod of that name, which may not be there yet.
+    pub(crate) fn follow(&self, name: &str) -> Following {
+        let seen = self.shared.pods().entry(name.to_owned()).or_default().subscribe();
+        self.shared.wanted.notify_one();
+        Following { shared: Arc::clone(&self.shared), name: name.to_owned(), seen }
+    }
+
+    /// Why nothing can be seen, as each try tells.
+    pub(crate) fn blind(&self) -> watch::Receiver<Option<String>> {
+        self.shared.blind.subscribe()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Following {
+    pub(crate) fn seen(&self) -> watch::Receiver<Seen> {
+        self.seen.clone()
+    }
+
+    /// What was learned in another way, where the watch knows nothing yet.
+    pub(crate) fn learn(&self, pod: Pod) {
+        if self.seen.borrow().pod.is_none() {
+            self.shared.saw(pod, false);
+        }
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.shared.pods().remove(&self.name);
+    }
+}
+
+async fn run(shared: Arc<Shared>, cluster: Cluster, which: Which) {
+    let mut away = BACK_OFF.0;
+    loop {
+        while shared.has_nobody() {
+            shared.wanted.notified().await;
+        }
+        let began = Instant::now();
+        let Err(why) = look(&shared, &cluster, &which).await else { continue };
+        // What went well for long is no sign of a server that is away.
+        if began.elapsed() > BACK_OFF.1 {
+            away = BACK_OFF.0;
+        }
+        if !why.is_too_old() {
+            tracing::debug!(why = why.words(), "the watch of pods has broken off");
+            shared.blind.send_replace(Some(why.words().to_owned()));
+            sleep(uneven(away)).await;
+            away = (away * 2).min(BACK_OFF.1);
+        }
+    }
+}
+
+/// Looks at all pods, and then at what becomes of them, until nobody wants to know.
+async fn look(shared: &Shared, cluster: &Cluster, which: &Which) -> Result<(), Failure> {
+    let (pods, mut version) = cluster.pods_of(which).await?;
+    let known: Vec<String> = pods.iter().filter_map(|pod| pod.metadata.name.clone()).collect();
+    for pod in pods {
+        shared.saw(pod, false);
+    }
+    missing(shared, cluster, which, &known).await?;
+    shared.blind.send_replace(None);
+    while !shared.has_nobody() {
+        let mut events = cluster.watch(which, version.clone()).await?;
+        let began = Instant::now();
+        loop {
+            let event = match timeout(SILENCE, events.next()).await {
+                Ok(Some(Ok(event))) => event,
+                Ok(None) => break,
+                // It goes on where it broke off, unless the server is away.
+                Ok(Some(Err(error))) => match Failure::from(error) {
+                    Failure::Away(_) => break,
+                    refused => return Err(refused),
+                },
+                // It may be a server that is silent, or a way to it.
+                Err(_) if shared.has_nobody() => return Ok(()),
+                Err(_) => {
+                    let asked = timeout(SILENCE, cluster.version()).await;
+                    asked.unwrap_or_else(|_| {
+                        Err(Failure::Away(format!("{} has not answered within {SILENCE:?}", cluster.server)))
+                    })?;
+                    continue;
+                }
+            };
+            match event {
+                WatchEvent::Added(pod) | WatchEvent::Modified(pod) => {
+                    version = pod.metadata.resource_version.clone().unwrap_or(version);
+                    shared.saw(pod, false);
+                }
+                WatchEvent::Deleted(pod) => {
+                    version = pod.metadata.resource_version.clone().unwrap_or(version);
+                    shared.saw(pod, true);
+                }
+                WatchEvent::Bookmark(mark) => version = mark.metadata.resource_version,
+                WatchEvent::Error(status) => return Err(Failure::from(*status)),
+            }
+        }
+        if began.elapsed() < BACK_OFF.0 {
+            sleep(uneven(BACK_OFF.0)).await;
+        }
+    }
+    Ok(())
+}
+
+/// What was followed and is not in the list was taken away, unless it was made meanwhile.
+async fn missing(shared: &Shared, cluster: &Cluster, which: &Which, known: &[String]) -> Result<(), Failure> {
+    let followed: Vec<(String, bool)> = {
+        let pods = shared.pods();
+        pods.iter().map(|(name, told)| (name.clone(), told.borrow().pod.is_some())).collect()
+    };
+    for (name, was_there) in followed {
+        if known.contains(&name) || !(was_there || matches!(which, Which::Name(_))) {
+            continue;
+        }
+        match cluster.pod(&name).await {
+            Ok(pod) => shared.saw(pod, false),
+            Err(why) if why.is_missing() => {
+                if let Some(told) = shared.pods().get(&name) {
+                    told.send_modify(|seen| seen.gone = true);
+                }
+            }
+            Err(why) => return Err(why),
+        }
+    }
+    Ok(())
+}
+
+/// A little more or less, so that many launchers do not ask at the same moment.
+fn uneven(pause: Duration) -> Duration {
+    let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+    pause.mul_f64(0.75 + f64::from(nanos % 1000) / 2000.0)
+}
