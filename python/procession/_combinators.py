@@ -96,6 +96,12 @@ class Combination(MadeHere):
                 raise Unsupported(f"{self!r}: {rule}; combine the launcher that the Zygote starts its process by")
             part.check(slots)
 
+    def dry_run(self, bootstrap_command: Any = None, **options: Any) -> str:
+        """What it would ask for to launch a proc with these arguments of `spawn_procs`; see `launchers.dry_run`."""
+        from procession._dry_run import dry_run
+
+        return dry_run(self, bootstrap_command, **options)
+
     def leaves(self) -> list[AnyLauncher]:
         """The launchers that it is made of in the end."""
         return [leaf for part in self.parts for leaf in leaves_of(part)]

@@ -70,6 +70,12 @@ class EngineLauncher:
         """Ends what `list` has found, whoever owns it, and takes away what is left of it. LauncherUnavailable, TimeoutError."""
         self._answer(self._connected().remove(handle), timeout)
 
+    def dry_run(self, bootstrap_command: Any = None, **options: Any) -> str:
+        """What it would ask for to launch a proc with these arguments of `spawn_procs`; see `launchers.dry_run`."""
+        from procession._dry_run import dry_run
+
+        return dry_run(self, bootstrap_command, **options)
+
     def native(self) -> Launcher | None:
         return self._connected().launcher()
 

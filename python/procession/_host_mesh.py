@@ -310,6 +310,7 @@ class HostMesh(Mesh):
         chosen.check(slots)
         if log_dir is not None:
             check_output(chosen)
+        self._before_launch(slots, chosen)
         who = f"proc {runtime().proc_id}" if instance is None else f"actor {instance.actor_id}"
         belongs_to = (runtime().proc_id, who) if is_launched() else None
         procs: Procs
@@ -327,6 +328,9 @@ class HostMesh(Mesh):
         if instance is not None:
             add_to(instance, mesh)
         return mesh
+
+    def _before_launch(self, slots: Sequence[Slot], launcher: AnyLauncher) -> None:
+        """Where everything is settled, and nothing launched."""
 
     def _launch_on_each(
         self, slots: Sequence[Slot], launcher: AnyLauncher, restart: Restart | None, owner: tuple[str, str] | None

@@ -259,6 +259,8 @@ class Launcher:
     @property
     def identity(self) -> int:
         """The same for the same launcher, for as long as there is one."""
+    def dry_run(self, spec: ProcSpec) -> str:
+        """What it would ask for to launch that. InvalidArgument, LauncherUnavailable, RuntimeError for what is refused."""
 
 def read_record(file: bytes) -> dict[str, Any]:
     """What the file of an ended proc's record holds: `exit` as `ProcHandle.exit()`, and what is kept beside it.

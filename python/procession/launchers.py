@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from procession._combinators import Chaos, Fallback, Record, Replay, Retry, Throttle
 from procession._command import Command
 from procession._docker import Docker, Podman
+from procession._dry_run import dry_run
 from procession._kubernetes import Kubernetes
 from procession._launcher import NativeLauncher, resolve
 from procession._launcher_files import from_file
@@ -46,6 +47,7 @@ __all__ = [
     "available",
     "by_name",
     "connect_all",
+    "dry_run",
     "from_file",
     "native",
     "register",

@@ -10,6 +10,7 @@ mod dead_hosts;
 mod door;
 mod drain;
 mod driver;
+mod dry_run;
 mod effects;
 mod flight;
 mod flight_layout;

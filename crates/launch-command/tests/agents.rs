@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use procession_host::{AgentLauncher, Host, ProcEvent, Readiness, SpawnSpec};
-use procession_launch::Engine;
+use procession_launch::{Engine, ProcLauncher};
 use procession_launch_command::{CommandConfig, CommandError, connect};
 use procession_launch_test::Kit;
 use procession_model::{BootstrapCommand, HostId, LaunchOptions, ProcExitKind, ProcId};
@@ -222,7 +222,7 @@ async fn a_dry_run_has_the_command_line_and_starts_nothing() {
         lease: Duration::ZERO,
         output: None,
     };
-    let text = launcher.dry_run(&ProcId::fresh("a", &HostId::fresh("h")).unwrap(), &options).unwrap();
+    let text = launcher.dry_run(&ProcId::fresh("a", &HostId::fresh("h")).unwrap(), &options).await.unwrap();
     assert!(text.starts_with("\"env\" \"GREETING=hello\"") && text.contains("exit 0"), "{text}");
     assert!(!text.contains("canary"));
     launcher.close().await;

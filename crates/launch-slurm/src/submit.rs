@@ -191,19 +191,17 @@ pub(crate) fn owner_of(handle: &str, comment: &str) -> Option<(Labels, Files)> {
     Some((Labels::from_map(&labels)?, files))
 }
 
-/// All that would be asked for one launch alone. The payload is a secret, also here.
+/// All that would be asked for one launch alone.
 pub(crate) fn described(
     config: &SlurmConfig,
     base: &Path,
     launch: &Launch,
 ) -> Result<String, ProcLauncherError> {
-    let mut launch = launch.clone();
-    launch.options.bootstrap_payload = "...".to_owned();
-    let files = Files { dir: directory(base, &launch), index: 0 };
+    let files = Files { dir: directory(base, launch), index: 0 };
     let made = commands(config, &launch.options, &files)?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let words =
-        [vec!["sbatch".to_owned()], arguments(config, std::slice::from_ref(&launch), &files.dir)].concat();
+        [vec!["sbatch".to_owned()], arguments(config, std::slice::from_ref(launch), &files.dir)].concat();
     let mut all = format!(
         "{} <<'EOF'\n{}EOF\n\n# {}\n{}",
         shown(&words),

@@ -156,7 +156,7 @@ async fn a_dry_run_shows_each_property_and_no_value_of_the_environment() {
     let mut options = options("true", &folder);
     options.command.confinement.resources.pids = Some(9);
     let id = an_id();
-    let shown = launcher.dry_run(&id, &options).unwrap();
+    let shown = launcher.dry_run(&id, &options).await.unwrap();
     let first = format!("systemd-run --user --unit=procession-{}.service\n", id.safe_name());
     assert!(shown.starts_with(&first), "{shown}");
     for line in [
@@ -176,7 +176,7 @@ async fn a_dry_run_shows_each_property_and_no_value_of_the_environment() {
     let mut output = options.output.clone().unwrap();
     output.max_bytes = Some(1 << 20);
     options.output = Some(output);
-    let refused = launcher.dry_run(&id, &options).unwrap_err().to_string();
+    let refused = launcher.dry_run(&id, &options).await.unwrap_err().to_string();
     assert!(refused.contains("log_max_bytes"), "{refused}");
     assert!(is_gone(&launcher, &[id]).await, "nothing was asked");
 }

@@ -93,6 +93,19 @@ pub trait ProcLauncher: Send + Sync + 'static {
         Err(ProcLauncherError::Other(text))
     }
 
+    /// What would be asked of its substrate for that launch, in the form that this has there. Nothing is asked for it; values of the
+    /// environment and the payload, which may be secret, show as `...`.
+    ///
+    /// # Errors
+    /// The launch would be refused, or this launcher has no request to show.
+    async fn dry_run(&self, _proc_id: &ProcId, _options: &LaunchOptions) -> Result<String, ProcLauncherError> {
+        let text = format!(
+            "launcher {:?} has no request that could be shown: it asks no substrate, or nobody knows what before it does",
+            self.name()
+        );
+        Err(ProcLauncherError::Other(text))
+    }
+
     /// Asks the proc's tree to end; the clock that `timeout` starts is the caller's.
     ///
     /// # Errors

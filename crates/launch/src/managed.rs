@@ -72,12 +72,6 @@ pub trait Engine: ProcLauncher {
     /// Closes its connection, where what it has launched lives no longer than that. The next launch connects anew.
     async fn close(&self) {}
 
-    /// What would be asked of the substrate for that launch, in its own form; nothing is asked.
-    ///
-    /// # Errors
-    /// The launch would be refused.
-    fn dry_run(&self, proc_id: &ProcId, options: &LaunchOptions) -> Result<String, ProcLauncherError>;
-
     /// All that there is of procession on the substrate, whoever has launched it, as far as this user may see.
     ///
     /// # Errors
@@ -99,10 +93,6 @@ impl<L: Launcher> Engine for Managed<L> {
 
     fn interpreter(&self) -> Option<String> {
         self.launcher.interpreter()
-    }
-
-    fn dry_run(&self, proc_id: &ProcId, options: &LaunchOptions) -> Result<String, ProcLauncherError> {
-        self.launcher.dry_run(proc_id, options)
     }
 
     async fn list(&self) -> Result<Vec<Found>, ProcLauncherError> {
@@ -269,6 +259,10 @@ impl<L: Launcher> ProcLauncher for Managed<L> {
 
     fn ticket(&self) -> Option<Ticket> {
         self.launcher.ticket()
+    }
+
+    async fn dry_run(&self, proc_id: &ProcId, options: &LaunchOptions) -> Result<String, ProcLauncherError> {
+        self.launcher.dry_run(proc_id, &options.without_secrets())
     }
 
     async fn terminate(&self, proc_id: &ProcId, timeout: Duration) -> Result<(), ProcLauncherError> {

@@ -126,8 +126,8 @@ impl Launcher for Scripted {
         Ok(self.0.known.lock().unwrap().clone())
     }
 
-    fn dry_run(&self, proc_id: &ProcId, _options: &LaunchOptions) -> Result<String, ProcLauncherError> {
-        Ok(proc_id.name().to_owned())
+    fn dry_run(&self, proc_id: &ProcId, options: &LaunchOptions) -> Result<String, ProcLauncherError> {
+        Ok(format!("{}: {:?}", proc_id.name(), options.variables()))
     }
 
     async fn probe(&self) -> Result<String, ProcLauncherError> {
@@ -374,4 +374,15 @@ async fn what_was_found_is_killed_and_taken_away_and_one_that_does_not_end_is_an
     assert_eq!(world.script.signals(), [Signal::Kill]);
     let refused = world.launcher.remove("another").await.unwrap_err();
     assert!(refused.to_string().contains("another has not ended"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_dry_run_is_of_a_launch_without_its_secrets() {
+    let mut options = options();
+    options.bootstrap_payload = "canary".to_owned();
+    options.command.env.insert("TOKEN".to_owned(), "canary".to_owned());
+    let id = ProcId::fresh("p", &HostId::fresh("h")).unwrap();
+    let shown = Managed::new(Scripted::default(), 1).dry_run(&id, &options).await.unwrap();
+    assert!(shown.starts_with("p: ") && shown.contains("TOKEN"), "{shown}");
+    assert!(!shown.contains("canary"), "{shown}");
 }

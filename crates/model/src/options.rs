@@ -140,7 +140,19 @@ pub struct OutputFiles {
     pub keep: u32,
 }
 
+/// What stands for a secret.
+const HIDDEN: &str = "...";
+
 impl LaunchOptions {
+    /// The same, to be shown: without the payload, and of the environment the names alone.
+    #[must_use]
+    pub fn without_secrets(&self) -> Self {
+        let mut shown = self.clone();
+        HIDDEN.clone_into(&mut shown.bootstrap_payload);
+        shown.command.env.values_mut().for_each(|value| HIDDEN.clone_into(value));
+        shown
+    }
+
     /// The variables that the proc must find in its environment, whoever starts it.
     pub fn variables(&self) -> Vec<(String, String)> {
         let mut all: Vec<_> = self.command.env.iter().map(|(k, v)| (k.clone(), v.clone())).collect();

@@ -14,10 +14,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tokio::task::JoinSet;
 
+use crate::blocking::wait_for;
 use crate::certificate_dict::boot_dict;
 use crate::confinement::GivenConfinement;
 use crate::core::current as current_core;
-use crate::errors::{invalid_argument, value_error};
+use crate::errors::{failure, invalid_argument, value_error};
 use crate::exit_dict::exit_dict;
 use crate::fork::{Owned, refuse_in_fork};
 use crate::time::{duration, epoch_seconds};
@@ -322,6 +323,15 @@ impl Launcher {
     #[getter]
     fn name(&self) -> &str {
         self.0.name()
+    }
+
+    /// What it would ask for to launch that. Nothing is launched.
+    fn dry_run(&self, py: Python<'_>, spec: &ProcSpec) -> PyResult<String> {
+        let core = current_core()?;
+        let (host, spec, launcher) = (core.host()?, spec.0.clone(), Arc::clone(&self.0));
+        let shown = async move { host.dry_run(&spec, launcher.as_ref()).await };
+        let shown = wait_for(py, &core.handle, shown)?.map_err(invalid_argument)?;
+        shown.map_err(|error| failure(py, error.to_string()))
     }
 
     /// The same for the same launcher, for as long as there is one.

@@ -113,6 +113,11 @@ def add_to(commands: Any) -> None:
         help="show a line once that several processes write within 100 ms (default: on a terminal)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line on stdout: output, exits, result")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print what the launcher would ask for to start the first process, and start nothing",
+    )
     parser.add_argument("program", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
 
@@ -121,6 +126,8 @@ def run(options: argparse.Namespace) -> int:
     options.program = program_of(options)
     if options.json and options.fold:
         parser.error("--fold is for people, and --json is not: leave one out")
+    if options.dry_run:
+        return _dry_run(options)
     from procession import _native
 
     wanted = sys.stdout.isatty() if options.fold is None else options.fold
@@ -140,10 +147,34 @@ def run(options: argparse.Namespace) -> int:
         return _follow(procs, subscription, interrupts, output)
 
 
+def _dry_run(options: argparse.Namespace) -> int:
+    from procession.launchers import dry_run
+
+    try:
+        print(dry_run(**_asked(options, _count(options))))
+    except InvalidArgument as error:
+        refuse(options, error, TYPED)
+    except (NotImplementedError, TypeError) as error:
+        options.parser.error(str(error))
+    except RuntimeError as error:
+        print(f"procession: {error}", file=sys.stderr)
+        return UNRUNNABLE
+    return 0
+
+
 def _spawn(options: argparse.Namespace, subscription: Subscription) -> ProcMesh:
     from procession._host_mesh import this_host
 
-    count = _validate.count("-n", options.procs, least=1, most=config.MAX_PROCS)
+    count = _count(options)
+    return this_host()._followed_by(subscription).spawn_procs(per_host={"procs": count}, **_asked(options, count))
+
+
+def _count(options: argparse.Namespace) -> int:
+    return _validate.count("-n", options.procs, least=1, most=config.MAX_PROCS)
+
+
+def _asked(options: argparse.Namespace, count: int) -> dict[str, Any]:
+    """The arguments of `spawn_procs` for so many, but their shape."""
     program, *words = options.program
     if options.cwd is None and "/" in program:
         program = os.path.abspath(program)  # as a shell finds it
@@ -154,26 +185,21 @@ def _spawn(options: argparse.Namespace, subscription: Subscription) -> ProcMesh:
         rank = str(point.rank)
         return {**given, "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": str(count)}
 
-    return (
-        this_host()
-        ._followed_by(subscription)
-        .spawn_procs(
-            per_host={"procs": count},
-            name=options.name,
-            bootstrap_command=[program, *words],
-            launcher=launcher_named(options.launcher),
-            readiness="none",
-            env=env,
-            cwd=options.cwd,
-            restart=Restart(**restart_of(options)),
-            ready_timeout=options.ready_timeout,
-            stop_grace=options.stop_grace,
-            log_dir=options.log_dir,
-            log_max_bytes=None if longest is None else _validate.size("log_max_bytes", longest),
-            log_keep=_log_keep(options),
-            **limits_of(options),
-        )
-    )
+    return {
+        "name": options.name,
+        "bootstrap_command": [program, *words],
+        "launcher": launcher_named(options.launcher),
+        "readiness": "none",
+        "env": env,
+        "cwd": options.cwd,
+        "restart": Restart(**restart_of(options)),
+        "ready_timeout": options.ready_timeout,
+        "stop_grace": options.stop_grace,
+        "log_dir": options.log_dir,
+        "log_max_bytes": None if longest is None else _validate.size("log_max_bytes", longest),
+        "log_keep": _log_keep(options),
+        **limits_of(options),
+    }
 
 
 def _log_keep(options: argparse.Namespace) -> int:

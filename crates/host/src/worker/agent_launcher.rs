@@ -236,13 +236,6 @@ impl Engine for AgentLauncher {
         locked(&self.state).machine.as_ref().and_then(|(_, interpreter)| interpreter.clone())
     }
 
-    /// The command that leads to the agent; what is launched is told to that.
-    fn dry_run(&self, _: &ProcId, options: &LaunchOptions) -> Result<String, ProcLauncherError> {
-        let quote = |word: &String| format!("{word:?}");
-        let line = self.way.command_line().iter().map(quote).collect::<Vec<_>>().join(" ");
-        Ok(format!("{line}\n{:#?}", options.command))
-    }
-
     /// Nothing: all that is launched ends with its agent, and that with its stream.
     async fn list(&self) -> Result<Vec<Found>, ProcLauncherError> {
         Ok(Vec::new())
@@ -315,6 +308,13 @@ impl ProcLauncher for AgentLauncher {
             options.command.arg0 = options.command.arg0.take().map(|_| interpreter.clone());
         }
         self.remote.launch(session, proc_id, options).await
+    }
+
+    /// The command that leads to the agent, and what that is told.
+    async fn dry_run(&self, _: &ProcId, options: &LaunchOptions) -> Result<String, ProcLauncherError> {
+        let quote = |word: &String| format!("{word:?}");
+        let line = self.way.command_line().iter().map(quote).collect::<Vec<_>>().join(" ");
+        Ok(format!("{line}\n{:#?}", options.command))
     }
 
     /// SIGTERM to the whole tree, once.

@@ -88,6 +88,11 @@ impl ProcLauncher for Fallback {
         Attempts::new(self.known.enter(proc_id), options, Arc::clone(&self.plan)).launch().await
     }
 
+    /// Of the first, which is asked first.
+    async fn dry_run(&self, proc_id: &ProcId, options: &LaunchOptions) -> Result<String, ProcLauncherError> {
+        self.parts[0].dry_run(proc_id, options).await
+    }
+
     async fn terminate(&self, proc_id: &ProcId, timeout: Duration) -> Result<(), ProcLauncherError> {
         self.known.end(proc_id, End::Terminate(timeout), self.parts.iter()).await
     }

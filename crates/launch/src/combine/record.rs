@@ -189,6 +189,10 @@ impl ProcLauncher for Recording {
         self.inner.adopt(proc_id, options, pid).await
     }
 
+    async fn dry_run(&self, proc_id: &ProcId, options: &LaunchOptions) -> Result<String, ProcLauncherError> {
+        self.inner.dry_run(proc_id, options).await
+    }
+
     async fn terminate(&self, proc_id: &ProcId, timeout: Duration) -> Result<(), ProcLauncherError> {
         let note = self.asking(proc_id);
         let answer = self.inner.terminate(proc_id, timeout).await;

@@ -93,6 +93,10 @@ impl ProcLauncher for Retry {
         self.inner.adopt(proc_id, options, pid).await
     }
 
+    async fn dry_run(&self, proc_id: &ProcId, options: &LaunchOptions) -> Result<String, ProcLauncherError> {
+        self.inner.dry_run(proc_id, options).await
+    }
+
     async fn terminate(&self, proc_id: &ProcId, timeout: Duration) -> Result<(), ProcLauncherError> {
         self.known.end(proc_id, End::Terminate(timeout), std::iter::once(&self.inner)).await
     }

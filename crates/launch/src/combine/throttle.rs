@@ -111,6 +111,10 @@ impl ProcLauncher for Throttle {
         self.inner.adopt(proc_id, options, pid).await
     }
 
+    async fn dry_run(&self, proc_id: &ProcId, options: &LaunchOptions) -> Result<String, ProcLauncherError> {
+        self.inner.dry_run(proc_id, options).await
+    }
+
     async fn terminate(&self, proc_id: &ProcId, timeout: Duration) -> Result<(), ProcLauncherError> {
         self.inner.terminate(proc_id, timeout).await
     }

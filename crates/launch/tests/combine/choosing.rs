@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use procession_launch::{
-    Capabilities, FakeLauncher, Fallback, LaunchResult, ProcLauncher, Report, Retry, Script, StdioHandling,
+    Capabilities, FakeLauncher, Fallback, LaunchResult, ProcLauncher, Report, Retry, Script, StdioHandling, Throttle,
 };
 use procession_model::{DialBack, ProcExitKind};
 use tokio::io::AsyncReadExt;
@@ -184,4 +184,14 @@ async fn a_combination_can_do_what_all_of_its_parts_can() {
     assert_eq!(fallback.capabilities(), all);
     assert_eq!(Retry::new(refusing(0) as _, 1, HALF).capabilities(), refusing(0).capabilities());
     assert!(!fallback.knows_status_by_parenthood());
+}
+
+#[tokio::test]
+async fn a_dry_run_is_that_of_the_launcher_that_is_asked_first() {
+    let first = Retry::new(Late::new("first", 0, 1) as _, 2, HALF);
+    let both = Fallback::new(vec![Arc::new(first), Late::new("second", 0, 1)]).unwrap();
+    let throttled = Throttle::new(Arc::new(both), Some(1), None).unwrap();
+    assert_eq!(throttled.dry_run(&proc_id("w-0"), &options()).await.unwrap(), "first runs w-0");
+    let refused = refusing(0).dry_run(&proc_id("w-0"), &options()).await.unwrap_err().to_string();
+    assert!(refused.starts_with("launcher \"fake\" has no request"), "{refused}");
 }

@@ -119,6 +119,10 @@ impl ProcLauncher for Late {
         Ok(LaunchResult { pid: None, started_at, stdio, exit_rx, reports: Some(Reports::new(reports)) })
     }
 
+    async fn dry_run(&self, proc_id: &ProcId, _: &LaunchOptions) -> Result<String, ProcLauncherError> {
+        Ok(format!("{} runs {}", self.name, proc_id.name()))
+    }
+
     async fn terminate(&self, _: &ProcId, _: Duration) -> Result<(), ProcLauncherError> {
         Ok(())
     }
