@@ -32,8 +32,8 @@ def dry_run(launcher: Any, bootstrap_command: Any = None, **options: Any) -> str
     launcher, bootstrap_command, options: as for `this_host().spawn_procs`. Of launchers that go around others it is what the first
     of these would ask for.
 
-    It is JSON for Docker and Podman, and text for people otherwise: command lines and scripts of Slurm, properties of a unit of systemd, for
-    Ssh and Command the command that leads to an agent, with what that is to launch. Values of the environment are hidden (`...`), and so
+    It is JSON for Docker, Podman and Kubernetes, and text for people otherwise: command lines and scripts of Slurm, properties of a unit of systemd, for
+    Ssh, Command and Vm the command that leads to an agent, with what that is to launch. Values of the environment are hidden (`...`), and so
     is how the proc reaches back. Ids are other ones in each launch.
 
     The launcher connects, as for a launch: of Ssh and Command an agent is started for that. InvalidArgument, LauncherUnavailable, RuntimeError

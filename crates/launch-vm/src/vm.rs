@@ -163,25 +163,6 @@ impl Engine for Vm {
         }
     }
 
-    /// The command line of QEMU, and what the agent in the guest is asked for. Where it is not known yet whether KVM works, it is
-    /// that for TCG.
-    fn dry_run(&self, proc_id: &ProcId, options: &LaunchOptions) -> Result<String, ProcLauncherError> {
-        let Shared { config, kernel, home, kvm, .. } = &*self.shared;
-        let kvm = kvm.get().copied().unwrap_or(config.accel == Accelerator::Kvm);
-        let (files, size) = (home.files(&name_of(proc_id)), config.size(&options.command.confinement));
-        let words = arguments(config, kernel, &files, size, kvm, Purpose::Agent);
-        let words = [vec![config.qemu.clone()], words].concat();
-        let quote = |word: &String| {
-            let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,+@".contains(c);
-            if !word.is_empty() && word.chars().all(plain) {
-                word.clone()
-            } else {
-                format!("'{}'", word.replace('\'', r"'\''"))
-            }
-        };
-        Ok(format!("{}\n{:#?}", words.iter().map(quote).collect::<Vec<_>>().join(" "), options.command))
-    }
-
     async fn list(&self) -> Result<Vec<FoundGuest>, ProcLauncherError> {
         let all = self.shared.home.all().map_err(|error| ProcLauncherError::Other(error.to_string()))?;
         let mut found = Vec::new();
@@ -308,6 +289,26 @@ impl ProcLauncher for Vm {
     }
 
     /// SIGTERM to the whole tree in the guest, once.
+    /// The command line of QEMU, and what the agent in the guest is asked for. Where it is not known yet whether KVM works, it is
+    /// that for TCG.
+    async fn dry_run(&self, proc_id: &ProcId, options: &LaunchOptions) -> Result<String, ProcLauncherError> {
+        let Shared { config, kernel, home, kvm, .. } = &*self.shared;
+        let kvm = kvm.get().copied().unwrap_or(config.accel == Accelerator::Kvm);
+        let (files, size) = (home.files(&name_of(proc_id)), config.size(&options.command.confinement));
+        let words = arguments(config, kernel, &files, size, kvm, Purpose::Agent);
+        let words = [vec![config.qemu.clone()], words].concat();
+        let quote = |word: &String| {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,+@".contains(c);
+            if !word.is_empty() && word.chars().all(plain) {
+                word.clone()
+            } else {
+                format!("'{}'", word.replace('\'', r"'\''"))
+            }
+        };
+        let command = options.without_secrets().command;
+        Ok(format!("{}\n{:#?}", words.iter().map(quote).collect::<Vec<_>>().join(" "), command))
+    }
+
     async fn terminate(&self, proc_id: &ProcId, within: Duration) -> Result<(), ProcLauncherError> {
         match self.shared.live.find(proc_id) {
             Found::Unknown => Err(ProcLauncherError::NotFound(proc_id.to_string())),
