@@ -141,8 +141,8 @@ async fn options(
         })?;
         command.env.entry("NOTIFY_SOCKET".to_owned()).or_insert(socket);
     }
-    if !launcher.knows_status_by_parenthood() {
-        // However it starts the proc: what the client leaves when it is killed is found by this.
+    if !launcher.knows_status_by_parenthood() && !shared.outlives {
+        // However it starts the proc: what the client leaves when it is killed is found by this, and ended.
         command.env.insert(MARKER.to_owned(), marker(shared.id.launch_id()));
     }
     let options = LaunchOptions {

@@ -194,7 +194,9 @@ impl<L: Launcher> Managed<L> {
         tokio::spawn(async move {
             let exit = watched.run(started, output).await;
             drop(watched);
-            let _host_gone = exit_tx.map(|exit_tx| exit_tx.send(exit));
+            if let Some(exit_tx) = exit_tx {
+                let _host_gone = exit_tx.send(exit);
+            }
         });
         LaunchResult {
             pid: None,
