@@ -94,6 +94,10 @@ impl Vm {
     /// The configuration is refused, or QEMU or a kernel is missing.
     pub async fn connect(config: VmConfig) -> Result<Self, VmError> {
         config.check()?;
+        if std::env::consts::ARCH != "x86_64" {
+            let why = format!("guests are x86-64 machines, and this is {}", std::env::consts::ARCH);
+            return Err(VmError::Missing(why));
+        }
         version(&config.qemu).await.map_err(VmError::Missing)?;
         let kernel = Kernel::find(&config).map_err(VmError::Missing)?;
         let home = Home::make(config.state_dir.as_deref()).map_err(VmError::Missing)?;

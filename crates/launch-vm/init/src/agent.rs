@@ -23,7 +23,9 @@ pub(crate) fn appears<T>(what: &str, look: impl Fn() -> Option<T>) -> Result<T, 
             return Ok(found);
         }
         if Instant::now() > until {
-            return Err(format!("{what} is not there after {APPEARS:?}; does the kernel have a driver for it?"));
+            return Err(format!(
+                "{what} is not there after {APPEARS:?}; does the kernel have a driver for it?"
+            ));
         }
         sleep(LOOK);
     }

@@ -31,7 +31,10 @@ pub(crate) fn up(outside: bool) -> Result<(), String> {
     at("the address of the network card", ask(NEW_ADDRESS, &address(card)))?;
     at("the network card", ask(NEW_LINK, &link(card)))?;
     at("the default route", ask(NEW_ROUTE, &default_route(card)))?;
-    at("/etc/resolv.conf", std::fs::create_dir_all("/etc").and_then(|()| std::fs::write("/etc/resolv.conf", NAMES)))
+    at(
+        "/etc/resolv.conf",
+        std::fs::create_dir_all("/etc").and_then(|()| std::fs::write("/etc/resolv.conf", NAMES)),
+    )
 }
 
 /// An `ifinfomsg` that sets IFF_UP.
@@ -64,9 +67,9 @@ fn ask(kind: u16, body: &[u8]) -> io::Result<()> {
     let mut answer = [0u8; 256];
     let (_, received) = recv(&netlink, &mut answer[..], RecvFlags::empty())?;
     // After the head of the answer comes the number of an error, or 0.
-    match answer.get(16..20).filter(|_| received >= 20).map(|code| i32::from_ne_bytes([code[0], code[1], code[2], code[3]])) {
-        Some(0) => Ok(()),
-        Some(code) => Err(io::Error::from_raw_os_error(code.abs())),
-        None => Err(io::Error::other("the kernel's answer is too short")),
+    match answer[..received.min(answer.len())].get(16..20) {
+        Some(&[a, b, c, d]) if [a, b, c, d] == [0; 4] => Ok(()),
+        Some(&[a, b, c, d]) => Err(io::Error::from_raw_os_error(i32::from_ne_bytes([a, b, c, d]).abs())),
+        _ => Err(io::Error::other("the kernel's answer is too short")),
     }
 }
