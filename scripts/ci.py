@@ -45,6 +45,7 @@ LANES = [
     Lane(
         "engines systemd", ["make", "test-systemd"], 3, needs=["engines/systemd.sh", "check"], quotes=r"^systemd: ran "
     ),
+    Lane("engines kube", ["make", "test-kube"], 12, needs=["engines/kube.sh", "check"], quotes=r"^kubernetes: ran "),
     Lane("engines remote", ["make", "test-remote"], 2, needs=["engines/remote.sh", "check"]),
 ]
 
