@@ -26,6 +26,14 @@ grep -q "really$version" debian/changelog || { echo "the source package is not o
 
 # A kubelet with this asks a cloud's address for credentials when it starts.
 sed -i '/credentialprovider\/aws"/d' cmd/kubelet/app/plugins.go
+# The compiler of Debian 12 has its caller give the room for the state of an iteration, which was returned before; unasked it is
+# written to wherever a register points, and servers crash.
+reflect=vendor/github.com/modern-go/reflect2
+sed -i -e 's/^func mapiterinit(.*/func mapiterinit(rtype, m unsafe.Pointer, it *hiter)/' \
+    -e 's/.*rest fields are ignored/\tt, h, buckets, bptr unsafe.Pointer\n\toverflow, oldoverflow *[]unsafe.Pointer\n\tstartBucket uintptr\n\toffset uint8\n\twrapped bool\n\tB, i uint8\n\tbucket, checkBucket uintptr/' \
+    $reflect/unsafe_link.go
+sed -i 's/mapiterinit(type2/mapiter(type2/' $reflect/unsafe_map.go
+printf 'func mapiter(rtype, m unsafe.Pointer) *hiter {\n\tit := new(hiter)\n\tmapiterinit(rtype, m, it)\n\treturn it\n}\n' >>$reflect/unsafe_map.go
 export GO111MODULE=off GOPATH=$work/go GOCACHE=$work/gocache GOTMPDIR=$work/cache CGO_ENABLED=0 GOFLAGS=-p=${JOBS:-$(nproc)}
 # The source package lacks the one generated file that is not in the repository.
 go build -o "$work/openapi-gen" k8s.io/kubernetes/vendor/k8s.io/kube-openapi/cmd/openapi-gen

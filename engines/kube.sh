@@ -56,6 +56,9 @@ inside() {
 }
 
 case ${1:-} in
-check | install | with) [ -d "$BUILT" ] || sources >/dev/null || skip 'Kubernetes is built from what Debian 12 has, which is not on the list of apt-get' ;;
+check | install | with)
+    check
+    [ -d "$BUILT" ] || sources >/dev/null || skip "Kubernetes is built from a source package of Debian 12, which is on no list of apt-get's here"
+    ;;
 esac
 main "$@"

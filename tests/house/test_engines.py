@@ -43,13 +43,14 @@ def test_the_systemd_of_a_machine_is_never_used(tmp_path):
         assert "root" in done.stdout or "is missing" in done.stdout
 
 
-def test_a_slurm_is_always_a_private_one(tmp_path):
+@pytest.mark.parametrize(("engine", "variable"), [("slurm", "SLURM_CONF"), ("kube", "KUBECONFIG")])
+def test_a_slurm_and_a_kubernetes_are_always_private_ones(tmp_path, engine, variable):
     for tool in ("bash", "dirname", "id", "sort"):
         (tmp_path / tool).symlink_to(shutil.which(tool))
-    environ = {"PATH": str(tmp_path), "HOME": str(tmp_path), "SLURM_CONF": "/of/somebody.conf"}
-    done = subprocess.run([ENGINES / "slurm.sh", "check"], env=environ, capture_output=True, text=True, timeout=30)
+    environ = {"PATH": str(tmp_path), "HOME": str(tmp_path), variable: "/of/somebody.conf"}
+    done = subprocess.run([ENGINES / f"{engine}.sh", "check"], env=environ, capture_output=True, text=True, timeout=30)
     assert done.returncode == 77, done.stderr
-    assert done.stdout.startswith("no Slurm that may be used answers, and none can be started: ")
+    assert done.stdout.startswith(f"no {engine.title()} that may be used answers, and none can be started: ")
 
 
 def test_what_virtual_machines_need_is_named_where_it_is_missing(tmp_path):
