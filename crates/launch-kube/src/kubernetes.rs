@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -54,6 +54,8 @@ pub struct Kubernetes {
     id: String,
     watch: Watch,
     pods: Mutex<HashMap<String, Arc<Pod>>>,
+    /// Which of the commands that send signals its image has.
+    teller: AtomicUsize,
     runtime: Handle,
 }
 
@@ -88,7 +90,8 @@ impl Kubernetes {
         let (id, runtime) = (random_id(), Handle::current());
         let watch = Watch::new(&runtime, cluster.clone(), Which::Label(format!("{LAUNCHER}={id}")));
         let (at_once, pods) = (config.launches_at_once, Mutex::default());
-        Ok(Managed::new(Self { config, cluster, dial_back, id, watch, pods, runtime }, at_once))
+        let teller = AtomicUsize::default();
+        Ok(Managed::new(Self { config, cluster, dial_back, id, watch, pods, teller, runtime }, at_once))
     }
 
     fn pods(&self) -> MutexGuard<'_, HashMap<String, Arc<Pod>>> {
@@ -219,12 +222,26 @@ impl Pod {
     }
 }
 
-/// Whether process 1 is to get a signal too, which is not meant by all: it is the program itself where the pod has none of its own.
-/// None where nothing runs that all could mean, or where they would be all of the node.
-fn first_killed(pod: &k8s_openapi::api::core::v1::Pod) -> Option<bool> {
-    let spec = pod.spec.as_ref()?;
-    let may = Stage::of(pod) == Stage::Runs && spec.host_pid != Some(true);
-    may.then_some(spec.share_process_namespace != Some(true))
+/// Who gets a signal that is for all of a pod: process 1 is not meant by -1, and is the program itself where the pod has none of its
+/// own. Nobody where nothing runs, or where -1 would be all of the node.
+fn whom(pod: &k8s_openapi::api::core::v1::Pod) -> &'static [i32] {
+    let spec = pod.spec.as_ref();
+    let is_of_node = spec.and_then(|spec| spec.host_pid) == Some(true);
+    if Stage::of(pod) != Stage::Runs || is_of_node {
+        return &[];
+    }
+    if spec.and_then(|spec| spec.share_process_namespace) == Some(true) { &[-1] } else { &[1, -1] }
+}
+
+/// The commands that send a signal, of which an image may have one.
+fn tellers(python: &str, signal: Signal, whom: &[i32]) -> [Vec<String>; 2] {
+    let number = signal.number();
+    let shell: Vec<String> = whom.iter().map(|pid| format!("kill -{number} {pid}")).collect();
+    let script: Vec<String> = whom.iter().map(|pid| format!("os.kill({pid}, {number})")).collect();
+    [
+        vec!["/bin/sh".to_owned(), "-c".to_owned(), shell.join("; ")],
+        vec![python.to_owned(), "-ISc".to_owned(), format!("import os; {}", script.join("; "))],
+    ]
 }
 
 /// What says where the cluster is, and who we are there.
@@ -417,26 +434,31 @@ impl Launcher for Kubernetes {
 }
 
 impl Kubernetes {
-    /// Sends a signal to all that runs in a pod, by the shell of its image: whether it was sent.
+    /// Sends a signal to all that runs in a pod, by what its image has: whether it was sent.
     async fn tell(&self, handle: &str, signal: Signal) -> bool {
         let Some(pod) = self.pods().get(handle).cloned() else { return false };
-        let Some(first) = pod.following.seen().borrow().pod.as_ref().and_then(|pod| first_killed(pod)) else {
+        let mut seen = pod.following.seen();
+        let whom = seen.borrow().pod.as_ref().map(|pod| whom(pod)).unwrap_or_default();
+        if whom.is_empty() {
             return false;
-        };
+        }
         pod.asked.store(true, Ordering::SeqCst);
-        let number = signal.number();
-        let first = if first { format!("kill -{number} 1; ") } else { String::new() };
-        match self.cluster.shell(handle, format!("{first}kill -{number} -1")).await {
-            Ok(()) => true,
-            Err(why) => {
-                tracing::debug!(
-                    handle,
-                    why = why.words(),
-                    "its shell has sent no signal; the kubelet is asked to"
-                );
-                false
+        let known = self.teller.load(Ordering::Relaxed);
+        for (at, command) in tellers(&self.config.python, signal, whom).into_iter().enumerate().skip(known) {
+            let done = tokio::select! {
+                done = self.cluster.command(handle, command) => done,
+                // What ends with its container tells nothing more.
+                _ = seen.wait_for(|seen| seen.has_ended()) => return true,
+            };
+            match done {
+                Ok(()) => {
+                    self.teller.store(at, Ordering::Relaxed);
+                    return true;
+                }
+                Err(why) => tracing::debug!(handle, why = why.words(), "it has sent no signal"),
             }
         }
+        false
     }
 
     /// Has a pod end: SIGTERM now, SIGKILL in that many seconds.
@@ -458,17 +480,20 @@ mod tests {
 
     #[test]
     fn signals_are_for_all_of_a_pod_and_never_for_all_of_a_node() {
-        let first = |spec: Value, state: Value| {
+        let found = |spec: Value, state: Value| {
             let status = json!({"containerStatuses": [{"name": "proc", "image": "i", "imageID": "", "ready": true,
                 "restartCount": 0, "state": state}]});
             let mut all = json!({"nodeName": "n1", "containers": [{"name": "proc"}]});
             json_patch::merge(&mut all, &spec);
-            first_killed(&serde_json::from_value(json!({"spec": all, "status": status})).expect("a pod"))
+            whom(&serde_json::from_value(json!({"spec": all, "status": status})).expect("a pod"))
         };
         let runs = || json!({"running": {}});
-        assert_eq!(first(json!({"shareProcessNamespace": true}), runs()), Some(false));
-        assert_eq!(first(json!({"shareProcessNamespace": false}), runs()), Some(true));
-        assert_eq!(first(json!({"hostPID": true}), runs()), None);
-        assert_eq!(first(json!({"shareProcessNamespace": true}), json!({"waiting": {}})), None);
+        assert_eq!(found(json!({"shareProcessNamespace": true}), runs()), [-1]);
+        assert_eq!(found(json!({"shareProcessNamespace": false}), runs()), [1, -1]);
+        assert_eq!(found(json!({"hostPID": true}), runs()), [0; 0]);
+        assert_eq!(found(json!({"shareProcessNamespace": true}), json!({"waiting": {}})), [0; 0]);
+        let [shell, python] = tellers("py", Signal::Terminate, &[1, -1]);
+        assert_eq!(shell[2], "kill -15 1; kill -15 -1");
+        assert_eq!((&*python[0], &*python[2]), ("py", "import os; os.kill(1, 15); os.kill(-1, 15)"));
     }
 }
