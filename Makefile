@@ -38,7 +38,7 @@ NEXTEST_REPORT = target/nextest/default/junit.xml
 
 WITH_DOCKER := engines/docker.sh with engines/with-image.sh
 
-.PHONY: help setup target demo test test-rust test-python test-faults test-compat soak counts fuzz test-engines test-docker test-ssh test-slurm test-systemd test-remote lint bench bench-smoke bench-peers bench-curve engines wheel wheel-core ci clean env
+.PHONY: help setup target demo test test-rust test-python test-faults test-compat soak counts fuzz test-engines test-docker test-ssh test-slurm test-systemd test-kube test-remote lint bench bench-smoke bench-peers bench-curve engines engine-kube wheel wheel-core ci clean env
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14
@@ -106,7 +106,7 @@ counts: setup ## the tests whose numbers are a twentieth elsewhere, with all of 
 fuzz: setup ## libFuzzer on what strangers can send, SECONDS=120 each; TARGET=frame, handshake, lines, exit, value, journal
 	$(EMBED) scripts/fuzz.sh $(or $(SECONDS),120) $(TARGET)
 
-test-engines: test-docker test-ssh test-slurm test-systemd ## the tests of launchers for substrates, each against a real one
+test-engines: test-docker test-ssh test-slurm test-systemd test-kube ## the tests of launchers for substrates, each against a real one
 
 test-docker: setup wheel ## the tests, the conformance kit and the demo against a real Docker, and the tests against a real Podman
 	$(WITH_DOCKER) bash -c '$(PY) -m pytest tests/engines/docker && engines/conformance.sh docker:$$DOCKER_IMAGE 40 --jobs 4 && \
@@ -126,6 +126,10 @@ test-systemd: setup ## the tests against a real systemd, and the conformance kit
 test-slurm: setup ## the tests and the conformance kit against a real Slurm of four nodes
 	engines/slurm.sh with bash -c '$(PY) -m pytest tests/engines/slurm && engines/conformance.sh slurm 40 --jobs 8'
 
+test-kube: setup wheel ## the tests and the conformance kit against a real Kubernetes of one node, which is built when it is not there yet
+	engines/kube.sh with engines/with-image.sh bash -c '$(PY) -m pytest tests/engines/kube && \
+		engines/conformance.sh kubernetes:$$DOCKER_IMAGE 40 --jobs 4'
+
 test-remote: setup ## hosts over a real sshd and a real Slurm, on the loopback
 	engines/remote.sh install
 	$(PY) -m pytest tests/remote
@@ -134,6 +138,9 @@ engines: ## installs, when root, what each engine needs, and starts a private on
 	@for engine in docker podman ssh slurm systemd; do \
 		if engines/$$engine.sh check; then engines/$$engine.sh install && engines/$$engine.sh up || exit; else [ $$? = 77 ] || exit; fi; \
 	done
+
+engine-kube: ## builds Kubernetes when it is not there yet, which takes minutes, and starts a private one: engines/kube.sh down ends it
+	@if engines/kube.sh check; then engines/kube.sh install && engines/kube.sh up; else [ $$? = 77 ]; fi
 
 lint: setup ## format, lints, types, and the rules of the house
 	cargo fmt --all --check
