@@ -206,7 +206,7 @@ impl Cluster {
         let run = async move {
             let mut process = Attached(pods.exec(&name, command, &how).await?);
             let status = process.0.take_status();
-            Ok(match status {
+            Ok::<_, Error>(match status {
                 Some(status) => status.await,
                 None => None,
             })
