@@ -106,7 +106,7 @@ def handles(procs):
 
 def test_actors_in_pods_are_reached_and_each_pod_says_whose_it_is(cluster):
     with cluster.spawn(3) as procs:
-        places = procs.spawn("probes", Probe).place.call().get(timeout=55).values()
+        places = list(procs.spawn("probes", Probe).place.call().get(timeout=55).values())
         assert [rank for rank, *_ in places] == [0, 1, 2]
         assert len({namespace for *_, namespace in places}) == 3
         until(lambda: all(handles(procs)), "the launcher has seen them run")
