@@ -14,13 +14,14 @@ use procession_launch::{
 };
 use procession_model::{DialBack, Eviction, LaunchOptions, ProcExitKind, ProcExitResult, ProcId};
 use tokio::runtime::Handle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::cluster::{Cluster, Failure, Which};
 use crate::outcome::{outcome, silent, vanished};
 use crate::output::follow;
 use crate::reach::dial_back;
 use crate::request::{LAUNCHER, Request, request};
+use crate::signals::{tellers, whom};
 use crate::stage::Stage;
 use crate::watch::{Following, Seen, Watch};
 use crate::{KubernetesConfig, KubernetesError};
@@ -31,6 +32,8 @@ const SAYS: Duration = Duration::from_secs(1);
 const CONNECTS: Duration = Duration::from_secs(10);
 /// The seconds that a pod has which is killed. With none the server would take what its node says later for said already.
 const AT_ONCE: u32 = 1;
+/// How long a signal may take to be sent by what the image has; hosts wait for its answer.
+const TELLS: Duration = Duration::from_secs(2);
 /// How long after its time a node may take to say that a deleted pod has ended.
 const SILENCE: Duration = Duration::from_secs(60);
 
@@ -222,28 +225,6 @@ impl Pod {
     }
 }
 
-/// Who gets a signal that is for all of a pod: process 1 is not meant by -1, and is the program itself where the pod has none of its
-/// own. Nobody where nothing runs, or where -1 would be all of the node.
-fn whom(pod: &k8s_openapi::api::core::v1::Pod) -> &'static [i32] {
-    let spec = pod.spec.as_ref();
-    let is_of_node = spec.and_then(|spec| spec.host_pid) == Some(true);
-    if Stage::of(pod) != Stage::Runs || is_of_node {
-        return &[];
-    }
-    if spec.and_then(|spec| spec.share_process_namespace) == Some(true) { &[-1] } else { &[1, -1] }
-}
-
-/// The commands that send a signal, of which an image may have one.
-fn tellers(python: &str, signal: Signal, whom: &[i32]) -> [Vec<String>; 2] {
-    let number = signal.number();
-    let shell: Vec<String> = whom.iter().map(|pid| format!("kill -{number} {pid}")).collect();
-    let script: Vec<String> = whom.iter().map(|pid| format!("os.kill({pid}, {number})")).collect();
-    [
-        vec!["/bin/sh".to_owned(), "-c".to_owned(), shell.join("; ")],
-        vec![python.to_owned(), "-ISc".to_owned(), format!("import os; {}", script.join("; "))],
-    ]
-}
-
 /// What says where the cluster is, and who we are there.
 async fn access(config: &KubernetesConfig) -> Result<Config, KubernetesError> {
     let no_cluster = |why: String| KubernetesError::NoCluster(why);
@@ -355,9 +336,9 @@ impl Launcher for Kubernetes {
 
     async fn terminate(&self, handle: &str, within: Duration) -> Result<(), ProcLauncherError> {
         let seconds = (within.as_secs_f64().ceil() as u32).max(AT_ONCE);
-        let asked = match self.tell(handle, Signal::Terminate).await {
-            true => Ok(()),
-            false => self.end(handle, seconds).await,
+        let asked = match timeout(TELLS, self.tell(handle, Signal::Terminate)).await {
+            Ok(true) => Ok(()),
+            _ => self.end(handle, seconds).await,
         };
         asked
             .map_err(|why| self.failed(&format!("pod {handle}"), &why).to_string())
@@ -369,7 +350,7 @@ impl Launcher for Kubernetes {
             return self.terminate(handle, SILENCE).await;
         }
         // A kubelet would begin with SIGTERM, and some see their first deletion through before they look at the next.
-        self.tell(handle, signal).await;
+        let _what_was_told_in_time = timeout(TELLS, self.tell(handle, signal)).await;
         let killed = self.end(handle, AT_ONCE).await;
         killed.map_err(|why| ProcLauncherError::Kill(self.failed(&format!("pod {handle}"), &why).to_string()))
     }
@@ -469,31 +450,5 @@ impl Kubernetes {
             *pod.grace.lock().unwrap_or_else(PoisonError::into_inner) = Duration::from_secs(seconds.into());
         }
         self.cluster.delete_pod(handle, seconds).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    #[test]
-    fn signals_are_for_all_of_a_pod_and_never_for_all_of_a_node() {
-        let found = |spec: Value, state: Value| {
-            let status = json!({"containerStatuses": [{"name": "proc", "image": "i", "imageID": "", "ready": true,
-                "restartCount": 0, "state": state}]});
-            let mut all = json!({"nodeName": "n1", "containers": [{"name": "proc"}]});
-            json_patch::merge(&mut all, &spec);
-            whom(&serde_json::from_value(json!({"spec": all, "status": status})).expect("a pod"))
-        };
-        let runs = || json!({"running": {}});
-        assert_eq!(found(json!({"shareProcessNamespace": true}), runs()), [-1]);
-        assert_eq!(found(json!({"shareProcessNamespace": false}), runs()), [1, -1]);
-        assert_eq!(found(json!({"hostPID": true}), runs()), [0; 0]);
-        assert_eq!(found(json!({"shareProcessNamespace": true}), json!({"waiting": {}})), [0; 0]);
-        let [shell, python] = tellers("py", Signal::Terminate, &[1, -1]);
-        assert_eq!(shell[2], "kill -15 1; kill -15 -1");
-        assert_eq!((&*python[0], &*python[2]), ("py", "import os; os.kill(1, 15); os.kill(-1, 15)"));
     }
 }
