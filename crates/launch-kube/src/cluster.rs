@@ -8,14 +8,15 @@ use futures_util::stream::{BoxStream, StreamExt};
 use k8s_openapi::api::core::v1::{Event, Node, Pod, Secret};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{
-    Api, ApiResource, AttachParams, DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams,
-    PostParams, WatchEvent, WatchParams,
+    Api, ApiResource, AttachParams, AttachedProcess, DeleteParams, DynamicObject, ListParams, LogParams,
+    Patch, PatchParams, PostParams, WatchEvent, WatchParams,
 };
 use kube::core::Status;
 use kube::{Client, Error};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::request::{CONTAINER, FINALIZER};
@@ -190,29 +191,35 @@ impl Cluster {
         or_gone(self.ask(async move { pods.delete(&name, &how).await }).await)
     }
 
-    /// Has the shell in the container of a pod that runs do something.
-    pub(crate) async fn shell(&self, name: &str, script: String) -> Result<(), Failure> {
-        // It has nothing to say; but the server wants to send something.
-        let how =
-            AttachParams { container: Some(CONTAINER.to_owned()), stdout: false, ..AttachParams::default() };
+    /// Runs a command in the container of a pod that runs. One that ends its own container may never be heard of again: then this is
+    /// given up, and leaves nothing behind.
+    pub(crate) async fn command(&self, name: &str, command: Vec<String>) -> Result<(), Failure> {
+        let how = AttachParams {
+            container: Some(CONTAINER.to_owned()),
+            // It has nothing to say; but the server wants to send something.
+            stdout: false,
+            max_stderr_buf_size: Some(64 << 10),
+            ..AttachParams::default()
+        };
         let (pods, name) = (self.pods(), name.to_owned());
-        let run = self.ask(async move {
-            let mut process = pods.exec(&name, ["/bin/sh", "-c", &script], &how).await?;
-            let status = process.take_status();
-            process.join().await.map_err(|error| Error::Service(error.into()))?;
-            Ok(match status {
+        let mut running = JoinSet::new();
+        let run = async move {
+            let mut process = Attached(pods.exec(&name, command, &how).await?);
+            let status = process.0.take_status();
+            Ok::<_, Error>(match status {
                 Some(status) => status.await,
                 None => None,
             })
-        });
-        let late = || Failure::Away(format!("a command in the container has not ended within {COMMAND:?}"));
-        match timeout(COMMAND, run).await.map_err(|_| late())?? {
-            Some(status) if status.status.as_deref() == Some("Success") => Ok(()),
-            Some(status) => {
+        };
+        running.spawn_on(timeout(COMMAND, run), &self.runtime);
+        match running.join_next().await {
+            Some(Ok(Ok(Ok(Some(status))))) if status.status.as_deref() == Some("Success") => Ok(()),
+            Some(Ok(Ok(Ok(Some(status))))) => {
                 let why = status.message.or(status.reason).unwrap_or_default();
                 Err(Failure::Refused { code: 0, why })
             }
-            None => Err(Failure::Away("a command in the container has ended without a word".to_owned())),
+            Some(Ok(Ok(Err(error)))) => Err(Failure::from(error)),
+            _ => Err(Failure::Away(format!("a command has not ended within {COMMAND:?}"))),
         }
     }
 
@@ -291,6 +298,15 @@ impl Cluster {
             Ok(log)
         })
         .await
+    }
+}
+
+/// Ends the connection to a command when it is dropped.
+struct Attached(AttachedProcess);
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

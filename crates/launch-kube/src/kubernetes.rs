@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,13 +14,14 @@ use procession_launch::{
 };
 use procession_model::{DialBack, Eviction, LaunchOptions, ProcExitKind, ProcExitResult, ProcId};
 use tokio::runtime::Handle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::cluster::{Cluster, Failure, Which};
 use crate::outcome::{outcome, silent, vanished};
 use crate::output::follow;
 use crate::reach::dial_back;
 use crate::request::{LAUNCHER, Request, request};
+use crate::signals::{tellers, whom};
 use crate::stage::Stage;
 use crate::watch::{Following, Seen, Watch};
 use crate::{KubernetesConfig, KubernetesError};
@@ -31,6 +32,8 @@ const SAYS: Duration = Duration::from_secs(1);
 const CONNECTS: Duration = Duration::from_secs(10);
 /// The seconds that a pod has which is killed. With none the server would take what its node says later for said already.
 const AT_ONCE: u32 = 1;
+/// How long a signal may take to be sent by what the image has; hosts wait for its answer.
+const TELLS: Duration = Duration::from_secs(2);
 /// How long after its time a node may take to say that a deleted pod has ended.
 const SILENCE: Duration = Duration::from_secs(60);
 
@@ -54,6 +57,8 @@ pub struct Kubernetes {
     id: String,
     watch: Watch,
     pods: Mutex<HashMap<String, Arc<Pod>>>,
+    /// Which of the commands that send signals its image has.
+    teller: AtomicUsize,
     runtime: Handle,
 }
 
@@ -88,7 +93,8 @@ impl Kubernetes {
         let (id, runtime) = (random_id(), Handle::current());
         let watch = Watch::new(&runtime, cluster.clone(), Which::Label(format!("{LAUNCHER}={id}")));
         let (at_once, pods) = (config.launches_at_once, Mutex::default());
-        Ok(Managed::new(Self { config, cluster, dial_back, id, watch, pods, runtime }, at_once))
+        let teller = AtomicUsize::default();
+        Ok(Managed::new(Self { config, cluster, dial_back, id, watch, pods, teller, runtime }, at_once))
     }
 
     fn pods(&self) -> MutexGuard<'_, HashMap<String, Arc<Pod>>> {
@@ -219,14 +225,6 @@ impl Pod {
     }
 }
 
-/// Whether process 1 is to get a signal too, which is not meant by all: it is the program itself where the pod has none of its own.
-/// None where nothing runs that all could mean, or where they would be all of the node.
-fn first_killed(pod: &k8s_openapi::api::core::v1::Pod) -> Option<bool> {
-    let spec = pod.spec.as_ref()?;
-    let may = Stage::of(pod) == Stage::Runs && spec.host_pid != Some(true);
-    may.then_some(spec.share_process_namespace != Some(true))
-}
-
 /// What says where the cluster is, and who we are there.
 async fn access(config: &KubernetesConfig) -> Result<Config, KubernetesError> {
     let no_cluster = |why: String| KubernetesError::NoCluster(why);
@@ -338,9 +336,9 @@ impl Launcher for Kubernetes {
 
     async fn terminate(&self, handle: &str, within: Duration) -> Result<(), ProcLauncherError> {
         let seconds = (within.as_secs_f64().ceil() as u32).max(AT_ONCE);
-        let asked = match self.tell(handle, Signal::Terminate).await {
-            true => Ok(()),
-            false => self.end(handle, seconds).await,
+        let asked = match timeout(TELLS, self.tell(handle, Signal::Terminate)).await {
+            Ok(true) => Ok(()),
+            _ => self.end(handle, seconds).await,
         };
         asked
             .map_err(|why| self.failed(&format!("pod {handle}"), &why).to_string())
@@ -352,7 +350,7 @@ impl Launcher for Kubernetes {
             return self.terminate(handle, SILENCE).await;
         }
         // A kubelet would begin with SIGTERM, and some see their first deletion through before they look at the next.
-        self.tell(handle, signal).await;
+        let _what_was_told_in_time = timeout(TELLS, self.tell(handle, signal)).await;
         let killed = self.end(handle, AT_ONCE).await;
         killed.map_err(|why| ProcLauncherError::Kill(self.failed(&format!("pod {handle}"), &why).to_string()))
     }
@@ -417,26 +415,31 @@ impl Launcher for Kubernetes {
 }
 
 impl Kubernetes {
-    /// Sends a signal to all that runs in a pod, by the shell of its image: whether it was sent.
+    /// Sends a signal to all that runs in a pod, by what its image has: whether it was sent.
     async fn tell(&self, handle: &str, signal: Signal) -> bool {
         let Some(pod) = self.pods().get(handle).cloned() else { return false };
-        let Some(first) = pod.following.seen().borrow().pod.as_ref().and_then(|pod| first_killed(pod)) else {
+        let mut seen = pod.following.seen();
+        let whom = seen.borrow().pod.as_ref().map(|pod| whom(pod)).unwrap_or_default();
+        if whom.is_empty() {
             return false;
-        };
+        }
         pod.asked.store(true, Ordering::SeqCst);
-        let number = signal.number();
-        let first = if first { format!("kill -{number} 1; ") } else { String::new() };
-        match self.cluster.shell(handle, format!("{first}kill -{number} -1")).await {
-            Ok(()) => true,
-            Err(why) => {
-                tracing::debug!(
-                    handle,
-                    why = why.words(),
-                    "its shell has sent no signal; the kubelet is asked to"
-                );
-                false
+        let known = self.teller.load(Ordering::Relaxed);
+        for (at, command) in tellers(&self.config.python, signal, whom).into_iter().enumerate().skip(known) {
+            let done = tokio::select! {
+                done = self.cluster.command(handle, command) => done,
+                // What ends with its container tells nothing more.
+                _ = seen.wait_for(|seen| seen.has_ended()) => return true,
+            };
+            match done {
+                Ok(()) => {
+                    self.teller.store(at, Ordering::Relaxed);
+                    return true;
+                }
+                Err(why) => tracing::debug!(handle, why = why.words(), "it has sent no signal"),
             }
         }
+        false
     }
 
     /// Has a pod end: SIGTERM now, SIGKILL in that many seconds.
@@ -447,28 +450,5 @@ impl Kubernetes {
             *pod.grace.lock().unwrap_or_else(PoisonError::into_inner) = Duration::from_secs(seconds.into());
         }
         self.cluster.delete_pod(handle, seconds).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    #[test]
-    fn signals_are_for_all_of_a_pod_and_never_for_all_of_a_node() {
-        let first = |spec: Value, state: Value| {
-            let status = json!({"containerStatuses": [{"name": "proc", "image": "i", "imageID": "", "ready": true,
-                "restartCount": 0, "state": state}]});
-            let mut all = json!({"nodeName": "n1", "containers": [{"name": "proc"}]});
-            json_patch::merge(&mut all, &spec);
-            first_killed(&serde_json::from_value(json!({"spec": all, "status": status})).expect("a pod"))
-        };
-        let runs = || json!({"running": {}});
-        assert_eq!(first(json!({"shareProcessNamespace": true}), runs()), Some(false));
-        assert_eq!(first(json!({"shareProcessNamespace": false}), runs()), Some(true));
-        assert_eq!(first(json!({"hostPID": true}), runs()), None);
-        assert_eq!(first(json!({"shareProcessNamespace": true}), json!({"waiting": {}})), None);
     }
 }

@@ -10,6 +10,7 @@ mod outcome;
 mod output;
 mod reach;
 mod request;
+mod signals;
 mod stage;
 mod watch;
 

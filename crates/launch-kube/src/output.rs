@@ -8,7 +8,6 @@ use tokio::time::sleep;
 
 use crate::cluster::{Cluster, Failure};
 use crate::entries::Entries;
-use crate::stage::Stage;
 use crate::watch::Seen;
 
 /// How long after its output broke off it is asked for again.
@@ -31,7 +30,7 @@ pub(crate) async fn follow(
 ) -> Result<(), String> {
     let mut passing = Passing::default();
     loop {
-        let has_ended = has_ended(&seen.borrow_and_update());
+        let has_ended = seen.borrow_and_update().has_ended();
         let passed = tokio::select! {
             passed = passing.pass_on(cluster, name, !has_ended, &mut output) => passed,
             // The kubelet looks for the end every few seconds only.
@@ -96,12 +95,8 @@ impl Passing {
     }
 }
 
-fn has_ended(seen: &Seen) -> bool {
-    seen.gone || seen.pod.as_ref().is_some_and(|pod| Stage::of(pod) == Stage::Ended)
-}
-
 async fn until_ended(seen: &mut watch::Receiver<Seen>) {
-    if seen.wait_for(has_ended).await.is_err() {
+    if seen.wait_for(Seen::has_ended).await.is_err() {
         std::future::pending::<()>().await;
     }
 }

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::cluster::{Cluster, Failure, Which};
+use crate::stage::Stage;
 
 /// After how much silence the server is asked whether it is there, and how long it may take.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -25,6 +26,12 @@ pub(crate) struct Seen {
     pub(crate) gone: bool,
     /// Since when it is known that it was deleted.
     pub(crate) deleted: Option<Instant>,
+}
+
+impl Seen {
+    pub(crate) fn has_ended(&self) -> bool {
+        self.gone || self.pod.as_ref().is_some_and(|pod| Stage::of(pod) == Stage::Ended)
+    }
 }
 
 /// Sees what becomes of pods, all of them by one watch, as long as somebody wants to know.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-if not {"KUBECONFIG", "DOCKER_IMAGE"} <= os.environ.keys():
+if not {"PROCESSION_KUBE", "DOCKER_IMAGE"} <= os.environ.keys():
     pytest.exit("these tests need a Kubernetes of their own: make test-kube", returncode=2)
 
 # As those of containers find it: on no import path, so that it travels by value.

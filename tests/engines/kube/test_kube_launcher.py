@@ -1,5 +1,6 @@
 """The built-in launcher for Kubernetes against a real one: every proc is a pod."""
 
+import errno
 import json
 import os
 import signal
@@ -43,9 +44,9 @@ class Cluster:
     def spawn(self, count=1, launcher=None, **more):
         return this_host().spawn_procs({"workers": count}, launcher=launcher or self.launcher(), **more)
 
-    def program(self, script, count=1, **more):
+    def program(self, code, count=1, **more):
         """Programs that do not call back."""
-        return self.spawn(count, bootstrap_command=["/bin/sh", "-c", script], readiness="none", **more)
+        return self.spawn(count, bootstrap_command=["python3", "-c", code], readiness="none", **more)
 
     @staticmethod
     def found(kind):
@@ -69,6 +70,11 @@ class Cluster:
         finally:
             hold.unlink()
             until(lambda: self.pid(daemon) not in (None, pid), f"{daemon} is back")
+
+
+SLEEP = "import time; time.sleep(60)"
+DEAF = "import signal; signal.signal(15, signal.SIG_IGN); print('up', flush=True)\nwhile True: signal.pause()"
+ASKED = "import signal, sys; signal.signal(15, lambda *_: sys.exit(4)); print('up', flush=True); signal.pause()"
 
 
 def until(condition, what, seconds=50):
@@ -100,7 +106,7 @@ def handles(procs):
 
 def test_actors_in_pods_are_reached_and_each_pod_says_whose_it_is(cluster):
     with cluster.spawn(3) as procs:
-        places = procs.spawn("probes", Probe).place.call().get(timeout=55).values()
+        places = list(procs.spawn("probes", Probe).place.call().get(timeout=55).values())
         assert [rank for rank, *_ in places] == [0, 1, 2]
         assert len({namespace for *_, namespace in places}) == 3
         until(lambda: all(handles(procs)), "the launcher has seen them run")
@@ -126,7 +132,7 @@ def test_no_secret_of_a_launch_is_in_what_pods_show_and_each_goes_with_its_pod(c
 
 @pytest.mark.parametrize("code", [0, 7, 255])
 def test_the_exit_code_and_the_last_words_come_back(cluster, code):
-    exit = the_exit(cluster.program(f"echo out; printf 'last words' >&2; exit {code}"))
+    exit = the_exit(cluster.program(f"import os; os.write(1, b'out\\n'); os.write(2, b'last words'); os._exit({code})"))
     assert (exit.kind, exit.exit_code, exit.requested) == ("exited", code, None)
     assert (exit.stdout_tail, exit.stderr_tail) == (["out", "last words"], [])
 
@@ -158,39 +164,38 @@ def test_what_is_asked_of_a_pod_is_asked_of_the_cluster(cluster):
         tolerations=["some:NoSchedule"],
         patch={"spec": {"containers": [{"name": "proc", "securityContext": {"readOnlyRootFilesystem": True}}]}},
     )
-    source = 'echo "$(cat /outside) $(pwd) $(id -u) $(id -g) $A"; touch /no && echo writable; sleep 60'
+    source = (
+        "import os, time; print(open('/outside').read().strip(), os.getcwd(), os.getuid(), os.getgid(), os.environ['A'], flush=True)\n"
+        "try: open('/no', 'w')\nexcept OSError as error: print(error.errno, flush=True)\ntime.sleep(60)"
+    )
     with cluster.program(
         source, launcher=launcher, resources={"cpu": 0.5}, user=(0, 1234), cwd="/scratch", env={"A": "b c"}
     ) as procs:
-        line = next(iter(procs.logs(follow=True)))
-        assert line.endswith(f"{Path('/etc/hostname').read_text().strip()} /scratch 0 1234 b c")
+        lines = iter(procs.logs(follow=True))
+        assert next(lines).endswith(f"{Path('/etc/hostname').read_text().strip()} /scratch 0 1234 b c")
+        assert next(lines).endswith(str(errno.EROFS))
         [pod] = cluster.found("pods")
     assert pod["spec"]["containers"][0]["resources"]["limits"] == {"cpu": "500m"}
     assert pod["metadata"]["labels"]["team"] == "one"
     assert pod["metadata"]["annotations"]["why"] == "a test, of course"
-    assert "writable" not in "".join(procs.exits().item(workers=0).stdout_tail)
 
 
 def test_terminate_reaches_the_program_and_kill_ends_what_ignores_it(cluster):
-    procs = cluster.program("trap 'exit 4' TERM; echo up; while :; do sleep 0.05; done")
+    procs = cluster.program(ASKED)
     assert next(iter(procs.logs(follow=True))).endswith("up")
     procs.terminate(30).get(timeout=50)
     exit = the_exit(procs)
     assert (exit.kind, exit.exit_code) == ("exited", 4)
     assert "terminate" in exit.requested
-    procs = cluster.program("trap '' TERM; echo up; while :; do sleep 0.05; done")
+    procs = cluster.program(DEAF)
     assert next(iter(procs.logs(follow=True))).endswith("up")
     procs.terminate(0.2).get(timeout=50)
     exit = the_exit(procs)
     assert (exit.kind, exit.signal) == ("signaled", 9)
 
 
-def test_what_has_no_shell_gets_its_signals_from_the_kubelet(cluster):
-    source = (
-        "import os, signal, sys; signal.signal(15, lambda *_: sys.exit(4)); print('up', flush=True); signal.pause()"
-    )
-    hidden = cluster.launcher(volumes=["empty:/bin"])
-    procs = cluster.spawn(launcher=hidden, bootstrap_command=["python3", "-c", source], readiness="none")
+def test_what_can_send_itself_no_signal_gets_it_from_the_kubelet(cluster):
+    procs = cluster.program(ASKED, launcher=cluster.launcher(python="/no/such/python"))
     assert next(iter(procs.logs(follow=True))).endswith("up")
     procs.terminate(30).get(timeout=50)
     exit = the_exit(procs)
@@ -198,7 +203,7 @@ def test_what_has_no_shell_gets_its_signals_from_the_kubelet(cluster):
 
 
 def test_a_kill_that_comes_before_the_pod_runs_ends_it_and_another_changes_nothing(cluster):
-    procs = cluster.program("sleep 60")
+    procs = cluster.program(SLEEP)
     procs.kill().get(timeout=30)
     procs.kill().get(timeout=30)
     exit = the_exit(procs)
@@ -207,7 +212,7 @@ def test_a_kill_that_comes_before_the_pod_runs_ends_it_and_another_changes_nothi
 
 
 def test_twenty_pods_are_killed_at_once(cluster):
-    with cluster.program("trap '' TERM; echo up; while :; do sleep 0.2; done", 20) as procs:
+    with cluster.program(DEAF, 20) as procs:
         until(lambda: all(handles(procs)), "all run")
         procs.kill().get(timeout=50)
         exits = list(procs.wait(timeout=55).get().values())
@@ -246,7 +251,7 @@ def test_a_program_that_the_image_does_not_have_fails_and_leaves_no_pod(cluster)
 
 
 def test_a_pod_that_somebody_else_deletes_or_evicts_has_not_failed_by_itself(cluster):
-    procs = cluster.program("exec sleep 60")
+    procs = cluster.program(SLEEP)
     until(lambda: status(procs).handle, "it runs")
     kubectl("delete", "pod", "--wait=false", *handles(procs))
     exit = the_exit(procs)
@@ -263,9 +268,9 @@ def test_a_preemption_is_no_failure_of_the_program(cluster):
     node = json.loads(kubectl("get", "node", "node1", "--output=json"))
     most = {"cpu": float(node["status"]["allocatable"]["cpu"]) * 0.8}
     try:
-        first = cluster.program("exec sleep 60", launcher=cluster.launcher(priority_class="low"), resources=most)
+        first = cluster.program(SLEEP, launcher=cluster.launcher(priority_class="low"), resources=most)
         until(lambda: status(first).handle, "it runs")
-        with cluster.program("exec sleep 60", launcher=cluster.launcher(priority_class="high"), resources=most):
+        with cluster.program(SLEEP, launcher=cluster.launcher(priority_class="high"), resources=most):
             exit = the_exit(first)
     finally:
         kubectl("delete", "priorityclass", "low", "high")
@@ -280,7 +285,11 @@ def test_a_server_that_does_not_answer_makes_a_proc_unknown_and_its_end_and_outp
         if part.is_relative_to("/tmp") and part != Path("/tmp"):
             part.chmod(0o755)
     launcher = cluster.launcher(volumes=[f"{tmp_path}:/outside"])
-    source = "echo first; until [ -e /outside/end ]; do sleep 0.05; done; echo last; exit 6"
+    source = (
+        "import os, time; print('first', flush=True)\n"
+        "while not os.path.exists('/outside/end'): time.sleep(0.05)\n"
+        "print('last'); raise SystemExit(6)"
+    )
     procs = cluster.program(source, launcher=launcher)
     lines = iter(procs.logs(follow=True))
     assert next(lines).endswith("first")
@@ -294,9 +303,7 @@ def test_a_server_that_does_not_answer_makes_a_proc_unknown_and_its_end_and_outp
 
 
 def test_output_is_whole_and_in_order_however_much_it_is(cluster):
-    procs = cluster.program(
-        "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done; head -c 100000 /dev/zero | tr '\\0' x"
-    )
+    procs = cluster.program("for i in range(20000): print('line', i)\nprint('x' * 100000, end='')")
     lines = [line.split("] ", 1)[-1] for line in procs.logs(follow=True)]
     the_exit(procs)
     assert [line for line in lines if line.startswith("line")] == [f"line {i}" for i in range(20000)]
@@ -305,7 +312,7 @@ def test_output_is_whole_and_in_order_however_much_it_is(cluster):
 
 def test_who_may_not_make_pods_is_told_what_is_missing(cluster):
     nobody = cluster.launcher(kubeconfig=cluster.work / "nobody.conf", bind="172.17.0.1:0")
-    exit = the_exit(cluster.program("exit 0", launcher=nobody))
+    exit = the_exit(cluster.program("", launcher=nobody))
     assert exit.kind == "failed"
     assert 'cannot create resource "secrets"' in exit.failed_reason
 
@@ -316,7 +323,7 @@ def test_a_quota_that_is_used_up_is_named(cluster):
     try:
         hard = lambda: "hard" in json.loads(kubectl("get", "quota", "none", "--output=json")).get("status", {})  # noqa: E731
         until(hard, "the quota holds")
-        exit = the_exit(cluster.program("exit 0"))
+        exit = the_exit(cluster.program(""))
     finally:
         kubectl("delete", "quota", "none")
     assert exit.kind == "failed"
@@ -324,7 +331,7 @@ def test_a_quota_that_is_used_up_is_named(cluster):
 
 
 def test_what_the_server_finds_wrong_in_a_pod_is_told_in_its_words(cluster):
-    exit = the_exit(cluster.program("exit 0", launcher=cluster.launcher(patch={"spec": {"hostname": "not a name"}})))
+    exit = the_exit(cluster.program("", launcher=cluster.launcher(patch={"spec": {"hostname": "not a name"}})))
     assert exit.kind == "failed"
     assert "spec.hostname" in exit.failed_reason
 
@@ -334,7 +341,12 @@ def test_a_program_is_run_in_a_pod_from_the_command_line(cluster, tmp_path):
     file.write_text(f'launcher = "kubernetes"\nimage = "{IMAGE}"\nimage_pull_policy = "Never"\n')
     for name in (f"kubernetes:{IMAGE}", str(file)):
         command = [sys.executable, "-m", "procession", "run", "--launcher", name, "-n", "2"]
-        command += ["--", "sh", "-c", "echo $KUBERNETES_SERVICE_HOST; exit 3"]
+        command += [
+            "--",
+            "python3",
+            "-c",
+            "import os; print(os.environ['KUBERNETES_SERVICE_HOST']); raise SystemExit(3)",
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=55)
         assert done.returncode == 3, done.stderr
         assert sorted(done.stdout.splitlines()) == ["[0] 10.96.0.1", "[1] 10.96.0.1"]
@@ -383,19 +395,19 @@ def test_what_pods_cannot_do_is_refused(cluster):
         ("rlimits", {"rlimits": {"nofile": 100}}),
     ]:
         with pytest.raises(InvalidArgument, match=field):
-            cluster.program("exit 0", **more)
+            cluster.program("", **more)
     for word, more in [
         ("clear_env", {"clear_env": True}),
         ("HOME", {"env": {"HOME": None}}),
         ("1A", {"env": {"1A": ""}}),
     ]:
-        exit = the_exit(cluster.program("exit 0", **more))
+        exit = the_exit(cluster.program("", **more))
         assert exit.kind == "failed"
         assert word in exit.failed_reason
 
 
 def test_a_pod_that_is_kept_can_be_looked_at(cluster):
-    the_exit(cluster.program("echo kept", launcher=cluster.launcher(keep=True)))
+    the_exit(cluster.program("print('kept')", launcher=cluster.launcher(keep=True)))
     [pod] = cluster.found("pods")
     assert kubectl("logs", pod["metadata"]["name"]) == "kept"
     kubectl("delete", "pod", pod["metadata"]["name"])
@@ -415,7 +427,8 @@ import os, signal, time
 from procession.actor import this_host
 from procession.launchers import Kubernetes
 launcher = LAUNCHER
-procs = this_host().spawn_procs(launcher=launcher, bootstrap_command=["sleep", "300"], readiness="none", name="left")
+procs = this_host().spawn_procs(launcher=launcher, bootstrap_command=["python3", "-c", "import time; time.sleep(300)"],
+                                  readiness="none", name="left")
 while procs.statuses().item().handle is None:  # then it is there
     time.sleep(0.02)
 os.kill(os.getpid(), signal.SIGKILL)
@@ -432,7 +445,7 @@ def test_what_a_killed_client_has_left_is_shown_by_gc_and_taken_away_and_what_li
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
-    with cluster.program("sleep 300", name="living") as living:
+    with cluster.program("import time; time.sleep(300)", name="living") as living:
         until(lambda: status(living).handle, "it runs")
         [found] = gc("--dry-run")
         assert found["what"].startswith("left-0.")
