@@ -98,7 +98,11 @@ pub trait ProcLauncher: Send + Sync + 'static {
     ///
     /// # Errors
     /// The launch would be refused, or this launcher has no request to show.
-    async fn dry_run(&self, _proc_id: &ProcId, _options: &LaunchOptions) -> Result<String, ProcLauncherError> {
+    async fn dry_run(
+        &self,
+        _proc_id: &ProcId,
+        _options: &LaunchOptions,
+    ) -> Result<String, ProcLauncherError> {
         let text = format!(
             "launcher {:?} has no request that could be shown: it asks no substrate, or nobody knows what before it does",
             self.name()
