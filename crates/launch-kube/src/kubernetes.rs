@@ -17,12 +17,12 @@ use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 
 use crate::cluster::{Cluster, Failure, Which};
-use crate::outcome::{outcome, silent, vanished};
+use crate::outcome::{outcome, silent, untold, vanished};
 use crate::output::follow;
 use crate::reach::dial_back;
 use crate::request::{LAUNCHER, Request, request};
 use crate::signals::{tellers, whom};
-use crate::stage::Stage;
+use crate::stage::{Stage, has_status, node};
 use crate::watch::{Following, Seen, Watch};
 use crate::{KubernetesConfig, KubernetesError};
 
@@ -33,7 +33,11 @@ const CONNECTS: Duration = Duration::from_secs(10);
 /// The seconds that a pod has which is killed. With none the server would take what its node says later for said already.
 const AT_ONCE: u32 = 1;
 /// How long a signal may take to be sent by what the image has; hosts wait for its answer.
-const TELLS: Duration = Duration::from_secs(2);
+const TELLS: Duration = Duration::from_secs(4);
+/// How long after a kill that has shown no effect the kubelet is asked for one.
+const INSISTS: Duration = Duration::from_secs(5);
+/// How long after a node is done with a pod it may still tell how that has ended.
+const SETTLES: Duration = Duration::from_secs(4);
 /// How long after its time a node may take to say that a deleted pod has ended.
 const SILENCE: Duration = Duration::from_secs(60);
 
@@ -206,7 +210,20 @@ impl Pod {
     /// How it has ended, where that is known; else when it is time to look again.
     fn exit(&self, seen: &Seen) -> Result<ProcExitResult, Option<Duration>> {
         let asked = self.asked.load(Ordering::SeqCst);
+        // A node may say that it is done with a deleted pod before it says how that has ended.
+        let settles = match (&seen.pod, seen.ended) {
+            (Some(pod), Some(since)) if !has_status(pod) && node(pod).is_some() && seen.deleted.is_some() => {
+                SETTLES.checked_sub(since.elapsed()).filter(|_| !seen.gone)
+            }
+            _ => None,
+        };
+        if settles.is_some() {
+            return Err(settles);
+        }
         match &seen.pod {
+            Some(pod) if seen.ran && !has_status(pod) && Stage::of(pod) == Stage::Ended => {
+                Ok(untold(pod, asked))
+            }
             Some(pod) if Stage::of(pod) == Stage::Ended => Ok(outcome(pod, asked)),
             Some(pod) if seen.gone => Ok(vanished(pod, asked)),
             None if seen.gone => Ok(ProcExitResult::new(ProcExitKind::Lost {
@@ -349,8 +366,11 @@ impl Launcher for Kubernetes {
         if signal == Signal::Terminate {
             return self.terminate(handle, SILENCE).await;
         }
-        // A kubelet would begin with SIGTERM, and some see their first deletion through before they look at the next.
-        let _what_was_told_in_time = timeout(TELLS, self.tell(handle, signal)).await;
+        // A kubelet would begin with SIGTERM, and old ones forget how the container of a pod has ended that was just deleted.
+        if let Ok(true) = timeout(TELLS, self.tell(handle, signal)).await {
+            self.insist(handle);
+            return Ok(());
+        }
         let killed = self.end(handle, AT_ONCE).await;
         killed.map_err(|why| ProcLauncherError::Kill(self.failed(&format!("pod {handle}"), &why).to_string()))
     }
@@ -436,10 +456,30 @@ impl Kubernetes {
                     self.teller.store(at, Ordering::Relaxed);
                     return true;
                 }
-                Err(why) => tracing::debug!(handle, why = why.words(), "it has sent no signal"),
+                Err(why) => {
+                    tracing::debug!(handle, why = why.words(), "it has sent no signal");
+                    // The image has no such program, for none of its pods.
+                    let ran = seen.borrow().ran;
+                    if matches!(why, Failure::Refused { .. }) && at == 0 && ran {
+                        self.teller.store(1, Ordering::Relaxed);
+                    }
+                }
             }
         }
         false
+    }
+
+    /// Has a pod deleted that is not seen to end by its signal.
+    fn insist(&self, handle: &str) {
+        let Some(pod) = self.pods().get(handle).cloned() else { return };
+        let (cluster, name, mut seen) = (self.cluster.clone(), handle.to_owned(), pod.following.seen());
+        self.runtime.spawn(async move {
+            if timeout(INSISTS, seen.wait_for(Seen::has_ended)).await.is_err()
+                && let Err(why) = cluster.delete_pod(&name, AT_ONCE).await
+            {
+                tracing::warn!(name, why = why.words(), "a pod that does not end could not be deleted");
+            }
+        });
     }
 
     /// Has a pod end: SIGTERM now, SIGKILL in that many seconds.

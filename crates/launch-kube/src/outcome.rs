@@ -70,6 +70,14 @@ pub(crate) fn silent(pod: &Pod) -> ProcExitResult {
     ProcExitResult::new(ProcExitKind::Lost { reason })
 }
 
+/// Of a pod that ran, and has ended without a word on how.
+pub(crate) fn untold(pod: &Pod, asked: bool) -> ProcExitResult {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let what = why(pod).unwrap_or_else(|| "its node has not told how its container ended".to_owned());
+    let reason = format!("pod {name} on node {}: {what}", shown_node(pod));
+    ProcExitResult { evicted: evicted(pod, asked), ..ProcExitResult::new(ProcExitKind::Lost { reason }) }
+}
+
 /// Of a pod that is gone, and was last seen so.
 pub(crate) fn vanished(pod: &Pod, asked: bool) -> ProcExitResult {
     if state(pod).is_some_and(|state| state.terminated.is_some()) {
@@ -231,6 +239,7 @@ mod tests {
             outcome(&running, false),
             outcome(&pod(json!({}), json!({"reason": "NodeLost", "message": "m"}), json!({})), false),
             silent(&running),
+            untold(&running, true),
             vanished(&running, true),
         ] {
             assert!(matches!(exit.kind, ProcExitKind::Lost { .. }), "{exit:?}");

@@ -1,14 +1,15 @@
 use k8s_openapi::api::core::v1::Pod;
 use procession_launch::Signal;
 
-use crate::stage::Stage;
+use crate::stage::{Stage, node};
 
 /// Who gets a signal that is for all of a pod: process 1 is not meant by -1, and is the program itself where the pod has none of its
 /// own. Nobody where nothing runs, or where -1 would be all of the node.
 pub(crate) fn whom(pod: &Pod) -> &'static [i32] {
     let spec = pod.spec.as_ref();
     let is_of_node = spec.and_then(|spec| spec.host_pid) == Some(true);
-    if Stage::of(pod) != Stage::Runs || is_of_node {
+    // A kubelet may not have said yet that it runs.
+    if node(pod).is_none() || Stage::of(pod) == Stage::Ended || is_of_node {
         return &[];
     }
     if spec.and_then(|spec| spec.share_process_namespace) == Some(true) { &[-1] } else { &[1, -1] }
@@ -44,7 +45,12 @@ mod tests {
         assert_eq!(found(json!({"shareProcessNamespace": true}), runs()), [-1]);
         assert_eq!(found(json!({"shareProcessNamespace": false}), runs()), [1, -1]);
         assert_eq!(found(json!({"hostPID": true}), runs()), [0; 0]);
-        assert_eq!(found(json!({"shareProcessNamespace": true}), json!({"waiting": {}})), [0; 0]);
+        assert_eq!(
+            found(json!({"shareProcessNamespace": true}), json!({"terminated": {"exitCode": 0}})),
+            [0; 0]
+        );
+        assert_eq!(found(json!({"shareProcessNamespace": true}), json!({"waiting": {}})), [-1]);
+        assert_eq!(found(json!({"nodeName": null}), json!({})), [0; 0]);
         let [shell, python] = tellers("py", Signal::Terminate, &[1, -1]);
         assert_eq!(shell[2], "kill -15 1; kill -15 -1");
         assert_eq!((&*python[0], &*python[2]), ("py", "import os; os.kill(1, 15); os.kill(-1, 15)"));

@@ -81,6 +81,11 @@ pub(crate) fn state(pod: &Pod) -> Option<&ContainerState> {
     container(pod)?.state.as_ref()
 }
 
+/// Whether it is told how its container ended.
+pub(crate) fn has_status(pod: &Pod) -> bool {
+    state(pod).is_some_and(|state| state.terminated.is_some())
+}
+
 pub(crate) fn node(pod: &Pod) -> Option<&str> {
     pod.spec.as_ref()?.node_name.as_deref().filter(|name| !name.is_empty())
 }

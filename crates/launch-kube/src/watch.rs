@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::cluster::{Cluster, Failure, Which};
-use crate::stage::Stage;
+use crate::stage::{Stage, has_status};
 
 /// After how much silence the server is asked whether it is there, and how long it may take.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -22,6 +22,10 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(250), Duration::fr
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) pod: Option<Arc<Pod>>,
+    /// Since when it has ended.
+    pub(crate) ended: Option<Instant>,
+    /// Its program was seen to run.
+    pub(crate) ran: bool,
     /// There is none any more.
     pub(crate) gone: bool,
     /// Since when it is known that it was deleted.
@@ -68,8 +72,15 @@ impl Shared {
         told.send_modify(|seen| {
             seen.deleted =
                 seen.deleted.or_else(|| pod.metadata.deletion_timestamp.as_ref().map(|_| Instant::now()));
-            seen.pod = Some(Arc::new(pod));
+            if Stage::of(&pod) == Stage::Ended {
+                seen.ended.get_or_insert_with(Instant::now);
+            }
+            seen.ran |= Stage::of(&pod) == Stage::Runs;
             seen.gone = gone;
+            // A kubelet that has tidied up may tell less of an end than it has told before.
+            if !seen.pod.as_ref().is_some_and(|known| has_status(known)) || has_status(&pod) {
+                seen.pod = Some(Arc::new(pod));
+            }
         });
     }
 

@@ -88,7 +88,7 @@ def until(condition, what, seconds=50):
 def cluster():
     cluster = Cluster()
     yield cluster
-    assert (cluster.found("pods"), cluster.found("secrets")) == ([], [])
+    until(lambda: cluster.found("pods") == cluster.found("secrets") == [], "nothing is left", 60)
 
 
 def the_exit(procs):
@@ -216,7 +216,7 @@ def test_twenty_pods_are_killed_at_once(cluster):
         until(lambda: all(handles(procs)), "all run")
         procs.kill().get(timeout=50)
         exits = list(procs.wait(timeout=55).get().values())
-    assert [(exit.kind, exit.signal) for exit in exits] == [("signaled", 9)] * 20
+    assert [exit.verdict for exit in exits if (exit.kind, exit.signal) != ("signaled", 9)] == []
 
 
 def test_what_no_node_can_take_says_why_runs_out_of_no_deadline_and_can_be_killed(cluster):
@@ -307,7 +307,7 @@ def test_output_is_whole_and_in_order_however_much_it_is(cluster):
     lines = [line.split("] ", 1)[-1] for line in procs.logs(follow=True)]
     the_exit(procs)
     assert [line for line in lines if line.startswith("line")] == [f"line {i}" for i in range(20000)]
-    assert len(lines[-1]) == 100000
+    assert sum(line.count("x") for line in lines) == 100000  # which are too many for one line
 
 
 def test_who_may_not_make_pods_is_told_what_is_missing(cluster):
