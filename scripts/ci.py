@@ -31,21 +31,21 @@ class Lane:
 
 
 LANES = [
-    Lane("test", ["make", "test"], 46),
+    Lane("test", ["make", "test"], 54),
     Lane("faults", ["make", "test-faults", "EVALUATE=1"], 1, quotes=r"^\d+ rows: "),
     Lane("soak", ["make", "soak", "SECONDS=60"], 2, quotes=r"^soak: \w+, seed "),
-    Lane("bench", ["make", "bench-smoke"], 2, quotes=r"^bench: "),
+    Lane("bench", ["make", "bench-smoke"], 1, quotes=r"^bench: "),
     Lane("compat", ["make", "test-compat"], 5, needs=["tests/compat/environment.sh"]),
-    Lane("lint", ["make", "lint"], 5),
+    Lane("lint", ["make", "lint"], 4),
     Lane("demo python", ["make", "demo", "LAUNCHER=python"], 1, quotes=r"^test accuracy "),
     Lane("demo native", ["make", "demo", "LAUNCHER=native"], 1, quotes=r"^test accuracy "),
     Lane("engines docker", ["make", "test-docker"], 5, needs=["engines/docker.sh", "check"], quotes=r"^docker: ran "),
     Lane("engines ssh", ["make", "test-ssh"], 2, needs=["engines/ssh.sh", "check"], quotes=r"^ssh: ran "),
-    Lane("engines slurm", ["make", "test-slurm"], 5, needs=["engines/slurm.sh", "check"], quotes=r"^slurm: ran "),
+    Lane("engines slurm", ["make", "test-slurm"], 4, needs=["engines/slurm.sh", "check"], quotes=r"^slurm: ran "),
     Lane(
-        "engines systemd", ["make", "test-systemd"], 3, needs=["engines/systemd.sh", "check"], quotes=r"^systemd: ran "
+        "engines systemd", ["make", "test-systemd"], 2, needs=["engines/systemd.sh", "check"], quotes=r"^systemd: ran "
     ),
-    Lane("engines remote", ["make", "test-remote"], 2, needs=["engines/remote.sh", "check"]),
+    Lane("engines remote", ["make", "test-remote"], 1, needs=["engines/remote.sh", "check"]),
 ]
 
 

@@ -121,4 +121,4 @@ def test_the_last_line_counts_over_all_lanes():
 
 
 def test_all_lanes_together_stay_within_the_time_of_a_full_run():
-    assert sum(lane.minutes for lane in ci.LANES) < 81
+    assert sum(lane.minutes for lane in ci.LANES) < 85
