@@ -6,7 +6,8 @@
 //! * [`Host::spawn_group`] launches several, each of which is launched again as a [`RestartPolicy`] says.
 //! * The launched program calls [`child_main`] first; it reaches back and hosts actors.
 //! * [`ActorHandle::send`] reaches an actor wherever it lives.
-//! * [`Host::start_in`] takes over what an earlier host of a directory has left.
+//! * [`Host::start_in`] takes over what an earlier host of a directory has left; [`Host::start_in_with`] makes launchers
+//!   of other kinds again by their [`Ticket`].
 //! * [`Zygote`] has another launcher start one process, and procs come from that: those in Python by a fork.
 //! * [`Throttle`], [`Retry`], [`Fallback`], [`Chaos`], [`Recording`] and [`Replay`] are launchers that are made of launchers.
 //! * [`ProcRef::ended`] gives the one report of how the proc ended.
@@ -30,7 +31,7 @@ pub use procession_host::{Standstill, VirtualTime};
 pub use procession_launch::{
     Capabilities, Chaos, ChaosRates, Confines, Context, Engine, Fallback, Found, Labels, LaunchResult,
     Launcher, Managed, Output, ProcLauncher, ProcLauncherError, Recording, Relayed, Replay, Report, Reports,
-    Retry, Signal, StdioHandling, TapeError, Throttle, WaitError,
+    Retry, Signal, StdioHandling, TapeError, Throttle, Ticket, WaitError,
 };
 #[cfg(feature = "virtual-time")]
 pub use procession_launch::{FakeEnd, FakeLauncher, FakeStep, Script, Terminated};
