@@ -1,6 +1,7 @@
 """Containers outlive the client that has launched them, and the next one goes on with them."""
 
 import os
+import socket
 import subprocess
 import sys
 
@@ -69,3 +70,32 @@ def test_files_that_rotate_are_refused_before_anything_starts(engine):
             except ValueError as error: tell(error=str(error))
         """)
     assert refused["error"].startswith("log_max_bytes = 1048576")
+
+
+def test_a_client_whose_port_is_taken_is_told_so_and_the_next_one_is_found_again(engine):
+    with outliving.Outliving(LAUNCHER) as clients:
+        before = clients.killed("""
+            counters = spawn("c", {"p": 1}).spawn("counter", Counter)
+            first = list(counters.add.call_one().get(40))
+            own = {os.stat(f"/proc/self/fd/{fd}").st_ino for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")}
+            rows = [line.split() for line in open("/proc/net/tcp").readlines()[1:]]
+            [address] = [row[1] for row in rows if row[3] == "0A" and int(row[9]) in own]
+            tell(first=first, address=address)
+        """)
+        host, port = before["address"].split(":")
+        taken = (socket.inet_ntoa(bytes.fromhex(host)[::-1]), int(port, 16))
+        with socket.create_server(taken):
+            refused = clients.run(
+                """
+                try: reattach(directory)
+                except RuntimeError as error: tell(error=str(error))
+                """,
+                reattaches=False,
+            )
+        assert "procs of an earlier host would not find this one" in refused["error"]
+        assert f":{taken[1]}" in refused["error"]
+        after = clients.run("""
+            counter = meshes["c"].find("counter", Counter).get(30).slice(p=0)
+            tell(second=list(counter.add.call_one().get(30)))
+        """)
+        assert after["second"] == [before["first"][0], 2]
