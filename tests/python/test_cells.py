@@ -56,21 +56,25 @@ def test_a_kernel_answers_each_cell_at_whatever_moment_it_is_interrupted(script)
 
 
 WHILE_IT_WAITS = """
-    WAITS = "print('here', flush=True); {}; print('not interrupted')"
+    WAITS = "{}; print('here', flush=True); {}; print('not interrupted')"
 
     with kernel() as (manager, client):
         run(client, FOLLOWED)
         run(client, "def interrupts(): ready.wait(); _cells.interrupt()")
         said = []
-        for waits in ("time.sleep(30)", "await asyncio.sleep(30)", "get_ipython().run_cell('1'); time.sleep(30)"):
+        for first, waits in (
+            ("ready.set()", "time.sleep(30)"),
+            ("ready.set()", "await asyncio.sleep(30)"),
+            ("get_ipython().run_cell('1'); ready.set()", "time.sleep(30)"),
+        ):
             run(client, "ready = threading.Event(); threading.Thread(target=interrupts).start()")
-            said.append(run(client, "ready.set(); " + WAITS.format(waits)))
+            said.append(run(client, WAITS.format(first, waits)))
 
         def somebody(message):
             if "here" in message["content"].get("text", ""):
                 manager.interrupt_kernel()
 
-        said.append(run(client, WAITS.format("time.sleep(30)"), somebody))
+        said.append(run(client, WAITS.format("1", "time.sleep(30)"), somebody))
         print(json.dumps(said))
 """
 
