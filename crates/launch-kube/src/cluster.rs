@@ -263,6 +263,15 @@ impl Cluster {
         or_gone(self.ask(async move { secrets.delete(&name, &DeleteParams::default()).await }).await)
     }
 
+    /// Takes a pod and its secret away, or the pod's finalizer alone where it is to be kept; fails with what is left, and why.
+    pub(crate) async fn take_away(&self, name: &str, keep: bool) -> Result<(), (&'static str, Failure)> {
+        self.release(name).await.map_err(|why| ("pod", why))?;
+        if !keep {
+            self.delete_pod(name, 0).await.map_err(|why| ("pod", why))?;
+        }
+        self.delete_secret(name).await.map_err(|why| ("secret", why))
+    }
+
     /// All of `which`, and the version of the list.
     pub(crate) async fn pods_of(&self, which: &Which) -> Result<(Vec<Pod>, String), Failure> {
         let how = match which {

@@ -24,7 +24,7 @@ use crate::reach::dial_back;
 use crate::request::{LAUNCHER, Request, request};
 use crate::signals::{tellers, whom};
 use crate::stage::Stage;
-use crate::watch::{Seen, Watch};
+use crate::watch::{Seen, Watch, uneven};
 use crate::{KubernetesConfig, KubernetesError};
 
 /// How often a pod that waits says so.
@@ -35,6 +35,8 @@ const CONNECTS: Duration = Duration::from_secs(10);
 const AT_ONCE: u32 = 1;
 /// How long a signal may take to be sent by what the image has; hosts wait for its answer.
 const TELLS: Duration = Duration::from_secs(4);
+/// How often what a failed launch has left is tried to be taken away, over some minutes.
+const TRIES: u32 = 8;
 /// How long after a kill that has shown no effect the kubelet is asked for one.
 const INSISTS: Duration = Duration::from_secs(5);
 
@@ -124,13 +126,26 @@ impl Kubernetes {
     }
 
     async fn take_away(&self, name: &str) -> Result<(), ProcLauncherError> {
-        let failed =
-            |what: &str, why: Failure| self.failed(&format!("{what} {name} could not be taken away"), &why);
-        self.cluster.release(name).await.map_err(|why| failed("pod", why))?;
-        if !self.config.keep {
-            self.cluster.delete_pod(name, 0).await.map_err(|why| failed("pod", why))?;
-        }
-        self.cluster.delete_secret(name).await.map_err(|why| failed("secret", why))
+        let taken = self.cluster.take_away(name, self.config.keep).await;
+        taken.map_err(|(what, why)| self.failed(&format!("{what} {name} could not be taken away"), &why))
+    }
+
+    /// Takes away later what is left of a launch that has failed, of which nobody else knows.
+    fn take_away_later(&self, name: &str) {
+        let (cluster, name, keep) = (self.cluster.clone(), name.to_owned(), self.config.keep);
+        self.runtime.spawn(async move {
+            for pause in (0..TRIES).map(|at| Duration::from_secs(1 << at)) {
+                sleep(uneven(pause)).await;
+                let Err((what, why)) = cluster.take_away(&name, keep).await else { return };
+                tracing::debug!(
+                    name,
+                    what,
+                    why = why.words(),
+                    "what a failed launch has left is still there"
+                );
+            }
+            tracing::warn!(name, "what a failed launch has left could not be taken away");
+        });
     }
 
     /// Waits until its program runs, or never will, and says meanwhile what it waits for.
@@ -252,7 +267,10 @@ impl Launcher for Kubernetes {
                 self.pods().remove(&name);
                 match taken_away {
                     Ok(()) => Err(why),
-                    Err(left) => Err(ProcLauncherError::Other(format!("{why}; then {left}"))),
+                    Err(left) => {
+                        self.take_away_later(&name);
+                        Err(ProcLauncherError::Other(format!("{why}; then {left}, which is tried again")))
+                    }
                 }
             }
         }

@@ -140,6 +140,22 @@ async fn a_launch_that_fails_says_why_and_leaves_neither_pod_nor_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_failed_launch_has_left_is_taken_away_when_the_server_is_there_again() {
+    let server = Server::start().await;
+    let launcher = launcher(&server).await;
+    server.fails(|asked| {
+        let fails = asked.is("POST", "pods") || asked.method == "DELETE";
+        fails.then_some(Fails::With(500, "InternalError", ""))
+    });
+    let (_, launched) = launch(&launcher).await;
+    let ProcExitKind::Failed { reason } = exit(launched).await.kind else { panic!("it has not failed") };
+    assert!(reason.ends_with("which is tried again"), "{reason}");
+    assert_eq!(server.all("secrets").len(), 1);
+    server.fails(|_| None);
+    until("it is taken away", || server.all("secrets").is_empty().then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_always_forgets_where_the_watch_was_is_not_asked_without_a_pause() {
     let server = Server::start().await;
     let launcher = launcher(&server).await;
