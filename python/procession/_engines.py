@@ -113,18 +113,23 @@ def _again(cls: type[EngineLauncher], config: dict[str, Any]) -> EngineLauncher:
     return cls(**config)
 
 
+MOST_KNOWN = 64
 _known: dict[tuple[str, str], Launcher] = {}
 _known_lock = threading.Lock()
 
 
 def engine_from(described: dict[str, Any]) -> Launcher:
-    """The launcher that a proc has described; one connection for all that describe the same."""
+    """The launcher that a proc has described; one connection for all that describe the same, of the latest `MOST_KNOWN`."""
     key = (described["engine"], described["config"])
     with _known_lock:
-        if key not in _known:
+        launcher = _known.pop(key, None)
+        if launcher is None:
             prepared = _kinds()[key[0]]._prepared(json.loads(key[1]))
-            _known[key] = _native.connect_engine(key[0], json.dumps(prepared)).launcher()
-        return _known[key]
+            launcher = _native.connect_engine(key[0], json.dumps(prepared)).launcher()
+        _known[key] = launcher  # as the latest
+        while len(_known) > MOST_KNOWN:
+            del _known[next(iter(_known))]
+        return launcher
 
 
 def _kinds() -> dict[str, type[EngineLauncher]]:
