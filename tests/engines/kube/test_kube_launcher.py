@@ -212,12 +212,12 @@ def test_what_can_send_itself_no_signal_gets_it_from_the_kubelet(cluster):
 
 
 def test_a_kill_that_comes_before_the_pod_runs_ends_it_and_another_changes_nothing(cluster):
-    procs = cluster.program(SLEEP)
+    procs = cluster.program(SLEEP, launcher=cluster.launcher(node_selector={"no-node": "has-this"}))
     procs.kill().get(timeout=30)
     procs.kill().get(timeout=30)
     exit = the_exit(procs)
     assert "kill" in exit.requested
-    assert (exit.kind, exit.signal) == ("signaled", 9) or "before" in exit.verdict
+    assert "before" in exit.verdict
 
 
 def test_twenty_pods_are_killed_at_once(cluster):
