@@ -21,7 +21,7 @@ pub use procession_actor::{
 };
 pub use procession_host::{
     AGENT_SPEAKS, ActorsAfter, AgentDial, AgentLauncher, AgentStream, Backoff, Budgets, Engines, FarLauncher,
-    Guard, History, Host, HostError, Inherited, Launch, LogSpec, Observer, Owner, OwnerLoss, Policy,
+    Guard, History, Host, HostError, Inherited, Launch, LogSpec, Observer, Owner, OwnerLoss, Policy, Pool,
     ProcEvent, ProcRef, ProcSnapshot, Readiness, Record, RestartPolicy, RestartStrategy, RestartWhen, Slot,
     SlotObserver, SlotSnapshot, SpawnSpec, Stream, Way, Zygote, read_record, records_dir, serve_stdio,
 };
