@@ -68,9 +68,7 @@ def test_a_replay_asks_for_nothing(tmp_path):
 
 
 def procession(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "procession", *arguments], capture_output=True, text=True, timeout=50
-    )
+    return subprocess.run([sys.executable, "-m", "procession", *arguments], capture_output=True, text=True, timeout=50)
 
 
 def test_the_command_line_prints_it_and_runs_nothing(tmp_path):

@@ -225,6 +225,7 @@ impl ProcLauncher for Vm {
             binding: true,
         };
         Capabilities {
+            one_stream: false,
             pid: false,
             stdio: true,
             tail: true,

@@ -36,6 +36,11 @@ pub trait ProcLauncher: Send + Sync + 'static {
         None
     }
 
+    /// The proc that it has launched that one in, where procs run in others; known once the launch was answered.
+    fn launched_in(&self, _proc_id: &ProcId) -> Option<ProcId> {
+        self.own_proc()
+    }
+
     /// Refuses what it cannot hold a proc to, before anything starts.
     ///
     /// # Errors
@@ -98,7 +103,11 @@ pub trait ProcLauncher: Send + Sync + 'static {
     ///
     /// # Errors
     /// The launch would be refused, or this launcher has no request to show.
-    async fn dry_run(&self, _proc_id: &ProcId, _options: &LaunchOptions) -> Result<String, ProcLauncherError> {
+    async fn dry_run(
+        &self,
+        _proc_id: &ProcId,
+        _options: &LaunchOptions,
+    ) -> Result<String, ProcLauncherError> {
         let text = format!(
             "launcher {:?} has no request that could be shown: it asks no substrate, or nobody knows what before it does",
             self.name()

@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use procession_launch::{
-    Capabilities, FakeLauncher, Fallback, LaunchResult, ProcLauncher, Report, Retry, Script, StdioHandling, Throttle,
+    Capabilities, FakeLauncher, Fallback, LaunchResult, ProcLauncher, Report, Retry, Script, StdioHandling,
+    Throttle,
 };
 use procession_model::{DialBack, ProcExitKind};
 use tokio::io::AsyncReadExt;
