@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use procession_actor::{ActorHandle, Handler, MailboxError, Message, OncePortReceiver, Proc};
+use procession_actor::{ActorHandle, Handler, MailboxError, Message, OncePortReceiver, PortRef, Proc};
 use procession_launch::{Admission, LaunchResult, ProcLauncherError, Report, Reports, StdioHandling};
 use procession_model::{ActorId, LaunchId, LaunchOptions, ProcExitKind, ProcExitResult, ProcId};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -13,7 +13,8 @@ use tokio::time::timeout;
 use super::desk::Desk;
 use super::inflow::{Inflow, Outlet};
 use super::message::{
-    Done, End, Ended, Greet, How, Launch, Machine, Order, Running, ShutDown, Started, Undone,
+    Answered, Ask, Done, End, Ended, Greet, How, Launch, Machine, Order, Question, Reached, Reply, Running,
+    Said, ShutDown, Started, Through, Undone,
 };
 
 /// How many launches may wait for its acknowledgement at once; the others wait here.
@@ -76,8 +77,38 @@ impl Session {
         })
     }
 
+    /// Has it launch through the launcher of that kind, which is told to `said` what that says.
+    pub(super) async fn through(
+        &mut self,
+        kind: &str,
+        config: &str,
+        said: PortRef<Said>,
+    ) -> Result<(), String> {
+        let (reached, answer) = self.node.mailbox().open_once_port();
+        let (kind, config) = (kind.to_owned(), config.to_owned());
+        self.tell(Through { kind, config, said, reached: reached.bind() })?;
+        let Reached(machine) = answer.recv().await.map_err(|error| error.to_string())?;
+        self.machine = machine?;
+        Ok(())
+    }
+
+    /// Asks that launcher.
+    pub(super) async fn ask_launcher(&self, question: Question) -> Result<Reply, String> {
+        let (answer, answered) = self.node.mailbox().open_once_port();
+        self.tell(Ask { question, answer: answer.bind() })?;
+        let Answered(answer) = answered.recv().await.map_err(|error| error.to_string())?;
+        answer
+    }
+
     fn name(&self) -> String {
         format!("{} {}", self.kind, self.place)
+    }
+
+    /// Has who launched that proc hear what its launcher says.
+    pub(super) fn hear(&self, Said { proc_id, word }: Said) {
+        if let Some(reports) = self.live.borrow().procs.get(&proc_id) {
+            let _nobody_listens = reports.send(word.into());
+        }
     }
 
     /// Has all who launched something there that lives hear that.
@@ -322,8 +353,12 @@ impl Remote {
         };
         not_taken.0 = None;
         let Running { pid, started_at, captured } = running;
-        let handle = pid.map_or_else(|| session.place.clone(), |pid| format!("{} pid {pid}", session.place));
-        let _nobody_listens = reports_tx.send(Report::Handle(handle));
+        // A launcher of a substrate says itself when it was started, and as what.
+        if session.machine.engine().is_none() {
+            let handle =
+                pid.map_or_else(|| session.place.clone(), |pid| format!("{} pid {pid}", session.place));
+            let _nobody_listens = reports_tx.send(Report::Handle(handle));
+        }
         let [stdout, stderr] = inflows.map(|inflow| Box::new(Outlet(inflow)));
         let stdio =
             if captured { StdioHandling::Captured { stdout, stderr } } else { StdioHandling::Inherited };
