@@ -10,7 +10,7 @@ use procession_model::{InvalidArgument, LaunchId, LaunchOptions, ProcId};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
-use crate::core::{Core, SHUTTING_DOWN};
+use crate::core::Core;
 use crate::host::Host;
 use crate::spec::SpawnSpec;
 use crate::zygote::Zygote;
@@ -29,12 +29,13 @@ pub struct Pool {
     name: String,
     spec: SpawnSpec,
     through: Mutex<Arc<dyn ProcLauncher>>,
-    size: usize,
     state: Arc<Mutex<State>>,
 }
 
 #[derive(Default)]
 struct State {
+    /// How many wait when nothing is launched.
+    size: usize,
     /// How many were made.
     count: u64,
     is_closed: bool,
@@ -59,7 +60,15 @@ impl State {
     fn take_back(&mut self) {
         let is_left = |(room, _): &mut (Arc<Semaphore>, Arc<Zygote>)| room.available_permits() > 0;
         let left: Vec<_> = self.admitted.extract_if(.., is_left).collect();
-        self.warm.extend(left.into_iter().map(|(_, zygote)| zygote));
+        left.into_iter().for_each(|(_, zygote)| self.give_back(zygote));
+    }
+
+    /// Another launch may have it; what is one too many ends.
+    fn give_back(&mut self, zygote: Arc<Zygote>) {
+        if !self.is_closed {
+            self.warm.push_front(zygote);
+            self.warm.truncate(self.size);
+        }
     }
 
     /// One that is up, if there is one.
@@ -74,12 +83,12 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// One that waits to be up, and is another's when nobody waits any more.
-struct Waiting<'a>(&'a Pool, Option<Arc<Zygote>>);
+struct Waiting<'a>(&'a Mutex<State>, Option<Arc<Zygote>>);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if let Some(zygote) = self.1.take() {
-            locked(&self.0.state).warm.push_front(zygote);
+            locked(self.0).give_back(zygote);
         }
     }
 }
@@ -88,7 +97,6 @@ impl Drop for Waiting<'_> {
 struct Chosen {
     state: Arc<Mutex<State>>,
     launch: LaunchId,
-    _kept: Box<dyn Send>,
 }
 
 impl Drop for Chosen {
@@ -96,7 +104,7 @@ impl Drop for Chosen {
         let mut state = locked(&self.state);
         let is_unused = state.of.get(&self.launch).is_some_and(|place| !place.is_asked);
         if is_unused && let Some(place) = state.of.remove(&self.launch) {
-            state.warm.push_front(place.zygote);
+            state.give_back(place.zygote);
         }
     }
 }
@@ -121,8 +129,7 @@ impl Pool {
             name: format!("pool@{}", through.name()),
             spec,
             through: Mutex::new(through),
-            size,
-            state: Arc::default(),
+            state: Arc::new(Mutex::new(State { size, ..State::default() })),
         });
         pool.fill(&mut locked(&pool.state));
         Ok(pool)
@@ -177,7 +184,8 @@ impl Pool {
     /// Starts as many as are missing.
     fn fill(&self, state: &mut State) {
         let Some(core) = self.core.upgrade().filter(|core| !core.is_closing()) else { return };
-        while !state.is_closed && state.warm.len() < self.size {
+        state.warm.retain(|zygote| !zygote.has_ended());
+        while !state.is_closed && state.warm.len() < state.size {
             state.count += 1;
             let spec = SpawnSpec { name: format!("{}-{}", self.spec.name, state.count), ..self.spec.clone() };
             let zygote = Zygote::of(&core, spec, Arc::clone(&locked(&self.through)));
@@ -188,37 +196,27 @@ impl Pool {
         }
     }
 
-    /// One that is up.
-    async fn taken(&self) -> Result<Arc<Zygote>, ProcLauncherError> {
-        let next = {
-            let mut state = locked(&self.state);
-            state.take_back();
-            self.fill(&mut state);
-            let next = state.next();
-            self.fill(&mut state);
-            next
-        };
-        let Some(zygote) = next else {
+    /// One that is up, or will be; another is started in its place.
+    fn taken(&self) -> Result<Arc<Zygote>, ProcLauncherError> {
+        let mut state = locked(&self.state);
+        state.take_back();
+        self.fill(&mut state);
+        let next = state.next();
+        self.fill(&mut state);
+        next.ok_or_else(|| {
             let text = format!("LauncherUnavailable: {}: it was closed, or its host ends", self.name);
-            return Err(ProcLauncherError::Other(text));
-        };
-        let mut waiting = Waiting(self, Some(Arc::clone(&zygote)));
-        zygote.up().await?;
-        waiting.1 = None;
-        Ok(zygote)
+            ProcLauncherError::Other(text)
+        })
     }
 
     /// That of a launch: the one that was chosen for it, or one that was kept for those that were admitted.
-    async fn place(&self, launch: LaunchId, is_asked: bool) -> Result<Arc<Zygote>, ProcLauncherError> {
+    fn place(&self, launch: LaunchId, is_asked: bool) -> Result<Arc<Zygote>, ProcLauncherError> {
         let known = {
             let mut state = locked(&self.state);
             let chosen = state.of.remove(&launch).map(|place| place.zygote);
             chosen.or_else(|| state.admitted.pop().map(|(_, zygote)| zygote))
         };
-        let zygote = match known {
-            Some(zygote) => zygote,
-            None => self.taken().await?,
-        };
+        let zygote = known.map_or_else(|| self.taken(), Ok)?;
         locked(&self.state).of.insert(launch, Place { zygote: Arc::clone(&zygote), is_asked });
         Ok(zygote)
     }
@@ -263,10 +261,14 @@ impl ProcLauncher for Pool {
 
     /// Waits for a process that is up.
     async fn admit(&self) -> Result<Admission, ProcLauncherError> {
-        let zygote = self.taken().await?;
+        let zygote = self.taken()?;
+        let mut waiting = Waiting(&self.state, Some(Arc::clone(&zygote)));
+        let up = zygote.up().await;
+        waiting.1 = None;
+        up?;
         let room = Arc::new(Semaphore::new(1));
-        let admission = Arc::clone(&room).acquire_owned().await;
-        let admission = admission.map_err(|_| ProcLauncherError::Other(SHUTTING_DOWN.to_owned()))?;
+        let admission = Arc::clone(&room).try_acquire_owned();
+        let admission = admission.map_err(|error| ProcLauncherError::Other(error.to_string()))?;
         locked(&self.state).admitted.push((room, zygote));
         Ok(admission.into())
     }
@@ -274,10 +276,11 @@ impl ProcLauncher for Pool {
     /// As its process does itself, whose neighbour it is.
     async fn relay(&self, proc_id: &ProcId, host: SocketAddr) -> Result<Relayed, ProcLauncherError> {
         let launch = proc_id.launch_id();
-        let zygote = self.place(launch, false).await?;
-        let Relayed { address, kept } = zygote.relay(proc_id, host).await?;
-        let chosen = Chosen { state: Arc::clone(&self.state), launch, _kept: kept };
-        Ok(Relayed { address, kept: Box::new(chosen) })
+        let zygote = self.place(launch, false)?;
+        let chosen = Chosen { state: Arc::clone(&self.state), launch };
+        zygote.up().await?;
+        let relayed = zygote.relay(proc_id, host).await?;
+        Ok(Relayed { kept: Box::new((chosen, relayed.kept)), ..relayed })
     }
 
     /// Its exit is told when what it was launched in has ended too, or after 10 s.
@@ -287,7 +290,7 @@ impl ProcLauncher for Pool {
         mut options: LaunchOptions,
     ) -> Result<LaunchResult, ProcLauncherError> {
         let launch = proc_id.launch_id();
-        let zygote = self.place(launch, true).await?;
+        let zygote = self.place(launch, true)?;
         // One proc is not worth an interpreter to fork it from.
         if options.command.preload.take().is_some()
             && let Some(interpreter) = zygote.interpreter()

@@ -109,6 +109,11 @@ impl Zygote {
         self.now().is_some_and(|session| session.takes_launches())
     }
 
+    /// Whether the process was started, and cannot be used any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        locked(&self.started).last.as_ref().is_some_and(|last| !last.can_be_used())
+    }
+
     /// What runs Python there, once that is known.
     pub(crate) fn interpreter(&self) -> Option<String> {
         self.now().and_then(|session| session.machine.interpreter.clone())

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use procession_actor::PortRef;
-use procession_launch::Report;
+use procession_launch::{Relayed, Report};
 use procession_model::{ActorId, HostId, ProcId};
 use procession_net::{Link, LinkReceiver, Peer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use super::agent_launcher::AgentDial;
 use super::error::WorkerError;
 use super::line::{Line, peer};
-use super::message::{Beat, DESK, Dialled, Lead, Listen, Listening};
+use super::message::{Beat, DESK, Dialled, Forget, Lead, Listen, Listening};
 use super::over_stdio::AGENT_SPEAKS;
 use super::relay;
 use super::remote::Session;
@@ -220,15 +220,17 @@ impl Connection {
         self: &Arc<Self>,
         proc_id: &ProcId,
         host: SocketAddr,
-    ) -> Result<String, String> {
+    ) -> Result<Relayed, String> {
         let address = self.listening_for(host, 0).await?;
         if !self.session.machine.leads() {
-            return Ok(address);
+            return Ok(Relayed { address, kept: Box::new(()) });
         }
         let here = address.parse().map_err(|_| format!("{address} is no address"))?;
         let (listening, is_led) = self.line.node.mailbox().open_once_port();
         self.session.tell(Lead { proc_id: proc_id.clone(), here, listening: listening.bind() })?;
-        is_led.recv().await.map_err(|error| error.to_string())?.0
+        let Listening(address) = is_led.recv().await.map_err(|error| error.to_string())?;
+        let kept = Box::new(Led(Arc::clone(&self.session), proc_id.clone()));
+        Ok(Relayed { address: address?, kept })
     }
 
     /// Where the agent listens for procs that want to reach `host`, as they dial it: at `port` of its loopback, or where
@@ -275,6 +277,15 @@ impl Connection {
     pub(super) fn close(&self) {
         self.was_closed.store(true, Ordering::Relaxed);
         self.line.link().close();
+    }
+}
+
+/// A proc that is led by the launcher there, which keeps something for that until it is launched, or this is dropped.
+struct Led(Arc<Session>, ProcId);
+
+impl Drop for Led {
+    fn drop(&mut self) {
+        let _it_ended_with_all = self.0.tell(Forget(self.1.clone()));
     }
 }
 

@@ -198,9 +198,9 @@ impl AgentLauncher {
         host: SocketAddr,
         kept: Box<dyn Send>,
     ) -> Result<Relayed, ProcLauncherError> {
-        let address = connection.relay(proc_id, host).await;
-        let address = address.map_err(|why| other(format!("{}: {why}", self.place())))?;
-        Ok(Relayed { address, kept })
+        let relayed = connection.relay(proc_id, host).await;
+        let relayed = relayed.map_err(|why| other(format!("{}: {why}", self.place())))?;
+        Ok(Relayed { kept: Box::new((kept, relayed.kept)), ..relayed })
     }
 
     /// Asks the launcher that the agent launches through; none where it has one of its own.
@@ -364,7 +364,7 @@ impl ProcLauncher for AgentLauncher {
 
     /// The command that leads to the agent, and what that is told; or what its launcher there would ask for.
     async fn dry_run(&self, proc_id: &ProcId, options: &LaunchOptions) -> Result<String, ProcLauncherError> {
-        let order = Order::from(options.without_secrets());
+        let order = Box::new(Order::from(options.without_secrets()));
         if let Some(Reply::Text(shown)) = self.ask_launcher(Question::DryRun(proc_id.clone(), order)).await? {
             return Ok(shown);
         }

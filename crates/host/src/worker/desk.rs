@@ -13,8 +13,8 @@ use tokio::task::JoinSet;
 use super::inner::{Engines, Inner};
 use super::line::Line;
 use super::message::{
-    Answered, Ask, Beat, Done, End, Ended, Greet, Greeting, How, Launch, Lead, Listen, Listening, Machine,
-    Reached, Running, ShutDown, Started, Through, Undone,
+    Answered, Ask, Beat, Done, End, Ended, Forget, Greet, Greeting, How, Launch, Lead, Listen, Listening,
+    Machine, Reached, Running, ShutDown, Started, Through, Undone,
 };
 use super::pump::pump;
 use super::relay;
@@ -99,6 +99,7 @@ impl Actor for Desk {
         table.add::<Beat>();
         table.add::<Listen>();
         table.add::<Lead>();
+        table.add::<Forget>();
         table.add::<Through>();
         table.add::<Ask>();
     }
@@ -289,6 +290,15 @@ impl Handler<Lead> for Desk {
             };
             line.answer(listening, Listening(led)).await;
         });
+        Ok(())
+    }
+}
+
+impl Handler<Forget> for Desk {
+    async fn handle(&mut self, _: &Instance<Self>, Forget(proc_id): Forget) -> Result<(), ActorFailure> {
+        if let Some(inner) = self.inner.get() {
+            inner.forget(&proc_id);
+        }
         Ok(())
     }
 }

@@ -48,13 +48,20 @@ enum Stage {
     Cancelled,
 }
 
+#[derive(Default)]
+struct Live {
+    /// What has not ended.
+    procs: HashMap<ProcId, watch::Sender<Stage>>,
+    /// The client is gone: nothing is launched any more.
+    is_over: bool,
+}
+
 /// Such a launcher, and what was launched through it for one client.
 pub(super) struct Inner {
     engine: Arc<dyn Engine>,
     line: Line,
     said: PortRef<Said>,
-    /// What has not ended.
-    live: watch::Sender<HashMap<ProcId, watch::Sender<Stage>>>,
+    live: watch::Sender<Live>,
     /// Ways of procs that are about to be launched.
     ways: Mutex<HashMap<LaunchId, Relayed>>,
 }
@@ -74,23 +81,32 @@ impl Inner {
     /// Launches it beside, and tells how it ended; all of its output first.
     pub(super) fn launch(self: &Arc<Self>, launch: Launch) {
         let stage = watch::Sender::new(Stage::Waits);
-        self.live.send_modify(|live| drop(live.insert(launch.proc_id.clone(), stage.clone())));
-        let inner = Arc::clone(self);
-        tokio::spawn(async move { inner.run(launch, stage).await });
+        let is_taken = self.live.send_if_modified(|live| {
+            if !live.is_over {
+                live.procs.insert(launch.proc_id.clone(), stage.clone());
+            }
+            !live.is_over
+        });
+        if is_taken {
+            let way = self.ways().remove(&launch.proc_id.launch_id());
+            let inner = Arc::clone(self);
+            tokio::spawn(async move { inner.run(launch, stage, way).await });
+        }
     }
 
-    async fn run(&self, launch: Launch, stage: watch::Sender<Stage>) {
+    async fn run(&self, launch: Launch, stage: watch::Sender<Stage>, way: Option<Relayed>) {
         let Launch { proc_id, order, streams, started, ended } = launch;
         // What the launcher has to say of it, a refusal too, comes later, as from any launcher of a substrate.
         let captured = self.engine.capabilities().stdio;
         let running = Running { pid: None, started_at: SystemTime::now(), captured };
         self.line.answer(started, Started(Ok(running))).await;
         let launched = self.launched(&proc_id, LaunchOptions::from(order), &stage).await;
+        drop(way);
         let (result, pumps) = match launched {
             Ok(launched) => self.exit(&proc_id, launched, streams).await,
             Err(error) => (ProcExitResult::failed(error.to_string()), JoinSet::new()),
         };
-        self.live.send_modify(|live| drop(live.remove(&proc_id)));
+        self.live.send_modify(|live| drop(live.procs.remove(&proc_id)));
         pumps.join_all().await;
         self.line.answer(ended, Ended(result)).await;
     }
@@ -101,7 +117,6 @@ impl Inner {
         options: LaunchOptions,
         stage: &watch::Sender<Stage>,
     ) -> Result<LaunchResult, ProcLauncherError> {
-        let _way = self.ways().remove(&proc_id.launch_id());
         let mut changes = stage.subscribe();
         let waits = async {
             let mut turns = interval(TURN);
@@ -186,7 +201,7 @@ impl Inner {
 
     /// Ends a proc, also one that the launcher does not know of yet.
     pub(super) async fn end(&self, proc_id: &ProcId, how: How) -> Result<(), ProcLauncherError> {
-        let stage = self.live.borrow().get(proc_id).cloned();
+        let stage = self.live.borrow().procs.get(proc_id).cloned();
         if let Some(stage) = stage {
             stage.send_if_modified(|stage| {
                 let waits = *stage == Stage::Waits;
@@ -206,9 +221,10 @@ impl Inner {
         }
     }
 
-    /// Kills all that was launched; false where something does not end.
+    /// Kills all that was launched, and launches nothing any more; false where something does not end.
     pub(super) async fn kill_all(self: &Arc<Self>) -> bool {
-        let ids: Vec<ProcId> = self.live.borrow().keys().cloned().collect();
+        self.live.send_modify(|live| live.is_over = true);
+        let ids: Vec<ProcId> = self.live.borrow().procs.keys().cloned().collect();
         for proc_id in ids {
             let inner = Arc::clone(self);
             tokio::spawn(async move {
@@ -218,7 +234,7 @@ impl Inner {
             });
         }
         let mut live = self.live.subscribe();
-        timeout(STUCK, live.wait_for(HashMap::is_empty)).await.is_ok()
+        timeout(STUCK, live.wait_for(|live| live.procs.is_empty())).await.is_ok()
     }
 
     /// Listens for procs that want to reach their host: where, and what they dial.
@@ -249,6 +265,11 @@ impl Inner {
         Ok(address)
     }
 
+    /// A proc that was to be led somewhere is not launched.
+    pub(super) fn forget(&self, proc_id: &ProcId) {
+        drop(self.ways().remove(&proc_id.launch_id()));
+    }
+
     fn ways(&self) -> std::sync::MutexGuard<'_, HashMap<LaunchId, Relayed>> {
         self.ways.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -260,7 +281,7 @@ impl Inner {
             Question::List => self.engine.list().await.map(Reply::Found),
             Question::Remove(handle) => self.engine.remove(&handle).await.map(|()| Reply::Done),
             Question::DryRun(proc_id, order) => {
-                self.engine.dry_run(&proc_id, &LaunchOptions::from(order)).await.map(Reply::Text)
+                self.engine.dry_run(&proc_id, &LaunchOptions::from(*order)).await.map(Reply::Text)
             }
         };
         answer.map_err(|error| error.to_string())

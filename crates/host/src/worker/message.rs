@@ -286,6 +286,11 @@ pub(super) struct Lead {
 }
 wire_message!(Lead, "worker.lead");
 
+/// That proc needs not be led any more, unless it was launched.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Forget(pub(super) ProcId);
+wire_message!(Forget, "worker.forget");
+
 /// Launch through the launcher of that kind from now on, which has this configuration, in JSON.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Through {
@@ -333,8 +338,7 @@ impl Word {
             Report::Handle(text) => Some(Self::Handle(text)),
             Report::Unreachable(why) => Some(Self::Unreachable(why)),
             Report::Reachable => Some(Self::Reachable),
-            #[allow(unreachable_patterns, reason = "one more where launchers were built with fakes")]
-            Report::Pid(_) | _ => None,
+            _ => None,
         }
     }
 }
@@ -363,7 +367,7 @@ pub(super) enum Question {
     Probe,
     List,
     Remove(String),
-    DryRun(ProcId, Order),
+    DryRun(ProcId, Box<Order>),
 }
 
 /// What it said, or why it did not.

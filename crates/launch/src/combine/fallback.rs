@@ -76,7 +76,7 @@ impl ProcLauncher for Fallback {
     }
 
     fn launched_in(&self, proc_id: &ProcId) -> Option<ProcId> {
-        self.parts.iter().find_map(|part| part.launched_in(proc_id))
+        self.known.at(proc_id)?.launched_in(proc_id)
     }
 
     fn check(&self, confinement: &Confinement) -> Result<(), InvalidArgument> {
