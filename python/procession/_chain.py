@@ -7,7 +7,9 @@ from typing import Any
 
 from procession import _validate
 from procession._agents import AgentLauncher
+from procession._command import Command
 from procession._engines import EngineLauncher
+from procession._ssh import Ssh
 from procession.errors import InvalidArgument
 
 
@@ -15,7 +17,7 @@ class Chain(AgentLauncher):
     """Launches through a launcher that is on another machine: `Chain(Ssh("node7"), Docker("trainer:7"))`.
 
     launchers: two or more. All but the last lead somewhere, and are `Ssh` or `Command`; the last one launches there, and is any
-        launcher for a substrate: `Docker`, `Podman`, `Systemd`, `Slurm`. Where it finds its engine is where it is: `host=` of Docker
+        launcher for a substrate: `Docker`, `Podman`, `Systemd`, `Slurm`, `Kubernetes`, `Vm`. Where it finds its engine is where it is: `host=` of Docker
         is an address of that machine.
 
     What leads there starts one agent for all procs (`procession agent --stdio`, of a build with that launcher), which has the last
@@ -35,7 +37,7 @@ class Chain(AgentLauncher):
                 rule = "has to be a launcher for a substrate, such as Ssh(...) and Docker(...); what goes around launchers goes around the chain"
                 _validate.refuse("launchers", launcher, rule)
         for launcher in launchers[:-1]:
-            if not isinstance(launcher, AgentLauncher) or isinstance(launcher, Chain):
+            if not isinstance(launcher, Ssh | Command):
                 rule = "leads to no other machine: only the last one may be of its kind, before it give Ssh(...) or Command(...)"
                 raise InvalidArgument("launchers", repr(launcher), rule)
         self.launchers = launchers
@@ -44,6 +46,12 @@ class Chain(AgentLauncher):
         self._first = first
         self._kind = first._kind
         super().__init__({**first._config, "launcher": {"kind": inner._kind, "config": json.dumps(inner._far())}})
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """That of the last launcher, which is the one that launches."""
+        config: dict[str, Any] = self.launchers[-1].config
+        return config
 
     def _far(self) -> dict[str, Any]:
         return {**self._first._far(), "launcher": self._config["launcher"]}

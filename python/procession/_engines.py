@@ -117,16 +117,16 @@ def _again(cls: type[EngineLauncher], config: dict[str, Any]) -> EngineLauncher:
     return cls(**config)
 
 
-_known: dict[tuple[str, str], Launcher] = {}
+_known: dict[tuple[str, str], Engine] = {}
 _known_lock = threading.Lock()
 
 
-def engine_from(described: dict[str, Any]) -> Launcher:
-    """The launcher that a proc has described; one connection for all that describe the same."""
+def engine_from(described: dict[str, Any]) -> Engine:
+    """What a proc has described; one connection for all that describe the same."""
     key = (described["engine"], described["config"])
     with _known_lock:
         if key not in _known:
-            _known[key] = _connect(key[0], json.loads(key[1])).launcher()
+            _known[key] = _connect(key[0], json.loads(key[1]))
         return _known[key]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from procession import _native, _validate
+from procession._combinators import leaves_of
 from procession._future import when_done
 from procession._zygote import Zygote, known
 from procession.errors import Unsupported
@@ -48,6 +49,10 @@ class Pool(Zygote):
             return Future._done_with(None)
         waiter = pool.warm()
         return when_done(waiter, waiter.result)
+
+    def places(self) -> list[AnyLauncher]:
+        """The launchers that make its places."""
+        return leaves_of(self._through)
 
     def fit_for(self, slots: Sequence[Slot]) -> AnyLauncher:
         """This one: what it cannot do is refused."""

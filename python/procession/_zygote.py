@@ -9,7 +9,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from procession import _native, config
-from procession._engines import EngineLauncher
+from procession._combinators import leaves_of
+from procession._engines import EngineLauncher, engine_from
 from procession._runtime import is_launched, runtime
 from procession._setup import modules_of
 
@@ -89,7 +90,8 @@ class Zygote:
         through = self._through.native()
         if through is None:
             return None
-        python = self._through.interpreter if isinstance(self._through, EngineLauncher) else None
+        engines = [leaf for leaf in leaves_of(self._through) if isinstance(leaf, EngineLauncher)]
+        python = engines[0].interpreter if engines else None
         return _launcher(self._named(runtime().proc_id), through, None, python, self._size)
 
     def described(self, on: HostMesh | None = None) -> dict[str, Any] | None:
@@ -134,7 +136,16 @@ def zygote_from(described: dict[str, Any]) -> Launcher:
     from procession._launcher import native_from
 
     through, owner = native_from(described["through"]), described["owner"]
-    return _launcher(described["zygote"], through, owner, None, described["size"])
+    return _launcher(described["zygote"], through, owner, _python_of(described["through"]), described["size"])
+
+
+def _python_of(described: dict[str, Any] | None) -> str | None:
+    """What runs Python where that launcher launches, where that is known."""
+    if described is None:
+        return None
+    if "engine" in described:
+        return engine_from(described).interpreter()
+    return next(filter(None, map(_python_of, described.get("of", []))), None)
 
 
 def known(name: str | None) -> _native.Zygote | _native.Pool | None:

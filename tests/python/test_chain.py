@@ -12,7 +12,7 @@ from launching import gone, until
 from procession import launchers
 from procession.actor import Actor, endpoint, this_host
 from procession.errors import InvalidArgument, LauncherUnavailable
-from procession.launchers import Chain, Command, Docker, Ssh, Throttle, native
+from procession.launchers import Chain, Command, Docker, Ssh, Throttle, Vm, native
 
 AGENT = [sys.executable, "-m", "procession", "agent", "--stdio"]
 
@@ -139,6 +139,8 @@ def test_three_are_a_chain_too():
         ([Ssh("a"), native()], "has to be a launcher for a substrate"),
         ([Ssh("a"), Throttle(Docker("b"), at_once=1)], "what goes around launchers goes around the chain"),
         ([Docker("b"), Ssh("a")], "leads to no other machine"),
+        ([Vm("root.img"), Docker("b")], "leads to no other machine"),
+        ([Chain(Ssh("a"), Ssh("b")), Docker("b")], "leads to no other machine"),
     ],
 )
 def test_what_is_no_chain_is_refused(parts, rule):

@@ -292,9 +292,9 @@ impl ProcLauncher for Pool {
         let launch = proc_id.launch_id();
         let zygote = self.place(launch, true)?;
         // One proc is not worth an interpreter to fork it from.
-        if options.command.preload.take().is_some()
-            && let Some(interpreter) = zygote.interpreter()
-        {
+        if options.command.preload.take().is_some() {
+            let own = || self.spec.command.program.to_string_lossy().into_owned();
+            let interpreter = zygote.interpreter().unwrap_or_else(own);
             options.command.arg0 = options.command.arg0.map(|_| interpreter.clone());
             options.command.program = interpreter.into();
         }

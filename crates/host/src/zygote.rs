@@ -106,7 +106,7 @@ impl Zygote {
 
     /// Whether it can launch at once.
     pub(crate) fn is_up(&self) -> bool {
-        self.now().is_some_and(|session| session.takes_launches())
+        self.now().is_some()
     }
 
     /// Whether the process was started, and cannot be used any more.
@@ -202,7 +202,7 @@ impl Zygote {
     }
 
     fn now(&self) -> Option<Arc<Session>> {
-        let last = locked(&self.started).last.clone()?;
+        let last = locked(&self.started).last.clone().filter(|last| last.can_be_used())?;
         let up = last.up.borrow().clone();
         up?.ok()
     }
@@ -215,10 +215,9 @@ impl Zygote {
 
 impl Process {
     fn can_be_used(&self) -> bool {
-        match &*self.up.borrow() {
-            None => true,
-            Some(up) => up.as_ref().is_ok_and(|session| session.takes_launches()),
-        }
+        let is_used =
+            |up: &Result<Arc<Session>, _>| up.as_ref().is_ok_and(|session| session.takes_launches());
+        self.proc_.exit().is_none() && self.up.borrow().as_ref().is_none_or(is_used)
     }
 
     async fn reached(&self) -> Result<Arc<Session>, String> {

@@ -87,6 +87,20 @@ async fn a_launcher_that_cannot_be_used_there_is_told_of_with_its_place_and_the_
     );
 }
 
+#[tokio::test]
+async fn what_was_to_be_led_there_and_is_never_launched_leaves_its_agent_to_the_next() {
+    let started = tempfile::NamedTempFile::new().unwrap();
+    let inner = format!("sh -c 'echo >> {}; exec {{argv}}'", started.path().display());
+    let launcher = connect(chained(&inner)).await.unwrap();
+    for _ in 0..3 {
+        let proc_id = ProcId::fresh("p", &HostId::fresh("h")).unwrap();
+        let relayed = launcher.relay(&proc_id, ([127, 0, 0, 1], 9).into()).await.unwrap();
+        assert!(relayed.address.starts_with("127.0.0.1:"), "{relayed:?}");
+    }
+    assert_eq!(std::fs::read_to_string(started.path()).unwrap(), "\n");
+    launcher.close().await;
+}
+
 /// A proc, and everything that happens to it.
 struct Watched {
     proc_: procession_host::ProcRef,

@@ -10,6 +10,7 @@ use procession_launch::{Relayed, Report};
 use procession_model::{ActorId, HostId, ProcId};
 use procession_net::{Link, LinkReceiver, Peer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -73,6 +74,8 @@ pub trait Guard: Send + Sync {
 pub(super) struct Connection {
     pub(super) session: Arc<Session>,
     line: Line,
+    /// That of the conversation, which may outlive that of a host.
+    runtime: Handle,
     /// By the address of a host: at which address of the agent's its procs reach it.
     relayed: Mutex<HashMap<SocketAddr, String>>,
     leading: std::sync::Mutex<JoinSet<()>>,
@@ -116,6 +119,7 @@ impl Connection {
         let connection = Arc::new(Self {
             session,
             line,
+            runtime: Handle::current(),
             relayed: Mutex::default(),
             leading: Default::default(),
             was_closed: AtomicBool::new(false),
@@ -252,7 +256,7 @@ impl Connection {
         let Listening(address) = is_listening.recv().await.map_err(|error| error.to_string())?;
         let address = address?;
         let line = self.line.clone();
-        self.leading.lock().unwrap_or_else(std::sync::PoisonError::into_inner).spawn(async move {
+        let leads = async move {
             let mut led = JoinSet::new();
             loop {
                 tokio::select! {
@@ -263,7 +267,9 @@ impl Connection {
                     },
                 }
             }
-        });
+        };
+        let mut leading = self.leading.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        leading.spawn_on(leads, &self.runtime);
         relayed.insert(host, address.clone());
         Ok(address)
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use procession_host::{Host, Pool, ProcRef, SpawnSpec};
 use procession_launch::ProcLauncher;
 use procession_model::{BootstrapCommand, ProcExitKind, ProcId};
+use procession_sys::Snapshot;
 
 use crate::common::{host, members, program, script, shut_down, soon, within};
 
@@ -66,6 +67,34 @@ async fn a_place_whose_launch_never_came_is_had_by_the_next() {
     assert_eq!(place_of(&pool, &proc_).name(), place);
     soon(proc_.kill("a test")).await.unwrap();
     assert_eq!(soon(proc_.ended()).await.kind, ProcExitKind::Signaled { signal: 9, core_dumped: false });
+    shut_down(host).await;
+}
+
+#[tokio::test]
+async fn no_more_places_wait_than_were_asked_for_however_many_launches_never_came() {
+    let (host, pool) = pair(1).await;
+    for _ in 0..2 {
+        let admissions = [soon(pool.admit()).await.unwrap(), soon(pool.admit()).await.unwrap()];
+        drop(admissions);
+    }
+    let proc_ = spawn(&host, &pool, script("p", "exec sleep 1000"));
+    soon(proc_.ready()).await.unwrap();
+    within(WHILE, "it has a place, and one waits", || host.live().len() == 3).await;
+    shut_down(host).await;
+}
+
+#[tokio::test]
+async fn a_place_that_has_ended_while_it_waited_is_nobodys() {
+    let (host, pool) = pair(1).await;
+    soon(pool.warm()).await.unwrap();
+    let all = Snapshot::take().unwrap();
+    let below = all.descendants([std::process::id()]);
+    below.into_iter().filter(|process| process.marker().is_some()).for_each(|process| process.signal(9));
+    within(WHILE, "it has ended", || host.live().is_empty()).await;
+    let proc_ = spawn(&host, &pool, script("p", "exit 3"));
+    let exit = soon(proc_.ended()).await;
+    assert_eq!(exit.kind, ProcExitKind::Exited { code: 3 }, "{}", exit.verdict);
+    assert_eq!(exit.certificate.launched_in.clone().unwrap().name(), "place-2");
     shut_down(host).await;
 }
 
