@@ -136,3 +136,15 @@ def test_over_the_native_launcher_there_is_nothing_to_keep_warm():
     pool.warm().get(10)
     [exit] = spawn(pool, **shell("exit 5")).wait(timeout=50).get().values()
     assert (exit.exit_code, exit.launcher) == (5, "native")
+
+
+def test_its_places_keep_the_promises_of_launchers(pool):
+    from procession import _native
+
+    if "conformance" not in _native.features():
+        pytest.skip("this build has no conformance kit")
+    from procession._conformance import conform
+
+    rows = [(one.name, one.outcome, one.why) for one in conform(pool, only=("exit.*", "output.*"), jobs=4)]
+    assert [row for row in rows if row[1] == "failed"] == []
+    assert len([row for row in rows if row[1] == "passed"]) > 20

@@ -21,7 +21,7 @@ use super::message::{
 const LAUNCHES_AT_ONCE: usize = 128;
 /// For a desk to say that it has ended a proc: less than whoever asked waits.
 pub(crate) const ANSWER: Duration = Duration::from_millis(4800);
-/// For the end of a session to be told, when what was to come over it does not.
+/// For the end of a session to be told, when what was to come over it does not: the ports of whoever has ended may close first.
 const SOON: Duration = Duration::from_millis(100);
 /// How many ended procs are remembered, which can be asked to end once more.
 const REMEMBERED: usize = 1000;
@@ -184,7 +184,7 @@ impl Session {
     pub(super) async fn shut_down(&self) -> Result<(), String> {
         let (done, answer) = self.node.mailbox().open_once_port();
         self.tell(ShutDown(done.bind()))?;
-        match timeout(ANSWER, answer.recv()).await.map(|answer| self.settled(answer)) {
+        match timeout(ANSWER, async { self.settled(answer.recv().await).await }).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(Undone::Failed(why))) => Err(why),
             Ok(Err(Undone::NotFound)) | Err(_) => Err(format!("it has not answered for {ANSWER:?}")),
@@ -192,10 +192,13 @@ impl Session {
     }
 
     /// What an answer comes to; that the session has ended means that the proc has too.
-    fn settled(&self, answer: Result<Done, MailboxError>) -> Result<(), Undone> {
+    async fn settled(&self, answer: Result<Done, MailboxError>) -> Result<(), Undone> {
         match answer {
             Ok(Done(done)) => done,
-            Err(MailboxError::Closed(_)) if self.has_ended().is_some() => Ok(()),
+            Err(MailboxError::Closed(why)) => match timeout(SOON, self.over()).await {
+                Ok(()) => Ok(()),
+                Err(_) => Err(Undone::Failed(why)),
+            },
             Err(error) => Err(Undone::Failed(error.to_string())),
         }
     }
@@ -223,6 +226,10 @@ enum Asked {
 }
 
 impl Launches {
+    fn has_ended(&self, launch: LaunchId) -> bool {
+        matches!(self.asked.get(&launch), Some(Asked::Ended))
+    }
+
     fn ended(&mut self, launch: LaunchId) {
         self.asked.insert(launch, Asked::Ended);
         self.ended.push_back(launch);
@@ -388,10 +395,14 @@ impl Remote {
         };
         let Ok(answer) = session.ask(proc_id, how) else {
             // All that it had launched ends there, or has.
-            return if session.has_ended().is_some() { Ok(()) } else { Err(failed(session.mute(patience))) };
+            let is_over = timeout(SOON, session.over()).await.is_ok();
+            return if is_over { Ok(()) } else { Err(failed(session.mute(patience))) };
         };
-        match timeout(patience, answer.recv()).await.map(|answer| session.settled(answer)) {
+        let settled = timeout(patience, async { session.settled(answer.recv().await).await }).await;
+        match settled {
             Ok(Ok(())) => Ok(()),
+            // What it was launched by ends after it, maybe before its answer.
+            Ok(Err(Undone::Failed(_))) if locked(&self.launches).has_ended(proc_id.launch_id()) => Ok(()),
             Ok(Err(Undone::NotFound)) => Err(ProcLauncherError::NotFound(proc_id.to_string())),
             Ok(Err(Undone::Failed(why))) => Err(failed(format!("{}: {why}", session.name()))),
             Err(_) => Err(failed(session.mute(patience))),
@@ -414,7 +425,6 @@ impl Exit {
             Err(MailboxError::Closed(why)) => why,
             Err(error) => error.to_string(),
         };
-        // The ports of whoever has ended may close before its end is told.
         let _it_has_not_ended = timeout(SOON, self.session.over()).await;
         let reason = self.session.has_ended().unwrap_or_else(|| {
             format!("host lost: {} has not said how it ended: {why}", self.session.name())
