@@ -50,10 +50,6 @@ class Pool(Zygote):
         waiter = pool.warm()
         return when_done(waiter, waiter.result)
 
-    def places(self) -> list[AnyLauncher]:
-        """The launchers that make its places."""
-        return leaves_of(self._through)
-
     def fit_for(self, slots: Sequence[Slot]) -> AnyLauncher:
         """This one: what it cannot do is refused."""
         return self
@@ -69,3 +65,12 @@ class Pool(Zygote):
 
     def __repr__(self) -> str:
         return f"launchers.Pool({self._through!r}, size={self._size!r})"
+
+    def leaves(self) -> list[AnyLauncher]:
+        """The launchers that make its places in the end."""
+        return leaves_of(self._through)
+
+
+def substrates_of(launcher: AnyLauncher) -> list[AnyLauncher]:
+    """The launchers that make what procs run in: of one that keeps places warm those that make these."""
+    return [inner for leaf in leaves_of(launcher) for inner in (leaf.leaves() if isinstance(leaf, Pool) else [leaf])]
