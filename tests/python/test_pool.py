@@ -42,7 +42,7 @@ def shell(text):
 
 
 def place_of(procs):
-    """The pids of the processes that procs were launched in."""
+    """The procs that these were launched in."""
     return [exit.certificate.launched_in for exit in procs.exits().values()]
 
 

@@ -1,4 +1,4 @@
-"""Containers of an engine on another machine: ssh leads there, and Docker launches there."""
+"""Containers of an engine on another machine, where ssh leads; and containers that are kept warm."""
 
 import os
 import socket
@@ -13,7 +13,7 @@ import procession.actor
 from launching import until
 from procession.actor import this_host
 from procession.errors import InvalidArgument, LauncherUnavailable
-from procession.launchers import Chain, Command, Docker, Podman, Ssh
+from procession.launchers import Chain, Command, Docker, Podman, Pool, Ssh
 
 IS_PODMAN = "podman" in os.environ.get("DOCKER_HOST", "")
 AGENT = [
@@ -93,6 +93,15 @@ def spawn(launcher, count=1, **more):
     return this_host().spawn_procs({"workers": count}, launcher=launcher, **more)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _a_host_that_listens():
+    """It goes on listening for containers, and for what is led to it: from before what each test is compared with."""
+    for launcher in (docker(), Command("{argv}", agent=AGENT)):
+        spawn(launcher, **shell("pass")).wait(timeout=50).get()
+        if isinstance(launcher, Command):
+            launcher.close().get(30)
+
+
 def shell(text, **more):
     return {"bootstrap_command": ["python3", "-c", text], "readiness": "none", **more}
 
@@ -142,6 +151,16 @@ def test_with_the_connection_its_containers_end(engine, far):
     [end] = procs.wait(timeout=50).get().values()
     assert end.kind == "lost"
     until(lambda: engine.containers() == [], "the end of the container", 50)
+
+
+@pytest.mark.parametrize("kind", ["chain", "pool"])
+def test_containers_there_and_those_that_were_kept_warm_keep_the_promises_of_launchers(engine, kind):
+    from procession._conformance import conform
+
+    with closed(Chain(Command("{argv}", agent=AGENT), docker()) if kind == "chain" else Pool(docker(), size=2)) as one:
+        rows = [(row.name, row.outcome, row.why) for row in conform(one, only=("exit.*", "stop.*"), jobs=4)]
+    assert [row for row in rows if row[1] == "failed"] == []
+    assert len([row for row in rows if row[1] == "passed"]) > 20
 
 
 def test_it_shows_what_the_engine_there_would_be_asked_for(engine, far):
