@@ -20,8 +20,9 @@ packages_without() {
     done | sort -u
 }
 
-# install_packages PACKAGE...: as root on Debian
-install_packages() {
+# install_packages PACKAGE...: as root on Debian. In a shell of its own, so that what it takes away at its end does not depend on who
+# calls it.
+install_packages() (
     local policy=/usr/sbin/policy-rc.d code=0
     [ "$#" -gt 0 ] || return 0
     [ "$(id -u)" = 0 ] || skip "not root: ask for apt-get install $*"
@@ -35,7 +36,7 @@ install_packages() {
     fi
     { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"; } >&2 || code=$?
     [ "$code" = 0 ] || die "apt-get could not install $*"
-}
+)
 
 # When a process started, in clock ticks after boot: with it a pid is unmistakable.
 started_at() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }

@@ -36,9 +36,11 @@ install() {
     install_packages $(missing)
 }
 
-image() {
-    local files applet python=${PYTHON:-$root/.venv/bin/python}
+# In a shell of its own, which takes its files away also when it fails.
+image() (
+    python=${PYTHON:-$root/.venv/bin/python}
     files=$(mktemp -d)
+    trap 'rm -rf "$files"' EXIT
     "$python" "$here/mkimg.py" --wheel "${WHEEL:-$(echo "$root"/dist/procession-*.whl)}" --package cloudpickle |
         tar -x -C "$files"
     # What a guest compiles is gone with it, and would be compiled again by each.
@@ -50,8 +52,7 @@ image() {
     done
     # Half of it is free: what a guest writes goes elsewhere, but no further than that.
     mke2fs -q -F -t ext4 -d "$files" "$1" "$(($(du -sm "$files" | cut -f1) * 2 + 64))M"
-    rm -rf "$files"
-}
+)
 
 with() {
     local code=0

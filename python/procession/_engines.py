@@ -117,17 +117,22 @@ def _again(cls: type[EngineLauncher], config: dict[str, Any]) -> EngineLauncher:
     return cls(**config)
 
 
+MOST_KNOWN = 64
 _known: dict[tuple[str, str], Engine] = {}
 _known_lock = threading.Lock()
 
 
 def engine_from(described: dict[str, Any]) -> Engine:
-    """What a proc has described; one connection for all that describe the same."""
+    """What a proc has described; one connection for all that describe the same, of the latest `MOST_KNOWN`."""
     key = (described["engine"], described["config"])
     with _known_lock:
-        if key not in _known:
-            _known[key] = _connect(key[0], json.loads(key[1]))
-        return _known[key]
+        engine = _known.pop(key, None)
+        if engine is None:
+            engine = _connect(key[0], json.loads(key[1]))
+        _known[key] = engine  # as the latest
+        while len(_known) > MOST_KNOWN:
+            del _known[next(iter(_known))]
+        return engine
 
 
 def _connect(kind: str, config: dict[str, Any]) -> Engine:

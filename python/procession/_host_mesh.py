@@ -228,7 +228,7 @@ class HostMesh(Mesh):
         log_keep: how many that were put aside are kept of each stream.
         on_owner_loss: "detach" lets procs live on when this process ends, for the next one that calls `reattach` with the
             same directory, as this one did before; with a log_dir. Their restart policy goes on then too. With the native
-            launcher, Docker, Podman and Slurm; refused with others, and for what belongs to an actor or a proc.
+            launcher, Docker, Podman, Slurm and Systemd; refused with others, and for what belongs to an actor or a proc.
         """
         again = _policy(restart)
         is_here = self._hosts is None

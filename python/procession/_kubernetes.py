@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -81,9 +82,6 @@ class Kubernetes(EngineLauncher):
         if image_pull_policy not in (None, "Always", "IfNotPresent", "Never"):
             _validate.refuse("image_pull_policy", image_pull_policy, 'pass "Always", "IfNotPresent" or "Never"')
         lists = {"image_pull_secrets": image_pull_secrets, "tolerations": tolerations, "volumes": volumes}
-        for name, value in lists.items():
-            if isinstance(value, str):
-                _validate.refuse(name, value, "pass a list of texts")
         texts = {
             "namespace": namespace,
             "context": context,
@@ -98,9 +96,20 @@ class Kubernetes(EngineLauncher):
                 _validate.text(name, text)
         maps = {"node_selector": node_selector, "labels": labels, "annotations": annotations}
         for name, given in maps.items():
-            for key, value in (given or {}).items():
-                if not isinstance(key, str) or not isinstance(value, str):
-                    _validate.refuse(name, given, "pass a dict of texts to texts")
+            if given is None:
+                continue
+            if not isinstance(given, Mapping) or not all(
+                isinstance(text, str) for pair in given.items() for text in pair
+            ):
+                _validate.refuse(name, given, "pass a dict of texts to texts")
+        if patch is not None:
+            rule = "pass a dict as the API writes it, of what JSON has"
+            try:
+                json.dumps(patch)
+            except (TypeError, ValueError) as error:
+                _validate.refuse("patch", patch, f"{rule} ({error})")
+            if not isinstance(patch, dict):
+                _validate.refuse("patch", patch, rule)
         super().__init__(
             {
                 "image": _validate.text("image", image),
@@ -108,12 +117,12 @@ class Kubernetes(EngineLauncher):
                 "kubeconfig": None if kubeconfig is None else os.fspath(kubeconfig),
                 "python": _validate.text("python", python),
                 "image_pull_policy": image_pull_policy,
-                **{name: list(value) for name, value in lists.items()},
+                **{name: _validate.args(name, value) for name, value in lists.items()},
                 "image_patience": _validate.seconds("image_patience", image_patience),
                 **{name: dict(given or {}) for name, given in maps.items()},
-                "gpus": _validate.count("gpus", gpus, least=0),
-                "init": init,
-                "keep": keep,
+                "gpus": _validate.count("gpus", gpus, most=2**32 - 1),
+                "init": _validate.flag("init", init),
+                "keep": _validate.flag("keep", keep),
                 "launches_at_once": _validate.count("launches_at_once", launches_at_once, least=1),
                 "patch": None if patch is None else dict(patch),
             }

@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from procession import _cells
 from procession._answer import format_error
 from procession._runtime import is_launched
 
@@ -34,8 +35,10 @@ def end_process(failure: MeshFailure, error: BaseException) -> None:
     main = threading.main_thread()
     thread = main.ident if main.is_alive() else None
     if _is_interactive():
-        # What runs there now is interrupted, and no more: a notebook that runs nothing ignores interrupts, and would end.
-        if thread is not None and _heeds_interrupts():
+        # What runs there now is interrupted, and no more.
+        if _cells.are_followed():
+            _cells.interrupt()
+        elif thread is not None and _heeds_interrupts():
             signal.pthread_kill(thread, signal.SIGINT)
         return
     if not _ending.acquire(blocking=False):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from procession import _native, config
+from procession import _cells, _native, config
 
 if TYPE_CHECKING:
     from procession._future import Future
@@ -33,6 +33,7 @@ def _start() -> Runtime:
         if running is None:
             running = _native.start_client()
             atexit.register(_at_exit)
+            _cells.follow()
             _serve_host()
         return running
 
@@ -46,6 +47,7 @@ def start_in(directory: str | os.PathLike[str]) -> tuple[list[list[ProcHandle]],
     with _lock:
         handed = _native.start_client_in(os.fspath(directory))
         atexit.register(_at_exit)
+        _cells.follow()
         _serve_host()
     return handed
 

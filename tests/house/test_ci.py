@@ -1,5 +1,6 @@
 import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -120,5 +121,16 @@ def test_the_last_line_counts_over_all_lanes():
     assert lines[-1] == "4 passed, 2 failed, 1 skipped"
 
 
-def test_all_lanes_together_stay_within_the_time_of_a_full_run():
-    assert sum(lane.minutes for lane in ci.LANES) < 85
+def test_a_lane_has_no_more_time_than_the_whole_run():
+    outcome = ci.run_lane(lane("import time; time.sleep(60)"), until=time.monotonic() + 0.5)
+    assert outcome.verdict == "failed"
+    assert outcome.detail.endswith(" min")
+    assert outcome.seconds < 30
+
+
+def test_a_lane_for_which_no_time_is_left_is_not_begun_and_fails(tmp_path):
+    begun = tmp_path / "begun"
+    outcome = ci.run_lane(lane(f"open({str(begun)!r}, 'w')"), until=time.monotonic())
+    assert (outcome.verdict, outcome.counts) == ("failed", {"failed": 1})
+    assert "not begun" in outcome.detail
+    assert not begun.exists()

@@ -62,6 +62,29 @@ def test_what_virtual_machines_need_is_named_where_it_is_missing(tmp_path):
     assert "qemu-system-x86" in done.stdout or "guests are x86-64 machines" in done.stdout
 
 
+def test_an_image_that_cannot_be_made_leaves_no_files(tmp_path):
+    environ = {**os.environ, "TMPDIR": str(tmp_path), "PYTHON": "false", "WHEEL": "none"}
+    done = subprocess.run(
+        [ENGINES / "vm.sh", "image", "no.img"], env=environ, capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode != 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_an_installation_needs_is_gone_after_it_whatever_else_its_caller_takes_away(tmp_path):
+    if (possible := bash("place_possible")).returncode != 0:
+        pytest.skip(possible.stdout.strip())
+    for folder in ("bin", "sbin"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "bin" / "apt-get").write_text("#!/bin/sh\ntest -x /usr/sbin/policy-rc.d && echo it is there >&2\n")
+    (tmp_path / "bin" / "apt-get").chmod(0o755)
+    prepare = f"mount --bind {tmp_path}/sbin /usr/sbin; PATH={tmp_path}/bin:$PATH"
+    done = bash(f"{prepare}; install_packages one; trap true EXIT", "unshare", "--mount", "--propagation", "private")
+    assert done.returncode == 0, done.stderr
+    assert "it is there" in done.stderr
+    assert list((tmp_path / "sbin").iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("trace", "shown"),
     [

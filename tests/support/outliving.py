@@ -12,7 +12,7 @@ PRELUDE = """
 import json, os, signal, sys, time
 import procession.actor
 from procession import Actor, Restart, endpoint, reattach, this_host
-from procession.launchers import Docker, Podman, Slurm
+from procession.launchers import Docker, Podman, Slurm, Systemd
 
 procession.actor.unhandled_fault_hook = lambda failure: None
 directory, log_dir = sys.argv[1], sys.argv[1] + "/out"

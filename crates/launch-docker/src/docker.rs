@@ -17,13 +17,14 @@ use procession_launch::{
     Capabilities, Confines, Context, Found, Labels, Launcher, Managed, Output, ProcLauncherError, Signal,
     Ticket, WaitError,
 };
-use procession_model::{DialBack, LaunchOptions, ProcExitResult, ProcId};
+use procession_model::{DialBack, LaunchOptions, ProcExitKind, ProcExitResult, ProcId};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::OnceCell;
 use tokio::time::sleep;
 
 use crate::config::Pull;
 use crate::failure::{has_answered, is_done, is_missing, of_launch, of_wait, words};
+use crate::init;
 use crate::outcome::outcome;
 use crate::request::request;
 use crate::{DockerConfig, DockerError};
@@ -32,6 +33,10 @@ use crate::{DockerConfig, DockerError};
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// How long after its output broke off it is asked for again.
 const AGAIN: Duration = Duration::from_millis(500);
+/// No init says more than that of a program that it cannot execute, in bytes.
+const LINE: usize = 256;
+/// How long that is waited for before it is looked for again.
+const LOG_PAUSE: Duration = Duration::from_millis(100);
 /// In which state a container has ended, or was never started.
 const ENDED: [State; 3] = [State::CREATED, State::EXITED, State::DEAD];
 const USUAL_SOCKET: &str = "unix:///var/run/docker.sock";
@@ -176,6 +181,48 @@ impl Docker {
             }
         }
     }
+
+    /// All that a container has said which has ended, where it is no more than one line of an init; as far as its log has it within
+    /// half a second.
+    async fn only_line(&self, handle: &str) -> Option<String> {
+        for _ in 0..5 {
+            // From the beginning: of a line that was written in pieces Podman gives the last as its tail.
+            let which = LogsOptionsBuilder::new().stdout(true).stderr(true).build();
+            let mut pieces = self.client.logs(handle, Some(which));
+            let mut said = String::new();
+            while let Some(piece) = pieces.next().await {
+                said.push_str(&piece.ok()?.to_string());
+                if said.len() > LINE {
+                    return None;
+                }
+            }
+            if said.ends_with('\n') {
+                return Some(said);
+            }
+            sleep(LOG_PAUSE).await;
+        }
+        None
+    }
+
+    /// It does not say whether memory ran out, and its init that there is no program as if that had ended with 1.
+    async fn of_podman(
+        &self,
+        handle: &str,
+        args: Option<Vec<String>>,
+        exit: ProcExitResult,
+    ) -> ProcExitResult {
+        let exit = ProcExitResult { oom: None, ..exit };
+        if !self.config.init || exit.kind != (ProcExitKind::Exited { code: 1 }) {
+            return exit;
+        }
+        let Some(said) = self.only_line(handle).await else { return exit };
+        let Some(why) = init::refusal(&said) else { return exit };
+        let program = args.and_then(|args| args.into_iter().find(|word| word != "--")).unwrap_or_default();
+        ProcExitResult {
+            kind: ProcExitKind::Failed { reason: format!("{program:?} was not executed: {why}") },
+            ..exit
+        }
+    }
 }
 
 /// How containers of the network reach this machine: it listens at the network's gateway.
@@ -262,10 +309,15 @@ impl Launcher for Docker {
                 Some(Err(error)) => return Err(of_wait(&error, &self.host)),
             }
             let found = self.client.inspect_container(handle, None::<InspectContainerOptions>).await;
-            let state = found.map_err(|error| of_wait(&error, &self.host))?.state.unwrap_or_default();
+            let found = found.map_err(|error| of_wait(&error, &self.host))?;
+            let state = found.state.unwrap_or_default();
             if state.running != Some(true) {
                 let exit = outcome(&state);
-                return Ok(if self.is_podman { ProcExitResult { oom: None, ..exit } } else { exit });
+                return Ok(if self.is_podman {
+                    self.of_podman(handle, found.args, exit).await
+                } else {
+                    exit
+                });
             }
         }
     }

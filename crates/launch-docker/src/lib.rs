@@ -4,6 +4,7 @@ mod config;
 mod docker;
 mod error;
 mod failure;
+mod init;
 mod outcome;
 mod request;
 

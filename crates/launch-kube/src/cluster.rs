@@ -17,9 +17,10 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::request::{CONTAINER, FINALIZER};
+use crate::watch::uneven;
 
 /// How long the API server may take to answer what it answers at once. What it puts off is asked again within that.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,6 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const AT_ONCE: usize = 32;
 /// How long a command in a container may take.
 const COMMAND: Duration = Duration::from_secs(5);
+/// How often something is made again that the server has put off, and after how long: longer from time to time.
+const TRIES: u32 = 6;
+const AGAIN: Duration = Duration::from_millis(100);
 /// How many seconds the server keeps a watch open.
 const WATCH_SECONDS: u32 = 290;
 
@@ -36,6 +40,8 @@ pub(crate) struct Cluster {
     client: Client,
     runtime: Handle,
     room: Arc<Semaphore>,
+    /// That of those who follow an output, whom a node that is away can keep waiting: nothing else waits for them.
+    followers: Arc<Semaphore>,
     pub(crate) namespace: String,
     pub(crate) server: String,
 }
@@ -47,6 +53,8 @@ pub(crate) enum Failure {
     Refused { code: u16, why: String },
     /// It has not answered, or could not.
     Away(String),
+    /// Somebody else has changed at the same moment what it had to change, as the count of a quota: it can be asked again at once.
+    Conflict(String),
 }
 
 impl Failure {
@@ -61,7 +69,7 @@ impl Failure {
 
     pub(crate) fn words(&self) -> &str {
         match self {
-            Self::Refused { why, .. } | Self::Away(why) => why,
+            Self::Refused { why, .. } | Self::Away(why) | Self::Conflict(why) => why,
         }
     }
 }
@@ -79,7 +87,11 @@ impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         let Status { code, message, reason, .. } = status;
         let why = if message.is_empty() { format!("{reason} ({code})") } else { message };
-        if code >= 500 || code == 429 { Self::Away(why) } else { Self::Refused { code, why } }
+        match code {
+            429 | 500.. => Self::Away(why),
+            409 if reason == "Conflict" => Self::Conflict(why),
+            _ => Self::Refused { code, why },
+        }
     }
 }
 
@@ -108,8 +120,8 @@ pub(crate) enum Which {
 
 impl Cluster {
     pub(crate) fn new(client: Client, namespace: String, server: String) -> Self {
-        let room = Arc::new(Semaphore::new(AT_ONCE));
-        Self { client, runtime: Handle::current(), room, namespace, server }
+        let room = || Arc::new(Semaphore::new(AT_ONCE));
+        Self { client, runtime: Handle::current(), room: room(), followers: room(), namespace, server }
     }
 
     /// Connections live in the runtime that they were made in, and are shared.
@@ -117,7 +129,15 @@ impl Cluster {
         &self,
         question: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Failure> {
-        let (room, server) = (Arc::clone(&self.room), self.server.clone());
+        self.ask_in(&self.room, question).await
+    }
+
+    async fn ask_in<T: Send + 'static>(
+        &self,
+        room: &Arc<Semaphore>,
+        question: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (room, server) = (Arc::clone(room), self.server.clone());
         let asked = self.runtime.spawn(async move {
             let _room = room.acquire_owned().await;
             match timeout(PATIENCE, question).await {
@@ -148,10 +168,16 @@ impl Cluster {
         let unfit = |error: serde_json::Error| Failure::Refused { code: 0, why: error.to_string() };
         let object: DynamicObject = serde_json::from_value(object).map_err(unfit)?;
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.namespace, &kind);
-        match self.ask(async move { api.create(&PostParams::default(), &object).await }).await {
-            Ok(made) => Ok(Some(serde_json::to_value(made).map_err(unfit)?)),
-            Err(Failure::Refused { code: 409, .. }) => Ok(None),
-            Err(why) => Err(why),
+        let mut tries = 1..TRIES;
+        loop {
+            let (api, object) = (api.clone(), object.clone());
+            let made = self.ask(async move { api.create(&PostParams::default(), &object).await }).await;
+            match (made, tries.next()) {
+                (Err(Failure::Conflict(_)), Some(at)) => sleep(uneven(AGAIN * at)).await,
+                (Ok(made), _) => return Ok(Some(serde_json::to_value(made).map_err(unfit)?)),
+                (Err(Failure::Refused { code: 409, .. }), _) => return Ok(None),
+                (Err(why), _) => return Err(why),
+            }
         }
     }
 
@@ -165,9 +191,10 @@ impl Cluster {
             Ok(Some(made)) => {
                 serde_json::from_value(made).map_err(|error| Failure::Away(format!("its answer: {error}")))
             }
-            Err(why @ Failure::Refused { .. }) => Err(why),
+            Ok(None) => self.pod(name).await,
             // An answer that did not come says nothing of whether it was done.
-            Ok(None) | Err(Failure::Away(_)) => self.pod(name).await,
+            Err(Failure::Away(why)) => self.pod(name).await.map_err(|_| Failure::Away(why)),
+            Err(why) => Err(why),
         }
     }
 
@@ -236,6 +263,15 @@ impl Cluster {
         or_gone(self.ask(async move { secrets.delete(&name, &DeleteParams::default()).await }).await)
     }
 
+    /// Takes a pod and its secret away, or the pod's finalizer alone where it is to be kept; fails with what is left, and why.
+    pub(crate) async fn take_away(&self, name: &str, keep: bool) -> Result<(), (&'static str, Failure)> {
+        self.release(name).await.map_err(|why| ("pod", why))?;
+        if !keep {
+            self.delete_pod(name, 0).await.map_err(|why| ("pod", why))?;
+        }
+        self.delete_secret(name).await.map_err(|why| ("secret", why))
+    }
+
     /// All of `which`, and the version of the list.
     pub(crate) async fn pods_of(&self, which: &Which) -> Result<(Vec<Pod>, String), Failure> {
         let how = match which {
@@ -293,7 +329,8 @@ impl Cluster {
             ..LogParams::default()
         };
         let (pods, name) = (self.pods(), name.to_owned());
-        self.ask(async move {
+        let room = if follow { &self.followers } else { &self.room };
+        self.ask_in(room, async move {
             let log: Pin<Box<dyn AsyncBufRead + Send>> = Box::pin(pods.log_stream(&name, &how).await?);
             Ok(log)
         })
@@ -327,6 +364,10 @@ mod tests {
             Status::failure("pods is forbidden: User \"a\" cannot create resource \"pods\"", "Forbidden");
         let told = Failure::from(forbidden.with_code(403));
         assert!(matches!(&told, Failure::Refused { code: 403, why } if why.contains("cannot create")));
+        let quota = Status::failure("the object has been modified", "Conflict").with_code(409);
+        assert!(matches!(Failure::from(quota), Failure::Conflict(_)));
+        let exists = Status::failure("", "AlreadyExists").with_code(409);
+        assert!(matches!(Failure::from(exists), Failure::Refused { code: 409, .. }));
         for code in [429, 500, 503] {
             assert!(matches!(Failure::from(Status::failure("later", "").with_code(code)), Failure::Away(_)));
         }

@@ -1,29 +1,30 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
 use procession_launch::{
     Capabilities, Confines, Context, Found, Labels, Launcher, Managed, Output, ProcLauncherError, Signal,
     WaitError,
 };
-use procession_model::{DialBack, Eviction, LaunchOptions, ProcExitKind, ProcExitResult, ProcId};
+use procession_model::{DialBack, Eviction, LaunchOptions, ProcExitResult, ProcId};
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 
+use crate::client::client;
 use crate::cluster::{Cluster, Failure, Which};
-use crate::outcome::{outcome, silent, untold, vanished};
 use crate::output::follow;
+use crate::pod::{Pod, SILENCE};
 use crate::reach::dial_back;
 use crate::request::{LAUNCHER, Request, request};
 use crate::signals::{tellers, whom};
-use crate::stage::{Stage, has_status, node};
-use crate::watch::{Following, Seen, Watch};
+use crate::stage::Stage;
+use crate::watch::{Seen, Watch, uneven};
 use crate::{KubernetesConfig, KubernetesError};
 
 /// How often a pod that waits says so.
@@ -34,23 +35,10 @@ const CONNECTS: Duration = Duration::from_secs(10);
 const AT_ONCE: u32 = 1;
 /// How long a signal may take to be sent by what the image has; hosts wait for its answer.
 const TELLS: Duration = Duration::from_secs(4);
+/// How often what a failed launch has left is tried to be taken away, over some minutes.
+const TRIES: u32 = 8;
 /// How long after a kill that has shown no effect the kubelet is asked for one.
 const INSISTS: Duration = Duration::from_secs(5);
-/// How long after a node is done with a pod it may still tell how that has ended.
-const SETTLES: Duration = Duration::from_secs(4);
-/// How long after its time a node may take to say that a deleted pod has ended.
-const SILENCE: Duration = Duration::from_secs(60);
-
-/// One pod that was launched, or found.
-struct Pod {
-    following: Following,
-    /// Sees this one alone, where another launcher has made it.
-    own_watch: Option<Watch>,
-    /// Whether we have asked for its end.
-    asked: AtomicBool,
-    /// How long it has from then on.
-    grace: Mutex<Duration>,
-}
 
 /// Launches each proc as a pod.
 pub struct Kubernetes {
@@ -90,7 +78,7 @@ impl Kubernetes {
         let host = access.cluster_url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let port = access.cluster_url.port_u16().unwrap_or(443);
         let unreachable = |why: String| KubernetesError::Unreachable { server: server.clone(), why };
-        let client = Client::try_from(access).map_err(|error| unreachable(error.to_string()))?;
+        let client = client(access).map_err(unreachable)?;
         let cluster = Cluster::new(client, namespace, server.clone());
         cluster.version().await.map_err(|why| unreachable(why.words().to_owned()))?;
         let dial_back = dial_back(&config, &cluster, (&host, port)).await?;
@@ -117,7 +105,7 @@ impl Kubernetes {
 
     fn failed(&self, what: &str, why: &Failure) -> ProcLauncherError {
         ProcLauncherError::Other(match why {
-            Failure::Refused { why, .. } => format!("{what}: {why}"),
+            Failure::Refused { why, .. } | Failure::Conflict(why) => format!("{what}: {why}"),
             Failure::Away(why) => {
                 format!("{what}: the API server at {} does not answer ({why})", self.cluster.server)
             }
@@ -138,24 +126,38 @@ impl Kubernetes {
     }
 
     async fn take_away(&self, name: &str) -> Result<(), ProcLauncherError> {
-        let failed =
-            |what: &str, why: Failure| self.failed(&format!("{what} {name} could not be taken away"), &why);
-        self.cluster.release(name).await.map_err(|why| failed("pod", why))?;
-        if !self.config.keep {
-            self.cluster.delete_pod(name, 0).await.map_err(|why| failed("pod", why))?;
-        }
-        self.cluster.delete_secret(name).await.map_err(|why| failed("secret", why))
+        let taken = self.cluster.take_away(name, self.config.keep).await;
+        taken.map_err(|(what, why)| self.failed(&format!("{what} {name} could not be taken away"), &why))
+    }
+
+    /// Takes away later what is left of a launch that has failed, of which nobody else knows.
+    fn take_away_later(&self, name: &str) {
+        let (cluster, name, keep) = (self.cluster.clone(), name.to_owned(), self.config.keep);
+        self.runtime.spawn(async move {
+            for pause in (0..TRIES).map(|at| Duration::from_secs(1 << at)) {
+                sleep(uneven(pause)).await;
+                let Err((what, why)) = cluster.take_away(&name, keep).await else { return };
+                tracing::debug!(
+                    name,
+                    what,
+                    why = why.words(),
+                    "what a failed launch has left is still there"
+                );
+            }
+            tracing::warn!(name, "what a failed launch has left could not be taken away");
+        });
     }
 
     /// Waits until its program runs, or never will, and says meanwhile what it waits for.
     async fn started(&self, name: &str, pod: &Pod, context: &Context) -> Result<(), String> {
         let (mut seen, blind) = (pod.following.seen(), self.watch.blind());
-        let (mut stuck_since, mut given_up): (Option<Instant>, bool) = (None, false);
+        let mut stuck_since: Option<Instant> = None;
         let patience = Duration::from_secs_f64(self.config.image_patience);
         loop {
             let now = seen.borrow_and_update().clone();
             let stage = now.pod.as_ref().map(|pod| Stage::of(pod));
-            if now.gone {
+            // Who asks for its exit is told; a node may never say that it is done with it.
+            if now.gone || now.deleted.is_some() {
                 return Ok(());
             }
             let mut said = match stage {
@@ -170,10 +172,6 @@ impl Kubernetes {
                 Some(Stage::Waits(what)) => what,
                 None => format!("pending: pod {name} was made"),
             };
-            if given_up {
-                // Who asks for its exit is told.
-                return Ok(());
-            }
             if let Some(why) = &*blind.borrow() {
                 said = format!("{said} (the API server does not answer now: {why})");
             }
@@ -181,7 +179,7 @@ impl Kubernetes {
             tokio::select! {
                 _ = seen.changed() => {}
                 () = sleep(SAYS) => {}
-                () = context.cancelled() => given_up = true,
+                () = context.cancelled() => return Ok(()),
             }
         }
     }
@@ -199,46 +197,6 @@ impl Kubernetes {
             };
             Some((why, event.message.unwrap_or_default()))
         })
-    }
-}
-
-impl Pod {
-    fn new(following: Following, own_watch: Option<Watch>) -> Self {
-        Self { following, own_watch, asked: AtomicBool::new(false), grace: Mutex::default() }
-    }
-
-    /// How it has ended, where that is known; else when it is time to look again.
-    fn exit(&self, seen: &Seen) -> Result<ProcExitResult, Option<Duration>> {
-        let asked = self.asked.load(Ordering::SeqCst);
-        // A node may say that it is done with a deleted pod before it says how that has ended.
-        let settles = match (&seen.pod, seen.ended) {
-            (Some(pod), Some(since)) if !has_status(pod) && node(pod).is_some() && seen.deleted.is_some() => {
-                SETTLES.checked_sub(since.elapsed()).filter(|_| !seen.gone)
-            }
-            _ => None,
-        };
-        if settles.is_some() {
-            return Err(settles);
-        }
-        match &seen.pod {
-            Some(pod) if seen.ran && !has_status(pod) && Stage::of(pod) == Stage::Ended => {
-                Ok(untold(pod, asked))
-            }
-            Some(pod) if Stage::of(pod) == Stage::Ended => Ok(outcome(pod, asked)),
-            Some(pod) if seen.gone => Ok(vanished(pod, asked)),
-            None if seen.gone => Ok(ProcExitResult::new(ProcExitKind::Lost {
-                reason: "the cluster knows nothing of its pod".to_owned(),
-            })),
-            Some(pod) => {
-                let Some(deleted) = seen.deleted else { return Err(None) };
-                let told = pod.metadata.deletion_grace_period_seconds.unwrap_or_default();
-                let told = Duration::from_secs(told.try_into().unwrap_or_default());
-                let asked = *self.grace.lock().unwrap_or_else(PoisonError::into_inner);
-                let left = (told.max(asked) + SILENCE).checked_sub(deleted.elapsed());
-                left.map_or_else(|| Ok(silent(pod)), |left| Err(Some(left)))
-            }
-            None => Err(None),
-        }
     }
 }
 
@@ -309,7 +267,10 @@ impl Launcher for Kubernetes {
                 self.pods().remove(&name);
                 match taken_away {
                     Ok(()) => Err(why),
-                    Err(left) => Err(ProcLauncherError::Other(format!("{why}; then {left}"))),
+                    Err(left) => {
+                        self.take_away_later(&name);
+                        Err(ProcLauncherError::Other(format!("{why}; then {left}, which is tried again")))
+                    }
                 }
             }
         }
@@ -367,7 +328,8 @@ impl Launcher for Kubernetes {
             return self.terminate(handle, SILENCE).await;
         }
         // A kubelet would begin with SIGTERM, and old ones forget how the container of a pod has ended that was just deleted.
-        if let Ok(true) = timeout(TELLS, self.tell(handle, signal)).await {
+        // What was not answered may have been done.
+        if !matches!(timeout(TELLS, self.tell(handle, signal)).await, Ok(false)) {
             self.insist(handle);
             return Ok(());
         }
@@ -469,15 +431,20 @@ impl Kubernetes {
         false
     }
 
-    /// Has a pod deleted that is not seen to end by its signal.
+    /// Has a pod deleted that is not seen to end by its signal, and that again until it does.
     fn insist(&self, handle: &str) {
         let Some(pod) = self.pods().get(handle).cloned() else { return };
         let (cluster, name, mut seen) = (self.cluster.clone(), handle.to_owned(), pod.following.seen());
         self.runtime.spawn(async move {
-            if timeout(INSISTS, seen.wait_for(Seen::has_ended)).await.is_err()
-                && let Err(why) = cluster.delete_pod(&name, AT_ONCE).await
-            {
-                tracing::warn!(name, why = why.words(), "a pod that does not end could not be deleted");
+            while timeout(INSISTS, seen.wait_for(Seen::has_ended)).await.is_err() {
+                match cluster.delete_pod(&name, AT_ONCE).await {
+                    Ok(()) => return,
+                    Err(why) => tracing::warn!(
+                        name,
+                        why = why.words(),
+                        "a pod that does not end could not be deleted"
+                    ),
+                }
             }
         });
     }

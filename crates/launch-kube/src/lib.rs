@@ -1,5 +1,6 @@
 //! The launcher for Kubernetes: each proc is a pod, and one watch sees what becomes of all of them.
 
+mod client;
 mod cluster;
 mod config;
 mod entries;
@@ -8,6 +9,7 @@ mod kubernetes;
 mod mounts;
 mod outcome;
 mod output;
+mod pod;
 mod reach;
 mod request;
 mod signals;

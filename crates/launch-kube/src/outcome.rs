@@ -1,4 +1,7 @@
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod, PodStatus};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
+use k8s_openapi::jiff::Timestamp;
 use procession_model::{Eviction, ProcExitKind, ProcExitResult, ReportedExit};
 
 use crate::request::CONTAINER;
@@ -46,10 +49,12 @@ fn of_code(terminated: &ContainerStateTerminated, why: Option<String>) -> ProcEx
 fn without_status(pod: &Pod, asked: bool, evicted: Option<Eviction>, why: Option<String>) -> ProcExitResult {
     let was_there = state(pod).is_some_and(|state| state.running.is_some());
     let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let text = match (&why, asked) {
-        (Some(why), _) => format!("pod {name}: {why}"),
-        (None, true) => format!("pod {name} was deleted before its program had started"),
-        (None, false) => format!("somebody else deleted pod {name} before its program had started"),
+    let was_deleted = pod.metadata.deletion_timestamp.is_some();
+    let text = match &why {
+        Some(why) => format!("pod {name}: {why}"),
+        None if !was_deleted => format!("pod {name} has ended before its program had started{}", before(pod)),
+        None if asked => format!("pod {name} was deleted before its program had started"),
+        None => format!("somebody else deleted pod {name} before its program had started"),
     };
     let kind = if was_there || is_node_lost(pod) {
         let what = why.unwrap_or_else(|| "it was taken away before the end of its container was told".into());
@@ -58,6 +63,24 @@ fn without_status(pod: &Pod, asked: bool, evicted: Option<Eviction>, why: Option
         ProcExitKind::Failed { reason: text }
     };
     ProcExitResult { evicted, ..ProcExitResult::new(kind) }
+}
+
+/// What of a pod has failed that comes before its program.
+fn before(pod: &Pod) -> String {
+    let all = pod.status.as_ref().and_then(|status| status.init_container_statuses.as_deref());
+    let ended = |status: &ContainerStatus| Some((status.name.clone(), status.state.clone()?.terminated?));
+    let failed = all.unwrap_or_default().iter().filter_map(ended).find(|(_, end)| end.exit_code != 0);
+    failed.map_or_else(String::new, |(name, end)| {
+        let said = end.message.or(end.reason).unwrap_or_default();
+        format!(": container {name} has ended with code {}: {}", end.exit_code, said.trim_end())
+    })
+}
+
+/// For how long a pod is deleted that had `grace` then, by this machine's clock.
+pub(crate) fn deleted_for(pod: &Pod, grace: Duration) -> Duration {
+    let Some(until) = &pod.metadata.deletion_timestamp else { return Duration::ZERO };
+    let since = Timestamp::now().duration_since(until.0);
+    Duration::try_from(since).map_or(Duration::ZERO, |since| since + grace)
 }
 
 /// Of a pod that was deleted, and of which its node has said nothing since.
@@ -228,6 +251,24 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert!(told(false).contains("somebody else") && !told(true).contains("somebody else"));
+    }
+
+    #[test]
+    fn what_fails_before_the_program_is_named_and_no_deletion_made_up() {
+        let inits = json!({"initContainerStatuses": [{"name": "prepare", "image": "i", "imageID": "", "ready": false,
+            "restartCount": 0, "state": {"terminated": {"exitCode": 3, "reason": "Error"}}}]});
+        let exit = outcome(&pod(json!({"waiting": {"reason": "PodInitializing"}}), inits, json!({})), false);
+        let ProcExitKind::Failed { reason } = exit.kind else { panic!("{exit:?}") };
+        assert!(reason.ends_with("had started: container prepare has ended with code 3: Error"), "{reason}");
+    }
+
+    #[test]
+    fn for_how_long_a_pod_is_deleted_counts_from_the_deletion_and_not_from_the_end_of_its_grace() {
+        let gone = pod(json!({"running": {}}), json!({}), deleted());
+        let grace = Duration::from_secs(1);
+        assert!(deleted_for(&gone, grace) > Duration::from_secs(1));
+        let soon = json!({"deletionTimestamp": Timestamp::now() + Duration::from_secs(60)});
+        assert_eq!(deleted_for(&pod(json!({}), json!({}), soon), grace), Duration::ZERO);
     }
 
     #[test]

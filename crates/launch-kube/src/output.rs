@@ -4,14 +4,14 @@ use futures_util::AsyncReadExt;
 use procession_launch::Output;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::cluster::{Cluster, Failure};
 use crate::entries::Entries;
-use crate::watch::Seen;
+use crate::watch::{Seen, uneven};
 
-/// How long after its output broke off it is asked for again.
-const AGAIN: Duration = Duration::from_millis(250);
+/// How long after its output broke off it is asked for again, first and at most.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 const PIECE: usize = 64 << 10;
 
 /// What of a pod's output was read, and not yet passed on.
@@ -28,9 +28,9 @@ pub(crate) async fn follow(
     mut seen: watch::Receiver<Seen>,
     mut output: Output,
 ) -> Result<(), String> {
-    let mut passing = Passing::default();
+    let (mut passing, mut pause) = (Passing::default(), AGAIN.0);
     loop {
-        let has_ended = seen.borrow_and_update().has_ended();
+        let (has_ended, began) = (seen.borrow_and_update().has_ended(), Instant::now());
         let passed = tokio::select! {
             passed = passing.pass_on(cluster, name, !has_ended, &mut output) => passed,
             // The kubelet looks for the end every few seconds only.
@@ -45,12 +45,18 @@ pub(crate) async fn follow(
             }
             // It was never made, or is gone.
             Err(Failure::Refused { why, .. }) if has_ended => return Err(why),
-            Err(Failure::Away(why)) => {
-                tracing::debug!(name, why, "the output of a pod has broken off");
-                sleep(AGAIN).await;
-            }
-            Ok(Passed::All) | Err(Failure::Refused { .. }) => sleep(AGAIN).await,
+            Err(why) => tracing::debug!(name, why = why.words(), "the output of a pod has broken off"),
+            Ok(Passed::All) => {}
         }
+        // What went well for long begins anew; there is no time to lose once it has ended.
+        if has_ended || began.elapsed() > AGAIN.1 {
+            pause = AGAIN.0;
+        }
+        tokio::select! {
+            () = sleep(uneven(pause)) => {}
+            () = until_ended(&mut seen), if !has_ended => {}
+        }
+        pause = (pause * 2).min(AGAIN.1);
     }
 }
 

@@ -206,10 +206,19 @@ fn text(field: &str, given: &Path) -> Result<String, ProcLauncherError> {
 /// What of a pod is told by its name, where a merge patch would replace all of it.
 const NAMED: [&str; 2] = ["containers", "volumes"];
 
-fn patched(mut pod: Value, patch: &Value) -> Result<Value, ProcLauncherError> {
+/// What no patch may change.
+const OWN: [&str; 4] = [
+    "/metadata/name",
+    "/metadata/labels/procession.launcher",
+    "/metadata/annotations/procession.proc",
+    "/spec/restartPolicy",
+];
+
+fn patched(own: Value, patch: &Value) -> Result<Value, ProcLauncherError> {
     if patch.is_null() {
-        return Ok(pod);
+        return Ok(own);
     }
+    let mut pod = own.clone();
     let mut plain = patch.clone();
     if let Some(spec) = plain.get_mut("spec").and_then(Value::as_object_mut) {
         for field in NAMED {
@@ -230,6 +239,14 @@ fn patched(mut pod: Value, patch: &Value) -> Result<Value, ProcLauncherError> {
     }
     if !read.metadata.finalizers.is_some_and(|all| all.iter().any(|one| one == FINALIZER)) {
         return Err(refused(format!("it has no finalizer {FINALIZER:?}")));
+    }
+    // By these it is found again, and ends once.
+    for path in OWN {
+        let (now, then) = (pod.pointer(path), own.pointer(path));
+        if now != then {
+            let shown = |value: Option<&Value>| value.map_or_else(|| "nothing".to_owned(), Value::to_string);
+            return Err(refused(format!("its {path} is {} and has to stay {}", shown(now), shown(then))));
+        }
     }
     Ok(pod)
 }
@@ -327,6 +344,10 @@ mod tests {
             json!({"spec": {"restartPolicy": 3}}),
             json!({"metadata": {"finalizers": null}}),
             json!({"spec": {"containers": null}}),
+            json!({"metadata": {"name": "mine"}}),
+            json!({"metadata": {"labels": null}}),
+            json!({"metadata": {"annotations": {"procession.proc": "mine"}}}),
+            json!({"spec": {"restartPolicy": "Always"}}),
         ] {
             let config = KubernetesConfig { patch, ..KubernetesConfig::new("image:1") };
             let error = made(&config, BootstrapCommand::new("a")).expect_err("no pod").to_string();

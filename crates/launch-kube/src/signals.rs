@@ -4,7 +4,7 @@ use procession_launch::Signal;
 use crate::stage::{Stage, node};
 
 /// Who gets a signal that is for all of a pod: process 1 is not meant by -1, and is the program itself where the pod has none of its
-/// own. Nobody where nothing runs, or where -1 would be all of the node.
+/// own; it is always there, and comes last, so that whether it got it is what a shell tells. Nobody where nothing runs, or where -1 would be all of the node.
 pub(crate) fn whom(pod: &Pod) -> &'static [i32] {
     let spec = pod.spec.as_ref();
     let is_of_node = spec.and_then(|spec| spec.host_pid) == Some(true);
@@ -12,17 +12,18 @@ pub(crate) fn whom(pod: &Pod) -> &'static [i32] {
     if node(pod).is_none() || Stage::of(pod) == Stage::Ended || is_of_node {
         return &[];
     }
-    if spec.and_then(|spec| spec.share_process_namespace) == Some(true) { &[-1] } else { &[1, -1] }
+    if spec.and_then(|spec| spec.share_process_namespace) == Some(true) { &[-1] } else { &[-1, 1] }
 }
 
 /// The commands that send a signal, of which an image may have one.
 pub(crate) fn tellers(python: &str, signal: Signal, whom: &[i32]) -> [Vec<String>; 2] {
     let number = signal.number();
     let shell: Vec<String> = whom.iter().map(|pid| format!("kill -{number} {pid}")).collect();
-    let script: Vec<String> = whom.iter().map(|pid| format!("os.kill({pid}, {number})")).collect();
+    let send = format!("  try: os.kill(pid, {number})\n  except ProcessLookupError: pass");
+    let script = format!("import os\nfor pid in {whom:?}:\n{send}");
     [
         vec!["/bin/sh".to_owned(), "-c".to_owned(), shell.join("; ")],
-        vec![python.to_owned(), "-ISc".to_owned(), format!("import os; {}", script.join("; "))],
+        vec![python.to_owned(), "-ISc".to_owned(), script],
     ]
 }
 
@@ -43,7 +44,7 @@ mod tests {
         };
         let runs = || json!({"running": {}});
         assert_eq!(found(json!({"shareProcessNamespace": true}), runs()), [-1]);
-        assert_eq!(found(json!({"shareProcessNamespace": false}), runs()), [1, -1]);
+        assert_eq!(found(json!({"shareProcessNamespace": false}), runs()), [-1, 1]);
         assert_eq!(found(json!({"hostPID": true}), runs()), [0; 0]);
         assert_eq!(
             found(json!({"shareProcessNamespace": true}), json!({"terminated": {"exitCode": 0}})),
@@ -51,8 +52,11 @@ mod tests {
         );
         assert_eq!(found(json!({"shareProcessNamespace": true}), json!({"waiting": {}})), [-1]);
         assert_eq!(found(json!({"nodeName": null}), json!({})), [0; 0]);
-        let [shell, python] = tellers("py", Signal::Terminate, &[1, -1]);
-        assert_eq!(shell[2], "kill -15 1; kill -15 -1");
-        assert_eq!((&*python[0], &*python[2]), ("py", "import os; os.kill(1, 15); os.kill(-1, 15)"));
+        let [shell, python] = tellers("py", Signal::Terminate, &[-1, 1]);
+        assert_eq!(shell[2], "kill -15 -1; kill -15 1");
+        assert_eq!((&*python[0], &*python[1]), ("py", "-ISc"));
+        let script =
+            "import os\nfor pid in [-1, 1]:\n  try: os.kill(pid, 15)\n  except ProcessLookupError: pass";
+        assert_eq!(python[2], script);
     }
 }

@@ -47,10 +47,11 @@ impl Stage {
         let Some(node) = node(pod) else {
             return Self::Waits(format!("pending: pod {name}: {}", unscheduled(pod)));
         };
-        let waiting = state.and_then(|state| state.waiting.as_ref());
+        let holds_up = stuck_before(pod).or(container(pod));
+        let waiting = holds_up.and_then(|status| status.state.as_ref()?.waiting.as_ref());
         let reason = waiting.and_then(|waiting| waiting.reason.as_deref()).unwrap_or("not begun");
         let message = waiting.and_then(|waiting| waiting.message.as_deref()).unwrap_or_default();
-        let image = container(pod).map(|container| container.image.as_str()).unwrap_or_default();
+        let image = holds_up.map(|container| container.image.as_str()).unwrap_or_default();
         let image = Some(image).filter(|image| !image.is_empty()).or(spec_image(pod)).unwrap_or_default();
         let shown = format!("pod {name} on node {node}, image {image}: {reason}");
         let shown = if message.is_empty() { shown } else { format!("{shown}: {message}") };
@@ -60,6 +61,16 @@ impl Stage {
         }
         Self::Waits(shown)
     }
+}
+
+/// What is to run before the program, and cannot be made.
+fn stuck_before(pod: &Pod) -> Option<&ContainerStatus> {
+    let is_stuck = |status: &&ContainerStatus| {
+        let waiting = status.state.as_ref().and_then(|state| state.waiting.as_ref());
+        let reason = waiting.and_then(|waiting| waiting.reason.as_deref());
+        reason.is_some_and(|reason| STUCK.contains(&reason) || HOPELESS.contains(&reason))
+    };
+    pod.status.as_ref()?.init_container_statuses.as_ref()?.iter().find(is_stuck)
 }
 
 /// Whether nothing of it will run any more, of a pod whose container does not run.
@@ -154,6 +165,11 @@ mod tests {
             assert_eq!(hopeless, is_hopeless);
             assert!(why.contains("image:1") && why.ends_with("no such image"), "{why}");
         }
+        let mut before = with(json!({"waiting": {"reason": "PodInitializing"}}));
+        before["initContainerStatuses"] = json!([{"name": "prepare", "image": "other:2", "imageID": "", "ready": false,
+            "restartCount": 0, "state": {"waiting": {"reason": "ErrImagePull"}}}]);
+        let stage = Stage::of(&pod(Some("n1"), before, json!({})));
+        assert!(matches!(&stage, Stage::Stuck { why, .. } if why.contains("other:2")), "{stage:?}");
     }
 
     #[test]

@@ -1,20 +1,23 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
+use kube::Error;
 use kube::api::WatchEvent;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::cluster::{Cluster, Failure, Which};
 use crate::stage::{Stage, has_status};
 
 /// After how much silence the server is asked whether it is there, and how long it may take.
 const SILENCE: Duration = Duration::from_secs(5);
+/// After how much silence the watch is begun anew: that the server answers says nothing of the connection that the watch has.
+const STALE: Duration = Duration::from_secs(60);
 /// How long it waits when nobody answers, first and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 
@@ -50,6 +53,7 @@ struct Shared {
     pods: Mutex<HashMap<String, watch::Sender<Seen>>>,
     /// Why nothing can be seen now. It is told anew by each try.
     blind: watch::Sender<Option<String>>,
+    /// Somebody wants to know of a pod, or does not any more.
     wanted: Notify,
 }
 
@@ -135,6 +139,7 @@ impl Following {
 impl Drop for Following {
     fn drop(&mut self) {
         self.shared.pods().remove(&self.name);
+        self.shared.wanted.notify_one();
     }
 }
 
@@ -142,6 +147,8 @@ async fn run(shared: Arc<Shared>, cluster: Cluster, which: Which) {
     let mut away = BACK_OFF.0;
     loop {
         while shared.has_nobody() {
+            // Nobody looks: what was not seen before says nothing of now.
+            shared.blind.send_replace(None);
             shared.wanted.notified().await;
         }
         let began = Instant::now();
@@ -153,9 +160,9 @@ async fn run(shared: Arc<Shared>, cluster: Cluster, which: Which) {
         if !why.is_too_old() {
             tracing::debug!(why = why.words(), "the watch of pods has broken off");
             shared.blind.send_replace(Some(why.words().to_owned()));
-            sleep(uneven(away)).await;
-            away = (away * 2).min(BACK_OFF.1);
         }
+        sleep(uneven(away)).await;
+        away = (away * 2).min(BACK_OFF.1);
     }
 }
 
@@ -170,26 +177,37 @@ async fn look(shared: &Shared, cluster: &Cluster, which: &Which) -> Result<(), F
     shared.blind.send_replace(None);
     while !shared.has_nobody() {
         let mut events = cluster.watch(which, version.clone()).await?;
+        // When it has said something last, and when the server has.
         let began = Instant::now();
+        let (mut heard, mut answered) = (began, began);
         loop {
-            let event = match timeout(SILENCE, events.next()).await {
+            let event = tokio::select! {
+                event = timeout_at(answered + SILENCE, events.next()) => event,
+                () = shared.wanted.notified() => {
+                    if shared.has_nobody() {
+                        return Ok(());
+                    }
+                    continue;
+                }
+            };
+            let event = match event {
                 Ok(Some(Ok(event))) => event,
-                Ok(None) => break,
-                // It goes on where it broke off, unless the server is away.
-                Ok(Some(Err(error))) => match Failure::from(error) {
-                    Failure::Away(_) => break,
-                    refused => return Err(refused),
-                },
+                // It goes on where it broke off.
+                Ok(None | Some(Err(Error::ReadEvents(_)))) => break,
+                Ok(Some(Err(error))) => return Err(Failure::from(error)),
+                Err(_) if heard.elapsed() >= STALE => break,
                 // It may be a server that is silent, or a way to it.
-                Err(_) if shared.has_nobody() => return Ok(()),
                 Err(_) => {
                     let asked = timeout(SILENCE, cluster.version()).await;
                     asked.unwrap_or_else(|_| {
                         Err(Failure::Away(format!("{} has not answered within {SILENCE:?}", cluster.server)))
                     })?;
+                    answered = Instant::now();
                     continue;
                 }
             };
+            heard = Instant::now();
+            answered = heard;
             match event {
                 WatchEvent::Added(pod) | WatchEvent::Modified(pod) => {
                     version = pod.metadata.resource_version.clone().unwrap_or(version);
@@ -234,7 +252,7 @@ async fn missing(shared: &Shared, cluster: &Cluster, which: &Which, known: &[Str
 }
 
 /// A little more or less, so that many launchers do not ask at the same moment.
-fn uneven(pause: Duration) -> Duration {
+pub(crate) fn uneven(pause: Duration) -> Duration {
     let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
     pause.mul_f64(0.75 + f64::from(nanos % 1000) / 2000.0)
 }

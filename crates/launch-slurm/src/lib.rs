@@ -6,7 +6,6 @@ mod error;
 mod files;
 mod gather;
 mod outcome;
-mod output;
 mod poller;
 mod row;
 mod script;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use procession_launch::{
     Capabilities, Confines, Context, Found, Launcher, Managed, Output, ProcLauncherError, Signal, Ticket,
-    WaitError,
+    WaitError, follow,
 };
 use procession_model::{DialBack, Eviction, LaunchOptions, ProcExitKind, ProcExitResult, ProcId};
 use tokio::runtime::Handle;
@@ -18,7 +18,6 @@ use crate::cluster::Cluster;
 use crate::files::{Files, make_directory};
 use crate::gather::Gather;
 use crate::outcome::outcome;
-use crate::output::follow;
 use crate::poller::Poller;
 use crate::row::{Row, accounted, rows};
 use crate::script::NO_COMMANDS;

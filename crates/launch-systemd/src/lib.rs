@@ -6,6 +6,7 @@ mod controllers;
 mod environment;
 mod error;
 mod outcome;
+mod output;
 mod patch;
 mod systemd;
 mod unit;

@@ -1,19 +1,15 @@
-use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use procession_launch::{
-    Capabilities, Confines, Context, Found, Labels, Launcher, Managed, Output, ProcLauncherError, Signal,
+    Capabilities, Confines, Context, Found, Launcher, Managed, Output, ProcLauncherError, Signal, Ticket,
     WaitError,
 };
 use procession_model::{DialBack, LaunchOptions, ProcExitResult, ProcId};
-use tokio::io::{AsyncWriteExt, copy};
-use tokio::net::unix::pipe;
 use tokio::time::timeout;
 use zbus::{OwnedObjectPath, Variant};
 
@@ -21,6 +17,7 @@ use crate::bus::{Bus, Failed};
 use crate::controllers::Controllers;
 use crate::environment::EnvironmentFile;
 use crate::outcome::Facts;
+use crate::output::{Files, Source, Sources};
 use crate::patch::{Types, types};
 use crate::unit::{Given, LABELS, NAME, Unit, labels_in, name, nothing, pipe as new_pipe, program_of};
 use crate::{SystemdConfig, SystemdError};
@@ -43,8 +40,7 @@ pub struct Systemd {
     version: String,
     capabilities: Capabilities,
     hears_of_oom: bool,
-    /// The ends to read of what was launched here, until it is read.
-    pipes: Mutex<HashMap<String, [OwnedFd; 2]>>,
+    sources: Sources,
 }
 
 impl fmt::Debug for Systemd {
@@ -78,7 +74,7 @@ impl Systemd {
             version: format!("systemd {version} of {manager}"),
             capabilities: capabilities(controllers, is_system),
             hears_of_oom: controllers.hears_of_oom,
-            pipes: Mutex::default(),
+            sources: Sources::default(),
         };
         Ok(Managed::new(systemd, at_once))
     }
@@ -136,10 +132,18 @@ impl Systemd {
         Ok(Some(Facts { ran: active > 0, code, status, result, ended, program }))
     }
 
-    async fn labels(&self, unit: &str) -> Result<Option<Labels>, Failed> {
+    async fn fields(&self, unit: &str) -> Result<Vec<Vec<u8>>, Failed> {
         let fields: Vec<Variant<'static>> = self.bus.of_unit(unit, "Service", LABELS).await?;
-        let fields: Vec<Vec<u8>> = fields.into_iter().filter_map(|field| field.try_into().ok()).collect();
-        Ok(labels_in(&fields))
+        Ok(fields.into_iter().filter_map(|field| field.try_into().ok()).collect())
+    }
+
+    /// Of a unit that an earlier process has launched it is known while the manager knows the unit.
+    async fn source(&self, unit: &str) -> Result<Arc<Source>, Failed> {
+        if let Some(source) = self.sources.get(unit) {
+            return Ok(source);
+        }
+        let fields = self.fields(unit).await?;
+        Ok(self.sources.add(unit, Source::of(Files::among(&fields))))
     }
 
     /// Whether there was something to stop; it goes on.
@@ -149,6 +153,29 @@ impl Systemd {
             Err(error) if error.is_missing() => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Stops it, and has the manager forget it.
+    async fn collect(&self, unit: &str) -> Result<(), ProcLauncherError> {
+        let left = |error: Failed| other(&format!("unit {unit} could not be taken away"), error);
+        let job = self.bus.job(unit);
+        if !self.stop(unit).await.map_err(left)? {
+            return Ok(());
+        }
+        if timeout(STOP, job.result()).await.is_err() {
+            return Err(other(&format!("unit {unit}"), format!("it has not ended within {STOP:?}")));
+        }
+        // One that has failed is kept until somebody has seen it.
+        match self.bus.manager("ResetFailedUnit", &unit).await {
+            Err(error) if error.is_missing() => Ok(()),
+            done => done.map(drop).map_err(left),
+        }
+    }
+
+    /// Where it is to write what is read by whichever host there is then.
+    fn files(&self, proc_id: &ProcId, options: &LaunchOptions) -> Result<Option<Files>, ProcLauncherError> {
+        let Some(beside) = options.output.as_ref().filter(|_| options.detach) else { return Ok(None) };
+        Files::beside(beside, &name(proc_id)).map(Some).map_err(|error| other("log_dir", error))
     }
 
     async fn send(&self, unit: &str, signal: Signal) -> Result<(), Failed> {
@@ -205,31 +232,36 @@ impl Launcher for Systemd {
     ) -> Result<String, ProcLauncherError> {
         let name = name(proc_id);
         let failed = |error: &dyn fmt::Display| other(&format!("unit {name} could not be started"), error);
+        let no_file =
+            |error: io::Error| failed(&format!("the files for its output could not be made: {error}"));
         let no_pipe = |error: io::Error| failed(&format!("{error}; free some file descriptors"));
         let environment = EnvironmentFile::write(&name, &options.variables())
             .map_err(|error| failed(&format!("its environment could not be written to a file: {error}")))?;
-        let (output, readers) = if options.detach {
-            (None, None)
-        } else {
-            let (stdout, stdout_in) = new_pipe().map_err(no_pipe)?;
-            let (stderr, stderr_in) = new_pipe().map_err(no_pipe)?;
-            (Some([stdout_in, stderr_in]), Some([stdout, stderr]))
+        let mut started = Started { sources: &self.sources, name: &name, done: false };
+        let files = self.files(proc_id, options)?;
+        let (source, output) = match &files {
+            Some(files) => (Source::of(Some(files.clone())), Some(files.make().map_err(no_file)?)),
+            None if options.detach => (Source::Elsewhere, None),
+            None => {
+                let (stdout, stdout_in) = new_pipe().map_err(no_pipe)?;
+                let (stderr, stderr_in) = new_pipe().map_err(no_pipe)?;
+                (Source::Pipes(Mutex::new(Some([stdout, stderr]))), Some([stdout_in, stderr_in]))
+            }
         };
+        self.sources.add(&name, source);
         self.bus.reach().await.map_err(|error| failed(&error))?;
         let base = self.base(options).await.map_err(|error| failed(&error))?;
-        let given = Given { environment: environment.path(), output, base };
+        let given = Given { environment: environment.path(), output, files, base };
         let unit = self.unit(proc_id, options, given)?;
-        let mut pipes = Pipes { all: &self.pipes, name: &name, keep: false };
-        pipes.put(readers);
         let job = self.bus.job(&name);
         let none: [(&str, Vec<(&str, Variant<'_>)>); 0] = [];
-        let started = self
+        let answer = self
             .bus
             .manager("StartTransientUnit", &(name.as_str(), "fail", &unit.properties, &none[..]))
             .await;
         // The manager has its own of them now, and that of this process would keep the output open.
         drop(unit);
-        let result = match started {
+        let result = match answer {
             Ok(_) => timeout(START, job.result()).await.ok().flatten(),
             Err(error @ Failed::Refused { .. }) => return Err(failed(&error)),
             // It may have been started.
@@ -240,7 +272,7 @@ impl Launcher for Systemd {
             self.destroy(&name).await?;
             return Err(failed(&refusal));
         }
-        pipes.keep = true;
+        started.done = true;
         Ok(name.clone())
     }
 
@@ -252,11 +284,15 @@ impl Launcher for Systemd {
             // What comes from here on is not missed.
             changed.as_mut().enable();
             let Some(facts) = self.facts(handle).await.map_err(unreachable)? else {
+                self.sources.get(handle).inspect(|source| source.end());
                 return Err(WaitError::Gone(format!("systemd knows nothing of unit {handle} any more")));
             };
             if facts.is_over() {
+                // What the manager says of it goes with it.
+                let source = self.source(handle).await.map_err(unreachable)?;
                 // With RemainAfterExit the manager leaves what a program that has ended well has started, and keeps its output open.
                 self.stop(handle).await.map_err(unreachable)?;
+                source.end();
                 return Ok(facts.exit(self.hears_of_oom));
             }
             let _or_not = timeout(LOOK, changed).await;
@@ -274,39 +310,18 @@ impl Launcher for Systemd {
     }
 
     async fn destroy(&self, handle: &str) -> Result<(), ProcLauncherError> {
-        let left = |error: Failed| other(&format!("unit {handle} could not be taken away"), error);
-        let job = self.bus.job(handle);
-        if !self.stop(handle).await.map_err(left)? {
-            return Ok(());
-        }
-        if timeout(STOP, job.result()).await.is_err() {
-            return Err(other(&format!("unit {handle}"), format!("it has not ended within {STOP:?}")));
-        }
-        // One that has failed is kept until somebody has seen it.
-        match self.bus.manager("ResetFailedUnit", &handle).await {
-            Err(error) if error.is_missing() => Ok(()),
-            done => done.map(drop).map_err(left),
-        }
+        let left = |error: &dyn fmt::Display| other(&format!("unit {handle} could not be taken away"), error);
+        let source = self.source(handle).await.map_err(|error| left(&error))?;
+        self.collect(handle).await?;
+        source.remove().map_err(|error| left(&format!("its output is left: {error}")))?;
+        self.sources.forget(handle);
+        Ok(())
     }
 
     async fn logs(&self, handle: &str, output: Output) -> Result<(), ProcLauncherError> {
-        let pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner).remove(handle);
-        // What another process has launched writes to a pipe of that one.
-        let Some(pipes) = pipes else { return Ok(()) };
-        let [stdout, stderr] = pipes.map(pipe::Receiver::from_owned_fd);
-        let unread = |error: io::Error| other("its output could not be read", error);
-        let Output { stdout: mut to_stdout, stderr: mut to_stderr } = output;
-        let (mut stdout, mut stderr) = (stdout.map_err(unread)?, stderr.map_err(unread)?);
-        let each = async {
-            let _nobody_reads = copy(&mut stdout, &mut to_stdout).await;
-            let _or_flushes = to_stdout.shutdown().await;
-        };
-        let other = async {
-            let _nobody_reads = copy(&mut stderr, &mut to_stderr).await;
-            let _or_flushes = to_stderr.shutdown().await;
-        };
-        tokio::join!(each, other);
-        Ok(())
+        let unread = |error: &dyn fmt::Display| other("its output could not be read", error);
+        let source = self.source(handle).await.map_err(|error| unread(&error))?;
+        source.pass_on(output).await.map_err(|error| unread(&error))
     }
 
     async fn list(&self) -> Result<Vec<Found>, ProcLauncherError> {
@@ -317,7 +332,7 @@ impl Launcher for Systemd {
         let all: Vec<Listed> = body.deserialize().map_err(|error| failed(error.into()))?;
         let mut found = Vec::new();
         for (handle, _, _, _, sub, ..) in all {
-            match self.labels(&handle).await {
+            match self.fields(&handle).await.map(|fields| labels_in(&fields)) {
                 Ok(Some(labels)) => {
                     let running = !matches!(sub.as_str(), "dead" | "exited" | "failed");
                     found.push(Found { handle, labels, running });
@@ -333,18 +348,25 @@ impl Launcher for Systemd {
     async fn recover(&self, proc_id: &ProcId) -> Result<Option<Found>, ProcLauncherError> {
         let name = name(proc_id);
         let failed = |error: Failed| other(&format!("unit {name} could not be looked for"), error);
-        let labels = self.labels(&name).await.map_err(failed)?;
-        let Some(labels) = labels.filter(|labels| labels.proc == proc_id.as_str()) else { return Ok(None) };
+        let fields = self.fields(&name).await.map_err(failed)?;
+        let Some(labels) = labels_in(&fields).filter(|labels| labels.proc == proc_id.as_str()) else {
+            return Ok(None);
+        };
         let running = self.facts(&name).await.map_err(failed)?.is_some_and(|facts| !facts.is_over());
         Ok(Some(Found { handle: name, labels, running }))
     }
 
     fn dry_run(&self, proc_id: &ProcId, options: &LaunchOptions) -> Result<String, ProcLauncherError> {
         let fd = || nothing().map_err(|error| other("/dev/null", error));
-        let output = (!options.detach).then(|| Ok([fd()?, fd()?])).transpose()?;
+        let files = self.files(proc_id, options)?;
+        let output = (files.is_some() || !options.detach).then(|| Ok([fd()?, fd()?])).transpose()?;
         let environment = Path::new("/a/file/of/the/launcher");
-        let unit = self.unit(proc_id, options, Given { environment, output, base: Vec::new() })?;
+        let unit = self.unit(proc_id, options, Given { environment, output, files, base: Vec::new() })?;
         Ok(unit.shown(&self.config.bus))
+    }
+
+    fn ticket(&self) -> Option<Ticket> {
+        Ticket::of("systemd", &self.config)
     }
 
     async fn probe(&self) -> Result<String, ProcLauncherError> {
@@ -354,24 +376,21 @@ impl Launcher for Systemd {
     }
 }
 
-/// The ends to read of one launch; they go with it when it fails.
-struct Pipes<'a> {
-    all: &'a Mutex<HashMap<String, [OwnedFd; 2]>>,
+/// What was made for a launch goes with it when it fails.
+struct Started<'a> {
+    sources: &'a Sources,
     name: &'a str,
-    keep: bool,
+    done: bool,
 }
 
-impl Pipes<'_> {
-    fn put(&self, readers: Option<[OwnedFd; 2]>) {
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        all.extend(readers.map(|readers| (self.name.to_owned(), readers)));
-    }
-}
-
-impl Drop for Pipes<'_> {
+impl Drop for Started<'_> {
     fn drop(&mut self) {
-        if !self.keep {
-            self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(self.name);
+        if self.done {
+            return;
         }
+        if let Some(Err(error)) = self.sources.get(self.name).map(|source| source.remove()) {
+            tracing::warn!(unit = self.name, %error, "the files for its output could not be removed");
+        }
+        self.sources.forget(self.name);
     }
 }

@@ -9,6 +9,7 @@ use zbus::Variant;
 
 use crate::SystemdConfig;
 use crate::environment::OF_SYSTEMD;
+use crate::output::Files;
 use crate::patch::{Types, typed};
 
 /// What the names of all units of ours begin and end with.
@@ -102,6 +103,8 @@ pub(crate) struct Given<'a> {
     pub(crate) environment: &'a Path,
     /// Where its output goes: standard output and standard error.
     pub(crate) output: Option<[OwnedFd; 2]>,
+    /// The files that these are, where it outlives its host.
+    pub(crate) files: Option<Files>,
     /// The names of all that is in the environment of its manager.
     pub(crate) base: Vec<String>,
 }
@@ -128,7 +131,7 @@ impl Unit {
         let variables = options.variables();
         let mut all: Vec<(&str, Variant<'static>)> = vec![
             ("Description", options.process_name.clone().into()),
-            (LABELS, labels(proc_id, options)),
+            (LABELS, labels(proc_id, options, given.files.as_ref())),
             // What is not executed has failed.
             ("Type", "exec".into()),
             // What is known of its end stays until it was read, also when it has ended well.
@@ -156,16 +159,6 @@ impl Unit {
                 ("StandardErrorFileDescriptor", fd(stderr)),
             ]);
         }
-        if let Some(files) = options.output.as_ref().filter(|_| options.detach) {
-            if files.max_bytes.is_some() {
-                let text = "log_max_bytes: systemd writes what a proc that outlives its host says to its files, and lets them grow";
-                return Err(refused(text.to_owned()));
-            }
-            all.extend([
-                ("StandardOutputFileToAppend", text("log_dir", &files.stdout)?.into()),
-                ("StandardErrorFileToAppend", text("log_dir", &files.stderr)?.into()),
-            ]);
-        }
         let mut properties: Vec<_> = all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         properties.extend(confined(&command.confinement)?);
         for (name, value) in &config.patch {
@@ -188,7 +181,7 @@ impl Unit {
                 Variant::Str(text) => text.to_string(),
                 Variant::U64(u64::MAX) => "infinity".to_owned(),
                 Variant::U64(number) => number.to_string(),
-                Variant::Fd(_) => "a pipe".to_owned(),
+                Variant::Fd(_) => "what the host reads".to_owned(),
                 other => other.to_string(),
             };
             text.push_str(&format!("\n  --property={name}={value}"));
@@ -200,10 +193,10 @@ impl Unit {
     }
 }
 
-fn labels(proc_id: &ProcId, options: &LaunchOptions) -> Variant<'static> {
+fn labels(proc_id: &ProcId, options: &LaunchOptions, files: Option<&Files>) -> Variant<'static> {
     let own = Labels::of(proc_id, options);
     let fields = own.pairs().map(|(name, value)| format!("{}={value}", field(name)).into_bytes());
-    Variant::from(fields.to_vec())
+    Variant::from(fields.into_iter().chain(files.map(Files::field)).collect::<Vec<_>>())
 }
 
 /// Those of a unit, from its fields.

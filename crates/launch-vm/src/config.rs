@@ -136,7 +136,7 @@ impl VmConfig {
         if self.qemu.is_empty() || self.qemu.contains('\0') {
             return refused("qemu", format!("{:?}", self.qemu), "give the path or the name of a program");
         }
-        if let Some(own) = self.options.iter().find(|option| OWN.contains(&option.as_str())) {
+        if let Some(own) = self.options.iter().find(|option| is_own(option)) {
             return refused("options", format!("{own:?}"), "the launcher needs that itself; leave it out");
         }
         self.within()?;
@@ -159,6 +159,11 @@ impl VmConfig {
         let cpus = resources.cpu_millis.map_or(0, |millis| millis.div_ceil(1000));
         Size { mebibytes: self.memory.max(limited).div_ceil(1 << 20), cpus: u64::from(self.cpus).max(cpus) }
     }
+}
+
+/// QEMU takes two dashes for one.
+fn is_own(option: &str) -> bool {
+    OWN.contains(&option) || option.strip_prefix('-').is_some_and(|option| OWN.contains(&option))
 }
 
 fn seconds(field: &str, given: f64) -> Result<Duration, InvalidArgument> {
@@ -189,6 +194,7 @@ mod tests {
             ("launches_at_once", VmConfig { launches_at_once: 0, ..good.clone() }),
             ("qemu", VmConfig { qemu: String::new(), ..good.clone() }),
             ("options", VmConfig { options: vec!["-daemonize".into()], ..good.clone() }),
+            ("options", VmConfig { options: vec!["--append".into(), "init=/bin/sh".into()], ..good.clone() }),
             ("boot_timeout", VmConfig { boot_timeout: 0.0, ..good.clone() }),
             ("lease", VmConfig { lease: f64::NAN, ..good.clone() }),
         ] {

@@ -3,6 +3,8 @@ use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 use procession_launch::Labels;
 
@@ -10,6 +12,9 @@ use procession_launch::Labels;
 const LONGEST: usize = 107;
 /// What is below the state directory, at most.
 const BELOW: usize = "/0123456789abcdef-0123/initramfs".len();
+
+/// What the names of the directories of guests begin with that are only to boot.
+const TRY: &str = "kvm-";
 
 /// The directory of one guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,6 +118,23 @@ impl Home {
         Files { dir: self.dir.join(name) }
     }
 
+    /// The directory of a guest that is only to boot, which no other has, also in this process.
+    pub(crate) fn fresh_try(&self) -> Files {
+        static TRIES: AtomicU16 = AtomicU16::new(0);
+        self.files(&format!("{TRY}{}-{}", std::process::id(), TRIES.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// Takes away what such guests have left whose process was killed. Nobody owns it, and so nothing else does.
+    pub(crate) fn tidy(&self, age: Duration) {
+        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            let is_old =
+                || entry.metadata()?.modified()?.elapsed().map_err(io::Error::other).map(|old| old > age);
+            if entry.file_name().to_string_lossy().starts_with(TRY) && is_old().is_ok_and(|is_old| is_old) {
+                let _another_may_do_it = Files { dir: entry.path() }.remove();
+            }
+        }
+    }
+
     /// Which accelerator was seen to work, for what.
     pub(crate) fn accelerators(&self) -> PathBuf {
         self.dir.join("accelerators.json")
@@ -152,6 +174,20 @@ mod tests {
         files.remove().expect("it is removed");
         files.remove().expect("nothing is left");
         assert_eq!(home.all().expect("it is read"), []);
+    }
+
+    #[test]
+    fn tries_do_not_share_a_directory_and_what_they_have_left_goes_in_time() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let home = Home::make(Some(dir.path())).expect("it is there");
+        let (one, other) = (home.fresh_try(), home.fresh_try());
+        assert_ne!(one, other);
+        one.make(None, b"cpio").expect("it is made");
+        home.files("p-1").make(None, b"cpio").expect("it is made");
+        home.tidy(Duration::from_secs(60));
+        assert!(one.initramfs().exists(), "somebody may need it");
+        home.tidy(Duration::ZERO);
+        assert!(!one.initramfs().exists() && home.files("p-1").initramfs().exists());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWriteExt, DuplexStream, copy};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::command_line::{Purpose, arguments};
 use crate::home::Files;
@@ -89,8 +89,14 @@ impl Launch {
         let words = arguments(config, kernel, files, size, kvm, Purpose::Agent);
         let machine = Machine::start(&config.qemu, words.clone()).await?;
         let machine = self.guest.machine.get_or_init(|| machine);
-        machine.follow(&files.qmp()).await?;
-        let stream = machine.stream(&files.agent()).await?;
+        let reached = timeout(shared.within, async {
+            machine.follow(&files.qmp()).await?;
+            machine.stream(&files.agent()).await
+        });
+        let stream = reached.await.unwrap_or_else(|_| {
+            let said = machine.console.lines().join(" | ");
+            Err(format!("{} has not opened its sockets within {:?}: {said}", config.qemu, shared.within))
+        })?;
         let place = format!("guest {}", files.name());
         let way = Started { place, command_line: words, stream: Mutex::new(Some(stream)) };
         let how = AgentDial {

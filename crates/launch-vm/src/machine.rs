@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,6 +9,7 @@ use procession_host::{AgentStream, Guard, Way};
 use procession_launch::ProcLauncherError;
 use procession_launch_local::supervised::{Stream, Supervised, SupervisedSpec};
 use tokio::net::UnixStream;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::console::Console;
@@ -17,6 +18,8 @@ use crate::qmp::{Qmp, Told};
 
 /// How often it is tried to reach a QEMU that has just been started.
 const TRY: Duration = Duration::from_millis(20);
+/// How long what a QEMU has told may take to be heard after its end.
+const TELLS: Duration = Duration::from_millis(500);
 /// How long a QEMU may take to end once its guest is off.
 const ENDING: Duration = Duration::from_secs(2);
 
@@ -26,6 +29,8 @@ pub(crate) struct Machine {
     qemu: Supervised,
     pub(crate) console: Console,
     told: Arc<Mutex<Told>>,
+    /// Closed when all is told.
+    telling: OnceLock<watch::Receiver<()>>,
     runtime: tokio::runtime::Handle,
 }
 
@@ -50,8 +55,8 @@ impl Machine {
         };
         let started = Supervised::spawn(spec).await;
         let qemu = started.map_err(|error| format!("{error} (Debian: apt-get install qemu-system-x86)"))?;
-        let (told, runtime) = (Arc::default(), tokio::runtime::Handle::current());
-        Ok(Arc::new(Self { qemu, console, told, runtime }))
+        let (told, telling) = (Arc::default(), OnceLock::new());
+        Ok(Arc::new(Self { qemu, console, told, telling, runtime: tokio::runtime::Handle::current() }))
     }
 
     /// Follows what happens to it.
@@ -60,7 +65,13 @@ impl Machine {
     /// It has ended.
     pub(crate) async fn follow(&self, qmp: &Path) -> Result<(), String> {
         let qmp = self.reach(|| Qmp::connect(qmp)).await?;
-        tokio::spawn(qmp.listen(Arc::clone(&self.told)));
+        let (tells, telling) = watch::channel(());
+        let _only_once = self.telling.set(telling);
+        let told = Arc::clone(&self.told);
+        tokio::spawn(async move {
+            let _closed_at_its_end = tells;
+            qmp.listen(told).await;
+        });
         Ok(())
     }
 
@@ -96,6 +107,10 @@ impl Machine {
     /// How it has ended, once it has.
     pub(crate) async fn last_words(&self) -> String {
         let exit = self.qemu.wait().await;
+        // It may have told why just before.
+        if let Some(mut telling) = self.telling.get().cloned() {
+            let _it_is_closed = timeout(TELLS, telling.changed()).await;
+        }
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).clone();
         ended(&told, &exit, &self.console)
     }

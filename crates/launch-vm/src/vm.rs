@@ -14,6 +14,7 @@ use tokio::io::duplex;
 use tokio::process::Command;
 use tokio::runtime::Handle;
 use tokio::sync::{OnceCell, Semaphore, mpsc, oneshot};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::accelerator::with_kvm;
@@ -101,8 +102,12 @@ impl Vm {
         version(&config.qemu).await.map_err(VmError::Missing)?;
         let kernel = Kernel::find(&config).map_err(VmError::Missing)?;
         let home = Home::make(config.state_dir.as_deref()).map_err(VmError::Missing)?;
-        let initramfs = initramfs(&kernel, &config.agent).map_err(VmError::Missing)?;
-        let room = Arc::new(Semaphore::new(config.launches_at_once));
+        let (of, agent) = (kernel.clone(), config.agent.clone());
+        // Modules may have to be unpacked, which takes its time.
+        let made = spawn_blocking(move || initramfs(&of, &agent)).await;
+        let made = made.map_err(|error| VmError::Missing(format!("what guests start with: {error}")))?;
+        let initramfs = made.map_err(VmError::Missing)?;
+        let room = Arc::new(Semaphore::new(config.launches_at_once.min(Semaphore::MAX_PERMITS)));
         let (within, lease) = (config.within()?, config.lease()?);
         let (live, kvm, interpreter) = (Live::default(), OnceCell::new(), Mutex::default());
         let shared =
@@ -293,7 +298,6 @@ impl ProcLauncher for Vm {
         Ok(LaunchResult { pid: None, started_at, stdio, exit_rx, reports })
     }
 
-    /// SIGTERM to the whole tree in the guest, once.
     /// The command line of QEMU, and what the agent in the guest is asked for. Where it is not known yet whether KVM works, it is
     /// that for TCG.
     async fn dry_run(&self, proc_id: &ProcId, options: &LaunchOptions) -> Result<String, ProcLauncherError> {
@@ -314,6 +318,7 @@ impl ProcLauncher for Vm {
         Ok(format!("{}\n{:#?}", words.iter().map(quote).collect::<Vec<_>>().join(" "), command))
     }
 
+    /// SIGTERM to the whole tree in the guest, once.
     async fn terminate(&self, proc_id: &ProcId, within: Duration) -> Result<(), ProcLauncherError> {
         match self.shared.live.find(proc_id) {
             Found::Unknown => Err(ProcLauncherError::NotFound(proc_id.to_string())),

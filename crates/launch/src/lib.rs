@@ -7,6 +7,7 @@ mod combine;
 mod error;
 #[cfg(feature = "fake")]
 mod fake;
+mod follow;
 mod found;
 mod launcher;
 mod lines;
@@ -21,6 +22,7 @@ pub use combine::{Chaos, ChaosRates, Fallback, Recording, Replay, Retry, TapeErr
 pub use error::ProcLauncherError;
 #[cfg(feature = "fake")]
 pub use fake::{FakeEnd, FakeLauncher, FakeStep, Script, Terminated};
+pub use follow::follow;
 pub use found::{Found, Labels};
 pub use launcher::{
     Admission, Capabilities, Confines, LaunchResult, ProcLauncher, Relayed, StdioHandling, Ticket,

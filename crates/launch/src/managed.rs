@@ -114,7 +114,7 @@ impl<L: Launcher> Engine for Managed<L> {
 impl<L: Launcher> Managed<L> {
     /// `at_once` launches go on at the same time; others wait for them.
     pub fn new(launcher: L, at_once: usize) -> Self {
-        let room = Arc::new(Semaphore::new(at_once.max(1)));
+        let room = Arc::new(Semaphore::new(at_once.clamp(1, Semaphore::MAX_PERMITS)));
         Self { launcher: Arc::new(launcher), room, procs: Arc::default() }
     }
 

@@ -53,6 +53,12 @@ class Cluster:
         """Every pod or secret of ours, as the API has it."""
         return json.loads(kubectl("get", kind, "--selector=procession.launcher", "--output=json"))["items"]
 
+    def left(self):
+        """What there still is of ours, and what keeps it."""
+        keeps = ("name", "finalizers", "deletionTimestamp", "deletionGracePeriodSeconds")
+        every = [one for kind in ("pods", "secrets") for one in self.found(kind)]
+        return [({key: one["metadata"].get(key) for key in keeps}, one.get("status")) for one in every]
+
     def pid(self, daemon):
         """None while it is none."""
         path = self.work / f"{daemon}.pid"
@@ -88,7 +94,10 @@ def until(condition, what, seconds=50):
 def cluster():
     cluster = Cluster()
     yield cluster
-    until(lambda: cluster.found("pods") == cluster.found("secrets") == [], "nothing is left", 60)
+    try:
+        until(lambda: cluster.left() == [], "nothing is left", 60)
+    except AssertionError:
+        pytest.fail(f"left in the cluster: {cluster.left()}", pytrace=False)
 
 
 def the_exit(procs):
@@ -259,6 +268,7 @@ def test_a_pod_that_somebody_else_deletes_or_evicts_has_not_failed_by_itself(clu
     assert (exit.certificate.verdict, exit.certificate.class_) == ("deleted", "evicted")
 
 
+@pytest.mark.timeout(120)
 def test_a_preemption_is_no_failure_of_the_program(cluster):
     classes = [
         {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": value}

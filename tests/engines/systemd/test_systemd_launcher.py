@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from managers import environment_files, shown, systemctl, units
 from probe import Owner, Probe
 
-import procession.actor
 from capabilities import need, python_of_others
 from cut import way
 from procession.actor import SupervisionError, this_host
@@ -23,36 +23,6 @@ from procession.launchers import Systemd
 GROUPS = Path("/sys/fs/cgroup")
 HEARS_OF_OOM = (GROUPS / "cgroup.controllers").exists()
 BOTH = pytest.mark.parametrize("bus", ["user", "system"])
-
-
-def systemctl(bus: str, *arguments: str) -> str:
-    command = ["systemctl", f"--{bus}", *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def units(bus: str = "user") -> list[str]:
-    listed = systemctl(bus, "list-units", "--all", "--plain", "--no-legend", "procession-*.service")
-    return [line.split()[0] for line in listed.splitlines()]
-
-
-def shown(unit: str, name: str, bus: str = "user") -> str:
-    return systemctl(bus, "show", unit, "--property", name, "--value")
-
-
-def environment_files() -> list[Path]:
-    return list(Path(os.environ["XDG_RUNTIME_DIR"]).glob("procession-*.env"))
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left(monkeypatch):
-    monkeypatch.setattr(procession.actor, "unhandled_fault_hook", lambda failure: None, raising=False)
-    yield
-    left = {bus: units(bus) for bus in ("user", "system")}
-    for bus, names in left.items():  # what one test has left is not to fail the next
-        if names:
-            systemctl(bus, "stop", *names)
-            systemctl(bus, "reset-failed")
-    assert (left, environment_files()) == ({"user": [], "system": []}, [])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -499,22 +469,6 @@ def test_what_units_cannot_do_is_refused():
     exit = the_exit(program("true", env={"A.B": "c"}))
     assert exit.kind == "failed"
     assert "A.B" in exit.failed_reason
-
-
-DETACHED = """
-import sys
-from procession import reattach, this_host
-from procession.launchers import Systemd
-reattach(sys.argv[1])
-given = {"bootstrap_command": ["/bin/true"], "readiness": "none", "log_dir": sys.argv[1]}
-this_host().spawn_procs({"w": 1}, name="w", launcher=Systemd(), on_owner_loss="detach", **given)
-"""
-
-
-def test_one_that_is_to_outlive_its_host_is_refused_since_the_next_host_would_not_find_it(tmp_path):
-    done = subprocess.run([sys.executable, "-c", DETACHED, str(tmp_path)], capture_output=True, text=True, timeout=50)
-    assert 'InvalidArgument: on_owner_loss = "detach"' in done.stderr
-    assert "use the native one" in done.stderr
 
 
 def found(launcher: Systemd) -> list:

@@ -2,10 +2,11 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use procession_launch::Output;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::sleep;
+
+use crate::Output;
 
 /// How soon a file is looked at again, first and when nothing has come for a while.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
@@ -50,8 +51,11 @@ fn piece(path: &Path, from: u64) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Passes on what grows in two files, until their writer has ended and all of it was read.
-pub(crate) async fn follow(
+/// Passes on what grows in two files, standard output and standard error, until their writer has `ended` and all of it was read.
+///
+/// # Errors
+/// A file cannot be read; one that is not there yet is waited for.
+pub async fn follow(
     [stdout, stderr]: [PathBuf; 2],
     mut output: Output,
     mut ended: watch::Receiver<bool>,
