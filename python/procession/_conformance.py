@@ -11,9 +11,9 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from procession import _native, _validate
-from procession._combinators import leaves_of
 from procession._engines import EngineLauncher
 from procession._launcher import resolve
+from procession._pool import substrates_of
 from procession._runtime import runtime
 from procession.errors import Unsupported
 
@@ -71,9 +71,9 @@ def conform(
     _validate.count("jobs", jobs, least=1)
     _validate.seconds("patience", patience)
     chosen = resolve(launcher)
-    for leaf in leaves_of(chosen):
-        if isinstance(leaf, EngineLauncher):
-            python = python or leaf.config.get("python")
+    for one in substrates_of(chosen):
+        if isinstance(one, EngineLauncher):
+            python = python or one.config.get("python")
     runtime()
     native = chosen.native()
     ready = [sys.executable, "-m", "procession._proc_main"]

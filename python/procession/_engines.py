@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from procession import _native
 from procession._runtime import runtime
@@ -24,7 +24,7 @@ class EngineLauncher:
 
     without_output: str | None = None
     starts_a_process = False
-    _kind: ClassVar[str]
+    _kind: str
 
     def __init__(self, config: dict[str, Any]) -> None:
         self._config = {name: value for name, value in config.items() if value is not None}
@@ -94,11 +94,15 @@ class EngineLauncher:
         """What the engine gets, made where it connects."""
         return config
 
+    def _far(self) -> dict[str, Any]:
+        """What the engine gets where an agent connects to it, on another machine."""
+        return self._config
+
     def _connected(self) -> Engine:
         with self._lock:
             if self._engine is None:
                 runtime()
-                self._engine = _native.connect_engine(self._kind, json.dumps(self._prepared(self._config)))
+                self._engine = _connect(self._kind, self._config)
             return self._engine
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -114,26 +118,29 @@ def _again(cls: type[EngineLauncher], config: dict[str, Any]) -> EngineLauncher:
 
 
 MOST_KNOWN = 64
-_known: dict[tuple[str, str], Launcher] = {}
+_known: dict[tuple[str, str], Engine] = {}
 _known_lock = threading.Lock()
 
 
-def engine_from(described: dict[str, Any]) -> Launcher:
-    """The launcher that a proc has described; one connection for all that describe the same, of the latest `MOST_KNOWN`."""
+def engine_from(described: dict[str, Any]) -> Engine:
+    """What a proc has described; one connection for all that describe the same, of the latest `MOST_KNOWN`."""
     key = (described["engine"], described["config"])
     with _known_lock:
-        launcher = _known.pop(key, None)
-        if launcher is None:
-            prepared = _kinds()[key[0]]._prepared(json.loads(key[1]))
-            launcher = _native.connect_engine(key[0], json.dumps(prepared)).launcher()
-        _known[key] = launcher  # as the latest
+        engine = _known.pop(key, None)
+        if engine is None:
+            engine = _connect(key[0], json.loads(key[1]))
+        _known[key] = engine  # as the latest
         while len(_known) > MOST_KNOWN:
             del _known[next(iter(_known))]
-        return launcher
+        return engine
+
+
+def _connect(kind: str, config: dict[str, Any]) -> Engine:
+    return _native.connect_engine(kind, json.dumps(_kinds()[kind]._prepared(config)))
 
 
 def _kinds() -> dict[str, type[EngineLauncher]]:
     from procession import launchers
 
     own = [found for found in vars(launchers).values() if isinstance(found, type) and issubclass(found, EngineLauncher)]
-    return {cls._kind: cls for cls in own}
+    return {cls._kind: cls for cls in own if hasattr(cls, "_kind")}

@@ -20,6 +20,7 @@ from procession._engines import EngineLauncher
 from procession._future import Future, gather, refuse_on_event_loop, then
 from procession._launcher import NativeLauncher, resolve
 from procession._owned import add_to
+from procession._pool import substrates_of
 from procession._proc_mesh import ProcMesh
 from procession._procs import OtherProcs, Procs, Slot, check_output, launch
 from procession._remote import RemoteProcs, launch_through_host
@@ -271,7 +272,7 @@ class HostMesh(Mesh):
             owner = f"actor {instance.actor_id}" if instance is not None else f"proc {runtime().proc_id}"
             rule = f"what {owner} spawns belongs to it, and ends with it; let the client spawn what is to outlive it"
             raise InvalidArgument("on_owner_loss", '"detach"', rule)
-        has_own_files = any(isinstance(leaf, EngineLauncher) for leaf in leaves)
+        has_own_files = any(isinstance(one, EngineLauncher) for one in substrates_of(chosen))
         is_native = all(isinstance(leaf, NativeLauncher) for leaf in leaves)
         shares_files = is_native or (readiness == "call_back" and not has_own_files)
         if cwd is None and is_here and shares_files:

@@ -278,7 +278,7 @@ def native_from(described: dict[str, Any]) -> Launcher:
     if "worker" in described:
         return worker_from(described)
     if "engine" in described:
-        return engine_from(described)
+        return engine_from(described).launcher()
     if "zygote" in described:
         return zygote_from(described)
     if "combined" in described:

@@ -15,12 +15,14 @@ def kinds() -> dict[str, type]:
     from procession import launchers
 
     return {
+        "chain": launchers.Chain,
         "chaos": launchers.Chaos,
         "command": launchers.Command,
         "docker": launchers.Docker,
         "fallback": launchers.Fallback,
         "kubernetes": launchers.Kubernetes,
         "podman": launchers.Podman,
+        "pool": launchers.Pool,
         "retry": launchers.Retry,
         "slurm": launchers.Slurm,
         "ssh": launchers.Ssh,

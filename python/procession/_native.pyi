@@ -27,6 +27,7 @@ from procession._native_supervised import Supervised as Supervised
 from procession._native_supervised import supervise as supervise
 from procession._native_waiter import CompletionQueue as CompletionQueue
 from procession._native_waiter import Waiter as Waiter
+from procession._native_worker import Pool as Pool
 from procession._native_worker import SessionKey as SessionKey
 from procession._native_worker import Worker as Worker
 from procession._native_worker import WorkerServer as WorkerServer

@@ -81,5 +81,19 @@ class Zygote:
     def close(self) -> Waiter:
         """Has the process end once nothing runs that it has launched; done then."""
 
+@final
+class Pool:
+    """Processes that a launcher keeps warm, so many at a time, and what is launched in them, one proc each."""
+
+    def __new__(cls, name: str, program: str, args: list[str], through: Launcher, owner: str | None, size: int) -> Pool:
+        """As of `Zygote`; they are started at once."""
+    def launch_through(self, launcher: Launcher) -> None:
+        """The next processes are launched through that."""
+    def launcher(self) -> Launcher: ...
+    def warm(self) -> Waiter:
+        """Done when all that wait are up; fails when one cannot be."""
+    def close(self) -> Waiter:
+        """Ends those that wait; done then. Those that have a proc end with it."""
+
 def serve_launches(interpreter: str) -> None:
     """In a proc, before it is ready: launches for its host, as a zygote. RuntimeError where it cannot."""

@@ -55,6 +55,9 @@ class Ssh(AgentLauncher):
             }
         )
 
+    def _far(self) -> dict[str, Any]:
+        return {name: value for name, value in self._config.items() if name != "copy"}
+
     @staticmethod
     def _prepared(config: dict[str, Any]) -> dict[str, Any]:
         from procession._bundle import bundle

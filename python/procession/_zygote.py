@@ -9,6 +9,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from procession import _native, config
+from procession._combinators import leaves_of
+from procession._engines import EngineLauncher, engine_from
 from procession._runtime import is_launched, runtime
 from procession._setup import modules_of
 
@@ -45,6 +47,8 @@ class Zygote:
     """
 
     without_output: str | None = None
+    _size: int | None = None
+    """How many processes are kept for one proc each; None is one for all."""
 
     def __init__(self, launcher: Any, preload: Sequence[str] = ()) -> None:
         from procession._launcher import resolve
@@ -84,7 +88,11 @@ class Zygote:
     def native(self) -> Launcher | None:
         """None where it has nothing to do, since the host forks by itself."""
         through = self._through.native()
-        return None if through is None else _launcher(self._named(runtime().proc_id), through, None)
+        if through is None:
+            return None
+        engines = [leaf for leaf in leaves_of(self._through) if isinstance(leaf, EngineLauncher)]
+        python = engines[0].interpreter if engines else None
+        return _launcher(self._named(runtime().proc_id), through, None, python, self._size)
 
     def described(self, on: HostMesh | None = None) -> dict[str, Any] | None:
         """What a host has to know of it, as plain data; None where it has nothing to do there."""
@@ -92,7 +100,8 @@ class Zygote:
         if through is None:
             return None
         name = self._named(runtime().host_node if on is None else on._nodes()[0])
-        return {"zygote": name, "through": through, "owner": runtime().proc_id if is_launched() else None}
+        owner = runtime().proc_id if is_launched() else None
+        return {"zygote": name, "through": through, "owner": owner, "size": self._size}
 
     def _named(self, host: str) -> str:
         """What that host knows it by."""
@@ -101,7 +110,7 @@ class Zygote:
         with self._lock:
             self._hosts.add(host)
             if self._name is None:
-                self._name = unlike_others("zygote-process", next(_names))
+                self._name = unlike_others("zygote-process" if self._size is None else "pool", next(_names))
             return self._name
 
     def process(self) -> ProcMesh:
@@ -118,7 +127,7 @@ class Zygote:
         return f"launchers.Zygote({self._through!r}, preload={self.preload!r})"
 
 
-_known: dict[str, _native.Zygote] = {}
+_known: dict[str, _native.Zygote | _native.Pool] = {}
 _known_lock = threading.Lock()
 
 
@@ -126,18 +135,38 @@ def zygote_from(described: dict[str, Any]) -> Launcher:
     """In the process of a host: the launcher that was described."""
     from procession._launcher import native_from
 
-    return _launcher(described["zygote"], native_from(described["through"]), described["owner"])
+    through, owner = native_from(described["through"]), described["owner"]
+    return _launcher(described["zygote"], through, owner, _python_of(described["through"]), described["size"])
 
 
-def _launcher(name: str, through: Launcher, owner: str | None) -> Launcher:
+def _python_of(described: dict[str, Any] | None) -> str | None:
+    """What runs Python where that launcher launches, where that is known."""
+    if described is None:
+        return None
+    if "engine" in described:
+        return engine_from(described).interpreter()
+    return next(filter(None, map(_python_of, described.get("of", []))), None)
+
+
+def known(name: str | None) -> _native.Zygote | _native.Pool | None:
+    """In the process of a host: what has that name."""
+    with _known_lock:
+        return None if name is None else _known.get(name)
+
+
+def _launcher(name: str, through: Launcher, owner: str | None, python: str | None, size: int | None) -> Launcher:
     """In the process of a host; one process for each name. With an owner, a proc of this host, it closes with that."""
     from procession._host_mesh import PROC_ARGS
 
     with _known_lock:
         zygote = _known.get(name)
         if zygote is None:
-            args = [*PROC_ARGS, config.ZYGOTE_ARG]
-            zygote = _known[name] = _native.Zygote(name, sys.executable, args, through, owner)
+            args, program = [*PROC_ARGS, config.ZYGOTE_ARG], python or sys.executable
+            if size is None:
+                zygote = _native.Zygote(name, program, args, through, owner)
+            else:
+                zygote = _native.Pool(name, program, args, through, owner, size)
+            _known[name] = zygote
         else:
             zygote.launch_through(through)  # that may have another process by now
         return zygote.launcher()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from procession._chain import Chain
 from procession._combinators import Chaos, Fallback, Record, Replay, Retry, Throttle
 from procession._command import Command
 from procession._docker import Docker, Podman
@@ -13,6 +14,7 @@ from procession._launcher import NativeLauncher, resolve
 from procession._launcher_files import from_file
 from procession._launcher_names import LauncherInfo, available, by_name
 from procession._launcher_process import launcher_of, process_of
+from procession._pool import Pool
 from procession._slurm import Slurm
 from procession._ssh import Ssh
 from procession._systemd import Systemd
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from procession.launch import ProcLauncher
 
 __all__ = [
+    "Chain",
     "Chaos",
     "Command",
     "Docker",
@@ -34,6 +37,7 @@ __all__ = [
     "LauncherInfo",
     "NativeLauncher",
     "Podman",
+    "Pool",
     "Record",
     "Replay",
     "Retry",

@@ -47,7 +47,7 @@ def test_launchers_around_others_have_these_in_tables(tmp_path):
     ("text", "field", "rule"),
     [
         ("launcher =", "launcher", "it is no TOML"),
-        ("", "launcher", "name one of chaos, command, docker"),
+        ("", "launcher", "name one of chain, chaos, command, docker"),
         ('launcher = "doker"', "launcher", "name one of"),
         ('launcher = "docker"', "image", "docker needs it"),
         ('launcher = "docker"\nimage = "a"\nvolume = []', "volume", "docker has no such key; it has image, host"),
@@ -77,4 +77,4 @@ def test_the_command_shows_what_a_launcher_takes():
     assert "    host: has to be given\n" in done.stdout
     assert "    python: 'python3'\n" in done.stdout
     unknown = subprocess.run([*command, "shh"], capture_output=True, text=True, timeout=30)
-    assert (unknown.returncode, "give one of chaos" in unknown.stderr) == (2, True)
+    assert (unknown.returncode, "give one of chain, chaos" in unknown.stderr) == (2, True)

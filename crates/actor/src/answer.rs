@@ -22,7 +22,10 @@ pub enum Answer {
 
 impl Answer {
     /// The value, decoded as an `M`.
-    pub(crate) fn open<M: Message>(self) -> Result<M, MailboxError> {
+    ///
+    /// # Errors
+    /// It is none, or nobody can answer any more.
+    pub fn open<M: Message>(self) -> Result<M, MailboxError> {
         match self {
             Self::Value { tag, parts, mut claims } if Some(tag.as_str()) == M::TAG => {
                 decode(parts, &mut claims).map_err(MailboxError::Decode)

@@ -60,12 +60,24 @@ pub(crate) async fn launch(
     let mut launching = launcher.launch(&shared.id, options);
     tokio::select! {
         biased;
-        launched = &mut launching => return launched.map(|launched| holding(launched, admission)),
+        launched = &mut launching => {
+            note_place(shared, launcher);
+            return launched.map(|launched| holding(launched, admission));
+        }
         () = std::future::ready(()) => {}
     }
     // It was polled once: a terminate or kill that the launcher gets from here on comes second.
     shared.request.is_out();
-    launching.await.map(|launched| holding(launched, admission))
+    let launched = launching.await;
+    note_place(shared, launcher);
+    launched.map(|launched| holding(launched, admission))
+}
+
+/// Some launchers decide in which proc they launch one when they are asked to.
+fn note_place(shared: &Shared, launcher: &dyn ProcLauncher) {
+    if let Some(place) = launcher.launched_in(&shared.id) {
+        let _known_before = shared.launched_in.set(place);
+    }
 }
 
 /// A launcher that reports lets go of the room of a launch when it says that it was started.

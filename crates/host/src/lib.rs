@@ -40,6 +40,7 @@ mod payload;
 mod payload_file;
 mod peers;
 mod place;
+mod pool;
 mod proc_ref;
 mod reach;
 mod recording;
@@ -70,6 +71,7 @@ pub use host::{BootstrapProcManager, Host, HostError, Inherited};
 pub use ledger::read_journal;
 pub use observers::{Launch, Observer, Owner, ProcEvent, SlotObserver};
 pub use output::Stream;
+pub use pool::Pool;
 pub use proc_ref::{ProcRef, ProcSnapshot};
 pub use procession_supervise::{
     ActorsAfter, Backoff, Budgets, Policy, Readiness, RestartPolicy, RestartStrategy, RestartWhen,
@@ -80,7 +82,7 @@ pub use spec::{LogSpec, OwnerLoss, SpawnSpec};
 #[cfg(feature = "virtual-time")]
 pub use virtual_time::{Standstill, VirtualTime};
 pub use worker::{
-    AGENT_SPEAKS, AgentDial, AgentLauncher, AgentStream, Guard, Way, WorkerDial, WorkerError, WorkerLauncher,
-    WorkerServer, serve_stdio,
+    AGENT_SPEAKS, AgentDial, AgentLauncher, AgentStream, Engines, FarLauncher, Guard, Way, WorkerDial,
+    WorkerError, WorkerLauncher, WorkerServer, serve_stdio,
 };
 pub use zygote::Zygote;

@@ -133,7 +133,7 @@ fn kept_key(directory: &Path) -> Result<SessionKey, KeyError> {
 }
 
 /// `name` as given by the user, with the port that was bound unless it names one itself.
-fn advertised(name: &str, bound: &Address) -> Result<Address, String> {
+pub(crate) fn advertised(name: &str, bound: &Address) -> Result<Address, String> {
     let Address::Tcp { port, .. } = bound else {
         return Err("only a TCP address can be advertised".to_owned());
     };
@@ -152,7 +152,7 @@ fn advertised(name: &str, bound: &Address) -> Result<Address, String> {
 const ADVERTISE: &str = "give `advertise` too: the name or the address at which the procs reach this machine";
 
 /// Refuses an address that can be bound and that nobody can dial.
-fn dialable(address: &Address, instead: &str) -> Result<(), String> {
+pub(crate) fn dialable(address: &Address, instead: &str) -> Result<(), String> {
     match address {
         Address::Tcp { host, .. } if host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified()) => {
             Err(format!(

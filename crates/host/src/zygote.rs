@@ -67,21 +67,67 @@ impl Zygote {
         spec: SpawnSpec,
         through: Arc<dyn ProcLauncher>,
     ) -> Result<Arc<Self>, InvalidArgument> {
+        Self::check_spec(&spec, through.as_ref())?;
+        Ok(Self::of(host.core(), spec, through))
+    }
+
+    pub(crate) fn check_spec(spec: &SpawnSpec, through: &dyn ProcLauncher) -> Result<(), InvalidArgument> {
         spec.check()?;
         through.check(&spec.command.confinement)?;
         if spec.policy.readiness != Readiness::CallBack {
             let rule = "a zygote has to call back, or nobody could ask it for anything; leave it at CallBack";
             return Err(InvalidArgument::new("policy.readiness", "None", rule));
         }
-        Ok(Arc::new(Self {
-            core: Arc::downgrade(host.core()),
+        Ok(())
+    }
+
+    /// As [`Self::new`], of what was checked.
+    pub(crate) fn of(core: &Arc<Core>, spec: SpawnSpec, through: Arc<dyn ProcLauncher>) -> Arc<Self> {
+        Arc::new(Self {
+            core: Arc::downgrade(core),
             name: format!("zygote@{}", through.name()),
             spec,
             through: Mutex::new(through),
             remote: Remote::default(),
             started: Mutex::default(),
             own: Mutex::default(),
-        }))
+        })
+    }
+
+    /// Starts the process, where there is none.
+    pub(crate) fn start(&self) -> Result<(), ProcLauncherError> {
+        self.process().map(drop).map_err(|why| self.unavailable(&why))
+    }
+
+    /// Waits until the process is up, which is started where there is none.
+    pub(crate) async fn up(&self) -> Result<(), ProcLauncherError> {
+        self.session().await.map(drop)
+    }
+
+    /// Whether it can launch at once.
+    pub(crate) fn is_up(&self) -> bool {
+        self.now().is_some()
+    }
+
+    /// Whether the process was started, and cannot be used any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        locked(&self.started).last.as_ref().is_some_and(|last| !last.can_be_used())
+    }
+
+    /// What runs Python there, once that is known.
+    pub(crate) fn interpreter(&self) -> Option<String> {
+        self.now().and_then(|session| session.machine.interpreter.clone())
+    }
+
+    /// Kills the process, with all that it has launched.
+    pub(crate) fn give_up(&self, why: &str) {
+        if let Some(last) = &locked(&self.started).last {
+            last.proc_.ask(StopHow::Kill, Duration::ZERO, HOST, why, None);
+        }
+    }
+
+    fn unavailable(&self, why: &str) -> ProcLauncherError {
+        ProcLauncherError::Other(format!("LauncherUnavailable: {}: {why}", self.name))
     }
 
     /// The next process is launched through that launcher.
@@ -112,7 +158,7 @@ impl Zygote {
         }
     }
 
-    fn retire(&self) -> Option<ProcRef> {
+    pub(crate) fn retire(&self) -> Option<ProcRef> {
         let process = locked(&self.started).last.take()?;
         let proc_ = process.proc_.clone();
         if let Some(Ok(session)) = &*process.up.borrow() {
@@ -156,24 +202,22 @@ impl Zygote {
     }
 
     fn now(&self) -> Option<Arc<Session>> {
-        let last = locked(&self.started).last.clone()?;
+        let last = locked(&self.started).last.clone().filter(|last| last.can_be_used())?;
         let up = last.up.borrow().clone();
         up?.ok()
     }
 
     async fn session(&self) -> Result<Arc<Session>, ProcLauncherError> {
         let reached = async { self.process()?.reached().await };
-        let name = &self.name;
-        reached.await.map_err(|why| ProcLauncherError::Other(format!("LauncherUnavailable: {name}: {why}")))
+        reached.await.map_err(|why| self.unavailable(&why))
     }
 }
 
 impl Process {
     fn can_be_used(&self) -> bool {
-        match &*self.up.borrow() {
-            None => true,
-            Some(up) => up.as_ref().is_ok_and(|session| session.takes_launches()),
-        }
+        let is_used =
+            |up: &Result<Arc<Session>, _>| up.as_ref().is_ok_and(|session| session.takes_launches());
+        self.proc_.exit().is_none() && self.up.borrow().as_ref().is_none_or(is_used)
     }
 
     async fn reached(&self) -> Result<Arc<Session>, String> {

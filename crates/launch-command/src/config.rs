@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use procession_host::AgentDial;
+use procession_host::{AgentDial, FarLauncher};
 use procession_model::InvalidArgument;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,8 @@ pub struct CommandConfig {
     pub lease: f64,
     /// How many commands may be on their way at the same time.
     pub launches_at_once: usize,
+    /// What launches where the command leads to, in the place of its agent: one agent then launches all.
+    pub launcher: Option<FarLauncher>,
 }
 
 impl Default for CommandConfig {
@@ -39,6 +41,7 @@ impl Default for CommandConfig {
             timeout: 60.0,
             lease: 30.0,
             launches_at_once: 16,
+            launcher: None,
         }
     }
 }
@@ -83,6 +86,7 @@ impl CommandConfig {
             lease: seconds("lease", self.lease)?,
             one_each: !self.shared,
             at_once: self.launches_at_once,
+            launcher: self.launcher.clone(),
         })
     }
 }

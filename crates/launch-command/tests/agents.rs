@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use procession_host::{AgentLauncher, Host, ProcEvent, Readiness, SpawnSpec};
+use procession_host::{AgentLauncher, FarLauncher, Host, ProcEvent, Readiness, SpawnSpec};
 use procession_launch::{Engine, ProcLauncher};
 use procession_launch_command::{CommandConfig, CommandError, connect};
 use procession_launch_test::Kit;
@@ -49,6 +49,55 @@ async fn an_agent_for_each_proc_keeps_the_promises_of_launchers() {
     let launcher = connect(config("{argv}")).await.unwrap();
     let passed = kit(Arc::clone(&launcher)).await;
     assert!(passed > 80, "{passed}");
+    launcher.close().await;
+}
+
+fn chained(inner: &str) -> CommandConfig {
+    let config = serde_json::to_string(&config(inner)).unwrap();
+    through("command", config)
+}
+
+/// A first command, whose agent launches through that launcher.
+fn through(kind: &str, inner: String) -> CommandConfig {
+    let launcher = Some(FarLauncher { kind: kind.to_owned(), config: inner });
+    CommandConfig { launcher, ..config("env FIRST=1 {argv}") }
+}
+
+#[tokio::test]
+async fn a_launcher_that_an_agent_has_keeps_the_promises_of_launchers() {
+    let launcher = connect(chained("env SECOND=1 {argv}")).await.unwrap();
+    assert_eq!(launcher.name(), "command/command");
+    let passed = kit(Arc::clone(&launcher)).await;
+    assert!(passed > 80, "{passed}");
+    launcher.close().await;
+}
+
+#[tokio::test]
+async fn a_launcher_that_cannot_be_used_there_is_told_of_with_its_place_and_the_reason() {
+    let said = refused(chained("sh -c 'echo no such host >&2; exit 3 # {argv}'")).await;
+    assert!(
+        said.starts_with("the launcher command cannot be used at env FIRST=1 …: no agent answers at"),
+        "{said}"
+    );
+    assert!(said.contains("exit status: 3, and had said: no such host"), "{said}");
+    let said = refused(through("docker", "{\"image\": \"trainer:7\"}".to_owned())).await;
+    assert!(
+        said.contains("the launcher docker cannot be used") && said.contains("procession agent --stdio"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn what_was_to_be_led_there_and_is_never_launched_leaves_its_agent_to_the_next() {
+    let started = tempfile::NamedTempFile::new().unwrap();
+    let inner = format!("sh -c 'echo >> {}; exec {{argv}}'", started.path().display());
+    let launcher = connect(chained(&inner)).await.unwrap();
+    for _ in 0..3 {
+        let proc_id = ProcId::fresh("p", &HostId::fresh("h")).unwrap();
+        let relayed = launcher.relay(&proc_id, ([127, 0, 0, 1], 9).into()).await.unwrap();
+        assert!(relayed.address.starts_with("127.0.0.1:"), "{relayed:?}");
+    }
+    assert_eq!(std::fs::read_to_string(started.path()).unwrap(), "\n");
     launcher.close().await;
 }
 

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use procession_host::AgentDial;
+use procession_host::{AgentDial, FarLauncher};
 use procession_launch_command::seconds;
 use procession_model::InvalidArgument;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,8 @@ pub struct SshConfig {
     /// How many seconds the agent may not answer before it counts as gone. It has 30 of its own, after which it ends all that
     /// it has launched.
     pub lease: f64,
+    /// What launches there, in the place of the agent.
+    pub launcher: Option<FarLauncher>,
 }
 
 impl Default for SshConfig {
@@ -40,6 +42,7 @@ impl Default for SshConfig {
             bundle: None,
             timeout: 60.0,
             lease: 30.0,
+            launcher: None,
         }
     }
 }
@@ -73,6 +76,7 @@ impl SshConfig {
         Ok(AgentDial {
             within: seconds("timeout", self.timeout)?,
             lease: seconds("lease", self.lease)?,
+            launcher: self.launcher.clone(),
             ..AgentDial::default()
         })
     }

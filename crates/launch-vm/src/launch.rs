@@ -99,7 +99,13 @@ impl Launch {
         })?;
         let place = format!("guest {}", files.name());
         let way = Started { place, command_line: words, stream: Mutex::new(Some(stream)) };
-        let how = AgentDial { within: shared.within, lease: shared.lease, one_each: false, at_once: 1 };
+        let how = AgentDial {
+            within: shared.within,
+            lease: shared.lease,
+            one_each: false,
+            at_once: 1,
+            launcher: None,
+        };
         let agent =
             AgentLauncher::connect("vm", Arc::new(way), how).await.map_err(|error| error.to_string())?;
         shared.learn(&agent);

@@ -3,11 +3,12 @@ use std::fs;
 use std::process;
 
 use procession_model::{LaunchOptions, ProcId};
+use serde::{Deserialize, Serialize};
 
 /// What stands on all that a launcher makes: whose it is, so that what nobody owns any more can be told from the rest.
 ///
 /// As names and values of letters, digits and `-_.@:` they go wherever a substrate has labels, variables or comments.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Labels {
     /// The proc: its whole id.
     pub proc: String,
@@ -118,7 +119,7 @@ fn process_of(here: &str, pid: u32) -> Option<String> {
 }
 
 /// Something that a launcher finds on its substrate, made by whatever session.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
     /// The substrate's name for it, which the methods of a launcher take.
     pub handle: String,

@@ -36,6 +36,11 @@ pub trait ProcLauncher: Send + Sync + 'static {
         None
     }
 
+    /// The proc that it has launched that one in, where procs run in others; known once the launch was answered.
+    fn launched_in(&self, _proc_id: &ProcId) -> Option<ProcId> {
+        self.own_proc()
+    }
+
     /// Refuses what it cannot hold a proc to, before anything starts.
     ///
     /// # Errors

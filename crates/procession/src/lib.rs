@@ -21,10 +21,10 @@ pub use procession_actor::{
     Returned, SendErrorKind, StopCause, wire_message,
 };
 pub use procession_host::{
-    AGENT_SPEAKS, ActorsAfter, AgentDial, AgentLauncher, AgentStream, Backoff, Budgets, Guard, History, Host,
-    HostError, Inherited, Launch, LogSpec, Observer, Owner, OwnerLoss, Policy, ProcEvent, ProcRef,
-    ProcSnapshot, Readiness, Record, RestartPolicy, RestartStrategy, RestartWhen, Slot, SlotObserver,
-    SlotSnapshot, SpawnSpec, Stream, Way, Zygote, read_record, records_dir, serve_stdio,
+    AGENT_SPEAKS, ActorsAfter, AgentDial, AgentLauncher, AgentStream, Backoff, Budgets, Engines, FarLauncher,
+    Guard, History, Host, HostError, Inherited, Launch, LogSpec, Observer, Owner, OwnerLoss, Policy, Pool,
+    ProcEvent, ProcRef, ProcSnapshot, Readiness, Record, RestartPolicy, RestartStrategy, RestartWhen, Slot,
+    SlotObserver, SlotSnapshot, SpawnSpec, Stream, Way, Zygote, read_record, records_dir, serve_stdio,
 };
 #[cfg(feature = "virtual-time")]
 pub use procession_host::{Standstill, VirtualTime};

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use async_trait::async_trait;
+use procession_host::Engines;
 use procession_launch::Engine;
 
 /// Why there is none.
@@ -48,6 +50,19 @@ pub(crate) async fn connect(kind: &str, config: &str) -> Result<Arc<dyn Engine>,
         _ => Err(Refusal::Unavailable(format!(
             "this build has no launcher of kind {kind:?}: build it with that feature, --features engines"
         ))),
+    }
+}
+
+/// Those that an agent of this build can have.
+pub(crate) struct Kinds;
+
+#[async_trait]
+impl Engines for Kinds {
+    async fn connect(&self, kind: &str, config: &str) -> Result<Arc<dyn Engine>, String> {
+        connect(kind, config).await.map_err(|refusal| match refusal {
+            Refusal::Invalid(error) => error.to_string(),
+            Refusal::Unavailable(why) => why,
+        })
     }
 }
 

@@ -30,7 +30,7 @@ use crate::supervised::{self, Supervised};
 use crate::virtual_time::VirtualTime;
 use crate::waiter::{CompletionQueue, Waiter};
 use crate::worker::{self, SessionKey, Worker, WorkerServer};
-use crate::zygote::{self, Zygote};
+use crate::zygote::{self, Pool, Zygote};
 
 /// The Rust runtime behind the package.
 #[pymodule]
@@ -90,6 +90,7 @@ pub(crate) fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<SessionKey>()?;
     m.add_class::<WorkerServer>()?;
     m.add_class::<Worker>()?;
+    m.add_class::<Pool>()?;
     m.add_class::<Zygote>()?;
     m.add_function(wrap_pyfunction!(fork::fork_beside, m)?)?;
     m.add_function(wrap_pyfunction!(runtime::start_client, m)?)?;

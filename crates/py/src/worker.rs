@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::blocking::{block_on, wait_for};
 use crate::core::{current, no_thread};
+use crate::engine_kinds::Kinds;
 use crate::errors::{LAUNCHER_UNAVAILABLE, invalid_argument};
 use crate::fork::{Owned, refuse_in_fork};
 use crate::io_thread::IoThread;
@@ -241,7 +242,7 @@ pub(crate) fn serve_stdio(py: Python<'_>, interpreter: Option<String>, lease: f6
     let lease = duration("lease", lease)?;
     let served = || {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(procession_host::serve_stdio(interpreter, lease))
+        runtime.block_on(procession_host::serve_stdio(interpreter, lease, Some(Arc::new(Kinds))))
     };
     py.detach(served).map_err(|error| PyRuntimeError::new_err(error.to_string()))
 }

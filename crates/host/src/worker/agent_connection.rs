@@ -1,20 +1,24 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use procession_launch::Report;
-use procession_model::{ActorId, HostId};
+use procession_actor::PortRef;
+use procession_launch::{Relayed, Report};
+use procession_model::{ActorId, HostId, ProcId};
 use procession_net::{Link, LinkReceiver, Peer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::agent_launcher::AgentDial;
+use super::error::WorkerError;
 use super::line::{Line, peer};
-use super::message::{Beat, DESK, Dialled, Listen, Listening};
+use super::message::{Beat, DESK, Dialled, Forget, Lead, Listen, Listening};
 use super::over_stdio::AGENT_SPEAKS;
 use super::relay;
 use super::remote::Session;
@@ -70,8 +74,10 @@ pub trait Guard: Send + Sync {
 pub(super) struct Connection {
     pub(super) session: Arc<Session>,
     line: Line,
-    /// By the address of a host: at which port of the agent's loopback its procs reach it.
-    relayed: Mutex<HashMap<SocketAddr, u16>>,
+    /// That of the conversation, which may outlive that of a host.
+    runtime: Handle,
+    /// By the address of a host: at which address of the agent's its procs reach it.
+    relayed: Mutex<HashMap<SocketAddr, String>>,
     leading: std::sync::Mutex<JoinSet<()>>,
     /// This end has.
     was_closed: AtomicBool,
@@ -80,7 +86,54 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) async fn begin(way: &dyn Way, within: Duration, lease: Duration) -> Result<Arc<Self>, String> {
+    pub(super) async fn begin(way: &dyn Way, how: &AgentDial) -> Result<Arc<Self>, WorkerError> {
+        let place = || way.place().to_owned();
+        let within = how.within;
+        let reached = Self::reach(way, within).await;
+        let (line, mut session, mut receiver, guard) =
+            reached.map_err(|why| WorkerError::Agent { place: place(), why })?;
+        let heard = Arc::<OnceLock<Weak<Session>>>::default();
+        if let Some(far) = &how.launcher {
+            let hears = Arc::clone(&heard);
+            let said = line.node.mailbox().open_sink(move |answer| {
+                if let (Ok(said), Some(session)) = (answer.open(), hears.get().and_then(Weak::upgrade)) {
+                    session.hear(said);
+                }
+            });
+            let reached = async {
+                tokio::select! {
+                    reached = session.through(&far.kind, &far.config, PortRef::attach(said)) => reached,
+                    why = line.attend(&mut receiver) => Err(why),
+                }
+            };
+            let reached = timeout(within, reached).await;
+            let reached = reached.unwrap_or_else(|_| Err(format!("it has not answered within {within:?}")));
+            if let Err(why) = reached {
+                line.end(&why);
+                drop(guard);
+                return Err(WorkerError::Launcher { place: place(), kind: far.kind.clone(), why });
+            }
+        }
+        let session = Arc::new(session);
+        let _nobody_else_sets_it = heard.set(Arc::downgrade(&session));
+        let connection = Arc::new(Self {
+            session,
+            line,
+            runtime: Handle::current(),
+            relayed: Mutex::default(),
+            leading: Default::default(),
+            was_closed: AtomicBool::new(false),
+            given_up: Notify::new(),
+        });
+        tokio::spawn(Arc::clone(&connection).carry(place(), receiver, guard, how.lease));
+        Ok(connection)
+    }
+
+    /// An agent that has been greeted.
+    async fn reach(
+        way: &dyn Way,
+        within: Duration,
+    ) -> Result<(Line, Session, LinkReceiver, Box<dyn Guard>), String> {
         let opened = timeout(within, way.open()).await;
         let opened = opened.unwrap_or_else(|_| Err(format!("no agent has spoken within {within:?}")));
         let Stream { mut reader, writer, mut guard } = opened?;
@@ -101,30 +154,20 @@ impl Connection {
             let desk = ActorId::new(there, DESK);
             let greeted = Session::greet("agent", address.clone(), &line.node, desk);
             tokio::select! {
-                greeted = greeted => greeted.map(Arc::new),
+                greeted = greeted => greeted,
                 why = line.attend(&mut link.receiver) => Err(why),
             }
         };
         let greeted = timeout(within, greeted).await;
         let greeted =
             greeted.unwrap_or_else(|_| Err(format!("the agent has not answered within {within:?}")));
-        let session = match greeted {
-            Ok(greeted) => greeted,
+        match greeted {
+            Ok(session) => Ok((line, session, link.receiver, guard)),
             Err(why) => {
                 line.end(&why);
-                return Err(with_words(&why, &guard.last_words().await));
+                Err(with_words(&why, &guard.last_words().await))
             }
-        };
-        let connection = Arc::new(Self {
-            session,
-            line,
-            relayed: Mutex::default(),
-            leading: Default::default(),
-            was_closed: AtomicBool::new(false),
-            given_up: Notify::new(),
-        });
-        tokio::spawn(Arc::clone(&connection).carry(address, link.receiver, guard, lease));
-        Ok(connection)
+        }
     }
 
     async fn carry(
@@ -176,21 +219,44 @@ impl Connection {
         }
     }
 
-    /// At which port of its loopback procs there reach `host`: `port`, or any that is free where it is 0.
-    pub(super) async fn relay(self: &Arc<Self>, host: SocketAddr, port: u16) -> Result<u16, String> {
+    /// What that proc dials there to reach `host`.
+    pub(super) async fn relay(
+        self: &Arc<Self>,
+        proc_id: &ProcId,
+        host: SocketAddr,
+    ) -> Result<Relayed, String> {
+        let address = self.listening_for(host, 0).await?;
+        if !self.session.machine.leads() {
+            return Ok(Relayed { address, kept: Box::new(()) });
+        }
+        let here = address.parse().map_err(|_| format!("{address} is no address"))?;
+        let (listening, is_led) = self.line.node.mailbox().open_once_port();
+        self.session.tell(Lead { proc_id: proc_id.clone(), here, listening: listening.bind() })?;
+        let Listening(address) = is_led.recv().await.map_err(|error| error.to_string())?;
+        let kept = Box::new(Led(Arc::clone(&self.session), proc_id.clone()));
+        Ok(Relayed { address: address?, kept })
+    }
+
+    /// Where the agent listens for procs that want to reach `host`, as they dial it: at `port` of its loopback, or where
+    /// they can best where that is 0.
+    pub(super) async fn listening_for(
+        self: &Arc<Self>,
+        host: SocketAddr,
+        port: u16,
+    ) -> Result<String, String> {
         let mut relayed = self.relayed.lock().await;
-        if let Some(port) = relayed.get(&host) {
-            return Ok(*port);
+        if let Some(address) = relayed.get(&host) {
+            return Ok(address.clone());
         }
         let mailbox = self.line.node.mailbox();
         let (dialled, mut guests) = mailbox.open_port::<Dialled>();
         let (listening, is_listening) = mailbox.open_once_port();
         let listen = Listen { port, dialled: dialled.bind(), listening: listening.bind() };
         self.session.tell(listen)?;
-        let Listening(port) = is_listening.recv().await.map_err(|error| error.to_string())?;
-        let port = port?;
+        let Listening(address) = is_listening.recv().await.map_err(|error| error.to_string())?;
+        let address = address?;
         let line = self.line.clone();
-        self.leading.lock().unwrap_or_else(std::sync::PoisonError::into_inner).spawn(async move {
+        let leads = async move {
             let mut led = JoinSet::new();
             loop {
                 tokio::select! {
@@ -201,9 +267,11 @@ impl Connection {
                     },
                 }
             }
-        });
-        relayed.insert(host, port);
-        Ok(port)
+        };
+        let mut leading = self.leading.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        leading.spawn_on(leads, &self.runtime);
+        relayed.insert(host, address.clone());
+        Ok(address)
     }
 
     /// Ends the command, whatever the agent does.
@@ -215,6 +283,15 @@ impl Connection {
     pub(super) fn close(&self) {
         self.was_closed.store(true, Ordering::Relaxed);
         self.line.link().close();
+    }
+}
+
+/// A proc that is led by the launcher there, which keeps something for that until it is launched, or this is dropped.
+struct Led(Arc<Session>, ProcId);
+
+impl Drop for Led {
+    fn drop(&mut self) {
+        let _it_ended_with_all = self.0.tell(Forget(self.1.clone()));
     }
 }
 

@@ -9,13 +9,15 @@ use procession_launch::{
     Admission, Capabilities, Engine, Found, LaunchResult, ProcLauncher, ProcLauncherError, Relayed,
 };
 use procession_model::{DialBack, LaunchId, LaunchOptions, ProcId};
+use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio::task::JoinError;
 use tokio::time::timeout;
 
 use super::agent_connection::{Connection, Way};
 use super::error::WorkerError;
-use super::message::How;
+use super::message::{How, Order, Question, Reply};
 use super::remote::{ANSWER, Remote};
 
 /// For an agent to end what it has launched, once its stream was closed.
@@ -33,11 +35,30 @@ pub struct AgentDial {
     pub one_each: bool,
     /// How many may be on their way at the same time.
     pub at_once: usize,
+    /// What an agent launches through, in the place of a launcher of its own; then one agent launches all.
+    pub launcher: Option<FarLauncher>,
+}
+
+/// A launcher of a substrate that agents have where they are, see [`Engines`](super::Engines).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FarLauncher {
+    /// Which: `docker`.
+    pub kind: String,
+    /// Its configuration, in JSON.
+    pub config: String,
+}
+
+impl fmt::Debug for FarLauncher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FarLauncher").field("kind", &self.kind).finish_non_exhaustive()
+    }
 }
 
 impl Default for AgentDial {
     fn default() -> Self {
-        Self { within: Duration::from_secs(30), lease: Duration::from_secs(30), one_each: false, at_once: 16 }
+        let (within, lease) = (Duration::from_secs(30), Duration::from_secs(30));
+        Self { within, lease, one_each: false, at_once: 16, launcher: None }
     }
 }
 
@@ -55,6 +76,7 @@ pub struct AgentLauncher {
     state: Arc<Mutex<State>>,
     starting: Semaphore,
     remote: Remote,
+    by_parenthood: bool,
 }
 
 #[derive(Default)]
@@ -104,8 +126,14 @@ impl AgentLauncher {
     ///
     /// # Errors
     /// No agent speaks at the other end, or one of another version. The text says where, and what came instead.
-    pub async fn connect(name: &str, way: Arc<dyn Way>, how: AgentDial) -> Result<Arc<Self>, WorkerError> {
-        let launcher = Self {
+    pub async fn connect(
+        name: &str,
+        way: Arc<dyn Way>,
+        mut how: AgentDial,
+    ) -> Result<Arc<Self>, WorkerError> {
+        // What keeps books of a substrate, such as how many may be made there at once, does so for all.
+        how.one_each &= how.launcher.is_none();
+        let mut launcher = Self {
             name: name.to_owned(),
             way,
             runtime: Handle::current(),
@@ -113,9 +141,13 @@ impl AgentLauncher {
             starting: Semaphore::new(if how.one_each { how.at_once } else { 1 }),
             how,
             remote: Remote::default(),
+            by_parenthood: true,
         };
-        let started = launcher.start().await;
-        let first = started.map_err(|why| WorkerError::Agent { place: launcher.place(), why })?;
+        let first = launcher.start().await?;
+        if let Some(engine) = first.session.machine.engine() {
+            launcher.name = format!("{name}/{engine}");
+            launcher.by_parenthood = first.session.machine.knows_status_by_parenthood();
+        }
         locked(&launcher.state).ready.push(first);
         Ok(Arc::new(launcher))
     }
@@ -125,10 +157,11 @@ impl AgentLauncher {
         self.way.place().to_owned()
     }
 
-    async fn start(&self) -> Result<Arc<Connection>, String> {
+    async fn start(&self) -> Result<Arc<Connection>, WorkerError> {
         let (way, how) = (Arc::clone(&self.way), self.how.clone());
-        let begun = async move { Connection::begin(&*way, how.within, how.lease).await };
-        let connection = self.runtime.spawn(begun).await.map_err(|error| error.to_string())??;
+        let begun = async move { Connection::begin(&*way, &how).await };
+        let failed = |error: JoinError| WorkerError::Agent { place: self.place(), why: error.to_string() };
+        let connection = self.runtime.spawn(begun).await.map_err(failed)??;
         let machine = &connection.session.machine;
         let known = (machine.capabilities(), machine.interpreter.clone());
         locked(&self.state).machine = Some(known);
@@ -140,8 +173,7 @@ impl AgentLauncher {
         if let Some(ready) = self.ready() {
             return Ok(ready);
         }
-        let place = self.place();
-        let failed = |why| other(format!("LauncherUnavailable: {place}: {why}"));
+        let failed = |error| other(format!("LauncherUnavailable: {error}"));
         let _turn = self.starting.acquire().await;
         if let Some(ready) = self.ready() {
             return Ok(ready);
@@ -162,12 +194,23 @@ impl AgentLauncher {
     async fn relayed(
         &self,
         connection: &Arc<Connection>,
+        proc_id: &ProcId,
         host: SocketAddr,
         kept: Box<dyn Send>,
     ) -> Result<Relayed, ProcLauncherError> {
-        let port = connection.relay(host, 0).await;
-        let port = port.map_err(|why| other(format!("{}: {why}", self.place())))?;
-        Ok(Relayed { address: format!("127.0.0.1:{port}"), kept })
+        let relayed = connection.relay(proc_id, host).await;
+        let relayed = relayed.map_err(|why| other(format!("{}: {why}", self.place())))?;
+        Ok(Relayed { kept: Box::new((kept, relayed.kept)), ..relayed })
+    }
+
+    /// Asks the launcher that the agent launches through; none where it has one of its own.
+    async fn ask_launcher(&self, question: Question) -> Result<Option<Reply>, ProcLauncherError> {
+        if self.how.launcher.is_none() {
+            return Ok(None);
+        }
+        let connection = self.agent().await?;
+        let answer = connection.session.ask_launcher(question).await;
+        answer.map(Some).map_err(|why| other(format!("{}: {why}", self.place())))
     }
 
     /// Has the agent lead whoever dials that port of its loopback to `host`, an address of this machine.
@@ -176,7 +219,7 @@ impl AgentLauncher {
     /// There is no agent, or its port is somebody else's.
     pub async fn relay_at(&self, port: u16, host: SocketAddr) -> Result<(), ProcLauncherError> {
         let connection = self.agent().await?;
-        let relayed = connection.relay(host, port).await;
+        let relayed = connection.listening_for(host, port).await;
         locked(&self.state).put_back(connection);
         relayed.map(drop).map_err(|why| other(format!("{}: {why}", self.place())))
     }
@@ -212,6 +255,9 @@ impl Drop for Own<'_> {
 impl Engine for AgentLauncher {
     /// Starts an agent if there is none.
     async fn probe(&self) -> Result<String, ProcLauncherError> {
+        if let Some(Reply::Text(found)) = self.ask_launcher(Question::Probe).await? {
+            return Ok(format!("{found} at {}", self.place()));
+        }
         let connection = self.agent().await?;
         locked(&self.state).put_back(connection);
         Ok(format!("procession {} at {}", env!("CARGO_PKG_VERSION"), self.place()))
@@ -236,13 +282,19 @@ impl Engine for AgentLauncher {
         locked(&self.state).machine.as_ref().and_then(|(_, interpreter)| interpreter.clone())
     }
 
-    /// Nothing: all that is launched ends with its agent, and that with its stream.
+    /// What its launcher there finds. Of an agent's own nothing: all that is launched ends with it, and that with its stream.
     async fn list(&self) -> Result<Vec<Found>, ProcLauncherError> {
-        Ok(Vec::new())
+        match self.ask_launcher(Question::List).await? {
+            Some(Reply::Found(found)) => Ok(found),
+            _ => Ok(Vec::new()),
+        }
     }
 
     async fn remove(&self, handle: &str) -> Result<(), ProcLauncherError> {
-        Err(ProcLauncherError::NotFound(handle.to_owned()))
+        match self.ask_launcher(Question::Remove(handle.to_owned())).await? {
+            Some(_) => Ok(()),
+            None => Err(ProcLauncherError::NotFound(handle.to_owned())),
+        }
     }
 }
 
@@ -257,9 +309,9 @@ impl ProcLauncher for AgentLauncher {
         Capabilities { dial_back: DialBack::Stdio, ..machine.unwrap_or_default() }
     }
 
-    /// The keeper of the agent is the parent.
+    /// The keeper of the agent is the parent, unless it launches through another launcher.
     fn knows_status_by_parenthood(&self) -> bool {
-        true
+        self.by_parenthood
     }
 
     async fn admit(&self) -> Result<Admission, ProcLauncherError> {
@@ -271,12 +323,12 @@ impl ProcLauncher for AgentLauncher {
         // Of one that launches others where it runs.
         let own = locked(&self.state).own.get(&launch).cloned();
         if let Some(connection) = own {
-            return self.relayed(&connection, host, Box::new(())).await;
+            return self.relayed(&connection, proc_id, host, Box::new(())).await;
         }
         let connection = self.agent().await?;
         locked(&self.state).chosen.insert(launch, Arc::clone(&connection));
         let kept = Box::new(Chosen(Arc::clone(&self.state), launch));
-        self.relayed(&connection, host, kept).await
+        self.relayed(&connection, proc_id, host, kept).await
     }
 
     /// Cancel safe: a proc whose launch nobody waits for any more is killed.
@@ -310,8 +362,12 @@ impl ProcLauncher for AgentLauncher {
         self.remote.launch(session, proc_id, options).await
     }
 
-    /// The command that leads to the agent, and what that is told.
-    async fn dry_run(&self, _: &ProcId, options: &LaunchOptions) -> Result<String, ProcLauncherError> {
+    /// The command that leads to the agent, and what that is told; or what its launcher there would ask for.
+    async fn dry_run(&self, proc_id: &ProcId, options: &LaunchOptions) -> Result<String, ProcLauncherError> {
+        let order = Box::new(Order::from(options.without_secrets()));
+        if let Some(Reply::Text(shown)) = self.ask_launcher(Question::DryRun(proc_id.clone(), order)).await? {
+            return Ok(shown);
+        }
         let quote = |word: &String| format!("{word:?}");
         let line = self.way.command_line().iter().map(quote).collect::<Vec<_>>().join(" ");
         Ok(format!("{line}\n{:#?}", options.command))

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use procession_actor::{Actor, ActorFailure, Handler, Handlers, Instance};
 use procession_launch::{LaunchResult, ProcLauncher, ProcLauncherError, StdioHandling};
@@ -10,10 +10,11 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::inner::{Engines, Inner};
 use super::line::Line;
 use super::message::{
-    Beat, Done, End, Ended, Greet, Greeting, How, Launch, Listen, Listening, Machine, Running, ShutDown,
-    Started, Undone,
+    Answered, Ask, Beat, Done, End, Ended, Forget, Greet, Greeting, How, Launch, Lead, Listen, Listening,
+    Machine, Reached, Running, ShutDown, Started, Through, Undone,
 };
 use super::pump::pump;
 use super::relay;
@@ -31,6 +32,10 @@ pub(super) struct Desk {
     pub(super) shut_down: Option<watch::Sender<bool>>,
     /// What listens for procs that reach their host through here.
     pub(super) listening: JoinSet<()>,
+    /// The launchers that clients may ask for.
+    pub(super) engines: Option<Arc<dyn Engines>>,
+    /// The one that a client has asked for.
+    pub(super) inner: Arc<OnceLock<Arc<Inner>>>,
 }
 
 /// Launches that the launcher may not know of yet: who wants them to end waits until it does.
@@ -93,6 +98,10 @@ impl Actor for Desk {
         table.add::<ShutDown>();
         table.add::<Beat>();
         table.add::<Listen>();
+        table.add::<Lead>();
+        table.add::<Forget>();
+        table.add::<Through>();
+        table.add::<Ask>();
     }
 }
 
@@ -108,8 +117,48 @@ impl Handler<Greet> for Desk {
     }
 }
 
+impl Handler<Through> for Desk {
+    async fn handle(&mut self, _: &Instance<Self>, through: Through) -> Result<(), ActorFailure> {
+        let Through { kind, config, said, reached } = through;
+        let found = match &self.engines {
+            Some(engines) => engines.connect(&kind, &config).await,
+            None => Err("this agent launches processes of its machine alone; have the one of Python run there, `procession agent --stdio`".to_owned()),
+        };
+        let machine = found.map(|engine| {
+            let inner = Arc::new(Inner::new(engine, self.line.clone(), said));
+            let machine = inner.machine(self.interpreter.clone());
+            let _the_first_stays = self.inner.set(inner);
+            machine
+        });
+        self.line.answer(reached, Reached(machine)).await;
+        Ok(())
+    }
+}
+
+impl Handler<Ask> for Desk {
+    async fn handle(
+        &mut self,
+        _: &Instance<Self>,
+        Ask { question, answer }: Ask,
+    ) -> Result<(), ActorFailure> {
+        let (line, inner) = (self.line.clone(), self.inner.get().cloned());
+        tokio::spawn(async move {
+            let answered = match inner {
+                Some(inner) => inner.answer(question).await,
+                None => Err("it has no launcher of a substrate".to_owned()),
+            };
+            line.answer(answer, Answered(answered)).await;
+        });
+        Ok(())
+    }
+}
+
 impl Handler<Launch> for Desk {
     async fn handle(&mut self, _: &Instance<Self>, launch: Launch) -> Result<(), ActorFailure> {
+        if let Some(inner) = self.inner.get() {
+            inner.launch(launch);
+            return Ok(());
+        }
         let launcher = match &self.launcher {
             Ok(launcher) => Arc::clone(launcher),
             Err(why) => {
@@ -164,6 +213,14 @@ async fn run(line: &Line, launcher: &NativeLauncher, launch: Launch, begun: Begu
 impl Handler<End> for Desk {
     async fn handle(&mut self, _: &Instance<Self>, end: End) -> Result<(), ActorFailure> {
         let End { proc_id, how, done } = end;
+        if let Some(inner) = self.inner.get().cloned() {
+            let line = self.line.clone();
+            tokio::spawn(async move {
+                let ended = inner.end(&proc_id, how).await;
+                line.answer(done, Done(ended.map_err(undone))).await;
+            });
+            return Ok(());
+        }
         let Ok(launcher) = &self.launcher else {
             self.line.answer(done, Done(Err(Undone::NotFound))).await;
             return Ok(());
@@ -176,14 +233,17 @@ impl Handler<End> for Desk {
                 How::Terminate => launcher.terminate(&proc_id, NativeLauncher::ANSWER).await,
                 How::Kill => launcher.kill(&proc_id).await,
             };
-            let undone = |error| match error {
-                ProcLauncherError::NotFound(_) => Undone::NotFound,
-                ProcLauncherError::Terminate(why) | ProcLauncherError::Kill(why) => Undone::Failed(why),
-                error => Undone::Failed(error.to_string()),
-            };
             line.answer(done, Done(ended.map_err(undone))).await;
         });
         Ok(())
+    }
+}
+
+fn undone(error: ProcLauncherError) -> Undone {
+    match error {
+        ProcLauncherError::NotFound(_) => Undone::NotFound,
+        ProcLauncherError::Terminate(why) | ProcLauncherError::Kill(why) => Undone::Failed(why),
+        error => Undone::Failed(error.to_string()),
     }
 }
 
@@ -197,16 +257,48 @@ impl Handler<Beat> for Desk {
 impl Handler<Listen> for Desk {
     async fn handle(&mut self, _: &Instance<Self>, listen: Listen) -> Result<(), ActorFailure> {
         let Listen { port, dialled, listening } = listen;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
-        let found = listener.and_then(|listener| Ok((listener.local_addr()?.port(), listener)));
-        let answer = match found {
-            Ok((port, listener)) => {
-                self.listening.spawn(relay::accept(self.line.clone(), listener, dialled));
-                Ok(port)
-            }
-            Err(error) => Err(format!("port {port} of the loopback there cannot be listened to: {error}")),
+        let listener = match self.inner.get().filter(|_| port == 0) {
+            Some(inner) => inner.listen().await,
+            None => here(port)
+                .await
+                .map_err(|error| format!("port {port} of the loopback there cannot be listened to: {error}")),
         };
+        let answer = listener.map(|(listener, address)| {
+            self.listening.spawn(relay::accept(self.line.clone(), listener, dialled));
+            address
+        });
         self.line.answer(listening, Listening(answer)).await;
+        Ok(())
+    }
+}
+
+/// A listener of the loopback, and its address.
+async fn here(port: u16) -> std::io::Result<(TcpListener, String)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+    let address = listener.local_addr()?.to_string();
+    Ok((listener, address))
+}
+
+impl Handler<Lead> for Desk {
+    async fn handle(&mut self, _: &Instance<Self>, lead: Lead) -> Result<(), ActorFailure> {
+        let Lead { proc_id, here, listening } = lead;
+        let (line, inner) = (self.line.clone(), self.inner.get().cloned());
+        tokio::spawn(async move {
+            let led = match inner {
+                Some(inner) => inner.lead(&proc_id, here).await,
+                None => Err("its procs dial it themselves".to_owned()),
+            };
+            line.answer(listening, Listening(led)).await;
+        });
+        Ok(())
+    }
+}
+
+impl Handler<Forget> for Desk {
+    async fn handle(&mut self, _: &Instance<Self>, Forget(proc_id): Forget) -> Result<(), ActorFailure> {
+        if let Some(inner) = self.inner.get() {
+            inner.forget(&proc_id);
+        }
         Ok(())
     }
 }

@@ -24,6 +24,16 @@ pub enum WorkerError {
         /// What happened, and what to do next.
         why: String,
     },
+    /// The agent has not got the launcher that it was to launch through.
+    #[error("the launcher {kind} cannot be used at {place}: {why}")]
+    Launcher {
+        /// Where it should be.
+        place: String,
+        /// Which one.
+        kind: String,
+        /// What happened there.
+        why: String,
+    },
     /// Nobody there takes this end in.
     #[error("worker {address} cannot be reached: {why}")]
     Reach {

@@ -1,12 +1,13 @@
 //! What the two ends say to each other.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use procession_actor::{OncePortRef, PortRef, wire_message};
-use procession_launch::{Capabilities, Confines};
+use procession_launch::{Capabilities, Confines, Found, Report};
 use procession_model::{
     BootstrapCommand, Confinement, LaunchOptions, PortId, Preload, ProcExitResult, ProcId,
 };
@@ -41,6 +42,16 @@ pub(crate) struct Machine {
     oom_facts: bool,
     /// What runs Python there.
     pub(crate) interpreter: Option<String>,
+    /// Of an agent that launches through another launcher.
+    engine: Option<EngineClaims>,
+}
+
+/// What that other launcher says of itself.
+#[derive(Debug, Serialize, Deserialize)]
+struct EngineClaims {
+    name: String,
+    capabilities: Capabilities,
+    by_parenthood: bool,
 }
 
 impl Machine {
@@ -51,10 +62,41 @@ impl Machine {
             group_kill: capabilities.group_kill,
             oom_facts: capabilities.oom_facts,
             interpreter,
+            engine: None,
         }
     }
 
+    pub(super) fn of_engine(
+        name: &str,
+        capabilities: &Capabilities,
+        by_parenthood: bool,
+        interpreter: Option<String>,
+    ) -> Self {
+        let engine =
+            EngineClaims { name: name.to_owned(), capabilities: capabilities.clone(), by_parenthood };
+        Self { engine: Some(engine), ..Self::of(capabilities, interpreter) }
+    }
+
+    /// The name of the launcher that launches there in the place of its own.
+    pub(super) fn engine(&self) -> Option<&str> {
+        self.engine.as_ref().map(|engine| engine.name.as_str())
+    }
+
+    /// Whether exits that it tells are what a parent has read from the kernel.
+    pub(super) fn knows_status_by_parenthood(&self) -> bool {
+        self.engine.as_ref().is_none_or(|engine| engine.by_parenthood)
+    }
+
+    /// Whether each proc there is led to its host by the launcher that launches it.
+    pub(super) fn leads(&self) -> bool {
+        let back = self.engine.as_ref().map(|engine| &engine.capabilities.dial_back);
+        back == Some(&procession_model::DialBack::Stdio)
+    }
+
     pub(crate) fn capabilities(&self) -> Capabilities {
+        if let Some(engine) = &self.engine {
+            return Capabilities { pid: false, adopt: false, ..engine.capabilities.clone() };
+        }
         let [memory, pids, cpu, user, rlimits, security, binding] = self.confines;
         Capabilities {
             // That of another machine: to the host it would be one of the numbers of this one.
@@ -103,6 +145,7 @@ pub(super) struct Order {
     preload: Option<Preload>,
     want_stdio: bool,
     tail_lines: usize,
+    lease: Duration,
 }
 
 impl std::fmt::Debug for Order {
@@ -113,7 +156,8 @@ impl std::fmt::Debug for Order {
 
 impl From<LaunchOptions> for Order {
     fn from(options: LaunchOptions) -> Self {
-        let LaunchOptions { bootstrap_payload, process_name, command, want_stdio, tail_lines, .. } = options;
+        let LaunchOptions { bootstrap_payload, process_name, command, want_stdio, tail_lines, lease, .. } =
+            options;
         let BootstrapCommand { program, arg0, args, env, env_remove, clear_env, cwd, confinement, preload } =
             command;
         let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
@@ -131,6 +175,7 @@ impl From<LaunchOptions> for Order {
             preload,
             want_stdio,
             tail_lines,
+            lease,
         }
     }
 }
@@ -156,7 +201,7 @@ impl From<Order> for LaunchOptions {
             tail_lines: order.tail_lines,
             log_channel: None,
             detach: false,
-            lease: std::time::Duration::ZERO,
+            lease: order.lease,
             output: None,
         }
     }
@@ -227,10 +272,115 @@ pub(super) struct Listen {
 }
 wire_message!(Listen, "worker.listen");
 
-/// At which port of the loopback; or why not.
+/// At which address, as procs there dial it; or why not.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Listening(pub(super) Result<u16, String>);
+pub(super) struct Listening(pub(super) Result<String, String>);
 wire_message!(Listening, "worker.listening");
+
+/// Where procs are led by the launcher that launches them: have it lead one to `here`, an address of the machine that listens.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Lead {
+    pub(super) proc_id: ProcId,
+    pub(super) here: SocketAddr,
+    pub(super) listening: OncePortRef<Listening>,
+}
+wire_message!(Lead, "worker.lead");
+
+/// That proc needs not be led any more, unless it was launched.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Forget(pub(super) ProcId);
+wire_message!(Forget, "worker.forget");
+
+/// Launch through the launcher of that kind from now on, which has this configuration, in JSON.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Through {
+    pub(super) kind: String,
+    pub(super) config: String,
+    /// Where what it says goes.
+    pub(super) said: PortRef<Said>,
+    pub(super) reached: OncePortRef<Reached>,
+}
+wire_message!(Through, "worker.through");
+
+impl std::fmt::Debug for Through {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Through").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+/// What that can do; or why it cannot be used.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Reached(pub(super) Result<Machine, String>);
+wire_message!(Reached, "worker.reached");
+
+/// What it says of a proc.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Said {
+    pub(super) proc_id: ProcId,
+    pub(super) word: Word,
+}
+wire_message!(Said, "worker.said");
+
+/// A [`Report`] as it travels.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Word {
+    Progress(String),
+    Handle(String),
+    Unreachable(String),
+    Reachable,
+}
+
+impl Word {
+    /// None of what says nothing on another machine.
+    pub(super) fn of(report: Report) -> Option<Self> {
+        match report {
+            Report::Progress(text) => Some(Self::Progress(text)),
+            Report::Handle(text) => Some(Self::Handle(text)),
+            Report::Unreachable(why) => Some(Self::Unreachable(why)),
+            Report::Reachable => Some(Self::Reachable),
+            _ => None,
+        }
+    }
+}
+
+impl From<Word> for Report {
+    fn from(word: Word) -> Self {
+        match word {
+            Word::Progress(text) => Self::Progress(text),
+            Word::Handle(text) => Self::Handle(text),
+            Word::Unreachable(why) => Self::Unreachable(why),
+            Word::Reachable => Self::Reachable,
+        }
+    }
+}
+
+/// Ask the launcher for something beside launches.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Ask {
+    pub(super) question: Question,
+    pub(super) answer: OncePortRef<Answered>,
+}
+wire_message!(Ask, "worker.ask");
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Question {
+    Probe,
+    List,
+    Remove(String),
+    DryRun(ProcId, Box<Order>),
+}
+
+/// What it said, or why it did not.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Answered(pub(super) Result<Reply, String>);
+wire_message!(Answered, "worker.answered");
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Reply {
+    Text(String),
+    Found(Vec<Found>),
+    Done,
+}
 
 /// Somebody has dialled: where what he is to read goes.
 #[derive(Debug, Serialize, Deserialize)]
@@ -268,7 +418,7 @@ mod tests {
             tail_lines: 3,
             log_channel: None,
             detach: false,
-            lease: std::time::Duration::ZERO,
+            lease: Duration::from_secs(7),
             output: None,
         };
         let order = Order::from(options.clone());

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use procession_model::{Head, Packet, PortId};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout};
@@ -71,6 +72,42 @@ pub(super) async fn pump(line: Line, pipe: Receiver, port: PortId, mut ended: wa
         if left == 0 || deadline.is_some_and(|at| Instant::now() >= at) {
             break;
         }
+    }
+    send(&line, &port, Bytes::new(), None).await;
+}
+
+/// As [`pump`], for output that the launcher hands over as a stream, whose end comes by itself.
+pub(super) async fn pump_stream(
+    line: Line,
+    mut stream: Box<dyn AsyncRead + Send + Unpin>,
+    port: PortId,
+    mut ended: watch::Receiver<bool>,
+) {
+    let (room, mut buffer) = (Arc::new(Semaphore::new(UNDER_WAY)), vec![0; PIECE]);
+    let mut is_open = true;
+    while is_open {
+        let place = tokio::select! {
+            biased;
+            _ = ended.wait_for(|ended| *ended) => break,
+            place = Arc::clone(&room).acquire_owned() => place.ok(),
+        };
+        let read = tokio::select! {
+            biased;
+            _ = ended.wait_for(|ended| *ended) => break,
+            read = stream.read(&mut buffer) => read,
+        };
+        is_open = match read {
+            Ok(bytes @ 1..) => send(&line, &port, Bytes::copy_from_slice(&buffer[..bytes]), place).await,
+            _ => false,
+        };
+    }
+    let mut left = LEFT;
+    while is_open
+        && left > 0
+        && let Ok(Ok(bytes @ 1..)) = timeout(SILENCE, stream.read(&mut buffer)).await
+    {
+        left = left.saturating_sub(bytes);
+        is_open = send(&line, &port, Bytes::copy_from_slice(&buffer[..bytes]), None).await;
     }
     send(&line, &port, Bytes::new(), None).await;
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use procession_actor::{ActorHandle, Handler, MailboxError, Message, OncePortReceiver, Proc};
+use procession_actor::{ActorHandle, Handler, MailboxError, Message, OncePortReceiver, PortRef, Proc};
 use procession_launch::{Admission, LaunchResult, ProcLauncherError, Report, Reports, StdioHandling};
 use procession_model::{ActorId, LaunchId, LaunchOptions, ProcExitKind, ProcExitResult, ProcId};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -13,14 +13,15 @@ use tokio::time::timeout;
 use super::desk::Desk;
 use super::inflow::{Inflow, Outlet};
 use super::message::{
-    Done, End, Ended, Greet, How, Launch, Machine, Order, Running, ShutDown, Started, Undone,
+    Answered, Ask, Done, End, Ended, Greet, How, Launch, Machine, Order, Question, Reached, Reply, Running,
+    Said, ShutDown, Started, Through, Undone,
 };
 
 /// How many launches may wait for its acknowledgement at once; the others wait here.
 const LAUNCHES_AT_ONCE: usize = 128;
 /// For a desk to say that it has ended a proc: less than whoever asked waits.
 pub(crate) const ANSWER: Duration = Duration::from_millis(4800);
-/// For the end of a session to be told, when what was to come over it does not.
+/// For the end of a session to be told, when what was to come over it does not: the ports of whoever has ended may close first.
 const SOON: Duration = Duration::from_millis(100);
 /// How many ended procs are remembered, which can be asked to end once more.
 const REMEMBERED: usize = 1000;
@@ -76,8 +77,38 @@ impl Session {
         })
     }
 
+    /// Has it launch through the launcher of that kind, which is told to `said` what that says.
+    pub(super) async fn through(
+        &mut self,
+        kind: &str,
+        config: &str,
+        said: PortRef<Said>,
+    ) -> Result<(), String> {
+        let (reached, answer) = self.node.mailbox().open_once_port();
+        let (kind, config) = (kind.to_owned(), config.to_owned());
+        self.tell(Through { kind, config, said, reached: reached.bind() })?;
+        let Reached(machine) = answer.recv().await.map_err(|error| error.to_string())?;
+        self.machine = machine?;
+        Ok(())
+    }
+
+    /// Asks that launcher.
+    pub(super) async fn ask_launcher(&self, question: Question) -> Result<Reply, String> {
+        let (answer, answered) = self.node.mailbox().open_once_port();
+        self.tell(Ask { question, answer: answer.bind() })?;
+        let Answered(answer) = answered.recv().await.map_err(|error| error.to_string())?;
+        answer
+    }
+
     fn name(&self) -> String {
         format!("{} {}", self.kind, self.place)
+    }
+
+    /// Has who launched that proc hear what its launcher says.
+    pub(super) fn hear(&self, Said { proc_id, word }: Said) {
+        if let Some(reports) = self.live.borrow().procs.get(&proc_id) {
+            let _nobody_listens = reports.send(word.into());
+        }
     }
 
     /// Has all who launched something there that lives hear that.
@@ -153,7 +184,7 @@ impl Session {
     pub(super) async fn shut_down(&self) -> Result<(), String> {
         let (done, answer) = self.node.mailbox().open_once_port();
         self.tell(ShutDown(done.bind()))?;
-        match timeout(ANSWER, answer.recv()).await.map(|answer| self.settled(answer)) {
+        match timeout(ANSWER, async { self.settled(answer.recv().await).await }).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(Undone::Failed(why))) => Err(why),
             Ok(Err(Undone::NotFound)) | Err(_) => Err(format!("it has not answered for {ANSWER:?}")),
@@ -161,10 +192,13 @@ impl Session {
     }
 
     /// What an answer comes to; that the session has ended means that the proc has too.
-    fn settled(&self, answer: Result<Done, MailboxError>) -> Result<(), Undone> {
+    async fn settled(&self, answer: Result<Done, MailboxError>) -> Result<(), Undone> {
         match answer {
             Ok(Done(done)) => done,
-            Err(MailboxError::Closed(_)) if self.has_ended().is_some() => Ok(()),
+            Err(MailboxError::Closed(why)) => match timeout(SOON, self.over()).await {
+                Ok(()) => Ok(()),
+                Err(_) => Err(Undone::Failed(why)),
+            },
             Err(error) => Err(Undone::Failed(error.to_string())),
         }
     }
@@ -192,6 +226,10 @@ enum Asked {
 }
 
 impl Launches {
+    fn has_ended(&self, launch: LaunchId) -> bool {
+        matches!(self.asked.get(&launch), Some(Asked::Ended))
+    }
+
     fn ended(&mut self, launch: LaunchId) {
         self.asked.insert(launch, Asked::Ended);
         self.ended.push_back(launch);
@@ -322,8 +360,12 @@ impl Remote {
         };
         not_taken.0 = None;
         let Running { pid, started_at, captured } = running;
-        let handle = pid.map_or_else(|| session.place.clone(), |pid| format!("{} pid {pid}", session.place));
-        let _nobody_listens = reports_tx.send(Report::Handle(handle));
+        // A launcher of a substrate says itself when it was started, and as what.
+        if session.machine.engine().is_none() {
+            let handle =
+                pid.map_or_else(|| session.place.clone(), |pid| format!("{} pid {pid}", session.place));
+            let _nobody_listens = reports_tx.send(Report::Handle(handle));
+        }
         let [stdout, stderr] = inflows.map(|inflow| Box::new(Outlet(inflow)));
         let stdio =
             if captured { StdioHandling::Captured { stdout, stderr } } else { StdioHandling::Inherited };
@@ -353,10 +395,14 @@ impl Remote {
         };
         let Ok(answer) = session.ask(proc_id, how) else {
             // All that it had launched ends there, or has.
-            return if session.has_ended().is_some() { Ok(()) } else { Err(failed(session.mute(patience))) };
+            let is_over = timeout(SOON, session.over()).await.is_ok();
+            return if is_over { Ok(()) } else { Err(failed(session.mute(patience))) };
         };
-        match timeout(patience, answer.recv()).await.map(|answer| session.settled(answer)) {
+        let settled = timeout(patience, async { session.settled(answer.recv().await).await }).await;
+        match settled {
             Ok(Ok(())) => Ok(()),
+            // What it was launched by ends after it, maybe before its answer.
+            Ok(Err(Undone::Failed(_))) if locked(&self.launches).has_ended(proc_id.launch_id()) => Ok(()),
             Ok(Err(Undone::NotFound)) => Err(ProcLauncherError::NotFound(proc_id.to_string())),
             Ok(Err(Undone::Failed(why))) => Err(failed(format!("{}: {why}", session.name()))),
             Err(_) => Err(failed(session.mute(patience))),
@@ -379,7 +425,6 @@ impl Exit {
             Err(MailboxError::Closed(why)) => why,
             Err(error) => error.to_string(),
         };
-        // The ports of whoever has ended may close before its end is told.
         let _it_has_not_ended = timeout(SOON, self.session.over()).await;
         let reason = self.session.has_ended().unwrap_or_else(|| {
             format!("host lost: {} has not said how it ended: {why}", self.session.name())

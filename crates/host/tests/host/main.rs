@@ -19,6 +19,7 @@ mod network;
 mod notices;
 mod output;
 mod panics;
+mod pools;
 mod puppet;
 mod restarts;
 mod stopping;

@@ -75,6 +75,10 @@ impl ProcLauncher for Fallback {
         parts::own_proc(&self.parts)
     }
 
+    fn launched_in(&self, proc_id: &ProcId) -> Option<ProcId> {
+        self.known.at(proc_id)?.launched_in(proc_id)
+    }
+
     fn check(&self, confinement: &Confinement) -> Result<(), InvalidArgument> {
         parts::check(&self.parts, confinement)
     }

@@ -60,6 +60,11 @@ impl Known {
         Here { known: Arc::clone(self), proc_id: proc_id.clone(), entry }
     }
 
+    /// Who has it; none while nobody does.
+    pub(super) fn at(&self, proc_id: &ProcId) -> Option<Arc<dyn ProcLauncher>> {
+        self.lock().live.get(proc_id)?.at()
+    }
+
     /// Ends it where it is; what nobody has started yet is never started. `parts` are asked for one that was not launched here.
     pub(super) async fn end(
         &self,

@@ -150,6 +150,10 @@ impl ProcLauncher for Recording {
         self.inner.own_proc()
     }
 
+    fn launched_in(&self, proc_id: &ProcId) -> Option<ProcId> {
+        self.inner.launched_in(proc_id)
+    }
+
     fn check(&self, confinement: &Confinement) -> Result<(), InvalidArgument> {
         self.inner.check(confinement)
     }
