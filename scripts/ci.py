@@ -20,7 +20,9 @@ from pathlib import Path
 
 SKIP = 77
 DRAIN_SECONDS = 2  # for output that is still under way when a lane's process has ended
-RUN_MINUTES = 84  # of all lanes together: whoever runs them ends the run at 90, and then nothing would say what it lacked
+RUN_MINUTES = (
+    84  # of all lanes together: whoever runs them ends the run at 90, and then nothing would say what it lacked
+)
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from managers import environment_files, systemctl, units
 
 import procession.actor
+from managers import environment_files, systemctl, units
 
 if "PROCESSION_SYSTEMD" not in os.environ:
     pytest.exit("these tests need a private systemd: make test-systemd", returncode=2)

@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-from managers import environment_files, shown, systemctl, units
 from probe import Owner, Probe
 
 from capabilities import need, python_of_others
 from cut import way
+from managers import environment_files, shown, systemctl, units
 from procession.actor import SupervisionError, this_host
 from procession.errors import InvalidArgument, LauncherUnavailable
 from procession.launch import BootstrapCommand
