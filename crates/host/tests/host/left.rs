@@ -17,7 +17,11 @@ fn killed_with_keeper_and_guard(directory: &Path) -> (String, u32, [Process; 3])
     apart.ask(SCRIPT);
     let launch = apart.hear("launch");
     let pid = apart.hear("ready").parse().unwrap();
-    until("the daemon is there", || members(&launch).len() == 2);
+    // Not those that are about to execute something: at that moment nobody can tell whose they are.
+    until("both sleep", || {
+        let all = members(&launch);
+        all.len() == 2 && all.iter().all(|process| name(process.pid) == "sleep")
+    });
     let three = [apart.own.clone(), apart.guard.clone(), apart.keeper.clone()];
     // None may do anything about the end of the others.
     for signal in [19, 9] {
@@ -31,6 +35,11 @@ fn killed_with_keeper_and_guard(directory: &Path) -> (String, u32, [Process; 3])
     apart.bury();
     until("all three are dead", || !three.iter().any(lives));
     (launch, pid, three)
+}
+
+/// What it executes; empty when it is gone.
+fn name(pid: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned()
 }
 
 fn run_dirs(directory: &Path) -> Vec<std::path::PathBuf> {
