@@ -76,7 +76,9 @@ async fn until<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
 
 /// The directory of the one guest, once its QEMU was started.
 async fn guest(dir: &Path) -> PathBuf {
-    until("QEMU is started", || dir.join("pid").exists().then_some(())).await;
+    // The shell makes the file first, and may be ended before it writes to it.
+    let started = || fs::read_to_string(dir.join("pid")).is_ok_and(|pid| pid.ends_with('\n'));
+    until("QEMU is started", || started().then_some(())).await;
     let found = fs::read_dir(dir.join("state")).expect("it is there").next().expect("a guest");
     found.expect("it can be read").path()
 }
