@@ -41,10 +41,7 @@ impl Launch {
     /// Until nothing of it is left.
     pub(crate) async fn run(mut self, shared: &Shared) -> ProcExitResult {
         let files = shared.home.files(&name_of(&self.proc_id));
-        let started = tokio::select! {
-            started = self.start(shared, &files) => started,
-            () = self.guest.is_asked() => Err("cancelled before it was started".to_owned()),
-        };
+        let started = self.start(shared, &files).await;
         let exit = match started {
             Ok(launched) => {
                 self.catch_up().await;
@@ -67,35 +64,59 @@ impl Launch {
         let _nobody_listens = self.reports.send(report);
     }
 
-    /// Boots the guest, and has the proc launched in there.
+    /// Boots the guest, and has the proc launched in there; until its end is asked for.
     async fn start(&self, shared: &Shared, files: &Files) -> Result<LaunchResult, String> {
-        let saying = async {
-            loop {
-                let said = self.guest.machine.get().and_then(|machine| machine.console.last_line());
-                let said = said.map(|line| format!(": {line}")).unwrap_or_default();
-                self.report(Report::Progress(format!("its guest boots{said}")));
-                sleep(SAYS).await;
-            }
+        let cancelled = || "cancelled before it was started".to_owned();
+        let words = tokio::select! {
+            words = beside(self.prepare(shared, files), self.say()) => words?,
+            () = self.guest.is_asked() => return Err(cancelled()),
         };
-        beside(self.boot(shared, files), saying).await
+        // Not given up halfway: what runs is then known, and is ended before the end of the launch is told.
+        let machine = Machine::start(&shared.config.qemu, words.clone()).await?;
+        let machine = self.guest.machine.get_or_init(|| machine);
+        tokio::select! {
+            launched = beside(self.boot(shared, files, machine, words), self.say()) => launched,
+            () = self.guest.is_asked() => Err(cancelled()),
+        }
     }
 
-    async fn boot(&self, shared: &Shared, files: &Files) -> Result<LaunchResult, String> {
+    /// Says again and again how far it is.
+    async fn say(&self) -> Infallible {
+        loop {
+            let said = self.guest.machine.get().and_then(|machine| machine.console.last_line());
+            let said = said.map(|line| format!(": {line}")).unwrap_or_default();
+            self.report(Report::Progress(format!("its guest boots{said}")));
+            sleep(SAYS).await;
+        }
+    }
+
+    /// Makes the files of the guest; gives the command line.
+    async fn prepare(&self, shared: &Shared, files: &Files) -> Result<Vec<String>, String> {
         let Shared { config, kernel, initramfs, .. } = shared;
         let kvm = shared.with_kvm().await;
         let labels = Labels::of(&self.proc_id, &self.options);
         files.make(Some(&labels), initramfs).map_err(|error| format!("the files of its guest: {error}"))?;
         let size = config.size(&self.options.command.confinement);
-        let words = arguments(config, kernel, files, size, kvm, Purpose::Agent);
-        let machine = Machine::start(&config.qemu, words.clone()).await?;
-        let machine = self.guest.machine.get_or_init(|| machine);
+        Ok(arguments(config, kernel, files, size, kvm, Purpose::Agent))
+    }
+
+    async fn boot(
+        &self,
+        shared: &Shared,
+        files: &Files,
+        machine: &Arc<Machine>,
+        words: Vec<String>,
+    ) -> Result<LaunchResult, String> {
         let reached = timeout(shared.within, async {
             machine.follow(&files.qmp()).await?;
             machine.stream(&files.agent()).await
         });
         let stream = reached.await.unwrap_or_else(|_| {
             let said = machine.console.lines().join(" | ");
-            Err(format!("{} has not opened its sockets within {:?}: {said}", config.qemu, shared.within))
+            Err(format!(
+                "{} has not opened its sockets within {:?}: {said}",
+                shared.config.qemu, shared.within
+            ))
         })?;
         let place = format!("guest {}", files.name());
         let way = Started { place, command_line: words, stream: Mutex::new(Some(stream)) };
