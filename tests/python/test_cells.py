@@ -44,7 +44,7 @@ AT_ANY_MOMENT = """
         said += [run(client, ("sum(range(20_000))", "1 + 1")[n % 2]) for n in range(40)]
         while run(client, "enough.set()") != "ok":
             pass
-        print(json.dumps([sorted(set(said)), run(client, "thread.join(); assert not time.sleep(0.01)")]))
+        print(json.dumps([sorted(set(said)), run(client, "thread.join()")]))
 """
 
 
